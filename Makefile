@@ -1,0 +1,68 @@
+# make demo   the paper's claim, seen on this machine, with a page that explains it
+# make test   linter, formatter, type checker and tests
+# Both install into .venv first, once.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint slow bench clean
+
+help:
+	@echo "make demo   train three objectives, then explain the result on one page (about five minutes)"
+	@echo "make test   linter, formatter, type checker and the quick tests"
+	@echo "make lint   the same without the tests"
+	@echo "make slow   the tests that take longer"
+	@echo "make bench  training speed on this machine"
+	@echo "make clean  remove the environment and every cache; runs/ stays"
+
+# PYTHON=... chooses the interpreter; otherwise the first of these that is 3.11 or newer.
+$(BIN)/python:
+	@for candidate in $(PYTHON) python3.11 python3 python3.12 python3.13 python; do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "creating $(VENV) with $$("$$candidate" --version)"; \
+	        "$$candidate" -m venv $(VENV) && exit 0; \
+	        rm -rf $(VENV); \
+	        echo "could not create $(VENV); on Debian and Ubuntu install python3-venv" >&2; exit 1; \
+	    fi; \
+	done; \
+	echo "foresee needs Python 3.11 or newer, and none is on the PATH; name one with: make PYTHON=/path/to/python3.11 ..." >&2; \
+	exit 1
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/installed $@
+
+# $(call stage,NAME,COMMAND): says what runs, and on failure names that stage last.
+define stage
+@echo "== $(1)"; $(2) || { status=$$?; echo "make: FAILED in stage: $(1)" >&2; exit $$status; }
+endef
+
+demo: $(VENV)/installed
+	@$(BIN)/foresee demo
+
+lint: $(VENV)/installed-dev
+	$(call stage,ruff check,$(BIN)/python -m ruff check)
+	$(call stage,ruff format,$(BIN)/python -m ruff format --check)
+	$(call stage,mypy,$(BIN)/python -m mypy)
+
+test: lint
+	$(call stage,pytest,$(BIN)/python -m pytest -q)
+
+# pytest exits 5 where no test is marked slow.
+slow: $(VENV)/installed-dev
+	$(call stage,pytest -m slow,$(BIN)/python -m pytest -q -m slow || [ $$? -eq 5 ])
+
+bench: $(VENV)/installed
+	@$(BIN)/foresee bench
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/foresee.egg-info
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

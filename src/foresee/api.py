@@ -1,0 +1,58 @@
+"""What ``import foresee`` offers: the command line's words as functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foresee.backbones.base import Backbone, backbones
+from foresee.backbones.measure import refuse_missing
+from foresee.objectives.base import Objective, objectives
+from foresee.progress import Progress
+from foresee.run import Run, RunSpec, load
+from foresee.seeds import torch_stream
+from foresee.spec import describe, resolve
+from foresee.tasks.base import Task, tasks
+from foresee.train import train as train_spec
+from foresee.vocabulary import Vocabulary
+
+__all__ = ["backbone", "load", "objective", "task", "train"]
+
+
+def task(spec: str) -> Task:
+    """The task of a spec string, e.g. ``path-star:degree=2,length=5,nodes=50``."""
+    return resolve(tasks, spec).build()
+
+
+def backbone(spec: str, *, vocab_size: int, seed: int = 0) -> Backbone:
+    """A backbone of a spec string or preset with fresh weights, e.g. ``transformer:layers=3,width=128,heads=4``."""
+    resolved = resolve(backbones, spec)
+    return resolved.build(vocab_size, torch_stream("weights", resolved.text, seed))
+
+
+def objective(spec: str, backbone: Backbone, vocab: Vocabulary, *, seed: int = 0) -> Objective:
+    """An objective of a spec string on a backbone. Its symbols must be in ``vocab``, and the backbone's vocabulary as
+    large; raises ``RequestError`` otherwise or where the backbone lacks a capability."""
+    resolved = resolve(objectives, spec)
+    refuse_missing(resolved.cls.needs, resolved.text, backbone, type(backbone).__name__)
+    return resolved.build(backbone, vocab, torch_stream("weights", resolved.text, seed))
+
+
+def train(
+    task: str | Task,
+    objective: str = "next-token",
+    backbone: str = "gpt-nano",
+    *,
+    root: str | Path = "runs",
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Trains, measures and saves a run, or continues or returns the one of the same spec under ``root``.
+
+    ``settings`` are those of ``RunSpec.of``: steps, batch, lr, seed, data, test, eval_every, warmup, schedule, weight_decay,
+    beta2, clip, precision, device, until_solved. Raises ``RequestError`` on anything that cannot be.
+    """
+    text = task if isinstance(task, str) else describe(tasks, task)
+    return train_spec(RunSpec.of(text, objective, backbone, **settings), root, progress)

@@ -1,0 +1,79 @@
+"""The attention core: softmax(q k' * scale + mask) v, by the quickest route for the device and length.
+
+On a CPU at the lengths of these tasks, PyTorch's fused attention spends most of a training step in its backward pass,
+and a bfloat16 softmax is several times slower than a float32 one. So short sequences on a CPU take two matrix products
+with a float32 softmax between them and a backward pass of our own, which saves only the probabilities. Everything else
+takes ``scaled_dot_product_attention``. ``benchmarks/attention.py`` measures where the routes cross.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LONGEST_UNFUSED = 512
+"""Up to this many keys a CPU takes the unfused route; beyond it the [T, T] probabilities cost more memory than time."""
+
+
+class _UnfusedAttention(torch.autograd.Function):
+    """Shapes: q [B, H, Q, d], k and v [B, H, K, d], mask broadcastable to [B, H, Q, K] (0 or -inf, float32)."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        scale = 1.0 / math.sqrt(q.shape[-1])
+        scores = (q @ k.transpose(-1, -2)).to(_softmax_dtype(q)).mul_(scale)
+        if mask is not None:
+            scores += mask
+        probabilities = torch.softmax(scores, -1).to(q.dtype)
+        ctx.save_for_backward(q, k, v, probabilities)
+        ctx.scale = scale
+        return probabilities @ v
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, probabilities = ctx.saved_tensors
+        (grad_out,) = gradients
+        grad_v = probabilities.transpose(-1, -2) @ grad_out
+        wide = _softmax_dtype(q)
+        grad_probabilities = (grad_out @ v.transpose(-1, -2)).to(wide)
+        p = probabilities.to(wide)
+        # Softmax backward: p * (g - sum(g * p)), in place on buffers that nobody else holds.
+        grad_probabilities -= (grad_probabilities * p).sum(-1, keepdim=True)
+        grad_scores = grad_probabilities.mul_(p).mul_(ctx.scale).to(q.dtype)
+        return grad_scores @ k, grad_scores.transpose(-1, -2) @ q, grad_v, None
+
+
+def _softmax_dtype(q: Tensor) -> torch.dtype:
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask (True: may read) as what is added to scores: 0 or -inf."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -math.inf)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """q [B, H, Q, d], k and v [B, H, K, d] -> [B, H, Q, d].
+
+    ``visible`` is bool, broadcastable to [B, H, Q, K]; None lets every query read every key. A query that may read
+    nothing gives NaN.
+    """
+    if q.device.type == "cpu" and k.shape[-2] <= LONGEST_UNFUSED:
+        mask = None if visible is None else additive(visible, _softmax_dtype(q))
+        out: Tensor = _UnfusedAttention.apply(q, k, v, mask)
+        return out
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:
+    """As ``attention``, where query i stands at position ``first + i`` and reads the keys up to and including its own."""
+    if q.device.type != "cpu" and first == 0 and q.shape[-2] == k.shape[-2]:
+        # No mask tensor: this is what lets the fused kernels skip the upper triangle.
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    rows = torch.arange(first, first + q.shape[-2], device=q.device)
+    columns = torch.arange(k.shape[-2], device=q.device)
+    return attention(q, k, v, columns[None, :] <= rows[:, None])

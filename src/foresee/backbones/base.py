@@ -1,0 +1,93 @@
+"""What an objective may ask of a sequence model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from foresee.registry import Registry
+
+Attend = Literal["causal", "full"] | Tensor
+
+
+class Cap(Enum):
+    """A capability of a backbone, measured when it is built (``measure.py``), never declared."""
+
+    LOOKAHEAD = "attend='full' lets a position read what comes after it"
+    VISIBILITY = "a bool mask [B, T, T] decides which positions each position reads"
+    POSITIONS = "positions may be given, so that a token's place is not its index"
+
+
+class Backbone(nn.Module, ABC):
+    """A sequence model between embeddings and final hidden states.
+
+    Constructor parameters by position: ``vocab_size`` and the ``torch.Generator`` that draws the initial weights;
+    by keyword: the options of its spec.
+
+    ``keep`` in ``forward`` and elsewhere is a contiguous range of positions whose final states are wanted: the last
+    layer computes queries, projections and its MLP for those alone.
+    """
+
+    summary: ClassVar[str]
+    """One line for ``foresee list``."""
+
+    width: int
+    vocab_size: int
+    has: frozenset[Cap]
+
+    @abstractmethod
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[B, T] -> [B, T, D]: token embeddings alone; positions are added by ``forward``."""
+
+    @abstractmethod
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        """[B, T, D] -> [B, T, D] (or [B, K, D] with ``keep``), after the final norm.
+
+        ``attend`` is "causal", "full", or bool [B, T, T] where ``attend[b, i, j]`` says that position i reads position
+        j. ``positions`` is [T] or [B, T] int64, by default 0..T-1. Raises ``RequestError`` on a capability it lacks or
+        on more positions than it has.
+        """
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., V]."""
+
+    @abstractmethod
+    def start(self, x: Tensor) -> tuple[Tensor, Any]:
+        """Reads a prefix causally, for decoding: [B, T, D] -> (final state of the last position [B, D], state)."""
+
+    @abstractmethod
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Reads one more token: [B, D] and a state -> (its final state [B, D], new state). The given state is spent."""
+
+    @abstractmethod
+    def fork(self, state: Any, n: int) -> Any:
+        """A state for ``n`` continuations of every row, row-major: [B, ...] -> [B * n, ...]."""
+
+    @abstractmethod
+    def trace(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [L + 1, B, T, D]: the input of every layer, positions included, then the final normed output."""
+
+    @abstractmethod
+    def twin(self, generator: torch.Generator) -> Backbone:
+        """A backbone of the same shape with fresh weights and no token table of its own (``embed`` and ``logits`` raise
+        on it), for objectives that need a second encoder."""
+
+    @abstractmethod
+    def flops_per_token(self) -> int:
+        """Parameters that take part in a matrix product for each token, head included: a training step on n tokens
+        costs about ``6 * flops_per_token() * n`` floating-point operations."""
+
+    @property
+    def longest(self) -> int | None:
+        """How many positions it can read, or None where there is no bound."""
+        return None
+
+
+backbones: Registry[Backbone] = Registry("backbone", "foresee.backbones")

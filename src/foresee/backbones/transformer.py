@@ -1,0 +1,302 @@
+"""A decoder-only Transformer from scratch: GPT-2 by default, Llama's parts by option.
+
+Pre-norm blocks, ``x += attention(norm(x)); x += mlp(norm(x))``, a final norm, and an output head tied to the token
+table. Weights are drawn from N(0, 0.02), those that write to the residual stream from N(0, 0.02 / sqrt(2 layers)), as in
+GPT-2 (the paper's code intends this, but looks for a parameter name that does not exist; research/paper.md section 3).
+No dropout anywhere: it hurts exact look-ups.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foresee.backbones.attention import attention, causal_attention
+from foresee.backbones.base import Attend, Backbone, backbones
+from foresee.backbones.measure import measure
+from foresee.errors import RequestError
+
+INIT_STD = 0.02
+ROTARY_BASE = 10000.0
+
+Norm = Literal["layer", "rms"]
+Mlp = Literal["gelu", "gelu-tanh", "swiglu"]
+Positions = Literal["learned", "rotary", "none"]
+
+
+@dataclass
+class DecodingState:
+    """Keys and values of every layer, [B, H, capacity, d]; the first ``length`` are filled."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: int
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotary positions as in Llama: x [B, H, T, d], angles [B or 1, 1, T, d / 2]."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+
+def _norm(kind: Norm, width: int) -> nn.Module:
+    # Both start at weight one and bias zero without drawing random numbers.
+    return nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-6)
+
+
+class _Linear(nn.Module):
+    """``nn.Linear`` whose weights are drawn from a given stream instead of the global one."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool, std: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs).normal_(0.0, std, generator=generator))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+
+class Block(nn.Module):
+    """One layer. ``attention_in`` holds queries, keys and values, in that order of rows."""
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, norm: Norm, mlp: Mlp, bias: bool, layers: int, rng: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.heads, self.mlp = heads, mlp
+        residual_std = INIT_STD / math.sqrt(2 * layers)
+        self.attention_norm = _norm(norm, width)
+        self.attention_in = _Linear(width, 3 * width, bias, INIT_STD, rng)
+        self.attention_out = _Linear(width, width, bias, residual_std, rng)
+        self.mlp_norm = _norm(norm, width)
+        self.mlp_in = _Linear(width, 2 * hidden if mlp == "swiglu" else hidden, bias, INIT_STD, rng)
+        self.mlp_out = _Linear(hidden, width, bias, residual_std, rng)
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[B, T, parts * D] -> ``parts`` tensors [B, H, T, d]."""
+        rows, length, columns = x.shape
+        split = x.view(rows, length, parts, self.heads, columns // (parts * self.heads))
+        return split.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def queries_keys_values(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, H, T, d] each; queries only for the positions in ``keep``."""
+        normed = self.attention_norm(x)
+        if keep is None:
+            q, k, v = self._heads(self.attention_in(normed), 3)
+            return q, k, v
+        width = x.shape[-1]
+        weight, bias = self.attention_in.weight, self.attention_in.bias
+        kept = functional.linear(normed[:, keep], weight[:width], None if bias is None else bias[:width])
+        rest = functional.linear(normed, weight[width:], None if bias is None else bias[width:])
+        (q,) = self._heads(kept, 1)
+        k, v = self._heads(rest, 2)
+        return q, k, v
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Adds what attention found ([B, H, T, d]) and the MLP to the residual stream x [B, T, D]."""
+        x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
+        return x + self.feed_forward(self.mlp_norm(x))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        hidden = self.mlp_in(x)
+        if self.mlp == "swiglu":
+            gate, up = hidden.chunk(2, -1)
+            hidden = functional.silu(gate) * up
+        else:
+            hidden = functional.gelu(hidden, approximate="tanh" if self.mlp == "gelu-tanh" else "none")
+        out: Tensor = self.mlp_out(hidden)
+        return out
+
+
+@backbones.register("transformer")
+class Transformer(Backbone):
+    """Options: ``layers``, ``width``, ``heads``; ``context``, the longest sequence; ``positions`` learned (GPT-2), rotary
+    (Llama) or none; ``norm`` layer or rms; ``mlp`` gelu (exact), gelu-tanh (GPT-2's approximation, four times as slow on
+    a CPU and no different in kind) or swiglu; ``hidden``, the MLP's width (4 x width, or 8/3 x width for swiglu);
+    ``bias`` in linear layers; ``tied``, one table for embedding and head."""
+
+    summary = "decoder-only Transformer from scratch (GPT-2 style; rotary, RMSNorm and SwiGLU by option)"
+
+    def __init__(
+        self,
+        vocab_size: int,
+        generator: torch.Generator,
+        *,
+        layers: int,
+        width: int,
+        heads: int,
+        context: int = 256,
+        positions: Positions = "learned",
+        norm: Norm = "layer",
+        mlp: Mlp = "gelu",
+        hidden: int | None = None,
+        bias: bool = True,
+        tied: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (("layers", layers), ("width", width), ("heads", heads), ("context", context)):
+            if value < 1:
+                raise RequestError(f"transformer: {name}={value} must be at least 1")
+        if width % heads or (positions == "rotary" and (width // heads) % 2):
+            raise RequestError(
+                f"transformer: width={width} must be a multiple of heads={heads}, with an even quotient for rotary positions"
+            )
+        self._shape = {
+            "layers": layers, "width": width, "heads": heads, "context": context, "positions": positions,
+            "norm": norm, "mlp": mlp, "hidden": hidden, "bias": bias, "tied": tied,
+        }  # fmt: skip
+        self.vocab_size, self.width, self.context, self.positions = vocab_size, width, context, positions
+        # GPT-2 numbers its positions by a table; rotary and none need nothing learned.
+        self.token_table = self._table(vocab_size, generator) if vocab_size else None
+        self.position_table = self._table(context, generator) if positions == "learned" else None
+        hidden = hidden or (4 * width if mlp != "swiglu" else 8 * width // 3)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, norm, mlp, bias, layers, generator) for _ in range(layers)
+        )
+        self.final_norm = _norm(norm, width)
+        self.head = self._table(vocab_size, generator) if vocab_size and not tied else None
+        self.has = measure(self)
+
+    def _table(self, rows: int, generator: torch.Generator) -> nn.Parameter:
+        return nn.Parameter(torch.empty(rows, self.width).normal_(0.0, INIT_STD, generator=generator))
+
+    @property
+    def longest(self) -> int:
+        return self.context
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        if self.token_table is None:
+            raise RuntimeError("this backbone is a twin: it has no token table; embed with the one it was made from")
+        return functional.embedding(tokens, self.token_table)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        table = self.token_table if self.head is None else self.head
+        if table is None:
+            raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
+        return functional.linear(hidden, table)
+
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        x, angles = self._place(x, positions)
+        for index, block in enumerate(self.blocks):
+            x = self._layer(block, x, attend, angles, keep if index == len(self.blocks) - 1 else None)
+        out: Tensor = self.final_norm(x)
+        return out
+
+    def trace(self, x: Tensor) -> Tensor:
+        x, angles = self._place(x, None)
+        states = [x]
+        for block in self.blocks:
+            x = self._layer(block, x, "causal", angles, None)
+            states.append(x)
+        return torch.stack([*states[:-1], self.final_norm(x)])
+
+    def _layer(self, block: nn.Module, x: Tensor, attend: Attend, angles: Tensor | None, keep: slice | None) -> Tensor:
+        assert isinstance(block, Block)
+        q, k, v = block.queries_keys_values(x, keep)
+        if angles is not None:
+            q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
+        if isinstance(attend, Tensor):
+            visible = attend if keep is None else attend[:, keep]
+            attended = attention(q, k, v, visible[:, None])
+        elif attend == "full":
+            attended = attention(q, k, v, None)
+        else:
+            attended = causal_attention(q, k, v, 0 if keep is None else keep.indices(x.shape[1])[0])
+        return block.finish(x if keep is None else x[:, keep], attended)
+
+    def _place(self, x: Tensor, positions: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Adds learned positions to x [B, T, D], or gives rotary angles [B or 1, 1, T, d / 2]."""
+        end = first + x.shape[1]
+        if end > self.context:
+            raise RequestError(
+                f"transformer: a sequence of {end} tokens does not fit context={self.context}; set context={end} or more"
+            )
+        if positions is not None and self.positions == "none":
+            raise RequestError("transformer: positions=none has no use for given positions; choose learned or rotary")
+        if self.position_table is not None:
+            table = self.position_table
+            return x + (table[first:end] if positions is None else functional.embedding(positions, table)), None
+        if self.positions == "none":
+            return x, None
+        size = self.width // self._heads_count
+        places = torch.arange(first, end, device=x.device) if positions is None else positions
+        inverse = ROTARY_BASE ** (-torch.arange(0, size, 2, device=x.device, dtype=torch.float32) / size)
+        angles = places[..., None].float() * inverse
+        return x, (angles[:, None] if angles.dim() == 3 else angles[None, None])
+
+    @property
+    def _heads_count(self) -> int:
+        heads = self._shape["heads"]
+        assert isinstance(heads, int)
+        return heads
+
+    # Decoding -------------------------------------------------------------------------------------------------------
+
+    def start(self, x: Tensor) -> tuple[Tensor, DecodingState]:
+        rows, length, _ = x.shape
+        x, angles = self._place(x, None)
+        keys, values = [], []
+        last = slice(length - 1, length)
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            keep = last if index == len(self.blocks) - 1 else None
+            q, k, v = block.queries_keys_values(x, keep)
+            if angles is not None:
+                q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
+            keys.append(self._with_room(k))
+            values.append(self._with_room(v))
+            attended = causal_attention(q, k, v, 0 if keep is None else length - 1)
+            x = block.finish(x if keep is None else x[:, keep], attended)
+        return self.final_norm(x)[:, -1], DecodingState(keys, values, length)
+
+    def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+        x, angles = self._place(x[:, None], None, first=state.length)
+        end = state.length + 1
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            q, k, v = block.queries_keys_values(x, None)
+            if angles is not None:
+                q, k = rotate(q, angles), rotate(k, angles)
+            if end > state.keys[index].shape[2]:
+                state.keys[index] = self._with_room(state.keys[index])
+                state.values[index] = self._with_room(state.values[index])
+            state.keys[index][:, :, state.length : end] = k
+            state.values[index][:, :, state.length : end] = v
+            x = block.finish(x, attention(q, state.keys[index][:, :, :end], state.values[index][:, :, :end], None))
+        return self.final_norm(x)[:, 0], DecodingState(state.keys, state.values, end)
+
+    def fork(self, state: DecodingState, n: int) -> DecodingState:
+        return DecodingState(
+            [keys.repeat_interleave(n, 0) for keys in state.keys],
+            [values.repeat_interleave(n, 0) for values in state.values],
+            state.length,
+        )
+
+    def _with_room(self, filled: Tensor) -> Tensor:
+        """[B, H, T, d] copied into a buffer half as long again, so that decoding seldom copies."""
+        rows, heads, length, size = filled.shape
+        room = filled.new_empty(rows, heads, min(self.context, length + max(16, length // 2)), size)
+        room[:, :, :length] = filled
+        return room
+
+    # Shape ----------------------------------------------------------------------------------------------------------
+
+    def twin(self, generator: torch.Generator) -> Transformer:
+        return Transformer(0, generator, **self._shape)  # type: ignore[arg-type]  # the options it was built from
+
+    def flops_per_token(self) -> int:
+        return self.vocab_size * self.width + sum(
+            parameter.numel() for parameter in self.blocks.parameters() if parameter.dim() == 2
+        )
+
+
+backbones.preset("gpt-nano", "transformer:layers=3,width=128,heads=4")
+backbones.preset("gpt-mini", "transformer:layers=12,width=384,heads=6")

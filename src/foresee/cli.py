@@ -1,0 +1,310 @@
+"""The command line. Exit status: 0 done, 1 the work failed, 2 the request was wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from foresee.errors import ForeseeError, RequestError
+
+app = typer.Typer(
+    help="Shows where next-token training fails to look ahead, why, and which training objective repairs it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def load_plugins(paths: list[Path]) -> list[Path]:
+    """Imports plug-in files as the option is read, before any spec is."""
+    from foresee.registry import load_plugin_file
+
+    for path in paths:
+        load_plugin_file(path)
+    return paths
+
+
+class Split(str, Enum):
+    """Which examples."""
+
+    train = "train"
+    test = "test"
+
+
+class FileFormat(str, Enum):
+    """How examples are written."""
+
+    text = "text"
+    jsonl = "jsonl"
+
+
+Plugin = Annotated[
+    list[Path], typer.Option("--plugin", callback=load_plugins, is_eager=True, help="A Python file that registers more.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
+TaskSpec = Annotated[str, typer.Argument(metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.")]
+Backbone = Annotated[str, typer.Option(help="A preset or spec.")]
+Steps = Annotated[int, typer.Option(help="Training steps.")]
+BatchSize = Annotated[int, typer.Option("--batch", help="Examples a step.")]
+LearningRate = Annotated[float, typer.Option("--lr", help="Learning rate after warm-up.")]
+DataSource = Annotated[str, typer.Option(help="200000 (a fixed set of that size), fresh, or a file of examples.")]
+TestSize = Annotated[int, typer.Option(help="Test examples of the final measurement.")]
+EvalEvery = Annotated[int, typer.Option(help="Steps between evaluations.")]
+Warmup = Annotated[int, typer.Option(help="Steps of linear warm-up.")]
+Schedule = Annotated[str, typer.Option(help="constant or cosine (in steps, to a tenth).")]
+WeightDecay = Annotated[float, typer.Option(help="On weights of matrix products alone.")]
+Beta2 = Annotated[float, typer.Option(help="AdamW's second decay rate.")]
+Clip = Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.")]
+Precision = Annotated[str, typer.Option(help="auto, bf16 or float32.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+UntilSolved = Annotated[bool, typer.Option("--until-solved", help="Stop early once 0.99 of watched examples are exact.")]
+
+
+def data_source(text: str) -> str:
+    """``--data``: a file's path may stand alone."""
+    return f"file:{text}" if Path(text).is_file() else text
+
+
+def emit(value: Any) -> None:
+    """The one JSON object on standard output."""
+    print(json.dumps(value, allow_nan=False))
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[str, typer.Argument(help="tasks, objectives, backbones or diagnostics; all of them by default.")] = "",
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006  # typer copies it
+) -> None:
+    """Shows what can be named in a spec, with its options."""
+    from foresee.backbones.base import backbones
+    from foresee.diagnostics.base import diagnostics
+    from foresee.objectives.base import objectives
+    from foresee.registry import nearest
+    from foresee.spec import options_text
+    from foresee.tasks.base import tasks
+
+    registries: dict[str, Any] = {
+        "tasks": tasks, "objectives": objectives, "backbones": backbones, "diagnostics": diagnostics,
+    }  # fmt: skip
+    if kind and kind not in registries:
+        raise RequestError(f"unknown kind {kind!r}: {nearest(kind, list(registries))}")
+    chosen = {kind: registries[kind]} if kind else registries
+    if as_json:
+        emit({
+            name: {entry: {"options": options_text(registry.get(entry)), "summary": registry.get(entry).summary}
+                   for entry in registry.names()} | {entry: {"preset": spec} for entry, spec in registry.presets().items()}
+            for name, registry in chosen.items()
+        })  # fmt: skip
+        return
+    console = Console()
+    for name, registry in chosen.items():
+        shown = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        for entry in registry.names():
+            cls = registry.get(entry)
+            options = ",".join(f"{key}={default}" for key, default in options_text(cls).items())
+            shown.add_row(entry, f"{cls.summary}\n{options}" if options else cls.summary)
+        for entry, spec in registry.presets().items():
+            shown.add_row(entry, f"preset for {spec}")
+        console.print(shown, markup=False)
+        console.print()
+
+
+@app.command()
+def generate(
+    task: TaskSpec,
+    n: Annotated[int, typer.Option("-n", help="How many examples.")] = 1000,
+    split: Annotated[Split, typer.Option(help="Which split.")] = Split.train,
+    seed: Annotated[int, typer.Option(help="Which stream of examples.")] = 0,
+    file_format: Annotated[FileFormat, typer.Option("--format", help="text is the paper's form.")] = FileFormat.text,
+    out: Annotated[Path | None, typer.Option(help="A file; standard output by default.")] = None,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Writes examples of a task."""
+    from foresee.data import draw, write_examples
+    from foresee.spec import resolve
+    from foresee.tasks.base import tasks
+
+    resolved = resolve(tasks, task)
+    built = resolved.build()
+    write_examples(built, draw(built, resolved.text, split.value, n, seed), out or sys.stdout, file_format.value)
+
+
+@app.command()
+def train(
+    task: TaskSpec,
+    objective: Annotated[str, typer.Option(help="What to train; see foresee list objectives.")] = "next-token",
+    backbone: Backbone = "gpt-nano",
+    steps: Steps = 1000,
+    batch: BatchSize = 256,
+    lr: LearningRate = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of weights, training examples and their order.")] = 0,
+    data: DataSource = "200000",
+    test: TestSize = 20_000,
+    eval_every: EvalEvery = 100,
+    warmup: Warmup = 100,
+    schedule: Schedule = "constant",
+    weight_decay: WeightDecay = 0.01,
+    beta2: Beta2 = 0.999,
+    clip: Clip = 1.0,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    until_solved: UntilSolved = False,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Trains, measures and saves one run; the same command continues an interrupted one."""
+    from foresee import train as loop
+    from foresee.progress import on_standard_error
+    from foresee.run import RunSpec
+    from foresee.tables import show_run
+
+    spec = RunSpec.of(
+        task, objective, backbone, steps=steps, batch=batch, lr=lr, seed=seed, data=data_source(data), test=test,
+        eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=weight_decay, beta2=beta2, clip=clip,
+        precision=precision, device=device, until_solved=until_solved,
+    )  # fmt: skip
+    run = loop.train(spec, runs, on_standard_error())
+    emit(run.json()) if as_json else show_run(run, Console())
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
+    data: Annotated[Path | None, typer.Option(help="A file of examples, instead of the run's test examples.")] = None,
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Measures a finished run again."""
+    import dataclasses
+
+    from foresee.evaluate import evaluate as measure
+    from foresee.run import load
+    from foresee.tables import show_run
+
+    loaded = load(run)
+    measured = dataclasses.replace(loaded, rows=measure(loaded, data))
+    emit(measured.json()) if as_json else show_run(measured, Console())
+
+
+@app.command()
+def compare(
+    task: TaskSpec,
+    names: Annotated[str, typer.Option("--objectives", help="Separated by semicolons, or by commas where none has options.")],
+    backbone: Backbone = "gpt-nano",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each, from 0.")] = 3,
+    steps: Steps = 1000,
+    batch: BatchSize = 256,
+    lr: LearningRate = 1e-3,
+    data: DataSource = "200000",
+    test: TestSize = 20_000,
+    eval_every: EvalEvery = 100,
+    warmup: Warmup = 100,
+    schedule: Schedule = "constant",
+    weight_decay: WeightDecay = 0.01,
+    beta2: Beta2 = 0.999,
+    clip: Clip = 1.0,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    until_solved: UntilSolved = False,
+    runs: Runs = Path("runs"),
+    report: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Trains objectives on one task over seeds, always with the positive control (reversed)."""
+    from foresee.compare import compare as run_all
+    from foresee.compare import split_names, table
+    from foresee.progress import on_standard_error
+    from foresee.run import RunSpec
+
+    chosen = split_names(names)
+    spec = RunSpec.of(
+        task, chosen[0], backbone, steps=steps, batch=batch, lr=lr, data=data_source(data), test=test,
+        eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=weight_decay, beta2=beta2, clip=clip,
+        precision=precision, device=device, until_solved=until_solved,
+    )  # fmt: skip
+    groups = run_all(spec, chosen, seeds, runs, on_standard_error())
+    if report is not None:
+        from foresee.report import write_report
+
+        write_report([run.dir for group in groups for run in group.runs], report)
+    if as_json:
+        emit({"task": spec.task, "backbone": spec.backbone, "groups": [group.json() for group in groups]})
+    else:
+        Console().print(table(groups, f"{spec.task} with {spec.backbone}"))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN ...]", help="Run directories; all in --runs by default.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
+    root: Runs = Path("runs"),
+    title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Writes one self-contained page about finished runs."""
+    from foresee.report import write_report
+
+    chosen = runs or sorted(path.parent for path in root.glob("*/spec.json"))
+    if not chosen:
+        raise RequestError(f"{root} holds no runs; name some, or train one first")
+    print(write_report(chosen, out, title=title))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for its runs and its page.")] = Path("foresee-demo"),
+) -> None:
+    """Shows the failure and its cures in a few minutes: next-token, reversed and teacherless training on path-star."""
+    from foresee.demo import demo as show
+
+    show(out, Console())
+
+
+@app.command()
+def bench(
+    task: Annotated[str, typer.Option(help="A task's spec.")] = "path-star:degree=2,length=5,nodes=50",
+    backbone: Backbone = "transformer:layers=6,width=384,heads=6",
+    objective: Annotated[str, typer.Option(help="An objective's spec.")] = "next-token",
+    batch: BatchSize = 256,
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Measures speed on this machine: examples a second, and the share of its matrix-product rate."""
+    from foresee.bench import bench as measure
+    from foresee.bench import show
+
+    measured = measure(task=task, backbone=backbone, objective=objective, batch=batch)
+    emit(measured) if as_json else show(measured, Console())
+
+
+def main() -> None:
+    """Runs the command line; every expected failure is one sentence on standard error."""
+    try:
+        code = app(standalone_mode=False)
+    except ForeseeError as error:
+        print(f"foresee: {error}", file=sys.stderr)
+        sys.exit(error.status)
+    except click.ClickException as error:
+        print(f"foresee: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        print("foresee: stopped", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of standard output went away, as in `foresee generate ... | head`.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

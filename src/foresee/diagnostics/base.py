@@ -1,0 +1,75 @@
+"""What a diagnostic is: it looks at a trained objective and returns rows of measurements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.diagnostics.passes import Scores, chunks_of, score, write
+from foresee.errors import RequestError
+from foresee.objectives.base import Objective
+from foresee.registry import Registry
+from foresee.stats import Row
+from foresee.tasks.base import Task
+
+__all__ = ["Diagnostic", "Row", "Rows", "Subject", "diagnostics"]
+
+Rows = dict[str, Row | list[Row]]
+"""Measurements by name; a list holds one row an answer position, in the task's own order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is examined: a task, an objective in evaluation mode, test examples, and training examples where there are
+    any to compare with.
+
+    Batches are uniform and lie on the objective's device. ``rng`` may lie on any. ``chunk`` is how many rows are put
+    through the objective at a time. Raises ``RequestError`` on an empty test set or a ``chunk`` below 1.
+    """
+
+    task: Task
+    objective: Objective
+    test: Batch
+    train: Batch | None
+    rng: torch.Generator
+    chunk: int = 1024
+
+    def __post_init__(self) -> None:
+        if len(self.test) == 0:
+            raise RequestError("the test set holds no examples; measuring takes at least one")
+        if self.chunk < 1:
+            raise RequestError(f"evaluation chunk of {self.chunk} rows: must be at least 1")
+
+    def chunks(self, batch: Batch) -> list[Batch]:
+        """``batch`` in pieces of at most ``chunk`` rows, so that memory stays bounded."""
+        return chunks_of(batch, self.chunk)
+
+    @cached_property
+    def wrote(self) -> Tensor:
+        """[B, A]: greedy free-running answers to the test prompts, decoded once for all diagnostics."""
+        return write(self.objective, self.test, self.chunk)
+
+    @cached_property
+    def scores(self) -> Scores | None:
+        """Test answers scored with the truth revealed, once for all diagnostics; None where that is undefined."""
+        return score(self.objective, self.test, self.chunk)
+
+
+class Diagnostic(ABC):
+    """One measurement, or a few that are taken together. Constructor parameters by keyword: its options."""
+
+    summary: ClassVar[str]
+    """One line for ``foresee list``."""
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> Rows:
+        """Rows by name; a row that has no meaning for this objective or task is absent, never zero."""
+
+
+diagnostics: Registry[Diagnostic] = Registry("diagnostic", "foresee.diagnostics")

@@ -1,0 +1,35 @@
+"""Whether what is written freely is a walk on the graph at all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from foresee.diagnostics.base import Diagnostic, Rows, Subject, diagnostics
+from foresee.diagnostics.passes import share
+
+
+def are_edges(path: Tensor, arms: Tensor) -> Tensor:
+    """[B, A] nodes and [B, d, l] arms -> [B, A - 1] bool: which steps follow an edge, away from the centre."""
+    parents, children = arms[:, :, :-1].flatten(1), arms[:, :, 1:].flatten(1)
+    leaves = path[:, :-1, None] == parents[:, None]
+    reaches = path[:, 1:, None] == children[:, None]
+    return (leaves & reaches).any(-1)
+
+
+@diagnostics.register("child")
+class Child(Diagnostic):
+    """``child``: the share of free-running transitions, over all rows and steps, that are edges of the graph.
+
+    Absent where the task gives no arms or the answer has one token. The interval takes transitions as independent;
+    those of one answer are not, so it is somewhat too narrow.
+    """
+
+    summary = "free-running steps that follow an edge of the graph"
+
+    def measure(self, subject: Subject) -> Rows:
+        arms = subject.test.facts.get("arms")
+        if arms is None or subject.test.layout.width < 2:
+            return {}
+        pieces = [slice(at, at + subject.chunk) for at in range(0, len(arms), subject.chunk)]
+        return {"child": share(torch.cat([are_edges(subject.wrote[piece], arms[piece]) for piece in pieces]))}

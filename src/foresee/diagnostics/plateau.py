@@ -1,0 +1,26 @@
+"""How far the forced loss is from that of a perfect shortcut with a blind decision."""
+
+from __future__ import annotations
+
+import math
+
+from foresee.diagnostics.base import Diagnostic, Rows, Subject, diagnostics
+
+
+@diagnostics.register("plateau")
+class Plateau(Diagnostic):
+    """``plateau``: forced loss per answer token in nats beside the task's reference, ``ln(d)/l`` on path-star.
+
+    Training that has learned the shortcut and nothing else rests at the reference. The row's ``reference`` is None
+    where the task defines none; the row is absent where the objective cannot be forced or its loss is not finite.
+    """
+
+    summary = "forced loss beside the loss of a perfect shortcut with a blind decision"
+
+    def measure(self, subject: Subject) -> Rows:
+        if subject.scores is None:
+            return {}
+        value = subject.scores.mean_loss()
+        if not math.isfinite(value):
+            return {}
+        return {"plateau": {"value": value, "reference": subject.task.plateau, "n": len(subject.test)}}

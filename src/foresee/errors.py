@@ -1,0 +1,18 @@
+"""The two ways in which a command ends badly.
+
+The command line prints either as one sentence and exits with ``status``; anything else that escapes is a defect.
+"""
+
+from __future__ import annotations
+
+
+class ForeseeError(Exception):
+    """The work failed, though what was asked for was right (exit status 1)."""
+
+    status = 1
+
+
+class RequestError(ForeseeError, ValueError):
+    """What was asked for is wrong (exit status 2): the message says what, where, and what would be right."""
+
+    status = 2

@@ -1,0 +1,28 @@
+"""Large blocks of memory, kept between steps."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+# glibc's mallopt parameters (malloc.h).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+@cache
+def keep_large_blocks() -> bool:
+    """Tells glibc's allocator to keep freed large blocks; True where it could be told.
+
+    By default every block over 32 MB is mapped and unmapped anew, and the kernel zeroes its pages at each first touch:
+    with 6 layers of width 384 and 256 sequences that was half of a CPU training step (docs/performance.md). The
+    process then holds on to its peak memory. Does nothing where the C library is another one.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
+    return all(mallopt(parameter, value) == 1 for parameter, value in settings)

@@ -1,0 +1,75 @@
+"""What is trained, and how the trained thing decodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foresee.backbones.base import Backbone, Cap
+from foresee.batch import Batch
+from foresee.registry import Registry
+from foresee.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class LossOut:
+    """``total`` [] is what is minimised; ``parts`` add up to it; ``per_token`` [B, T] (detached) holds, at each answer
+    column of the batch, the loss of predicting that token, and zero elsewhere."""
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+    per_token: Tensor
+
+
+class Objective(nn.Module, ABC):
+    """A training loss on a backbone and the decoding that goes with it.
+
+    Constructor parameters by position: the ``Backbone``, the ``Vocabulary`` (its own ``symbols`` already in it) and the
+    ``torch.Generator`` for weights of its own; by keyword: the options of its spec.
+    """
+
+    summary: ClassVar[str]
+    """One line for ``foresee list``."""
+
+    needs: ClassVar[frozenset[Cap]] = frozenset()
+    """Capabilities it requires of a backbone."""
+
+    symbols: ClassVar[tuple[str, ...]] = ()
+    """Symbols it adds to a task's vocabulary."""
+
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "forward"
+    """The order in which answer tokens are decided. ``forward`` also promises that ``generate`` continues a prompt that
+    already holds the first answer tokens, which is what measuring the shortcut takes."""
+
+    def __init__(self, backbone: Backbone, vocab: Vocabulary) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.vocab = vocab
+
+    @abstractmethod
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        """Training loss. ``rng`` is the only source of randomness; ``batch.facts`` is never read."""
+
+    @abstractmethod
+    def generate(self, prompt: Tensor, n: int) -> Tensor:
+        """Greedy answers, [B, P] -> [B, n], always in the task's own order."""
+
+    @abstractmethod
+    def forced(self, batch: Batch) -> Tensor | None:
+        """[B, A, V] log-probabilities of each answer token given the true ones that come before it in this objective's
+        order, rows in the task's own order; None where this objective cannot be forced. Uniform batches only."""
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """[..., V] and [...] -> [...] in float32."""
+    flat = functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+objectives: Registry[Objective] = Registry("objective", "foresee.objectives")

@@ -1,0 +1,60 @@
+"""Next-token prediction by teacher forcing: the objective whose failure this project is about.
+
+Bachmann & Nagarajan 2024: maximise sum_i log p(r_i | prompt, r_<i) with the true r_<i shown; loss on answer tokens only,
+averaged over the batch's answer tokens. The first answer token is predicted from the prompt's last position.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foresee.backbones.base import Backbone
+from foresee.batch import Batch
+from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
+from foresee.objectives.decoding import greedy
+from foresee.vocabulary import Vocabulary
+
+
+def teacher_forced(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
+    """Logits [B, A, V] for the batch's answer columns, where ``inputs`` [B, T] is what the backbone is shown.
+
+    Column ``layout.first + i`` of the tokens is predicted by logits ``[:, i]``, from the position before it.
+    """
+    first, last = batch.layout.first, batch.layout.last
+    hidden = backbone(backbone.embed(inputs[:, : last - 1]), keep=slice(first - 1, last - 1))
+    return backbone.logits(hidden)
+
+
+def answer_loss(logits: Tensor, batch: Batch, part: str) -> LossOut:
+    """Mean cross entropy over the batch's answer tokens, from logits [B, A, V] of the answer columns."""
+    first, last = batch.layout.first, batch.layout.last
+    losses = cross_entropy(logits, batch.tokens[:, first:last])
+    if batch.layout.uniform:
+        total = losses.mean()
+    else:
+        losses = losses * batch.in_answer()[:, first:last]
+        total = losses.sum() / batch.answer_len.sum()
+    spread = functional.pad(losses.detach(), (first, batch.tokens.shape[1] - last))
+    return LossOut(total, {part: total}, spread)
+
+
+@objectives.register("next-token")
+class NextToken(Objective):
+    """Teacher forcing, greedy left-to-right decoding."""
+
+    summary = "teacher forcing: predict each answer token with the true earlier ones shown"
+
+    def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
+        super().__init__(backbone, vocab)
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        return answer_loss(teacher_forced(self.backbone, batch.tokens, batch), batch, "next-token")
+
+    def generate(self, prompt: Tensor, n: int) -> Tensor:
+        return greedy(self.backbone, prompt, n)
+
+    def forced(self, batch: Batch) -> Tensor:
+        batch.answers  # noqa: B018  # refuses ragged batches
+        return functional.log_softmax(teacher_forced(self.backbone, batch.tokens, batch).float(), -1)

@@ -1,0 +1,52 @@
+"""AdamW as the training loop uses it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foresee.run import RunSpec
+
+
+def adamw(model: nn.Module, spec: RunSpec) -> torch.optim.AdamW:
+    """AdamW whose weight decay acts on weights of matrix products alone: not on biases, norms, or the tables that are
+    looked up by row."""
+    decayed, spared = [], []
+    for name, parameter in model.named_parameters():
+        (decayed if parameter.dim() >= 2 and not name.endswith("_table") else spared).append(parameter)
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2), fused=True)
+
+
+def learning_rate(spec: RunSpec, step: int) -> float:
+    """Of the update that makes ``step`` steps into ``step + 1``: linear warm-up, then constant, or a cosine to a tenth
+    at the last step. Counted in steps; counting it in examples is what made the original schedule constant."""
+    if step < spec.warmup:
+        return spec.lr * (step + 1) / spec.warmup
+    if spec.schedule == "constant":
+        return spec.lr
+    progress = (step - spec.warmup) / max(1, spec.steps - spec.warmup)
+    return spec.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+
+def state_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights under ``model.``, and the optimiser's moments and step counts under ``optimiser.<moment>.``."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for moment, value in optimiser.state[parameter].items():
+            tensors[f"optimiser.{moment}.{name}"] = value
+    return tensors
+
+
+def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Undoes ``state_tensors``; raises ``KeyError`` or ``RuntimeError`` where names or shapes do not fit."""
+    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    model.load_state_dict(weights)
+    for name, parameter in model.named_parameters():
+        state: dict[str, Any] = optimiser.state[parameter]
+        for moment in ("step", "exp_avg", "exp_avg_sq"):
+            value = tensors[f"optimiser.{moment}.{name}"]
+            state[moment] = value.to(parameter.device).clone()

@@ -1,0 +1,149 @@
+"""Learning curves, and accuracy by answer position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from foresee.report.groups import Group, Setting
+from foresee.report.style import INK, QUIET, Mark, plain, rates_axis
+
+PANEL = (5.0, 3.1)
+"""Width and height in inches of one panel; at this width its type is legible on a phone."""
+
+MEASURES: Mapping[str, str] = {
+    "branch": "Branch token right",
+    "forced": "Forced accuracy, mean over positions",
+    "exact": "Whole answer right (exact)",
+}
+
+
+def curve_panel(axes: Axes, setting: Setting, measure: str, marks: Mapping[str, Mark], *, title: bool = True) -> None:
+    """One measure against training steps: a thin line a seed, the chance line, groups named at their last points."""
+    ends: list[tuple[float, str, Mark]] = []
+    last = 0
+    missing: list[str] = []
+    for group in setting.groups:
+        mark, finals, several = marks[group.objective], [], len(group.runs) > 1
+        for run in group.runs:
+            points = [(e.step, value) for e in run.record.evaluations if (value := e.rate(measure)) is not None]
+            if not points:
+                continue
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, color=mark.colour, linestyle=mark.dash, linewidth=1.3 if several else 1.9,
+                      alpha=0.85 if several else 1.0, marker=mark.marker, markersize=4.2,
+                      markevery=max(1, len(steps) // 6), markeredgewidth=0, zorder=3)  # fmt: skip
+            finals.append(values[-1])
+            last = max(last, steps[-1])
+        if finals:
+            ends.append((sorted(finals)[len(finals) // 2], group.label, mark))
+        else:
+            missing.append(group.label)
+    if title:
+        axes.set_title(MEASURES[measure])
+    axes.set_xlabel("training steps")
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    rates_axis(axes)
+    axes.set_xlim(0, max(last, 1))
+    if setting.chance is not None and measure != "forced":
+        chance_line(axes, setting.chance)
+    if not ends:
+        axes.annotate("no measurements yet", (0.5, 0.6), xycoords="axes fraction", ha="center", color=QUIET)
+    elif missing:
+        names = ", ".join(plain(label, 24) for label in dict.fromkeys(missing))
+        axes.annotate(f"not measured: {names}", (0.02, 0.03), xycoords="axes fraction", fontsize=9.5, color=QUIET)
+
+
+def chance_line(axes: Axes, chance: float) -> None:
+    """A dotted line at chance, labelled on the right, outside the data."""
+    axes.axhline(chance, color=INK, linestyle=(0, (1.0, 2.2)), linewidth=1.2, zorder=2)
+    axes.annotate(
+        f"chance\n{chance:.3g}", (1.0, chance), xycoords=("axes fraction", "data"), xytext=(5, 0),
+        textcoords="offset points", va="center", ha="left", fontsize=9.5, color=INK, annotation_clip=False,
+    )  # fmt: skip
+
+
+def legend_handles(groups: Sequence[Group], marks: Mapping[str, Mark]) -> list[Line2D]:
+    """One entry an objective: its colour, dashes and marker."""
+    found: dict[str, Line2D] = {}
+    for group in groups:
+        mark = marks[group.objective]
+        found[group.objective] = Line2D([], [], color=mark.colour, linestyle=mark.dash, linewidth=1.9,
+                                        marker=mark.marker, markersize=5, label=plain(group.label, 36))  # fmt: skip
+    return list(found.values())
+
+
+def _headroom(entries: int, columns: int) -> float:
+    """Inches that a legend of ``entries`` takes above a figure's panels."""
+    return 0.12 + 0.24 * -(-entries // columns)
+
+
+def curve_figure(setting: Setting, measures: Sequence[str], marks: Mapping[str, Mark], *, columns: int = 1) -> Figure:
+    """The chosen measures as panels in ``columns`` columns, one legend above them all."""
+    handles = legend_handles(setting.groups, marks)
+    rows = -(-len(measures) // columns)
+    per_line = columns * (1 if max(len(str(handle.get_label())) for handle in handles) > 16 else 3)
+    head = _headroom(len(handles), per_line)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + head), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, measure in zip(panels.flat, measures, strict=False):
+        curve_panel(axes, setting, measure, marks)
+    figure.legend(handles=handles, loc="outside upper left", ncols=per_line, handlelength=3.0, columnspacing=1.4)
+    return figure
+
+
+def position_panel(axes: Axes, group: Group, chance: float | None, mark: Mark, *, title: bool = True) -> None:
+    """Forced (filled, solid) against free-running (open, dashed) accuracy by answer position, a line a seed."""
+    longest, forced_found = 0, False
+    for run in group.finished:
+        forced, free = run.record.values("forced"), run.record.values("free")
+        longest = max(longest, len(forced), len(free))
+        if forced:
+            forced_found = True
+            axes.plot(range(1, len(forced) + 1), forced, color=mark.colour, linestyle="solid", linewidth=1.7,
+                      marker="o", markersize=8, zorder=3)  # fmt: skip
+        if free:
+            axes.plot(range(1, len(free) + 1), free, color=mark.colour, linestyle=(0, (3.0, 2.0)), linewidth=1.5,
+                      marker="o", markersize=4.5, markerfacecolor="white", zorder=4)  # fmt: skip
+    if title:
+        axes.set_title(plain(group.label, 40))
+    axes.set_xlabel("position in the answer")
+    rates_axis(axes)
+    axes.set_xlim(0.6, max(longest, 2) + 0.4)
+    if 1 < longest <= 8:
+        names = {1: "\nstart", 2: "\nbranch", longest: "\nend"}
+        axes.set_xticks(range(1, longest + 1), [f"{at}{names.get(at, '')}" for at in range(1, longest + 1)])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if chance is not None:
+        chance_line(axes, chance)
+    if not longest:
+        axes.annotate("not measured yet", (0.5, 0.7), xycoords="axes fraction", ha="center", color=QUIET)
+    elif not forced_found:
+        axes.annotate("this objective cannot be forced", (0.02, 0.03), xycoords="axes fraction", fontsize=9.5,
+                      color=QUIET)  # fmt: skip
+
+
+def position_figure(setting: Setting, groups: Sequence[Group], marks: Mapping[str, Mark], *, columns: int = 1) -> Figure:
+    """Accuracy by position, a panel a group in ``columns`` columns."""
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + _headroom(2, 2)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, group in zip(panels.flat, groups, strict=False):
+        position_panel(axes, group, setting.chance, marks[group.objective])
+    for axes in list(panels.flat)[len(groups) :]:
+        axes.set_axis_off()
+    handles = [
+        Line2D([], [], color=INK, marker="o", markersize=8, linewidth=1.7, label="forced (truth revealed)"),
+        Line2D([], [], color=INK, marker="o", markersize=4.5, markerfacecolor="white", linestyle=(0, (3.0, 2.0)),
+               linewidth=1.5, label="free-running"),
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=3.0)
+    return figure

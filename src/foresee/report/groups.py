@@ -1,0 +1,139 @@
+"""Runs put together: the same settings over seeds make a group, the same task and backbone make a setting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from foresee.diagnostics.verdict import SOLVED, Verdict, judge
+from foresee.errors import RequestError
+from foresee.report.load import RunRecord
+from foresee.spec import resolve
+from foresee.tasks.base import tasks
+
+_NO_BUDGET = ("objective", "seed", "steps", "test", "eval_every", "until_solved")
+"""Settings in which a control may differ from the run it vouches for."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run with its verdict; ``verdict`` is None while the run is unfinished."""
+
+    record: RunRecord
+    verdict: Verdict | None
+    note: str | None
+    solved_at: int | None
+    """First evaluated step with ``exact`` >= 0.95, or None where that has not happened."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed, in the order of their seeds."""
+
+    task: str
+    objective: str
+    backbone: str
+    label: str
+    """The objective as short as it can be told apart within the report."""
+    runs: tuple[Judged, ...]
+
+    @property
+    def finished(self) -> tuple[Judged, ...]:
+        return tuple(run for run in self.runs if run.record.finished)
+
+    def solved(self) -> tuple[int, int]:
+        """Finished runs that solved, and finished runs."""
+        done = self.finished
+        return sum((run.record.value("exact") or 0.0) >= SOLVED for run in done), len(done)
+
+    def mean(self, row: str) -> float | None:
+        """Mean of a scalar row over finished runs, or None where no run has it."""
+        found = [value for run in self.finished if (value := run.record.value(row)) is not None]
+        return sum(found) / len(found) if found else None
+
+    def speed(self) -> float | None:
+        """Median training examples a second over runs, or None where none was timed."""
+        found = [run.record.examples_per_second for run in self.runs if run.record.examples_per_second is not None]
+        return median(found) if found else None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Groups on one task and backbone: they share axes. ``chance`` is None where the task is not installed here."""
+
+    task: str
+    backbone: str
+    chance: float | None
+    groups: tuple[Group, ...]
+
+
+def chance_of(task: str) -> float | None:
+    """``Task.chance`` of a task spec, or None where the task is a plug-in that is not installed here."""
+    try:
+        return resolve(tasks, task).build().chance
+    except RequestError:
+        return None
+
+
+def arrange(records: Sequence[RunRecord], notes: Mapping[str, str]) -> tuple[Setting, ...]:
+    """Settings in the order in which their first run was given; groups likewise. ``notes`` is by run directory name."""
+    labels = _labels([record.objective for record in records])
+    chances = {record.task: chance_of(record.task) for record in records}
+    judged = {
+        record.directory: _judge(record, records, chances[record.task], notes.get(record.directory.name))
+        for record in records
+    }
+    places = _in_order((record.task, record.backbone) for record in records)
+    settings = []
+    for task, backbone in places:
+        here = [record for record in records if (record.task, record.backbone) == (task, backbone)]
+        groups = []
+        for key in _in_order(_without(record.spec, ("seed",)) for record in here):
+            same = sorted(
+                (record for record in here if _without(record.spec, ("seed",)) == key), key=lambda record: record.seed
+            )
+            objective = same[0].objective
+            runs = tuple(judged[record.directory] for record in same)
+            groups.append(Group(task, objective, backbone, labels[objective], runs))
+        settings.append(Setting(task, backbone, chances[task], tuple(groups)))
+    return tuple(settings)
+
+
+def control_solved(record: RunRecord, records: Iterable[RunRecord]) -> bool:
+    """Whether reversed training solved the same task on the same backbone with the same training settings, whatever the
+    seed, in no more steps than ``record`` was given."""
+    for other in records:
+        if other.objective.partition(":")[0] != "reversed" or (other.value("exact") or 0.0) < SOLVED:
+            continue
+        same = _without(other.spec, _NO_BUDGET) == _without(record.spec, _NO_BUDGET)
+        if same and other.spec.get("steps", 0) <= record.spec.get("steps", 0):
+            return True
+    return False
+
+
+def _judge(record: RunRecord, records: Sequence[RunRecord], chance: float | None, note: str | None) -> Judged:
+    verdict = None
+    if record.finished and chance is not None and "exact" in record.rows:
+        verdict = judge(record.rows, chance, control_solved(record, records))
+    solved_at = next((each.step for each in record.evaluations if (each.rate("exact") or 0.0) >= SOLVED), None)
+    return Judged(record, verdict, note, solved_at)
+
+
+def _without(spec: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return json.dumps({key: value for key, value in spec.items() if key not in keys}, sort_keys=True)
+
+
+def _labels(objectives: Sequence[str]) -> dict[str, str]:
+    distinct = sorted(set(objectives))
+    names = [objective.partition(":")[0] for objective in distinct]
+    return {
+        objective: name if names.count(name) == 1 else objective
+        for objective, name in zip(distinct, names, strict=True)
+    }
+
+
+def _in_order(items: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(items))

@@ -1,0 +1,116 @@
+"""A path-star example read back from its text, and what a model wrote on it, told step by step.
+
+This reads text alone (``u,v|u,v|.../start,goal=``), so a report needs neither the task's code nor its vocabulary, and
+an example of any other task is simply not a star.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from foresee.report.load import BRANCH_POSITION, Example
+
+_STAR = re.compile(r"(?P<edges>[^/=|,]+,[^/=|,]+(?:\|[^/=|,]+,[^/=|,]+)*)/(?P<start>[^/=|,]+),(?P<goal>[^/=|,]+)=")
+
+
+@dataclass(frozen=True)
+class Star:
+    """Arms from the first node after the centre to the leaf; the arm that ends in the goal is ``arms[goal_arm]``."""
+
+    start: str
+    goal: str
+    arms: tuple[tuple[str, ...], ...]
+    goal_arm: int
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[int, int]]:
+        """(arm, distance from the centre) of every node but the centre."""
+        return {node: (arm, at) for arm, nodes in enumerate(self.arms) for at, node in enumerate(nodes, start=1)}
+
+    @cached_property
+    def edges(self) -> frozenset[tuple[str, str]]:
+        """Edges as (parent, child)."""
+        walks = [(self.start, *nodes) for nodes in self.arms]
+        return frozenset((walk[at], walk[at + 1]) for walk in walks for at in range(len(walk) - 1))
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The one right answer."""
+        return (self.start, *self.arms[self.goal_arm])
+
+
+def read_star(prompt: str) -> Star | None:
+    """The star in a prompt, arms in the order in which the prompt first names them; None where there is none."""
+    match = _STAR.fullmatch(prompt.strip())
+    if match is None:
+        return None
+    start, goal = match["start"], match["goal"]
+    children: dict[str, list[str]] = {}
+    for edge in match["edges"].split("|"):
+        parent, child = edge.split(",")
+        children.setdefault(parent, []).append(child)
+    arms: list[tuple[str, ...]] = []
+    seen = {start}
+    for node in children.get(start, []):
+        arm: list[str] = []
+        following = [node]
+        while len(following) == 1 and following[0] not in seen:
+            seen.add(following[0])
+            arm.append(following[0])
+            following = children.get(following[0], [])
+        if following:
+            return None
+        arms.append(tuple(arm))
+    ends = [arm[-1] for arm in arms]
+    reached = sum(len(arm) for arm in arms)
+    if goal not in ends or reached != sum(len(each) for each in children.values()):
+        return None
+    return Star(start, goal, tuple(arms), ends.index(goal))
+
+
+def nodes_of(text: str) -> tuple[str, ...]:
+    """The symbols of an answer in text form."""
+    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a model wrote, against the star it was given."""
+
+    nodes: tuple[str, ...]
+    right: bool
+    valid: tuple[bool, ...]
+    """Whether each transition is an edge of the graph."""
+    said: str
+    """One plain sentence without a full stop at its end, such as "took the wrong arm and followed it to its end"."""
+
+
+def follow(star: Star, example: Example) -> Walk:
+    """Tells what ``example.wrote`` does on the star."""
+    nodes = nodes_of(example.wrote)
+    valid = tuple((here, there) in star.edges for here, there in zip(nodes, nodes[1:], strict=False))
+    right = nodes == star.path
+    return Walk(nodes, right, valid, _sentence(star, nodes, valid, right))
+
+
+def _sentence(star: Star, nodes: tuple[str, ...], valid: tuple[bool, ...], right: bool) -> str:
+    if not nodes:
+        return "wrote nothing"
+    if right:
+        return "right: took the goal's arm and walked it to the goal"
+    if nodes[0] != star.start:
+        return f"wrong from its first symbol: {nodes[0]} is not the centre"
+    first = nodes[BRANCH_POSITION] if len(nodes) > BRANCH_POSITION else None
+    place = star.places.get(first) if first is not None else None
+    jumps = valid[BRANCH_POSITION:].count(False)
+    jumped = f"then made {jumps} jump{'s' if jumps > 1 else ''} where the graph has no edge"
+    if place is None or place[1] != 1:
+        return "left the graph at the branch" + (f", {jumped}" if jumps else "")
+    arm, which = place[0], "the goal's arm" if place[0] == star.goal_arm else "a wrong arm"
+    if not jumps:
+        whole = nodes[1:] == star.arms[arm]
+        return f"took {which}, then followed it {'edge by edge to its end' if whole else 'but not to its end'}"
+    return f"took {which}, {jumped}"

@@ -1,0 +1,321 @@
+"""The one training loop.
+
+Every step is a pure function of the weights, the optimiser's state, the run's spec and the step's number: data order and
+the objective's randomness come from streams keyed by the step. So a run killed at any moment, SIGKILL included,
+continues from its last checkpoint and ends, on a CPU, with the bytes of one that was never killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foresee import files
+from foresee.batch import Batch
+from foresee.data import File, Fixed, FixedData, FreshData, TrainingData, draw, joined, parse_data, read_examples, require_groups, shared
+from foresee.diagnostics.base import Subject
+from foresee.diagnostics.run_all import measure_all, quick
+from foresee.errors import ForeseeError, RequestError
+from foresee.memory import keep_large_blocks
+from foresee.objectives.base import Objective
+from foresee.optimiser import adamw, learning_rate, restore, state_tensors
+from foresee.progress import Progress, Silent
+from foresee.run import Run, RunSpec, environment, file_digest, load, load_weights, rows_as_lines
+from foresee.seeds import torch_stream
+from foresee.tasks.base import Task
+
+WATCHED = 1000
+"""Test examples that the evaluations during training look at; the final measurements use others."""
+SOLVED_ENOUGH = 0.99
+"""``until_solved`` stops once the watched examples reach this ``exact``: above ``solved`` (0.95), so that the final
+measurement on other examples does not miss it by chance."""
+SAVE_SECONDS = 20.0
+SHOWN_EXAMPLES = 8
+
+
+class Interrupted(ForeseeError):
+    """Training was asked to stop, and was saved."""
+
+
+def autocast(spec: RunSpec) -> AbstractContextManager[Any]:
+    """bfloat16 matrix products where the spec says so."""
+    return torch.autocast(spec.device, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
+
+
+@dataclass
+class _Position:
+    """How far a run has come: what a checkpoint notes beside its tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    metrics_bytes: int = 0
+    timing_bytes: int = 0
+    solved: bool = False
+
+
+def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = None) -> Run:
+    """Trains, measures and saves one run under ``root``, or continues it, or returns it where it is finished.
+
+    Raises ``RequestError`` where the spec cannot be run or its directory is damaged or in use, ``Interrupted`` on Ctrl-C
+    and SIGTERM once the state is saved, ``ForeseeError`` where the disk is full.
+    """
+    directory = Path(root) / spec.digest
+    if (directory / "rows.jsonl").exists():
+        return load(directory)
+    progress = progress or Silent()
+    keep_large_blocks()
+    task = spec.build_task()
+    objective = spec.build_objective(task).to(spec.device)
+    data = training_data(spec, task)
+    test = test_examples(spec, task, data)
+    with files.explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        if not (directory / "spec.json").exists():
+            files.write_json(directory / "env.json", environment())
+            files.write_json(directory / "spec.json", asdict(spec))
+        _Training(spec, directory, task, objective, data, test, progress).run()
+    return load(directory)
+
+
+def training_data(spec: RunSpec, task: Task) -> TrainingData:
+    """Where the run's batches come from. Raises ``RequestError`` where a file cannot be used or has changed."""
+    source = parse_data(spec.data)
+    if isinstance(source, File):
+        if file_digest(source.path) != spec.data_digest:
+            raise RequestError(f"{source.path} has changed since this run was asked for; ask for a new run")
+        batch = read_examples(source.path, task)
+        require_groups(task, batch, str(source.path))
+        return FixedData(batch, spec.task, spec.seed, task.group)
+    if isinstance(source, Fixed):
+        return FixedData(draw(task, spec.task, "train", source.examples, spec.seed), spec.task, spec.seed, task.group)
+    return FreshData(task, spec.task, spec.seed)
+
+
+def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
+    """The watched examples, then the ones of the final measurement: the same for every seed, so that runs can be paired.
+
+    A user's file may hold problems of the test split; test examples whose problem is in it are left out.
+    """
+    test = draw(task, spec.task, "test", WATCHED + spec.test, 0)
+    if isinstance(parse_data(spec.data), File):
+        assert isinstance(data, FixedData)
+        test = test.rows(~shared(task, test, data.batch))
+        if len(test) <= WATCHED:
+            raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
+    return test
+
+
+def first_trained(data: TrainingData, spec: RunSpec, n: int) -> Batch:
+    """The first ``n`` training examples that the run saw."""
+    steps = min(spec.steps, math.ceil(n / spec.batch))
+    seen = joined([data.batch_at(step, spec.batch) for step in range(steps)])
+    return seen.rows(slice(0, n))
+
+
+class _Training:
+    """The state of one run in progress."""
+
+    def __init__(
+        self, spec: RunSpec, directory: Path, task: Task, objective: Objective, data: TrainingData, test: Batch, progress: Progress
+    ) -> None:
+        self.spec, self.directory, self.task, self.objective, self.data = spec, directory, task, objective, data
+        self.watched = test.rows(slice(0, WATCHED)).to(spec.device)
+        self.test = test.rows(slice(WATCHED, None))
+        self.progress = progress
+        self.optimiser = adamw(objective, spec)
+        self.parameters = list(objective.parameters())
+        self.position = _Position()
+        self.sums: dict[str, Tensor] = {}  # of the loss and its parts, since the last report
+        self.checkpoint = directory / "checkpoint" / "latest.safetensors"
+
+    def run(self) -> None:
+        """Trains from wherever the directory stands, then measures."""
+        if (self.directory / "model.safetensors").exists():
+            tensors, note = files.read_tensors(self.directory / "model.safetensors")
+            load_weights(self.objective, tensors, self.directory / "model.safetensors")
+            self.position = _Position(**note)
+        else:
+            self._resume()
+            with _stop_signals() as stop:
+                self._train(stop)
+            weights = dict(self.objective.state_dict())
+            files.write_tensors(self.directory / "model.safetensors", weights, asdict(self.position))
+        self._measure()
+        shutil.rmtree(self.directory / "checkpoint", ignore_errors=True)
+
+    # Training -------------------------------------------------------------------------------------------------------
+
+    def _train(self, stop: Callable[[], bool]) -> None:
+        spec, position = self.spec, self.position
+        self.progress.start(spec, position.step)
+        began = last_save = time.perf_counter()
+        seconds_before, first_step = position.seconds, position.step
+        self.objective.train()
+        while position.step < spec.steps and not position.solved:
+            self._step(position.step)
+            position.step += 1
+            now = time.perf_counter()
+            position.seconds = seconds_before + now - began
+            if position.step % spec.eval_every == 0 or position.step == spec.steps:
+                self._report((position.step - first_step) * spec.batch / (now - began))
+            self.progress.step(position.step)
+            if stop():
+                self._save_checkpoint()
+                raise Interrupted(
+                    f"stopped at step {position.step} of {spec.steps} and saved in {self.directory}; "
+                    f"the same command continues"
+                )
+            if now - last_save > SAVE_SECONDS:
+                self._save_checkpoint()
+                last_save = now
+        self.progress.finish()
+
+    def _step(self, step: int) -> None:
+        """One update."""
+        spec = self.spec
+        batch = self.data.batch_at(step, spec.batch).to(spec.device)
+        with autocast(spec):
+            out = self.objective.loss(batch, torch_stream("objective", spec.objective, spec.seed, step))
+        self.optimiser.zero_grad()
+        out.total.backward()  # type: ignore[no-untyped-call]
+        if spec.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, spec.clip, foreach=True)
+        rate = learning_rate(spec, step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        # Sums stay on the device: reading one would make a GPU wait at every step.
+        for name, value in {"loss": out.total, **out.parts}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
+
+    def _report(self, examples_per_second: float) -> None:
+        """Writes one line of ``metrics.jsonl`` and of ``timing.jsonl``, and decides whether the task is solved."""
+        spec, position = self.spec, self.position
+        steps = (position.step - 1) % spec.eval_every + 1
+        means = {name: float(value) / steps for name, value in self.sums.items()}
+        self.sums = {}
+        if not math.isfinite(means["loss"]):
+            raise ForeseeError(
+                f"the loss is {means['loss']} at step {position.step}: training diverged; try a lower --lr than {spec.lr}"
+            )
+        with autocast(spec):
+            seen = quick(self.task, self.objective, self.watched)
+        self.objective.train()
+        position.solved = spec.until_solved and seen["exact"] >= SOLVED_ENOUGH
+        line = {
+            "step": position.step,
+            "examples": position.step * spec.batch,
+            "loss": means.pop("loss"),
+            "parts": means,
+            "lr": learning_rate(spec, position.step - 1),
+            "eval": seen,
+        }
+        timing = {
+            "step": position.step,
+            "seconds": round(position.seconds, 3),
+            "examples_per_second": round(examples_per_second, 1),
+        }
+        position.metrics_bytes = files.append_json_line(self.directory / "metrics.jsonl", line)
+        position.timing_bytes = files.append_json_line(self.directory / "timing.jsonl", timing)
+        self.progress.report(line, timing)
+
+    # Saving ---------------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self) -> None:
+        tensors = state_tensors(self.objective, self.optimiser)
+        tensors |= {f"sum.{name}": value for name, value in self.sums.items()}
+        files.write_tensors(self.checkpoint, tensors, asdict(self.position))
+
+    def _resume(self) -> None:
+        """Takes up the checkpoint where there is one; what was reported after it is cut off and will be written again."""
+        if self.checkpoint.exists():
+            tensors, note = files.read_tensors(self.checkpoint, self.spec.device)
+            try:
+                self.position = _Position(**note)
+                restore(self.objective, self.optimiser, tensors)
+            except (KeyError, RuntimeError, TypeError) as error:
+                raise RequestError(
+                    f"{self.checkpoint} does not fit this run ({str(error).splitlines()[0]}); delete {self.directory} to start again"
+                ) from None
+            self.sums = {name.removeprefix("sum."): t for name, t in tensors.items() if name.startswith("sum.")}
+        files.truncate(self.directory / "metrics.jsonl", self.position.metrics_bytes)
+        files.truncate(self.directory / "timing.jsonl", self.position.timing_bytes)
+
+    # Measuring ------------------------------------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        """Final measurements, on examples that no evaluation during training looked at."""
+        spec = self.spec
+        self.progress.measuring(len(self.test))
+        subject = Subject(
+            task=self.task,
+            objective=self.objective.eval(),
+            test=self.test.to(spec.device),
+            train=first_trained(self.data, spec, len(self.test)).to(spec.device),
+            rng=torch_stream("diagnostics", spec.digest),
+        )
+        with autocast(spec):
+            rows = measure_all(subject)
+            shown = self.test.rows(slice(0, SHOWN_EXAMPLES))
+            with torch.inference_mode():
+                written = self.objective.generate(shown.prompts.to(spec.device), shown.answers.shape[1]).tolist()
+        task = self.task
+        examples = [
+            {
+                "prompt": task.write_line(prompt, []),
+                "answer": task.write_answer(answer),
+                "wrote": task.write_answer(wrote),
+            }
+            for prompt, answer, wrote in zip(shown.prompts.tolist(), shown.answers.tolist(), written, strict=True)
+        ]
+        files.write_json_lines(self.directory / "examples.jsonl", examples)
+        files.write_json_lines(self.directory / "rows.jsonl", rows_as_lines(rows))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Within it, Ctrl-C and SIGTERM set a flag that the yielded function reads; a second Ctrl-C interrupts at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may handle signals; elsewhere whoever owns it decides.
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keeps a second process out of a run's directory; the kernel lets go of the lock when its holder dies."""
+    with (directory / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestError(
+                f"{directory} is being run by another process; wait for it, or use another --runs folder"
+            ) from None
+        yield

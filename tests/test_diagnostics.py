@@ -1,0 +1,395 @@
+"""Each measurement on scripted objectives whose every move is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from foresee import seeds
+from foresee.batch import Batch
+from foresee.diagnostics.accuracy import right_answers
+from foresee.diagnostics.base import Diagnostic, Row, Rows, Subject, diagnostics
+from foresee.diagnostics.child import are_edges
+from foresee.diagnostics.passes import score, write
+from foresee.diagnostics.run_all import measure_all, quick
+from foresee.diagnostics.shortcut import wrong_arms
+from foresee.errors import RequestError
+from foresee.tasks.path_star import PathStar
+from tests.scripted import (
+    Babbler,
+    Backward,
+    Broken,
+    Contrary,
+    Follower,
+    Graph,
+    Memoriser,
+    Parallel,
+    Planner,
+    Scripted,
+    Slipping,
+    examples,
+    known,
+    subject,
+)
+
+TASK = PathStar(degree=2, length=5, nodes=50)
+WIDE = PathStar(degree=5, length=4, nodes=30)
+
+
+def one(rows: Rows, name: str) -> Row:
+    row = rows[name]
+    assert isinstance(row, dict)
+    return row
+
+
+def value(rows: Rows, name: str) -> float:
+    return float(one(rows, name)["value"])
+
+
+def values(rows: Rows, name: str) -> list[float]:
+    row = rows[name]
+    assert isinstance(row, list)
+    return [each["value"] for each in row]
+
+
+def test_a_planner_is_right_everywhere() -> None:
+    rows = measure_all(subject(Planner(TASK), train=examples(TASK, 300, "train")))
+    for name in ("exact", "branch", "child", "train_branch", "compounded"):
+        assert value(rows, name) == 1.0, name
+    assert values(rows, "free") == values(rows, "forced") == [1.0] * 5
+    assert value(rows, "follow") == 0.0
+    assert value(rows, "margin") == pytest.approx(6.0, abs=1e-5)
+    assert one(rows, "exact")["n"] == 2000
+    assert one(rows, "train_branch")["n"] == 300
+    assert one(rows, "child")["n"] == 2000 * 4
+
+
+@pytest.mark.parametrize("task", [TASK, WIDE])
+def test_a_follower_walks_any_arm_and_guesses_the_branch(task: PathStar) -> None:
+    rows = measure_all(subject(Follower(task)))
+    assert value(rows, "follow") == 1.0
+    assert value(rows, "child") == 1.0
+    assert one(rows, "branch")["low"] < task.chance < one(rows, "branch")["high"]
+    assert value(rows, "exact") == value(rows, "branch") == values(rows, "free")[-1]
+    assert values(rows, "forced") == [1.0, value(rows, "branch"), *[1.0] * (task.length - 2)]
+    assert value(rows, "margin") == pytest.approx(6.0 * (2.0 * value(rows, "branch") - 1.0), abs=1e-4)
+    assert "train_branch" not in rows
+
+
+def test_plateau_stands_beside_its_reference() -> None:
+    objective = Follower(TASK)
+    row = one(measure_all(subject(objective)), "plateau")
+    assert row["reference"] == pytest.approx(math.log(2) / 5)
+    batch = examples(TASK, 2000)
+    with torch.inference_mode():
+        log_probs = objective.eval().forced(batch)
+    assert log_probs is not None
+    by_hand = torch.nn.functional.nll_loss(log_probs.flatten(0, 1).double(), batch.answers.flatten())
+    assert row == {"value": pytest.approx(float(by_hand), rel=1e-6), "reference": TASK.plateau, "n": 2000}
+
+
+def test_a_perfect_shortcut_with_an_even_guess_reaches_the_reference() -> None:
+    class Even(Follower):
+        def confident(self, wanted: Tensor) -> Tensor:
+            log_probs = super().confident(wanted).mul(100.0).log_softmax(-1)
+            even = torch.full_like(log_probs[:, 1], -1e9)
+            batch = examples(TASK, len(wanted))
+            even = even.scatter(1, batch.facts["arms"][:, :, 1], -math.log(2))
+            return torch.stack([log_probs[:, 0], even, *log_probs[:, 2:].unbind(1)], 1)
+
+    row = one(measure_all(subject(Even(TASK), 500, chunk=500)), "plateau")
+    assert row["value"] == pytest.approx(TASK.plateau, rel=1e-6)
+
+
+def test_follow_counts_only_arms_walked_to_their_end() -> None:
+    class Stops(Follower):
+        """Walks an arm but for its last node, where it writes the goal on every third prompt."""
+
+        def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
+            step = super().write_next(graph, prefix)
+            if prefix.shape[1] < TASK.length - 1:
+                return step
+            return torch.where(graph.prompt.sum(1) % 3 == 0, graph.path[:, -1], step)
+
+    rows = measure_all(subject(Stops(TASK)))
+    every_third = examples(TASK, 2000).prompts.sum(1) % 3 == 0
+    assert value(rows, "follow") == 1.0 - float(every_third.double().mean())
+
+
+def test_follow_puts_the_objective_on_each_wrong_arm_equally_often() -> None:
+    class Watches(Follower):
+        def __init__(self, task: PathStar) -> None:
+            super().__init__(task)
+            self.put: list[Tensor] = []
+
+        def generate(self, prompt: Tensor, n: int) -> Tensor:
+            if prompt.shape[1] > self.task.prompt_length:
+                assert prompt.shape[1] == self.task.prompt_length + 2
+                assert n == self.task.length - 2
+                self.put.append(prompt[:, -1])
+            return super().generate(prompt, n)
+
+    objective = Watches(WIDE)
+    measure_all(subject(objective, 4000))
+    facts = examples(WIDE, 4000).facts
+    put = (facts["arms"][:, :, 1] == torch.cat(objective.put)[:, None]).int().argmax(1)
+    assert not (put == facts["goal_arm"]).any()
+    away = torch.bincount((put - facts["goal_arm"]) % 5, minlength=5).tolist()
+    assert all(1000 - 4.5 * math.sqrt(4000 * 0.25 * 0.75) < count < 1000 + 4.5 * 27.4 for count in away[1:])
+
+
+def test_wrong_arms_are_never_the_goal_and_always_an_arm() -> None:
+    goal = torch.arange(3).repeat(1000)
+    wrong = wrong_arms(goal, 3, seeds.torch_stream("test", "wrong"))
+    assert set(zip(goal.tolist(), wrong.tolist(), strict=True)) == {(a, b) for a in range(3) for b in range(3) if a != b}
+
+
+def test_following_repeats_with_the_same_stream() -> None:
+    class Picky(Follower):
+        """Walks an arm only where its first node is even, so that ``follow`` depends on the arms drawn."""
+
+        def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
+            step = super().write_next(graph, prefix)
+            return step if prefix.shape[1] < 2 else torch.where(prefix[:, 1] % 2 == 0, step, graph.path[:, 0])
+
+    first = measure_all(subject(Picky(WIDE)))
+    assert first == measure_all(subject(Picky(WIDE)))
+    other = replace(subject(Picky(WIDE)), rng=seeds.torch_stream("test", "another"))
+    assert first["follow"] != measure_all(other)["follow"]
+    assert 0.3 < value(first, "follow") < 0.7
+
+
+def test_branches_at_different_places_are_measured_each_at_its_own() -> None:
+    class Joining(Follower):
+        """Walks as a follower does from any prefix that ends in a node with an arm to walk."""
+
+        def generate(self, prompt: Tensor, n: int) -> Tensor:
+            graph = self.last_graph
+            node, written = prompt[:, -1:], []
+            for _ in range(n):
+                node = graph.gather(1, node)
+                written.append(node)
+            return torch.cat(written, 1)
+
+        last_graph: Tensor
+
+    batch = examples(TASK, 600)
+    late = replace(batch, facts={**batch.facts, "branch": torch.arange(600) % 3 + 1})
+    objective = Joining(TASK)
+    tables = torch.arange(len(TASK.vocab)).repeat(600, 1)
+    arms = batch.facts["arms"]
+    tables.scatter_(1, arms[:, :, :-1].flatten(1), arms[:, :, 1:].flatten(1))
+    seen: list[int] = []
+    walked = []
+    for at in (1, 2, 3):
+        rows = late.facts["branch"] == at
+        objective.last_graph = tables[rows]
+        part = late.rows(rows)
+        seen.append(len(part))
+        one_place = subject(objective, test=part)
+        walked.append(value(diagnostics.get("shortcut")().measure(one_place), "follow"))
+    assert seen == [200, 200, 200]
+    assert walked == [1.0, 1.0, 1.0]
+
+
+def test_child_counts_edges_away_from_the_centre() -> None:
+    arms = torch.tensor([[[0, 1, 2], [0, 3, 4]]])
+    paths = {(0, 1, 2): [1, 1], (0, 3, 4): [1, 1], (0, 1, 4): [1, 0], (2, 1, 0): [0, 0], (1, 2, 0): [1, 0]}
+    for path, edges in paths.items():
+        assert are_edges(torch.tensor([path]), arms).int().tolist() == [edges], path
+
+
+def test_child_on_a_babbler_is_the_share_counted_one_by_one() -> None:
+    objective = Babbler(WIDE)
+    rows = measure_all(subject(objective, 400))
+    batch = examples(WIDE, 400)
+    wrote = write(objective.eval(), batch, 1000)
+    count = 0
+    for arms, path in zip(batch.facts["arms"].tolist(), wrote.tolist(), strict=True):
+        edges = {pair for arm in arms for pair in zip(arm, arm[1:], strict=False)}
+        count += sum(pair in edges for pair in zip(path, path[1:], strict=False))
+    assert 0 < count
+    assert one(rows, "child")["value"] == count / 1200
+
+
+def test_slips_compound() -> None:
+    rows = measure_all(subject(Slipping(TASK, sure=0.97)))
+    assert value(rows, "compounded") == pytest.approx(math.prod(values(rows, "forced")))
+    assert value(rows, "exact") == pytest.approx(0.97**5, abs=0.03)
+    assert sorted(values(rows, "free"), reverse=True) == values(rows, "free")
+
+
+def test_memory_shows_on_training_examples_alone() -> None:
+    train = examples(TASK, 500, "train")
+    rows = measure_all(subject(Memoriser(TASK, known(train.prompts), walks=True), train=train))
+    assert value(rows, "train_branch") == 1.0
+    assert value(rows, "branch") == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_cannot_be_forced_has_no_forced_rows() -> None:
+    objective = Parallel(TASK)
+    rows = measure_all(subject(objective, train=examples(TASK, 10, "train")))
+    assert set(rows) == {"exact", "free", "child"}
+    assert set(quick(TASK, objective, examples(TASK, 10))) == {"n", "exact", "free", "child"}
+
+
+def test_a_backward_objective_is_not_put_on_an_arm_but_keeps_its_branch() -> None:
+    rows = measure_all(subject(Backward(TASK)))
+    assert "follow" not in rows
+    assert value(rows, "branch") == 1.0
+
+
+def test_without_facts_only_tokens_are_compared() -> None:
+    bare = replace(examples(TASK, 50), facts={})
+    rows = measure_all(subject(Planner(TASK), test=bare))
+    assert set(rows) == {"exact", "free", "forced", "compounded", "plateau"}
+
+
+@pytest.mark.parametrize(("degree", "length"), [(1, 5), (3, 2)])
+def test_follow_is_absent_where_there_is_no_wrong_arm_or_nothing_to_walk(degree: int, length: int) -> None:
+    rows = measure_all(subject(Follower(PathStar(degree=degree, length=length, nodes=20)), 50))
+    assert "follow" not in rows
+    assert value(rows, "child") == 1.0
+
+
+def test_numbers_that_are_not_finite_are_left_out() -> None:
+    rows = measure_all(subject(Broken(TASK), 50))
+    assert not {"margin", "plateau"} & set(rows)
+    assert "forced_loss" not in quick(TASK, Broken(TASK), examples(TASK, 50))
+    json.dumps(rows, allow_nan=False)
+
+
+def test_chunks_change_nothing() -> None:
+    whole, pieces = (measure_all(subject(Slipping(WIDE, sure=0.8), 500, chunk=chunk)) for chunk in (500, 37))
+    follow = whole.pop("follow"), pieces.pop("follow")
+    assert follow[0] == follow[1]
+    assert whole == pieces
+
+
+def test_decoding_and_scoring_happen_once() -> None:
+    objective = Follower(TASK)
+    measure_all(subject(objective, 100, chunk=100))
+    assert objective.calls == {"generate": 2, "forced": 1}  # free, and from wrong arms
+    measured = Follower(TASK)
+    quick(TASK, measured, examples(TASK, 100))
+    assert measured.calls == {"generate": 1, "forced": 1}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_objective_keeps_its_mode(training: bool) -> None:
+    objective = Planner(TASK).train(training)
+    quick(TASK, objective, examples(TASK, 10))
+    measure_all(subject(objective, 10))
+    assert objective.training is training
+    assert torch.is_grad_enabled()
+
+
+def test_quick_gives_the_values_of_the_rows() -> None:
+    objective = Slipping(TASK, sure=0.9)
+    rows, plain = measure_all(subject(objective)), quick(TASK, objective, examples(TASK, 2000), chunk=300)
+    assert list(plain) == ["n", "exact", "branch", "forced_loss", "forced", "free", "child"]
+    for name in ("exact", "branch", "child"):
+        assert plain[name] == value(rows, name)
+    for name in ("forced", "free"):
+        assert plain[name] == values(rows, name)
+    assert plain["forced_loss"] == pytest.approx(value(rows, "plateau"))
+    assert plain["n"] == 2000
+    json.dumps(plain, allow_nan=False)
+
+
+def test_other_valid_answers_are_put_to_the_task() -> None:
+    class EitherWay(PathStar):
+        def verify(self, prompt: Any, answer: Any) -> bool:
+            return answer[-1] in prompt[:12] and answer[0] == prompt[-3]
+
+    task = EitherWay(degree=2, length=3, nodes=9)
+    batch = task.sample(400, seeds.stream("test", "either"))
+    wrote = write(Contrary(task).eval(), batch, 100)
+    assert right_answers(task, batch, wrote).all()
+    assert not right_answers(PathStar(degree=2, length=3, nodes=9), batch, wrote).any()
+    wrote[::2, 0] = task.nodes
+    assert right_answers(task, batch, wrote).tolist() == [False, True] * 200
+
+
+def test_scores_take_the_first_of_equal_logits_as_decoding_does() -> None:
+    class Undecided(Planner):
+        def confident(self, wanted: Tensor) -> Tensor:
+            return torch.zeros(*wanted.shape, len(self.vocab)).log_softmax(-1)
+
+    batch = examples(TASK, 300)
+    found = score(Undecided(TASK).eval(), batch, 100)
+    assert found is not None
+    assert torch.equal(found.right, batch.answers == 0)
+    assert not found.margin.any()
+    assert found.mean_loss() == pytest.approx(math.log(len(TASK.vocab)))
+
+
+def test_low_precision_log_probabilities_are_reduced_in_float32() -> None:
+    class Half(Planner):
+        def confident(self, wanted: Tensor) -> Tensor:
+            return super().confident(wanted).bfloat16()
+
+    found = score(Half(TASK).eval(), examples(TASK, 20), 20)
+    assert found is not None
+    assert found.loss.dtype == found.margin.dtype == torch.float32
+
+
+def test_an_empty_test_set_is_refused() -> None:
+    with pytest.raises(RequestError, match="test set holds no examples"):
+        subject(Planner(TASK), 0)
+    with pytest.raises(RequestError, match="chunk of 0 rows"):
+        subject(Planner(TASK), 5, chunk=0)
+
+
+def test_an_empty_training_set_gives_no_row() -> None:
+    assert "train_branch" not in measure_all(subject(Planner(TASK), 5, train=examples(TASK, 0, "train")))
+
+
+def test_ragged_batches_are_refused() -> None:
+    batch = examples(TASK, 4)
+    ragged = Batch.of(batch.tokens, batch.prompt_len, batch.answer_len - torch.tensor([0, 1, 0, 0]), batch.facts)
+    with pytest.raises(ValueError, match="rows differ"):
+        measure_all(subject(Planner(TASK), test=ragged))
+
+
+@pytest.fixture
+def spare_diagnostic() -> Iterator[str]:
+    """A diagnostic that gives a row which another one gives, registered for one test."""
+    diagnostics.discover()
+    classes = dict(diagnostics._classes)
+
+    @diagnostics.register("zealous")
+    class Zealous(Diagnostic):
+        summary = "gives a row that is taken"
+
+        def measure(self, subject: Subject) -> Rows:
+            return {"exact": {"value": 1.0, "n": 1}}
+
+    yield "zealous"
+    diagnostics._classes.clear()
+    diagnostics._classes.update(classes)
+
+
+def test_two_diagnostics_cannot_give_the_same_row(spare_diagnostic: str) -> None:
+    with pytest.raises(RequestError, match=f"'accuracy' and '{spare_diagnostic}' both give a row 'exact'"):
+        measure_all(subject(Planner(TASK), 5))
+
+
+def test_every_diagnostic_says_what_it_measures() -> None:
+    assert diagnostics.names() == ["accuracy", "branch", "child", "plateau", "shortcut"]
+    for name in diagnostics.names():
+        assert len(diagnostics.get(name).summary) > 20
+
+
+def test_scripts_are_deterministic() -> None:
+    batch = examples(TASK, 50)
+    scripts: list[Scripted] = [Follower(TASK), Babbler(TASK), Slipping(TASK, sure=0.5)]
+    for script in scripts:
+        assert torch.equal(write(script.eval(), batch, 50), write(script, batch, 7))

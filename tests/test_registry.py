@@ -1,0 +1,277 @@
+"""Names: found by import, refused when taken or unknown, and open to other people's files and packages."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import foresee.backbones
+import foresee.diagnostics
+import foresee.objectives
+import foresee.tasks
+from foresee.errors import ForeseeError, RequestError
+from foresee.registry import Registry, load_plugin_file, nearest
+
+KINDS: list[tuple[ModuleType, Registry[Any], Any]] = [
+    (foresee.tasks, foresee.tasks.tasks, foresee.tasks.Task),
+    (foresee.backbones, foresee.backbones.backbones, foresee.backbones.Backbone),
+    (foresee.objectives, foresee.objectives.objectives, foresee.objectives.Objective),
+    (foresee.diagnostics, foresee.diagnostics.diagnostics, foresee.diagnostics.Diagnostic),
+]
+per_kind = pytest.mark.parametrize(("package", "registry", "base"), KINDS, ids=[kind[1].kind for kind in KINDS])
+
+
+class Workshop:
+    """A directory on ``sys.path`` to write throw-away packages, plug-in files and distributions in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, name: str, text: str) -> Path:
+        """Writes one file below the directory."""
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(text), encoding="utf-8")
+        importlib.invalidate_caches()
+        return file
+
+    def distribution(self, name: str, entry_points: str) -> None:
+        """Makes it look as though a package of this name were installed."""
+        self.write(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        self.write(f"{name}-1.0.dist-info/entry_points.txt", entry_points)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
+    """A workshop whose modules are forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield Workshop(tmp_path)
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def things(workshop: Workshop) -> Registry[Any]:
+    """The registry of a package with two built-in entries and a preset."""
+    workshop.write(
+        "things/__init__.py",
+        """
+        from foresee.registry import Registry
+        things = Registry("thing", "things")
+        """,
+    )
+    workshop.write(
+        "things/spoon.py",
+        """
+        from things import things
+        @things.register("spoon")
+        class Spoon: ...
+        things.preset("teaspoon", "spoon")
+        """,
+    )
+    workshop.write(
+        "things/fork.py",
+        """
+        from things import things
+        @things.register("fork")
+        class Fork: ...
+        """,
+    )
+    registry: Registry[Any] = importlib.import_module("things").things
+    return registry
+
+
+# Built-in entries.
+
+
+@per_kind
+def test_every_class_in_the_package_is_registered(package: ModuleType, registry: Registry[Any], base: Any) -> None:
+    registered = {registry.get(name) for name in registry.names()}
+    assert registered, f"no {registry.kind} is registered"
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for name, cls in inspect.getmembers(module, inspect.isclass):
+            if cls.__module__ == module.__name__ and issubclass(cls, base) and not inspect.isabstract(cls):
+                assert cls in registered, f"{module.__name__}.{name} has no @{registry.kind}s.register(...)"
+
+
+@per_kind
+def test_registered_classes_keep_the_conventions(package: ModuleType, registry: Registry[Any], base: Any) -> None:
+    for name in registry.names():
+        cls = registry.get(name)
+        assert issubclass(cls, base)
+        assert not inspect.isabstract(cls), f"{registry.kind} {name!r} leaves methods out"
+        assert inspect.getdoc(cls), f"{registry.kind} {name!r} has no docstring"
+        assert re.fullmatch(r"[^\n]{10,100}", cls.summary), f"{registry.kind} {name!r}: summary is not one line"
+    for name in [*registry.names(), *registry.presets()]:
+        assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name), f"{name!r} is not lower-case words joined by hyphens"
+
+
+# Names.
+
+
+def test_discovery_imports_every_module_once(things: Registry[Any]) -> None:
+    assert "things.spoon" not in sys.modules
+    assert things.names() == ["fork", "spoon"]
+    assert things.presets() == {"teaspoon": "spoon"}
+    assert things.get("spoon").__name__ == "Spoon"
+    assert things.expand("teaspoon") == "spoon"
+    assert things.expand("spoon") is None
+    assert things.names() == ["fork", "spoon"]
+
+
+def test_a_name_is_given_once(things: Registry[Any]) -> None:
+    class Ladle: ...
+
+    for taken, holder in [("spoon", "things.spoon.Spoon"), ("teaspoon", "spoon")]:
+        with pytest.raises(RequestError) as refused:
+            things.register(taken)(Ladle)
+        assert str(refused.value).startswith(f"thing name '{taken}' is taken by {holder}; {__name__}.")
+        assert str(refused.value).endswith("Ladle needs another name")
+        with pytest.raises(RequestError, match=f"thing name '{taken}' is taken by {holder}; fork needs another name"):
+            things.preset(taken, "fork")
+    assert things.names() == ["fork", "spoon"]
+
+
+def test_register_returns_the_class_unchanged(things: Registry[Any]) -> None:
+    class Ladle: ...
+
+    assert things.register("ladle")(Ladle) is Ladle
+    assert things.get("ladle") is Ladle
+
+
+def test_unknown_name_brings_the_nearest(things: Registry[Any]) -> None:
+    with pytest.raises(RequestError, match=r"^unknown thing 'spon': did you mean 'spoon' or 'teaspoon'\?$"):
+        things.get("spon")
+    with pytest.raises(RequestError, match=r"^unknown thing 'xyz': known: fork, spoon, teaspoon$"):
+        things.get("xyz")
+
+
+def test_nearest() -> None:
+    assert nearest("degre", ["degree", "length"]) == "did you mean 'degree'?"
+    assert nearest("q", ["length", "degree"]) == "known: degree, length"
+    assert nearest("q", []) == "known: none"
+
+
+# Plug-in files.
+
+KNIFE = """
+from things import things
+@things.register("knife")
+class Knife: ...
+"""
+
+
+def test_a_plugin_file_registers_and_is_loaded_once(workshop: Workshop, things: Registry[Any]) -> None:
+    path = workshop.write("elsewhere/my_knife.py", KNIFE)
+    load_plugin_file(path)
+    knife = things.get("knife")
+    load_plugin_file(path)
+    load_plugin_file(path.parent / ".." / "elsewhere" / "my_knife.py")
+    assert things.get("knife") is knife
+    assert things.names() == ["fork", "knife", "spoon"]
+
+
+def test_a_plugin_that_takes_a_built_in_name_is_the_one_to_rename(workshop: Workshop, things: Registry[Any]) -> None:
+    """Also where it is loaded before anything was looked up, and again after it was mended."""
+    path = workshop.write("bad_spoon.py", KNIFE.replace("knife", "spoon"))
+    message = "thing name 'spoon' is taken by things.spoon.Spoon; foresee_plugin_bad_spoon.Knife needs another name"
+    with pytest.raises(RequestError) as refused:
+        load_plugin_file(path)
+    assert str(refused.value) == message
+    workshop.write("bad_spoon.py", KNIFE.replace("knife", "butter-knife"))
+    load_plugin_file(path)
+    assert "butter-knife" in things.names()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("none.py", None, "--plugin {path}: no such file; give the path of a Python file that registers something"),
+        ("notes.txt", "x = 1", "--plugin {path}: not a Python file; its name must end in .py"),
+        ("broken.py", "x = 1\ny = (\n", "--plugin {path}: line 2: '(' was never closed"),
+    ],
+)
+def test_a_plugin_that_is_no_python_file_is_refused(
+    workshop: Workshop, name: str, text: str | None, reason: str
+) -> None:
+    path = workshop.path / name
+    if text is not None:
+        workshop.write(name, text)
+    for _ in range(2):
+        with pytest.raises(RequestError) as refused:
+            load_plugin_file(path)
+        assert str(refused.value) == reason.format(path=path)
+    assert f"foresee_plugin_{path.stem}" not in sys.modules
+
+
+def test_a_directory_is_no_plugin(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no such file"):
+        load_plugin_file(tmp_path)
+
+
+def test_a_syntax_error_in_what_a_plugin_imports_names_that_file(workshop: Workshop) -> None:
+    path = workshop.write("outer.py", "import inner_of_plugin\n")
+    inner = workshop.write("inner_of_plugin.py", "\n\nx = = 1\n")
+    with pytest.raises(RequestError) as refused:
+        load_plugin_file(path)
+    assert str(refused.value) == f"--plugin {path}: in {inner}: line 3: invalid syntax"
+
+
+def test_two_plugin_files_of_one_name_are_told_apart(workshop: Workshop) -> None:
+    first, second = workshop.write("one/idea.py", ""), workshop.write("two/idea.py", "")
+    load_plugin_file(first)
+    with pytest.raises(RequestError) as refused:
+        load_plugin_file(second)
+    assert str(refused.value) == (
+        f"--plugin {second}: a plug-in file of that name is already loaded from {first}; rename one"
+    )
+
+
+def test_an_error_inside_a_plugin_is_shown_as_it_is(workshop: Workshop) -> None:
+    """A defect of the user's own code: the traceback is what they need, and a mended file loads."""
+    path = workshop.write("faulty.py", "1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        load_plugin_file(path)
+    workshop.write("faulty.py", "mended = True\n")
+    load_plugin_file(path)
+    assert sys.modules["foresee_plugin_faulty"].mended
+
+
+# Entry points.
+
+
+def test_installed_packages_register_by_entry_point(workshop: Workshop, things: Registry[Any]) -> None:
+    workshop.write("cutlery.py", KNIFE)
+    workshop.distribution("cutlery", "[foresee.plugins]\nanything = cutlery\n\n[other.group]\nspare = absent\n")
+    assert things.names() == ["fork", "knife", "spoon"]
+    assert things.get("knife").__module__ == "cutlery"
+
+
+def test_an_entry_point_without_its_module_names_its_package(workshop: Workshop, things: Registry[Any]) -> None:
+    workshop.distribution("cutlery", "[foresee.plugins]\nanything = cutlery_gone\n")
+    message = "plug-in 'anything' of cutlery names module 'cutlery_gone', which does not exist; "
+    with pytest.raises(ForeseeError, match=message) as refused:
+        things.names()
+    assert refused.value.status == 1
+
+
+def test_an_installed_plugin_that_misses_a_module_of_its_own_is_shown_as_it_is(
+    workshop: Workshop, things: Registry[Any]
+) -> None:
+    workshop.write("cutlery.py", "import whetstone_that_nobody_has\n")
+    workshop.distribution("cutlery", "[foresee.plugins]\nanything = cutlery\n")
+    with pytest.raises(ModuleNotFoundError, match="whetstone_that_nobody_has"):
+        things.names()

@@ -1,0 +1,182 @@
+"""What holds for the repository as a whole: its layers, its words, its links and its pins."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "foresee"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+per_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """The parsed file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in the file; ``from a import b`` counts as both a and a.b."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def dotted(node: ast.expr) -> str:
+    """``a.b.c`` for an attribute chain that starts at a name, else the empty string."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def within(module: str, package: str) -> bool:
+    """Whether ``module`` is ``package`` or lies in it."""
+    return module == package or module.startswith(f"{package}.")
+
+
+def text_files() -> list[tuple[Path, str]]:
+    """Every file that git tracks or would track, and is text."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    found: list[tuple[Path, str]] = []
+    for name in sorted(set(filter(None, listed.split("\0")))):
+        path = ROOT / name
+        if path.is_file():
+            try:
+                found.append((path, path.read_text(encoding="utf-8")))
+            except UnicodeDecodeError:
+                continue  # a picture
+    return found
+
+
+# Modules.
+
+
+@per_module
+def test_a_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(tree(path)), f"{path} has no docstring"
+
+
+@per_module
+def test_a_module_reads_in_one_sitting(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 300, f"{path} has {lines} lines: split it by idea"
+
+
+@per_module
+def test_nothing_is_unpickled(path: Path) -> None:
+    unpicklers = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    assert not {name for name in imports(path) if name.partition(".")[0] in unpicklers}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            assert dotted(node.func) not in {"torch.load", "pandas.read_pickle"}, f"{path}:{node.lineno}"
+            assert not any(word.arg == "allow_pickle" for word in node.keywords), f"{path}:{node.lineno}"
+
+
+@per_module
+def test_no_global_random_state_is_used(path: Path) -> None:
+    """``foresee.seeds`` is the one source of randomness; ruff (NPY002) watches NumPy's global state."""
+    assert "random" not in set(imports(path))
+    touching = {"torch.manual_seed", "torch.seed", "torch.set_rng_state", "torch.get_rng_state", "torch.initial_seed"}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute):
+            name = dotted(node)
+            wrong = name in touching or name.startswith(("torch.random.", "torch.cuda.manual_seed"))
+            assert not wrong, f"{path}:{node.lineno}: {name}"
+
+
+RUNS = ["train", "run", "runs", "sweep", "studies", "report", "cli", "demo", "compare", "bench"]
+FORBIDDEN = {
+    "tasks": ["backbones", "objectives", "diagnostics", *RUNS],
+    "backbones": ["tasks", "objectives", "diagnostics", *RUNS],
+    "objectives": ["tasks", "diagnostics", *RUNS],
+    "diagnostics": RUNS,
+    "report": ["cli"],
+}
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_arrows_point_one_way(layer: str) -> None:
+    files = sorted((PACKAGE / layer).rglob("*.py"))
+    assert files
+    for path in files:
+        for module in imports(path):
+            for other in FORBIDDEN[layer]:
+                assert not within(module, f"foresee.{other}"), f"{path} imports {module}: {layer} may not know {other}"
+
+
+def test_an_objective_knows_the_interface_of_backbones_alone() -> None:
+    allowed = {"foresee.backbones", "foresee.backbones.base"}
+    for path in sorted((PACKAGE / "objectives").rglob("*.py")):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and within(node.module or "", "foresee.backbones"):
+                assert node.module in allowed, f"{path}:{node.lineno}: {node.module}"
+
+
+# Files.
+
+
+def test_no_file_holds_a_path_of_somebodys_machine() -> None:
+    pattern = re.compile(r"(?<![\w.:/-])/(?:work|home|root|Users|mnt|var/folders)/[\w.-]+")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match.group()}"
+        for path, text in text_files()
+        for number, line in enumerate(text.splitlines(), start=1)
+        for match in pattern.finditer(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_relative_links_in_documents_resolve() -> None:
+    link = re.compile(r"""\]\(([^)\s]+)\)|(?:src|href|srcset)="([^"]+)\"""")
+    documents = [(path, text) for path, text in text_files() if path.suffix == ".md"]
+    assert ROOT / "README.md" in [path for path, _ in documents]
+    broken: list[str] = []
+    for path, text in documents:
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for markdown, html in link.findall(prose):
+            target = (markdown or html).partition("#")[0]
+            if target and not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
+                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    assert not broken, "\n".join(broken)
+
+
+def test_every_dependency_is_pinned_within_its_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pinned: dict[str, str] = {}
+    for pin in pins:
+        (only,) = pin.specifier
+        assert only.operator == "==", f"{pin} is not an exact version"
+        pinned[canonicalize_name(pin.name)] = only.version
+    for line in [*project["dependencies"], *extras]:
+        needed = Requirement(line)
+        version = pinned.get(canonicalize_name(needed.name))
+        assert version, f"{needed.name} is not in constraints.txt"
+        assert needed.specifier.contains(version), (
+            f"constraints.txt has {needed.name} {version}, but {needed} is needed"
+        )
+    # Without a build suffix, so that an index of CPU builds can serve it; a range would fetch CUDA packages.
+    assert pinned["torch"] == "2.13.0"

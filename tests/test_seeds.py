@@ -1,0 +1,87 @@
+"""Streams are reproducible, independent and free of global state."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from conftest import global_random_states
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foresee.seeds import digest, stream, torch_stream
+
+KEYS = st.lists(st.one_of(st.text(max_size=6), st.integers(-(2**40), 2**40)), max_size=4).map(tuple)
+
+
+def test_digest_is_the_hash_of_the_key_as_json() -> None:
+    # sha256 of '["data", "path-star", "train", 0, 3]', worked out with sha256sum.
+    expected = "0e8755a66d497db8a42be2f052aacbd76f4adf34c2284ee7f457076a62a61135"
+    assert digest("data", "path-star", "train", 0, 3).hex() == expected
+
+
+def test_golden_values() -> None:
+    """A change here changes every data set and every set of initial weights that was ever published."""
+    numbers = stream("data", "path-star", "train", 0, 3).integers(0, 1_000_000, 4)
+    assert numbers.tolist() == [512367, 315532, 497877, 368708]
+    drawn = torch.randint(0, 1_000_000, (4,), generator=torch_stream("weights", "gpt-nano", 0))
+    assert drawn.tolist() == [28206, 402095, 168155, 843524]
+
+
+def test_same_key_same_stream() -> None:
+    assert numpy.array_equal(stream("a", 1).random(8), stream("a", 1).random(8))
+    first, second = (torch.rand(8, generator=torch_stream("a", 1)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a", "bc"), ("ab", "c")),
+        (("a", "b"), ("a,b",)),
+        ((1,), ("1",)),
+        ((0,), (1,)),
+        (("a", 1, 2), ("a", 2, 1)),
+        (("a",), ("a", "")),
+        ((), ("",)),
+        (('a", "b',), ("a", "b")),
+    ],
+)
+def test_keys_that_look_alike_are_apart(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> None:
+    assert digest(*one) != digest(*other)
+    assert not numpy.array_equal(stream(*one).random(8), stream(*other).random(8))
+    assert not torch.equal(torch.rand(8, generator=torch_stream(*one)), torch.rand(8, generator=torch_stream(*other)))
+
+
+@given(KEYS, KEYS)
+def test_digests_are_equal_exactly_where_keys_are(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> None:
+    assert (digest(*one) == digest(*other)) == (one == other)
+
+
+def test_neighbouring_streams_are_uncorrelated() -> None:
+    draws = numpy.stack([stream("data", seed, block).standard_normal(2000) for seed in range(8) for block in range(8)])
+    correlation = numpy.asarray(numpy.corrcoef(draws))[numpy.triu_indices(64, k=1)]
+    # 2016 pairs with a standard deviation of 1/sqrt(2000) each: 5 of them leave room for no real dependence.
+    assert numpy.abs(correlation).max() < 5 / numpy.sqrt(2000)
+
+
+def test_one_stream_does_not_move_another() -> None:
+    alone = stream("a").random(4)
+    shared, other = stream("a"), stream("b")
+    interleaved = [(shared.random(), other.random())[0] for _ in range(4)]
+    assert numpy.array_equal(alone, interleaved)
+
+
+def test_global_states_are_neither_read_nor_written() -> None:
+    before = global_random_states()
+    expected = torch.rand(4, generator=torch_stream("a"))
+    stream("a").random(4)
+    assert global_random_states() == before
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        assert torch.equal(torch.rand(4, generator=torch_stream("a")), expected)
+
+
+def test_torch_stream_is_on_the_device_asked_for() -> None:
+    assert torch_stream("a").device == torch.device("cpu")
+    assert torch_stream("a", device=torch.device("cpu")).device == torch.device("cpu")

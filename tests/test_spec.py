@@ -1,0 +1,230 @@
+"""Spec strings: one grammar, typed values, one canonical spelling, and an error that says what would be right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foresee.backbones import backbones
+from foresee.diagnostics import diagnostics
+from foresee.errors import RequestError
+from foresee.objectives import objectives
+from foresee.registry import Registry
+from foresee.spec import Resolved, options_of, parse, read_value, resolve, write_value
+from foresee.tasks import tasks
+
+# Discovery imports a package: here one whose modules register nothing.
+gadgets: Registry[object] = Registry("gadget", "collections")
+
+
+@gadgets.register("star")
+@dataclass(frozen=True, kw_only=True)
+class Star:
+    """Every type that an option may have, most with a default."""
+
+    degree: int
+    ratio: float = 0
+    on: bool = False
+    label: str = "plain"
+    mode: Literal["slow", "quick"] = "slow"
+    heads: Literal[1, 2, None] = 1
+    limit: int | None = None
+    bound: float | None = 1e-05
+
+
+@gadgets.register("built")
+class Built:
+    """Options are the keyword-only parameters; context comes by position."""
+
+    def __init__(self, size: int, /, other: str, *, layers: int = 3, width: int = 128) -> None:
+        self.made = (size, other, layers, width)
+
+
+@gadgets.register("bare")
+class Bare:
+    """No options at all."""
+
+
+@gadgets.register("tuple")
+class Tuple:
+    """An option that no spec can spell."""
+
+    def __init__(self, *, parts: tuple[int, ...]) -> None:
+        self.parts = parts
+
+
+gadgets.preset("tiny", "built:layers=1,width=16")
+gadgets.preset("tiny-wide", "tiny:width=64")
+gadgets.preset("tiny-by-place", "built:1")
+gadgets.preset("loop", "pool")
+gadgets.preset("pool", "loop")
+gadgets.preset("lost", "nowhere")
+
+PLAIN_TEXT = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters=","), min_size=1, max_size=8)
+STAR_OPTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "degree": st.integers(),
+    "ratio": st.floats(allow_nan=False),
+    "on": st.booleans(),
+    "label": PLAIN_TEXT,
+    "mode": st.sampled_from(["slow", "quick"]),
+    "heads": st.sampled_from([1, 2, None]),
+    "limit": st.none() | st.integers(),
+    "bound": st.none() | st.floats(allow_nan=False),
+}
+
+
+@given(st.fixed_dictionaries({"degree": STAR_OPTIONS.pop("degree")}, optional=STAR_OPTIONS), st.randoms())
+def test_text_is_a_fixed_point_whatever_the_order(options: dict[str, Any], shuffle: Any) -> None:
+    given_order = list(options.items())
+    shuffle.shuffle(given_order)
+    spec = "star:" + ",".join(f"{key}={write_value(value)}" for key, value in given_order)
+    resolved = resolve(gadgets, spec)
+    assert {key: resolved.options[key] for key in options} == options
+    assert list(resolved.options) == list(options_of(Star))
+    again = resolve(gadgets, resolved.text)
+    assert again == resolved
+    assert again.text == resolved.text
+
+
+@pytest.mark.parametrize(
+    ("spelling", "same"),
+    [
+        ("star:degree=2", "star:2"),
+        (" star:degree=2\n", "star:degree=2"),
+        ("star:degree=2,ratio=0", "star:degree=2"),
+        ("star:degree=2,ratio=0.0", "star:degree=2,ratio=0"),
+        ("star:degree=2,ratio=1e-3", "star:degree=2,ratio=0.001"),
+        ("star:degree=02", "star:degree=2"),
+        ("star:degree=2,on=true,ratio=1", "star:degree=2,ratio=1,on=true"),
+        ("star:2,label=a=b", "star:label=a=b,degree=2"),
+        ("tiny", "built:layers=1,width=16"),
+        ("tiny:width=32", "built:width=32,layers=1"),
+        ("tiny:5", "built:layers=5,width=16"),
+        ("tiny-wide", "built:layers=1,width=64"),
+        ("tiny-wide:width=128,layers=3", "built"),
+        ("tiny-by-place:layers=2", "built:layers=2"),
+        ("tiny-by-place:2", "built:layers=2"),
+    ],
+)
+def test_two_spellings_of_one_thing_have_one_text(spelling: str, same: str) -> None:
+    assert resolve(gadgets, spelling).text == resolve(gadgets, same).text
+
+
+def test_text_spells_every_option_in_the_order_of_declaration() -> None:
+    assert resolve(gadgets, "star:on=true,degree=2,ratio=0.5").text == (
+        "star:degree=2,ratio=0.5,on=true,label=plain,mode=slow,heads=1,limit=none,bound=1e-05"
+    )
+    assert resolve(gadgets, "tiny").text == "built:layers=1,width=16"
+    assert resolve(gadgets, "bare").text == "bare"
+
+
+def test_values_are_read_by_declared_type() -> None:
+    options = resolve(
+        gadgets, "star:degree=-3,ratio=2,on=true,label=7,mode=quick,heads=none,limit=4,bound=none"
+    ).options
+    assert options == {
+        "degree": -3,
+        "ratio": 2.0,
+        "on": True,
+        "label": "7",
+        "mode": "quick",
+        "heads": None,
+        "limit": 4,
+        "bound": None,
+    }
+    assert type(options["ratio"]) is float
+    assert type(resolve(gadgets, "star:2").options["ratio"]) is float
+
+
+def test_build_passes_context_by_position_and_options_by_name() -> None:
+    built = resolve(gadgets, "tiny").build(7, "context")
+    assert isinstance(built, Built)
+    assert built.made == (7, "context", 1, 16)
+    assert resolve(gadgets, "star:2").build() == Star(degree=2)
+    assert list(options_of(Built)) == ["layers", "width"]
+    assert Resolved("bare", Bare, {}).text == "bare"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("", "spec '' is not of the form name:key=value,key=value"),
+        (":degree=2", "spec ':degree=2' is not of the form name:key=value,key=value"),
+        ("star:", "spec 'star:' is not of the form name:key=value,key=value"),
+        ("star:2,3", "spec 'star:2,3': '3' is not of the form key=value"),
+        ("star:degree=", "spec 'star:degree=': 'degree=' is not of the form key=value"),
+        ("star:=2", "spec 'star:=2': '=2' is not of the form key=value"),
+        ("star:degree=2,", "spec 'star:degree=2,': '' is not of the form key=value"),
+        ("star:,degree=2", "spec 'star:,degree=2': '' is not of the form key=value"),
+        ("star:degree=2,degree=3", "spec 'star:degree=2,degree=3': option 'degree' is given twice"),
+        ("star:2,degree=3", "gadget 'star': option 'degree' is given twice in 'star:2,degree=3'"),
+        ("stat:degree=2", "unknown gadget 'stat': did you mean 'star' or 'lost'?"),
+        ("tyni", "unknown gadget 'tyni': did you mean 'tiny'?"),
+        (
+            "zzz",
+            "unknown gadget 'zzz': known: bare, built, loop, lost, pool, star, tiny, tiny-by-place, tiny-wide, tuple",
+        ),
+        ("lost", "unknown gadget 'nowhere': known: bare, "),
+        ("loop", "gadget preset 'loop' refers to itself"),
+        ("star:degre=2", "gadget 'star' has no option 'degre': did you mean 'degree'?"),
+        ("built:zzz=2", "gadget 'built' has no option 'zzz': known: layers, width"),
+        ("built:size=2", "gadget 'built' has no option 'size': "),
+        ("bare:2", "gadget 'bare' takes no options, but was given '2'"),
+        ("bare:size=2", "gadget 'bare' has no option 'size': known: none"),
+        ("star", "gadget 'star' needs degree=..., as in star:degree=N"),
+        ("star:degree=two", "gadget 'star': degree='two' must be a whole number"),
+        ("star:degree=2.0", "gadget 'star': degree='2.0' must be a whole number"),
+        ("star:degree=none", "gadget 'star': degree='none' must be a whole number"),
+        ("star:2,ratio=half", "gadget 'star': ratio='half' must be a number"),
+        ("star:2,on=True", "gadget 'star': on='True' must be true or false"),
+        ("star:2,on=1", "gadget 'star': on='1' must be true or false"),
+        ("star:2,mode=fast", "gadget 'star': mode='fast' must be one of slow, quick"),
+        ("star:2,heads=3", "gadget 'star': heads='3' must be one of 1, 2, none"),
+        ("star:2,limit=many", "gadget 'star': limit='many' must be a whole number"),
+    ],
+)
+def test_a_wrong_spec_is_refused_in_one_sentence(spec: str, message: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        resolve(gadgets, spec)
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_option_that_no_spec_can_spell_is_a_defect_of_the_class() -> None:
+    with pytest.raises(TypeError, match="cannot be set by a spec"):
+        resolve(gadgets, "tuple:parts=1")
+
+
+def test_parse_keeps_raw_text() -> None:
+    assert parse("hf:models/gpt2") == ("hf", {"": "models/gpt2"})
+    assert parse("hf:models/gpt2,dtype=float32") == ("hf", {"": "models/gpt2", "dtype": "float32"})
+    assert parse("gpt-nano") == ("gpt-nano", {})
+
+
+@given(st.floats(allow_nan=False) | st.integers() | st.booleans())
+def test_read_value_undoes_write_value(value: float | bool) -> None:
+    back = read_value(write_value(value), type(value))
+    assert back == value
+    assert type(back) is type(value)
+
+
+@pytest.mark.parametrize("registry", [tasks, backbones, objectives, diagnostics], ids=lambda registry: registry.kind)
+def test_registered_options_can_be_spelled(registry: Registry[Any]) -> None:
+    """Every default survives being written and read, or a run's own ``spec.json`` could not name it."""
+    for name in registry.names():
+        for key, parameter in options_of(registry.get(name)).items():
+            if parameter.default is not parameter.empty:
+                raw = write_value(parameter.default)
+                assert raw, f"{registry.kind} {name!r}: the default of {key} is empty text, which no spec can hold"
+                assert "," not in raw, f"{registry.kind} {name!r}: the default of {key} holds a comma"
+                assert read_value(raw, parameter.annotation) == parameter.default
+
+
+@pytest.mark.parametrize("registry", [tasks, backbones, objectives, diagnostics], ids=lambda registry: registry.kind)
+def test_presets_resolve(registry: Registry[Any]) -> None:
+    for name, spec in registry.presets().items():
+        assert resolve(registry, name).text == resolve(registry, spec).text
