@@ -33,11 +33,13 @@ $(BIN)/python:
 	exit 1
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e .
+	@echo "installing into $(VENV); the first time this fetches PyTorch, which takes a while"
+	@$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@echo "installing into $(VENV); the first time this fetches PyTorch, which takes a while"
+	@$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $(VENV)/installed $@
 
 # $(call stage,NAME,COMMAND): says what runs, and on failure names that stage last.
@@ -65,4 +67,4 @@ bench: $(VENV)/installed
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/foresee.egg-info
-	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,14 +1,14 @@
 """Objectives that follow a script on path-star in place of a trained model, so that what each one does is known.
 
-Each says what it writes next, given the graph and what has been written; decoding and forcing follow from that. They read
-tokens only, and their "guesses" are a fixed function of the prompt, as those of a trained greedy model are.
+Each says what it writes next, given the graph and what has been written; decoding and forcing follow from that. They
+read tokens only, and their "guesses" are a fixed function of the prompt, as those of a trained greedy model are.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -170,7 +170,7 @@ class Babbler(Scripted):
 class Parallel(Planner):
     """Plans, and cannot be forced, as a teacherless objective."""
 
-    order: Literal["forward", "backward", "parallel"] = "parallel"
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
 
     def forced(self, batch: Batch) -> None:
         return None
@@ -179,7 +179,7 @@ class Parallel(Planner):
 class Backward(Planner):
     """Plans, and would decide from the goal backwards."""
 
-    order: Literal["forward", "backward", "parallel"] = "backward"
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "backward"
 
 
 class Broken(Planner):

@@ -14,7 +14,17 @@ from foresee.diagnostics import diagnostics
 from foresee.errors import RequestError
 from foresee.objectives import objectives
 from foresee.registry import Registry
-from foresee.spec import Resolved, options_of, parse, read_value, resolve, write_value
+from foresee.spec import (
+    Resolved,
+    describe,
+    options_of,
+    options_text,
+    parse,
+    read_value,
+    resolve,
+    split_list,
+    write_value,
+)
 from foresee.tasks import tasks
 
 # Discovery imports a package: here one whose modules register nothing.
@@ -203,6 +213,36 @@ def test_parse_keeps_raw_text() -> None:
     assert parse("hf:models/gpt2") == ("hf", {"": "models/gpt2"})
     assert parse("hf:models/gpt2,dtype=float32") == ("hf", {"": "models/gpt2", "dtype": "float32"})
     assert parse("gpt-nano") == ("gpt-nano", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "specs"),
+    [
+        ("next-token", ["next-token"]),
+        ("next-token,reversed", ["next-token", "reversed"]),
+        ("teacherless:hybrid=0.5,reversed", ["teacherless:hybrid=0.5", "reversed"]),
+        ("star:degree=2,ratio=0,star:degree=3", ["star:degree=2,ratio=0", "star:degree=3"]),
+        ("hf:models/gpt2,dtype=float32,tiny", ["hf:models/gpt2,dtype=float32", "tiny"]),
+        ("star:2,label=a:b,bare", ["star:2,label=a:b", "bare"]),
+    ],
+)
+def test_a_list_of_specs_is_split_between_specs_alone(text: str, specs: list[str]) -> None:
+    assert split_list(text) == specs
+
+
+def test_describe_undoes_build() -> None:
+    resolved = resolve(gadgets, "star:degree=2,ratio=0.25,limit=7,mode=quick")
+    assert describe(gadgets, resolved.build()) == resolved.text
+    with pytest.raises(RequestError, match="int is not a registered gadget"):
+        describe(gadgets, 3)
+
+
+def test_options_text_shows_defaults_and_what_is_required() -> None:
+    shown = options_text(Star)
+    assert shown["degree"] == "<int>"
+    assert shown["limit"] == "none"
+    assert shown["on"] == "false"
+    assert list(shown) == list(options_of(Star))
 
 
 @given(st.floats(allow_nan=False) | st.integers() | st.booleans())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from foresee.backbones.base import Backbone, backbones
 from foresee.backbones.measure import refuse_missing
 from foresee.objectives.base import Objective, objectives
@@ -51,8 +49,8 @@ def train(
 ) -> Run:
     """Trains, measures and saves a run, or continues or returns the one of the same spec under ``root``.
 
-    ``settings`` are those of ``RunSpec.of``: steps, batch, lr, seed, data, test, eval_every, warmup, schedule, weight_decay,
-    beta2, clip, precision, device, until_solved. Raises ``RequestError`` on anything that cannot be.
+    ``settings`` are those of ``RunSpec.of``: steps, batch, lr, seed, data, test, eval_every, warmup, schedule,
+    weight_decay, beta2, clip, precision, device, until_solved. Raises ``RequestError`` on anything that cannot be.
     """
     text = task if isinstance(task, str) else describe(tasks, task)
     return train_spec(RunSpec.of(text, objective, backbone, **settings), root, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,12 +14,15 @@ class Layout:
     """Where the answers of a batch lie, as plain numbers, so that a hot loop never asks a device for them.
 
     Answers occupy columns ``first`` to ``last`` (exclusive): ``first`` is the shortest prompt's length, ``last`` the
-    longest row's. ``uniform`` says that every prompt has ``first`` and every row ``last`` columns.
+    longest row's. ``uniform`` says that every prompt has ``first`` and every row ``last`` columns. Where ``group`` is above
+    1, the first ``shared`` columns are the same in each group of that many consecutive rows, from row 0 on.
     """
 
     first: int
     last: int
     uniform: bool
+    group: int = 1
+    shared: int = 0
 
     @property
     def width(self) -> int:
@@ -99,12 +102,16 @@ class Batch:
         return (columns >= start) & (columns < end)
 
     def rows(self, index: Tensor | slice) -> Batch:
-        """The chosen rows. A uniform batch stays uniform without a look at the data."""
+        """The chosen rows. A uniform batch stays uniform without a look at the data; what groups shared is forgotten."""
         facts = {name: value[index] for name, value in self.facts.items()}
         tokens, prompt, answer = self.tokens[index], self.prompt_len[index], self.answer_len[index]
         if self.layout.uniform:
-            return Batch(tokens, prompt, answer, self.layout, facts)
+            return Batch(tokens, prompt, answer, replace(self.layout, group=1, shared=0), facts)
         return Batch.of(tokens, prompt, answer, facts)
+
+    def sharing(self, group: int, columns: int) -> Batch:
+        """The same batch, known to hold the same first ``columns`` tokens in each ``group`` of consecutive rows."""
+        return replace(self, layout=replace(self.layout, group=group, shared=columns))
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device, facts included."""

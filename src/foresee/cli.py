@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from foresee.errors import ForeseeError, RequestError
+
+# Typer carries its own copy of click and exports only the leaves of its exceptions; this is their common base.
+ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     help="Shows where next-token training fails to look ahead, why, and which training objective repairs it.",
@@ -33,14 +37,14 @@ def load_plugins(paths: list[Path]) -> list[Path]:
     return paths
 
 
-class Split(str, Enum):
+class Split(StrEnum):
     """Which examples."""
 
     train = "train"
     test = "test"
 
 
-class FileFormat(str, Enum):
+class FileFormat(StrEnum):
     """How examples are written."""
 
     text = "text"
@@ -48,7 +52,8 @@ class FileFormat(str, Enum):
 
 
 Plugin = Annotated[
-    list[Path], typer.Option("--plugin", callback=load_plugins, is_eager=True, help="A Python file that registers more.")
+    list[Path],
+    typer.Option("--plugin", callback=load_plugins, is_eager=True, help="A Python file that registers more."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
@@ -67,7 +72,9 @@ Beta2 = Annotated[float, typer.Option(help="AdamW's second decay rate.")]
 Clip = Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.")]
 Precision = Annotated[str, typer.Option(help="auto, bf16 or float32.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-UntilSolved = Annotated[bool, typer.Option("--until-solved", help="Stop early once 0.99 of watched examples are exact.")]
+UntilSolved = Annotated[
+    bool, typer.Option("--until-solved", help="Stop early once 0.99 of watched examples are exact.")
+]
 
 
 def data_source(text: str) -> str:
@@ -82,7 +89,9 @@ def emit(value: Any) -> None:
 
 @app.command("list")
 def list_command(
-    kind: Annotated[str, typer.Argument(help="tasks, objectives, backbones or diagnostics; all of them by default.")] = "",
+    kind: Annotated[
+        str, typer.Argument(help="tasks, objectives, backbones or diagnostics; all of them by default.")
+    ] = "",
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
@@ -101,11 +110,12 @@ def list_command(
         raise RequestError(f"unknown kind {kind!r}: {nearest(kind, list(registries))}")
     chosen = {kind: registries[kind]} if kind else registries
     if as_json:
-        emit({
-            name: {entry: {"options": options_text(registry.get(entry)), "summary": registry.get(entry).summary}
-                   for entry in registry.names()} | {entry: {"preset": spec} for entry, spec in registry.presets().items()}
-            for name, registry in chosen.items()
-        })  # fmt: skip
+        listed: dict[str, dict[str, Any]] = {}
+        for name, registry in chosen.items():
+            classes = {entry: registry.get(entry) for entry in registry.names()}
+            listed[name] = {key: {"summary": cls.summary, "options": options_text(cls)} for key, cls in classes.items()}
+            listed[name] |= {key: {"preset": spec} for key, spec in registry.presets().items()}
+        emit(listed)
         return
     console = Console()
     for name, registry in chosen.items():
@@ -165,17 +175,17 @@ def train(
     plugin: Plugin = [],  # noqa: B006
 ) -> None:
     """Trains, measures and saves one run; the same command continues an interrupted one."""
-    from foresee import train as loop
     from foresee.progress import on_standard_error
     from foresee.run import RunSpec
-    from foresee.tables import show_run
+    from foresee.show import show_run
+    from foresee.train import train as train_spec
 
     spec = RunSpec.of(
         task, objective, backbone, steps=steps, batch=batch, lr=lr, seed=seed, data=data_source(data), test=test,
         eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=weight_decay, beta2=beta2, clip=clip,
         precision=precision, device=device, until_solved=until_solved,
     )  # fmt: skip
-    run = loop.train(spec, runs, on_standard_error())
+    run = train_spec(spec, runs, on_standard_error())
     emit(run.json()) if as_json else show_run(run, Console())
 
 
@@ -191,7 +201,7 @@ def evaluate(
 
     from foresee.evaluate import evaluate as measure
     from foresee.run import load
-    from foresee.tables import show_run
+    from foresee.show import show_run
 
     loaded = load(run)
     measured = dataclasses.replace(loaded, rows=measure(loaded, data))
@@ -201,7 +211,7 @@ def evaluate(
 @app.command()
 def compare(
     task: TaskSpec,
-    names: Annotated[str, typer.Option("--objectives", help="Separated by semicolons, or by commas where none has options.")],
+    names: Annotated[str, typer.Option("--objectives", help="Specs joined by commas.")],
     backbone: Backbone = "gpt-nano",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each, from 0.")] = 3,
     steps: Steps = 1000,
@@ -225,11 +235,12 @@ def compare(
 ) -> None:
     """Trains objectives on one task over seeds, always with the positive control (reversed)."""
     from foresee.compare import compare as run_all
-    from foresee.compare import split_names, table
+    from foresee.compare import table
     from foresee.progress import on_standard_error
     from foresee.run import RunSpec
+    from foresee.spec import split_list
 
-    chosen = split_names(names)
+    chosen = split_list(names)
     spec = RunSpec.of(
         task, chosen[0], backbone, steps=steps, batch=batch, lr=lr, data=data_source(data), test=test,
         eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=weight_decay, beta2=beta2, clip=clip,
@@ -248,7 +259,9 @@ def compare(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN ...]", help="Run directories; all in --runs by default.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN ...]", help="Run directories; all in --runs by default.")
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
     root: Runs = Path("runs"),
     title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
@@ -292,19 +305,36 @@ def bench(
 
 def main() -> None:
     """Runs the command line; every expected failure is one sentence on standard error."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(status())
+
+
+def status() -> int:
+    """Runs the command that the program was started with, and gives its exit status."""
     try:
-        code = app(standalone_mode=False)
+        # Not app(): it would turn Ctrl-C into status 130 and a closed pipe into status 1 before they come here.
+        command = typer.main.get_command(app)
+        with command.make_context("foresee", sys.argv[1:]) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as done:
+        return done.exit_code
     except ForeseeError as error:
-        print(f"foresee: {error}", file=sys.stderr)
-        sys.exit(error.status)
-    except click.ClickException as error:
-        print(f"foresee: {error.format_message()}", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        print("foresee: stopped", file=sys.stderr)
-        sys.exit(1)
+        return failed(str(error), error.status)
+    except ClickException as error:
+        return failed(error.format_message(), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return failed("stopped", 1)
     except BrokenPipeError:
-        # The reader of standard output went away, as in `foresee generate ... | head`.
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(code if isinstance(code, int) else 0)
+        # The reader of standard output went away, as in `foresee generate ... | head`; Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return failed(f"{error.filename or 'standard output'} could not be read or written: {error.strerror}", 1)
+    return 0
+
+
+def failed(sentence: str, exit_status: int) -> int:
+    """Says what went wrong."""
+    print(f"foresee: {sentence}", file=sys.stderr)
+    return exit_status

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.table import Table
 
+from foresee.objectives.base import objectives
 from foresee.progress import Progress
 from foresee.run import CONTROL, SOLVED, Run, RunSpec
 from foresee.spec import resolve
 from foresee.stats import rate
-from foresee.objectives.base import objectives
 from foresee.train import train
 
 
@@ -83,7 +83,15 @@ def compare(
 def table(groups: Sequence[Group], title: str) -> Table:
     """The groups as a table for a terminal."""
     out = Table(title=title, title_justify="left")
-    for heading in ("objective", "solved (95 % interval)", "exact by seed", "branch", "follow", "steps to solve", "verdict"):
+    for heading in (
+        "objective",
+        "solved (95 % interval)",
+        "exact by seed",
+        "branch",
+        "follow",
+        "steps to solve",
+        "verdict",
+    ):
         out.add_column(heading, overflow="fold")
     for group in groups:
         share = group.solved
@@ -95,7 +103,10 @@ def table(groups: Sequence[Group], title: str) -> Table:
             "  ".join(f"{each:.3f}" for each in group.exact),
             _by_seed(group, "branch"),
             _by_seed(group, "follow"),
-            "  ".join(f"not in {run.steps}" if at is None else str(at) for run, at in zip(group.runs, group.steps_to_solve, strict=True)),
+            "  ".join(
+                f"not in {run.steps}" if at is None else str(at)
+                for run, at in zip(group.runs, group.steps_to_solve, strict=True)
+            ),
             ", ".join(dict.fromkeys(each.name + (" (inconclusive)" if each.inconclusive else "") for each in verdicts)),
         )
     return out

@@ -43,7 +43,8 @@ PATIENCE = 32
 def in_test(identity: Words) -> NDArray[numpy.bool_]:
     """[B] uint64 -> [B] bool: which problems belong to the test split (one in eight)."""
     # Mixed again, so that the choice is uniform even where a task's fingerprints are not.
-    return mix(identity) >> numpy.uint64(61) == 0
+    belongs: NDArray[numpy.bool_] = mix(identity) >> numpy.uint64(61) == 0
+    return belongs
 
 
 def draw(task: Task, task_text: str, split: Split, n: int, seed: int) -> Batch:
@@ -72,8 +73,8 @@ def _kept(
     while have < n:
         if not pieces and block == PATIENCE:
             raise RequestError(
-                f"{task_text}: none of {PATIENCE * rows} examples drawn belongs to the {split} split; the task has too few "
-                "problems to be split into training and test problems"
+                f"{task_text}: none of {PATIENCE * rows} examples drawn belongs to the {split} split; "
+                "the task has too few problems to be split into training and test problems"
             )
         drawn = task.sample(rows, stream(block))
         inside = numpy.flatnonzero(in_test(task.identity(drawn)) == (split == "test"))[: n - have]
@@ -116,8 +117,8 @@ class FixedData:
         ``batch``. Raises ``RequestError`` where ``batch`` does not hold whole groups."""
         if not len(batch) or len(batch) % group:
             raise RequestError(
-                f"{len(batch)} training examples are no whole number of groups of {group}, which this task keeps together; "
-                f"use a multiple of {group}"
+                f"{len(batch)} training examples are no whole number of groups of {group}, which this task keeps "
+                f"together; use a multiple of {group}"
             )
         self.batch = batch
         self.group = group
@@ -128,8 +129,8 @@ class FixedData:
         return len(self.batch)
 
     def batch_at(self, step: int, size: int) -> Batch:
-        """Rows ``step * size`` to ``(step + 1) * size`` of the endless sequence of epochs. Raises ``RequestError`` where
-        ``size`` is not a multiple of the group."""
+        """Rows ``step * size`` to ``(step + 1) * size`` of the endless sequence of epochs. Raises ``RequestError``
+        where ``size`` is not a multiple of the group."""
         _require_whole(size, self.group)
         at, end = step * size, (step + 1) * size
         pieces: list[Tensor] = []
@@ -161,7 +162,7 @@ class FreshData:
         multiple of the task's group or the training split is empty."""
         group = self.task.group
         _require_whole(size, group)
-        # Seven in eight groups are kept, so this many draws fall short less than once in a million steps.
+        # Seven in eight groups are kept; five standard deviations more are drawn, so that one draw nearly always does.
         groups = size // group
         drawn = math.ceil(groups * 8 / 7 + 2 * math.sqrt(groups)) + 4
         return _kept(
@@ -184,8 +185,8 @@ def _require_whole(size: int, group: int) -> None:
 
 
 def require_groups(task: Task, batch: Batch, where: str) -> None:
-    """Raises ``RequestError``, which starts with ``where``, unless every ``task.group`` consecutive rows of a batch that
-    came from outside hold one problem."""
+    """Raises ``RequestError``, which starts with ``where``, unless every ``task.group`` consecutive rows of a batch
+    that came from outside hold one problem."""
     identity = task.identity(batch)
     whole = len(batch) // task.group * task.group
     groups = identity[:whole].reshape(-1, task.group)
@@ -238,7 +239,7 @@ def parse_data(text: str) -> Source:
     if kind == "file" and value:
         return File(Path(value))
     count = value if kind == "fixed" and colon else text
-    if count.isascii() and count.isdecimal() and 0 < int(count):
+    if count.isascii() and count.isdecimal() and len(count) < 16 and int(count) > 0:
         return Fixed(int(count))
     raise RequestError(
         f"data {text!r} is none of fixed:N (N examples, at least 1), fresh (new ones at every step) and file:PATH"

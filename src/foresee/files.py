@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -13,9 +14,18 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from foresee.errors import ForeseeError, RequestError
+
+TEMPORARY = ".part"
+"""How the names of files end that are still being written."""
+
+
+def damaged(path: Path, why: object) -> RequestError:
+    """What to say of a file of a run that cannot be used."""
+    return RequestError(f"{path} is damaged: {why}; delete {path.parent} and train again")
 
 
 @contextmanager
@@ -33,10 +43,10 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file through a temporary one beside it, so that ``path`` holds the old bytes or the new, never a part."""
+    """Writes a file through a temporary one beside it: ``path`` holds the old bytes or the new, never a part."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -49,9 +59,15 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(directory: Path) -> None:
+    """Removes what a killed ``replace_file`` left in a folder that no other process is writing to."""
+    for left in directory.glob(f".*{TEMPORARY}"):
+        left.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces ``path`` by ``text``, atomically."""
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))  # type: ignore[arg-type, return-value]
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))  # type: ignore[arg-type]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -71,33 +87,35 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise RequestError(f"{path} is missing") from None
     except (ValueError, OSError) as error:
-        raise RequestError(f"{path} is damaged: {error}") from None
+        raise damaged(path, error) from None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, none where it is missing. Raises ``RequestError`` with file and line."""
+    """The objects of a JSON-lines file. Raises ``RequestError``, with the line, where it is missing or damaged."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return []
+        raise RequestError(f"{path} is missing; delete {path.parent} and train again") from None
     except (ValueError, OSError) as error:
-        raise RequestError(f"{path} is damaged: {error}") from None
+        raise damaged(path, error) from None
     values = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise RequestError(f"{path}, line {number} is damaged: {error}") from None
+            raise damaged(path, f"line {number}: {error}") from None
         if not isinstance(value, dict):
-            raise RequestError(f"{path}, line {number} is damaged: expected a JSON object")
+            raise damaged(path, f"line {number} is not a JSON object")
         values.append(value)
     return values
 
 
 def append_json_line(path: Path, value: dict[str, Any]) -> int:
-    """Appends a JSON object as a line; the file's size in bytes after it."""
+    """Appends a JSON object as a line and waits until the disk has it; the file's size in bytes after it."""
     with explained(path), path.open("ab") as handle:
         handle.write((json.dumps(value, allow_nan=False) + "\n").encode())
+        handle.flush()
+        os.fsync(handle.fileno())
         return handle.tell()
 
 
@@ -105,30 +123,49 @@ def truncate(path: Path, size: int) -> None:
     """Cuts a file, if it exists, down to its first ``size`` bytes. Raises ``RequestError`` where it is shorter."""
     if not path.exists():
         if size:
-            raise RequestError(f"{path} is missing, though the checkpoint beside it speaks of it")
+            raise RequestError(
+                f"{path} is missing, though the checkpoint beside it speaks of it; delete {path.parent} and train again"
+            )
         return
     if path.stat().st_size < size:
-        raise RequestError(f"{path} is damaged: shorter than the checkpoint beside it says")
+        raise damaged(path, "it is shorter than the checkpoint beside it says")
     with explained(path):
         os.truncate(path, size)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    """Replaces ``path`` by a safetensors file; ``note`` (JSON values) travels in its header."""
-    # serialize() leaves the write to us, so that a full disk is an OSError like any other.
-    payload = safetensors.torch.save(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"note": json.dumps(note)}
-    )
-    replace_file(path, lambda temporary: temporary.write_bytes(payload))  # type: ignore[arg-type, return-value]
+    """Replaces ``path`` by a safetensors file; ``note`` (JSON values) travels in its header, with a digest of it all.
+
+    The same tensors and note give the same bytes.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One key of metadata: safetensors writes several in no fixed order.
+    header = {"note": json.dumps({**note, "digest": _digest(stored, note)})}
+    # save() leaves the write to us, so that a full disk is an OSError like any other.
+    payload = safetensors.torch.save(stored, header)
+    replace_file(path, lambda temporary: temporary.write_bytes(payload))  # type: ignore[arg-type]
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and note of ``write_tensors``. Raises ``RequestError`` where the file is missing or damaged."""
     try:
-        with safetensors.safe_open(path, framework="pt", device=device) as opened:
+        with safetensors.safe_open(path, framework="pt") as opened:
             note = json.loads((opened.metadata() or {}).get("note", "{}"))
-            return {name: opened.get_tensor(name) for name in opened.keys()}, note  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise RequestError(f"{path} is missing") from None
+        raise RequestError(f"{path} is missing; delete {path.parent} and train again") from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise RequestError(f"{path} is damaged: {error}") from None
+        raise damaged(path, error) from None
+    if not isinstance(note, dict) or note.pop("digest", None) != _digest(tensors, note):
+        raise damaged(path, "its contents do not agree with the digest in its header")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, note
+
+
+def _digest(tensors: dict[str, Tensor], note: dict[str, Any]) -> str:
+    """Of names, types, shapes, values and note: a safetensors file with a flipped bit would load without complaint."""
+    found = hashlib.sha256(json.dumps(note, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

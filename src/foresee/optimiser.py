@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foresee.run import RunSpec
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each parameter that has had a gradient."""
+
 
 def adamw(model: nn.Module, spec: RunSpec) -> torch.optim.AdamW:
     """AdamW whose weight decay acts on weights of matrix products alone: not on biases, norms, or the tables that are
     looked up by row."""
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (decayed if parameter.dim() >= 2 and not name.endswith("_table") else spared).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": spared, "weight_decay": 0.0}]
@@ -28,7 +31,7 @@ def learning_rate(spec: RunSpec, step: int) -> float:
         return spec.lr * (step + 1) / spec.warmup
     if spec.schedule == "constant":
         return spec.lr
-    progress = (step - spec.warmup) / max(1, spec.steps - spec.warmup)
+    progress = (step - spec.warmup) / max(1, spec.steps - 1 - spec.warmup)
     return spec.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
@@ -42,11 +45,8 @@ def state_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[st
 
 
 def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Undoes ``state_tensors``; raises ``KeyError`` or ``RuntimeError`` where names or shapes do not fit."""
-    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    model.load_state_dict(weights)
+    """Gives the optimiser back what ``state_tensors`` took from it; the model's weights are for the caller to load."""
     for name, parameter in model.named_parameters():
-        state: dict[str, Any] = optimiser.state[parameter]
-        for moment in ("step", "exp_avg", "exp_avg_sq"):
-            value = tensors[f"optimiser.{moment}.{name}"]
-            state[moment] = value.to(parameter.device).clone()
+        moments = {key: tensors[f"optimiser.{key}.{name}"] for key in MOMENTS if f"optimiser.{key}.{name}" in tensors}
+        if moments:
+            optimiser.state[parameter] = {key: value.to(parameter.device).clone() for key, value in moments.items()}

@@ -51,7 +51,9 @@ def describe(line: dict[str, Any], timing: dict[str, Any]) -> str:
     """Loss, accuracy and speed in a few words."""
     seen = line["eval"]
     branch = f"  branch {seen['branch']:.2f}" if "branch" in seen else ""
-    return f"loss {line['loss']:.4f}  exact {seen['exact']:.2f}{branch}  {timing['examples_per_second']:,.0f} examples/s"
+    return (
+        f"loss {line['loss']:.4f}  exact {seen['exact']:.2f}{branch}  {timing['examples_per_second']:,.0f} examples/s"
+    )
 
 
 def title(spec: RunSpec) -> str:
@@ -70,7 +72,9 @@ class Lines(Progress):
 
     def start(self, spec: RunSpec, step: int) -> None:
         self._steps, self._first, self._began, self._title = spec.steps, step, time.perf_counter(), title(spec)
-        self._print(f"training {spec.objective} on {spec.task} with {spec.backbone}" + (f", from step {step}" * (step > 0)))
+        self._print(
+            f"training {spec.objective} on {spec.task} with {spec.backbone}" + (f", from step {step}" * (step > 0))
+        )
 
     def step(self, step: int) -> None: ...
 

@@ -1,7 +1,7 @@
 """A run: what was asked for, the directory that holds it, and what came of it.
 
-``runs/<digest>/`` holds ``spec.json``, ``env.json``, ``metrics.jsonl`` (training, without times: the same spec gives the
-same bytes on a CPU), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``model.safetensors``
+``runs/<digest>/`` holds ``spec.json``, ``env.json``, ``metrics.jsonl`` (training, without times: the same spec gives
+the same bytes on a CPU), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``model.safetensors``
 and, while unfinished, ``checkpoint/``. ``rows.jsonl`` is written last: a run that has it is finished.
 """
 
@@ -10,8 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
+import re
+import typing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +31,7 @@ from foresee.diagnostics.verdict import Verdict, judge
 from foresee.errors import RequestError
 from foresee.objectives.base import Objective, objectives
 from foresee.seeds import torch_stream
-from foresee.spec import resolve
+from foresee.spec import read_value, resolve, write_value
 from foresee.tasks.base import Task, tasks
 
 CONTROL = "reversed"
@@ -89,8 +92,10 @@ class RunSpec:
         ):  # fmt: skip
             if not value >= least:
                 raise RequestError(f"{name}={value} must be at least {least}")
-        if not lr > 0:
-            raise RequestError(f"lr={lr} must be above 0")
+            if value == math.inf:
+                raise RequestError(f"{name}={value} must be finite")
+        if not 0 < lr < math.inf:
+            raise RequestError(f"lr={lr} must be above 0 and finite")
         if not 0 <= beta2 < 1:
             raise RequestError(f"beta2={beta2} must be from 0 to below 1")
         if schedule not in ("constant", "cosine"):
@@ -106,8 +111,9 @@ class RunSpec:
             task=resolve(tasks, task).text,
             objective=resolve(objectives, objective).text,
             backbone=resolve(backbones, backbone).text,
-            steps=steps, batch=batch, lr=lr, seed=seed, data=source_text(source), test=test, eval_every=eval_every,
-            warmup=warmup, schedule=schedule, weight_decay=weight_decay, beta2=beta2, clip=clip,  # type: ignore[arg-type]
+            steps=steps, batch=batch, lr=float(lr), seed=seed, data=source_text(source), test=test,
+            eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=float(weight_decay),  # type: ignore[arg-type]
+            beta2=float(beta2), clip=float(clip),
             data_digest=file_digest(source.path) if isinstance(source, File) else "",
             precision=precision, device=device, until_solved=until_solved,  # type: ignore[arg-type]
         )  # fmt: skip
@@ -161,7 +167,7 @@ def file_digest(path: Path) -> str:
 def quick_bf16(device: str) -> bool:
     """Whether bfloat16 is the faster precision: the processor multiplies it in hardware."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -236,8 +242,9 @@ class Run:
     def generate(self, prompt: str) -> str:
         """The answer that the trained model writes for a prompt in the task's text form."""
         tokens, _ = self.task.read_line(prompt)
+        device = next(self.objective.parameters()).device
         with torch.inference_mode():
-            written = self.objective.generate(torch.tensor([tokens]), self.task.answer_length)
+            written = self.objective.generate(torch.tensor([tokens], device=device), self.task.answer_length)
         return self.task.write_answer(written[0].tolist())
 
     def json(self) -> dict[str, Any]:
@@ -250,24 +257,50 @@ class Run:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """Lines of ``metrics.jsonl``."""
-        return files.read_json_lines(self.dir / "metrics.jsonl")
+        """Lines of ``metrics.jsonl``. Raises ``RequestError`` where it is missing or damaged."""
+        lines = files.read_json_lines(self.dir / "metrics.jsonl")
+        for number, line in enumerate(lines, start=1):
+            if not isinstance(line.get("step"), int) or not isinstance(line.get("eval"), dict):
+                raise files.damaged(self.dir / "metrics.jsonl", f"line {number} is not a report")
+        return lines
 
     @property
     def steps(self) -> int:
         """Steps taken: fewer than asked for where training stopped once solved."""
-        return int(self.metrics[-1]["step"]) if self.metrics else 0
+        return int(last_number(self.dir / "metrics.jsonl", "step"))
 
 
 def read_rows(directory: Path) -> Rows:
-    """Final measurements of a finished run."""
+    """Final measurements of a finished run. Raises ``RequestError`` where they are missing or damaged."""
+    path = directory / "rows.jsonl"
     rows: Rows = {}
-    for line in files.read_json_lines(directory / "rows.jsonl"):
+    for number, line in enumerate(files.read_json_lines(path), start=1):
         name = line.pop("row", None)
-        if not isinstance(name, str):
-            raise RequestError(f"{directory / 'rows.jsonl'} is damaged: a line has no row name")
-        rows[name] = line["values"] if "values" in line else line
+        row = line.get("values", line)
+        measured = row if isinstance(row, list) else [row]
+        if not isinstance(name, str) or not all(map(_is_measurement, measured)):
+            raise files.damaged(path, f"line {number} is not a measurement")
+        rows[name] = row
+    if not isinstance(rows.get("exact"), dict):
+        raise files.damaged(path, "it has no row 'exact'")
     return rows
+
+
+def _is_measurement(row: Any) -> bool:
+    """Whether it is a value with the number of examples it was measured on, and nothing but numbers."""
+    return (
+        isinstance(row, dict)
+        and {"value", "n"} <= row.keys()
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in row.values())
+    )
+
+
+def last_number(path: Path, key: str) -> float:
+    """The number under ``key`` in the last line of a JSON-lines file. Raises ``RequestError`` where there is none."""
+    lines = files.read_json_lines(path)
+    if not lines or not isinstance(lines[-1].get(key), int | float):
+        raise files.damaged(path, f"its last line holds no number {key!r}")
+    return float(lines[-1][key])
 
 
 def rows_as_lines(rows: Rows) -> list[dict[str, Any]]:
@@ -282,11 +315,26 @@ def read_spec(directory: Path) -> RunSpec:
     """The spec of a run directory. Raises ``RequestError`` where it is none or is damaged."""
     if not directory.is_dir():
         raise RequestError(f"{directory} is not a run directory: no such folder")
-    raw = files.read_json(directory / "spec.json")
-    fields = {field.name for field in dataclasses.fields(RunSpec)}
-    if not isinstance(raw, dict) or set(raw) != fields:
-        raise RequestError(f"{directory / 'spec.json'} is damaged: its keys are not those of a run of this version")
-    return RunSpec(**raw)
+    path = directory / "spec.json"
+    if not path.exists():
+        raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
+    raw = files.read_json(path)
+    kinds = typing.get_type_hints(RunSpec)
+    if not isinstance(raw, dict) or raw.keys() != kinds.keys():
+        raise files.damaged(path, "its keys are not those of a run of this version")
+    for key, kind in kinds.items():
+        try:
+            same = read_value(write_value(raw[key]), kind) == raw[key]
+        except ValueError:
+            same = False
+        if not same:
+            raise files.damaged(path, f"{key} cannot be {raw[key]!r}")
+    spec = RunSpec(**raw)
+    # A folder that was given another name says nothing; one that has a digest's form must have the right one.
+    name = directory.resolve().name
+    if re.fullmatch("[0-9a-f]{16}", name) and name != spec.digest:
+        raise files.damaged(path, f"its digest is {spec.digest}, not the name of its folder")
+    return spec
 
 
 def load(directory: str | Path) -> Run:
@@ -295,14 +343,13 @@ def load(directory: str | Path) -> Run:
     spec = read_spec(directory)
     if not (directory / "rows.jsonl").exists():
         raise RequestError(f"{directory} holds an unfinished run; run the command that started it to finish it")
-    timing = files.read_json_lines(directory / "timing.jsonl")
-    return Run(directory, spec, read_rows(directory), float(timing[-1]["seconds"]) if timing else 0.0)
+    return Run(directory, spec, read_rows(directory), last_number(directory / "timing.jsonl", "seconds"))
 
 
 def load_weights(objective: Objective, tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Copies weights in. Raises ``RequestError`` where names or shapes differ, as with another vocabulary."""
     own = objective.state_dict()
-    for name in own.keys() | tensors.keys():
+    for name in sorted(own.keys() | tensors.keys()):
         if name not in own or name not in tensors:
             raise RequestError(f"{path} does not fit this model: weight {name!r} is only on one side")
         if own[name].shape != tensors[name].shape:

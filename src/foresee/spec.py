@@ -151,6 +151,27 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
     return Resolved(name, cls, options)
 
 
+def options_text(cls: type) -> dict[str, str]:
+    """The options of a registered class and their defaults as a spec spells them; a required one's is its type."""
+    shown: dict[str, str] = {}
+    for key, parameter in options_of(cls).items():
+        required = parameter.default is inspect.Parameter.empty
+        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+        shown[key] = f"<{kind}>" if required else write_value(parameter.default)
+    return shown
+
+
+def split_list(text: str) -> list[str]:
+    """Spec strings joined by commas, apart: a piece that is only ``key=value`` belongs to the spec before it."""
+    specs: list[str] = []
+    for piece in text.split(","):
+        if specs and "=" in piece and ":" not in piece.partition("=")[0]:
+            specs[-1] += f",{piece}"
+        else:
+            specs.append(piece)
+    return specs
+
+
 def describe(registry: Registry[T], built: T) -> str:
     """The canonical spec of an object that keeps its options as attributes of the same names, as tasks do."""
     cls = type(built)

@@ -1,15 +1,13 @@
 """Files of examples: one a line, in the task's text form or as JSON objects.
 
-Text (any suffix but ``.jsonl``): ``Task.write_line`` of each example, which is the form of the data files published with
-the paper. JSON lines (``.jsonl``): ``{"prompt": ..., "answer": ...}``, two strings that are the text form cut after the
-prompt; other keys are ignored. UTF-8; the last line may lack its line end, and blank lines at the end are ignored.
+Text (any suffix but ``.jsonl``): ``Task.write_line`` of each example, the form of the paper's published data files.
+JSON lines (``.jsonl``): ``{"prompt": ..., "answer": ...}``, two strings that are the text form cut after the prompt;
+other keys are ignored. UTF-8; the last line may lack its line end, and blank lines at the end are ignored.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -19,7 +17,8 @@ import numpy
 import torch
 
 from foresee.batch import Batch
-from foresee.errors import ForeseeError, RequestError
+from foresee.errors import RequestError
+from foresee.files import replace_file
 from foresee.tasks.base import Task
 
 FileFormat = Literal["text", "jsonl"]
@@ -29,8 +28,8 @@ Tokens = list[int]
 def read_examples(path: Path | str, task: Task) -> Batch:
     """All examples of a file, in its order, with the facts that the task can work out from them.
 
-    Raises ``RequestError`` that names the file, the line and the reason: no such file, not UTF-8, no examples, or a line
-    that the task refuses or that lacks its answer.
+    Raises ``RequestError`` that names the file, the line and the reason: no such file, not UTF-8, no examples, or a
+    line that the task refuses or that lacks its answer.
     """
     path = Path(path)
     read = _read_json if path.suffix == ".jsonl" else _read_text
@@ -104,8 +103,8 @@ def _pack(prompts: list[Tokens], answers: list[Tokens]) -> Batch:
 def write_examples(task: Task, batch: Batch, target: Path | TextIO, file_format: FileFormat = "text") -> None:
     """Writes every row of a batch to a file or an open text stream; ``read_examples`` reads it back.
 
-    A file appears whole or not at all. Raises ``RequestError`` where its folder does not exist and ``ForeseeError`` where
-    writing fails.
+    A file appears whole or not at all. Raises ``RequestError`` where its folder does not exist and ``ForeseeError``
+    where writing fails.
     """
     if isinstance(target, Path):
         _write_whole(target, _written(task, batch, file_format))
@@ -125,31 +124,14 @@ def _written(task: Task, batch: Batch, file_format: FileFormat) -> Iterator[str]
 
 
 def _write_whole(path: Path, lines: Iterator[str]) -> None:
-    """Writes beside ``path``, then takes its place."""
+    """Replaces ``path`` by these lines; a folder that does not exist is refused, not made: it is likely misspelled."""
     if not path.parent.is_dir():
         raise RequestError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise RequestError(f"{path}: is a folder; give the path of a file")
-    beside = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            beside = Path(file.name)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        # A temporary file is readable by its owner alone; this one becomes an ordinary file.
-        beside.chmod(0o666 & ~_umask())
-        beside.replace(path)
-    except OSError as error:
-        raise ForeseeError(f"{path}: could not be written: {error.strerror}") from None
-    finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
 
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    replace_file(path, write)

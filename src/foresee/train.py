@@ -1,7 +1,7 @@
 """The one training loop.
 
-Every step is a pure function of the weights, the optimiser's state, the run's spec and the step's number: data order and
-the objective's randomness come from streams keyed by the step. So a run killed at any moment, SIGKILL included,
+Every step is a pure function of the weights, the optimiser's state, the run's spec and the step's number: data order
+and the objective's randomness come from streams keyed by the step. So a run killed at any moment, SIGKILL included,
 continues from its last checkpoint and ends, on a CPU, with the bytes of one that was never killed.
 """
 
@@ -25,7 +25,19 @@ from torch import Tensor
 
 from foresee import files
 from foresee.batch import Batch
-from foresee.data import File, Fixed, FixedData, FreshData, TrainingData, draw, joined, parse_data, read_examples, require_groups, shared
+from foresee.data import (
+    File,
+    Fixed,
+    FixedData,
+    FreshData,
+    TrainingData,
+    draw,
+    joined,
+    parse_data,
+    read_examples,
+    require_groups,
+    shared,
+)
 from foresee.diagnostics.base import Subject
 from foresee.diagnostics.run_all import measure_all, quick
 from foresee.errors import ForeseeError, RequestError
@@ -33,7 +45,7 @@ from foresee.memory import keep_large_blocks
 from foresee.objectives.base import Objective
 from foresee.optimiser import adamw, learning_rate, restore, state_tensors
 from foresee.progress import Progress, Silent
-from foresee.run import Run, RunSpec, environment, file_digest, load, load_weights, rows_as_lines
+from foresee.run import Run, RunSpec, environment, file_digest, load, load_weights, read_spec, rows_as_lines
 from foresee.seeds import torch_stream
 from foresee.tasks.base import Task
 
@@ -46,7 +58,7 @@ SAVE_SECONDS = 20.0
 SHOWN_EXAMPLES = 8
 
 
-class Interrupted(ForeseeError):
+class InterruptedTrainingError(ForeseeError):
     """Training was asked to stop, and was saved."""
 
 
@@ -69,8 +81,8 @@ class _Position:
 def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = None) -> Run:
     """Trains, measures and saves one run under ``root``, or continues it, or returns it where it is finished.
 
-    Raises ``RequestError`` where the spec cannot be run or its directory is damaged or in use, ``Interrupted`` on Ctrl-C
-    and SIGTERM once the state is saved, ``ForeseeError`` where the disk is full.
+    Raises ``RequestError`` where the spec cannot be run or its directory is damaged or in use, ``ForeseeError`` where
+    the disk is full, and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once the state is saved.
     """
     directory = Path(root) / spec.digest
     if (directory / "rows.jsonl").exists():
@@ -84,7 +96,10 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
     with files.explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory):
-        if not (directory / "spec.json").exists():
+        files.remove_temporaries(directory)
+        if (directory / "spec.json").exists():
+            read_spec(directory)
+        else:
             files.write_json(directory / "env.json", environment())
             files.write_json(directory / "spec.json", asdict(spec))
         _Training(spec, directory, task, objective, data, test, progress).run()
@@ -106,7 +121,8 @@ def training_data(spec: RunSpec, task: Task) -> TrainingData:
 
 
 def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
-    """The watched examples, then the ones of the final measurement: the same for every seed, so that runs can be paired.
+    """The watched examples, then the ones of the final measurement: the same for every seed, so that runs can be
+    paired.
 
     A user's file may hold problems of the test split; test examples whose problem is in it are left out.
     """
@@ -119,10 +135,12 @@ def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
     return test
 
 
-def first_trained(data: TrainingData, spec: RunSpec, n: int) -> Batch:
-    """The first ``n`` training examples that the run saw."""
-    steps = min(spec.steps, math.ceil(n / spec.batch))
-    seen = joined([data.batch_at(step, spec.batch) for step in range(steps)])
+def first_trained(data: TrainingData, spec: RunSpec, steps: int, n: int) -> Batch:
+    """The first ``n`` training examples that a run of ``steps`` steps saw, none of them twice."""
+    if isinstance(data, FixedData):
+        n = min(n, len(data))
+    taken = min(steps, math.ceil(n / spec.batch))
+    seen = joined([data.batch_at(step, spec.batch) for step in range(taken)])
     return seen.rows(slice(0, n))
 
 
@@ -130,7 +148,14 @@ class _Training:
     """The state of one run in progress."""
 
     def __init__(
-        self, spec: RunSpec, directory: Path, task: Task, objective: Objective, data: TrainingData, test: Batch, progress: Progress
+        self,
+        spec: RunSpec,
+        directory: Path,
+        task: Task,
+        objective: Objective,
+        data: TrainingData,
+        test: Batch,
+        progress: Progress,
     ) -> None:
         self.spec, self.directory, self.task, self.objective, self.data = spec, directory, task, objective, data
         self.watched = test.rows(slice(0, WATCHED)).to(spec.device)
@@ -140,22 +165,31 @@ class _Training:
         self.parameters = list(objective.parameters())
         self.position = _Position()
         self.sums: dict[str, Tensor] = {}  # of the loss and its parts, since the last report
+        self.model = directory / "model.safetensors"
         self.checkpoint = directory / "checkpoint" / "latest.safetensors"
 
     def run(self) -> None:
         """Trains from wherever the directory stands, then measures."""
-        if (self.directory / "model.safetensors").exists():
-            tensors, note = files.read_tensors(self.directory / "model.safetensors")
-            load_weights(self.objective, tensors, self.directory / "model.safetensors")
-            self.position = _Position(**note)
+        if self.model.exists():
+            tensors, note = files.read_tensors(self.model)
+            load_weights(self.objective, tensors, self.model)
+            self.position = _position(note, self.model)
         else:
             self._resume()
-            with _stop_signals() as stop:
-                self._train(stop)
-            weights = dict(self.objective.state_dict())
-            files.write_tensors(self.directory / "model.safetensors", weights, asdict(self.position))
-        self._measure()
-        shutil.rmtree(self.directory / "checkpoint", ignore_errors=True)
+            try:
+                with _stop_signals() as stop:
+                    self._train(stop)
+            finally:
+                self.progress.finish()
+            # No times: the same spec gives the same bytes.
+            files.write_tensors(self.model, dict(self.objective.state_dict()), {"step": self.position.step})
+        shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
+        try:
+            self._measure()
+        except KeyboardInterrupt:
+            raise InterruptedTrainingError(
+                f"stopped while measuring; {self.model} is saved and the same command continues"
+            ) from None
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -175,19 +209,19 @@ class _Training:
             self.progress.step(position.step)
             if stop():
                 self._save_checkpoint()
-                raise Interrupted(
+                raise InterruptedTrainingError(
                     f"stopped at step {position.step} of {spec.steps} and saved in {self.directory}; "
                     f"the same command continues"
                 )
             if now - last_save > SAVE_SECONDS:
                 self._save_checkpoint()
                 last_save = now
-        self.progress.finish()
 
     def _step(self, step: int) -> None:
         """One update."""
         spec = self.spec
-        batch = self.data.batch_at(step, spec.batch).to(spec.device)
+        task = self.task
+        batch = self.data.batch_at(step, spec.batch).sharing(task.group, task.shared_prefix).to(spec.device)
         with autocast(spec):
             out = self.objective.loss(batch, torch_stream("objective", spec.objective, spec.seed, step))
         self.optimiser.zero_grad()
@@ -210,7 +244,8 @@ class _Training:
         self.sums = {}
         if not math.isfinite(means["loss"]):
             raise ForeseeError(
-                f"the loss is {means['loss']} at step {position.step}: training diverged; try a lower --lr than {spec.lr}"
+                f"the loss is {means['loss']} at step {position.step}: training diverged; "
+                f"try a lower learning rate than {spec.lr}"
             )
         with autocast(spec):
             seen = quick(self.task, self.objective, self.watched)
@@ -241,17 +276,14 @@ class _Training:
         files.write_tensors(self.checkpoint, tensors, asdict(self.position))
 
     def _resume(self) -> None:
-        """Takes up the checkpoint where there is one; what was reported after it is cut off and will be written again."""
+        """Takes up the checkpoint where there is one; reports that came after it are cut off and written again."""
+        files.remove_temporaries(self.checkpoint.parent)
         if self.checkpoint.exists():
             tensors, note = files.read_tensors(self.checkpoint, self.spec.device)
-            try:
-                self.position = _Position(**note)
-                restore(self.objective, self.optimiser, tensors)
-            except (KeyError, RuntimeError, TypeError) as error:
-                raise RequestError(
-                    f"{self.checkpoint} does not fit this run ({str(error).splitlines()[0]}); delete {self.directory} to start again"
-                ) from None
-            self.sums = {name.removeprefix("sum."): t for name, t in tensors.items() if name.startswith("sum.")}
+            self.position = _position(note, self.checkpoint)
+            load_weights(self.objective, _under("model.", tensors), self.checkpoint)
+            restore(self.objective, self.optimiser, tensors)
+            self.sums = _under("sum.", tensors)
         files.truncate(self.directory / "metrics.jsonl", self.position.metrics_bytes)
         files.truncate(self.directory / "timing.jsonl", self.position.timing_bytes)
 
@@ -265,7 +297,7 @@ class _Training:
             task=self.task,
             objective=self.objective.eval(),
             test=self.test.to(spec.device),
-            train=first_trained(self.data, spec, len(self.test)).to(spec.device),
+            train=first_trained(self.data, spec, self.position.step, len(self.test)).to(spec.device),
             rng=torch_stream("diagnostics", spec.digest),
         )
         with autocast(spec):
@@ -284,6 +316,17 @@ class _Training:
         ]
         files.write_json_lines(self.directory / "examples.jsonl", examples)
         files.write_json_lines(self.directory / "rows.jsonl", rows_as_lines(rows))
+
+
+def _position(note: dict[str, Any], path: Path) -> _Position:
+    try:
+        return _Position(**note)
+    except TypeError:
+        raise files.damaged(path, "its header does not say how far the run had come") from None
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 @contextmanager
@@ -311,7 +354,9 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Keeps a second process out of a run's directory; the kernel lets go of the lock when its holder dies."""
-    with (directory / "lock").open("w") as handle:
+    with files.explained(directory / "lock"):
+        lock = (directory / "lock").open("w")
+    with lock as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

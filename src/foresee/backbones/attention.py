@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 LONGEST_UNFUSED = 512
@@ -34,6 +35,7 @@ class _UnfusedAttention(torch.autograd.Function):
         return probabilities @ v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, probabilities = ctx.saved_tensors
         (grad_out,) = gradients
@@ -64,16 +66,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor
     """
     if q.device.type == "cpu" and k.shape[-2] <= LONGEST_UNFUSED:
         mask = None if visible is None else additive(visible, _softmax_dtype(q))
-        out: Tensor = _UnfusedAttention.apply(q, k, v, mask)
+        out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]
         return out
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:
-    """As ``attention``, where query i stands at position ``first + i`` and reads the keys up to and including its own."""
-    if q.device.type != "cpu" and first == 0 and q.shape[-2] == k.shape[-2]:
-        # No mask tensor: this is what lets the fused kernels skip the upper triangle.
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    rows = torch.arange(first, first + q.shape[-2], device=q.device)
+    """As ``attention``, where query i stands at position ``first + i`` and reads the keys up to and including its own.
+
+    There may be more keys than that: the rest, which must be finite, are never read.
+    """
+    end = first + q.shape[-2]
+    if q.device.type != "cpu":
+        k, v = k[..., :end, :], v[..., :end, :]
+        if first == 0:
+            # No mask tensor: this is what lets the fused kernels skip the upper triangle.
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    rows = torch.arange(first, end, device=q.device)
     columns = torch.arange(k.shape[-2], device=q.device)
     return attention(q, k, v, columns[None, :] <= rows[:, None])

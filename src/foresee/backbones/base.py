@@ -59,8 +59,11 @@ class Backbone(nn.Module, ABC):
         """[..., D] -> [..., V]."""
 
     @abstractmethod
-    def start(self, x: Tensor) -> tuple[Tensor, Any]:
-        """Reads a prefix causally, for decoding: [B, T, D] -> (final state of the last position [B, D], state)."""
+    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, Any]:
+        """Reads a prefix causally, for decoding: [B, T, D] -> (final state of the last position [B, D], state).
+
+        ``room`` is how many steps are expected: a hint for how much memory to set aside, not a limit.
+        """
 
     @abstractmethod
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -1,15 +1,14 @@
 """A decoder-only Transformer from scratch: GPT-2 by default, Llama's parts by option.
 
 Pre-norm blocks, ``x += attention(norm(x)); x += mlp(norm(x))``, a final norm, and an output head tied to the token
-table. Weights are drawn from N(0, 0.02), those that write to the residual stream from N(0, 0.02 / sqrt(2 layers)), as in
-GPT-2 (the paper's code intends this, but looks for a parameter name that does not exist; research/paper.md section 3).
-No dropout anywhere: it hurts exact look-ups.
+table. Weights are drawn from N(0, 0.02), those that write to the residual stream from N(0, 0.02 / sqrt(2 layers)), as
+in GPT-2 (the paper's code intends this, but looks for a parameter name that does not exist; research/paper.md section
+3). No dropout anywhere: it hurts exact look-ups.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from foresee.backbones.attention import attention, causal_attention
 from foresee.backbones.base import Attend, Backbone, backbones
+from foresee.backbones.cache import DecodingState, with_capacity
 from foresee.backbones.measure import measure
 from foresee.errors import RequestError
 
@@ -27,15 +27,6 @@ ROTARY_BASE = 10000.0
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu-tanh", "swiglu"]
 Positions = Literal["learned", "rotary", "none"]
-
-
-@dataclass
-class DecodingState:
-    """Keys and values of every layer, [B, H, capacity, d]; the first ``length`` are filled."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    length: int
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
@@ -116,10 +107,10 @@ class Block(nn.Module):
 
 @backbones.register("transformer")
 class Transformer(Backbone):
-    """Options: ``layers``, ``width``, ``heads``; ``context``, the longest sequence; ``positions`` learned (GPT-2), rotary
-    (Llama) or none; ``norm`` layer or rms; ``mlp`` gelu (exact), gelu-tanh (GPT-2's approximation, four times as slow on
-    a CPU and no different in kind) or swiglu; ``hidden``, the MLP's width (4 x width, or 8/3 x width for swiglu);
-    ``bias`` in linear layers; ``tied``, one table for embedding and head."""
+    """Options: ``layers``, ``width``, ``heads``; ``context``, the longest sequence; ``positions`` learned (GPT-2),
+    rotary (Llama) or none; ``norm`` layer or rms; ``mlp`` gelu (exact), gelu-tanh (GPT-2's approximation, four times as
+    slow on a CPU and no different in kind) or swiglu; ``hidden``, the MLP's width (4 x width, or 8/3 x width for
+    swiglu); ``bias`` in linear layers; ``tied``, one table for embedding and head."""
 
     summary = "decoder-only Transformer from scratch (GPT-2 style; rotary, RMSNorm and SwiGLU by option)"
 
@@ -140,12 +131,14 @@ class Transformer(Backbone):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("layers", layers), ("width", width), ("heads", heads), ("context", context)):
-            if value < 1:
+        sizes = {"layers": layers, "width": width, "heads": heads, "context": context, "hidden": hidden}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
                 raise RequestError(f"transformer: {name}={value} must be at least 1")
         if width % heads or (positions == "rotary" and (width // heads) % 2):
             raise RequestError(
-                f"transformer: width={width} must be a multiple of heads={heads}, with an even quotient for rotary positions"
+                f"transformer: width={width} must be a multiple of heads={heads}, with an even quotient for rotary "
+                "positions"
             )
         self._shape = {
             "layers": layers, "width": width, "heads": heads, "context": context, "positions": positions,
@@ -217,7 +210,8 @@ class Transformer(Backbone):
         end = first + x.shape[1]
         if end > self.context:
             raise RequestError(
-                f"transformer: a sequence of {end} tokens does not fit context={self.context}; set context={end} or more"
+                f"transformer: a sequence of {end} tokens does not fit context={self.context}; set context={end} or "
+                "more"
             )
         if positions is not None and self.positions == "none":
             raise RequestError("transformer: positions=none has no use for given positions; choose learned or rotary")
@@ -240,8 +234,9 @@ class Transformer(Backbone):
 
     # Decoding -------------------------------------------------------------------------------------------------------
 
-    def start(self, x: Tensor) -> tuple[Tensor, DecodingState]:
-        rows, length, _ = x.shape
+    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, DecodingState]:
+        length = x.shape[1]
+        capacity = min(self.context, length + room)
         x, angles = self._place(x, None)
         keys, values = [], []
         last = slice(length - 1, length)
@@ -251,41 +246,28 @@ class Transformer(Backbone):
             q, k, v = block.queries_keys_values(x, keep)
             if angles is not None:
                 q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
-            keys.append(self._with_room(k))
-            values.append(self._with_room(v))
-            attended = causal_attention(q, k, v, 0 if keep is None else length - 1)
+            keys.append(with_capacity(k, capacity))
+            values.append(with_capacity(v, capacity))
+            attended = causal_attention(q, keys[-1], values[-1], 0 if keep is None else length - 1)
             x = block.finish(x if keep is None else x[:, keep], attended)
         return self.final_norm(x)[:, -1], DecodingState(keys, values, length)
 
     def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
-        x, angles = self._place(x[:, None], None, first=state.length)
-        end = state.length + 1
-        for index, block in enumerate(self.blocks):
+        length = state.length
+        x, angles = self._place(x[:, None], None, first=length)
+        state.make_room(self.context)
+        for block, keys, values in zip(self.blocks, state.keys, state.values, strict=True):
             assert isinstance(block, Block)
             q, k, v = block.queries_keys_values(x, None)
             if angles is not None:
                 q, k = rotate(q, angles), rotate(k, angles)
-            if end > state.keys[index].shape[2]:
-                state.keys[index] = self._with_room(state.keys[index])
-                state.values[index] = self._with_room(state.values[index])
-            state.keys[index][:, :, state.length : end] = k
-            state.values[index][:, :, state.length : end] = v
-            x = block.finish(x, attention(q, state.keys[index][:, :, :end], state.values[index][:, :, :end], None))
-        return self.final_norm(x)[:, 0], DecodingState(state.keys, state.values, end)
+            keys[:, :, length : length + 1] = k
+            values[:, :, length : length + 1] = v
+            x = block.finish(x, causal_attention(q, keys, values, length))
+        return self.final_norm(x)[:, 0], DecodingState(state.keys, state.values, length + 1)
 
     def fork(self, state: DecodingState, n: int) -> DecodingState:
-        return DecodingState(
-            [keys.repeat_interleave(n, 0) for keys in state.keys],
-            [values.repeat_interleave(n, 0) for values in state.values],
-            state.length,
-        )
-
-    def _with_room(self, filled: Tensor) -> Tensor:
-        """[B, H, T, d] copied into a buffer half as long again, so that decoding seldom copies."""
-        rows, heads, length, size = filled.shape
-        room = filled.new_empty(rows, heads, min(self.context, length + max(16, length // 2)), size)
-        room[:, :, :length] = filled
-        return room
+        return state.fork(n)
 
     # Shape ----------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ def greedy(backbone: Backbone, prompt: Tensor, n: int) -> Tensor:
     """[B, P] -> [B, n]: the likeliest token at every step, the prompt read once."""
     if n == 0:
         return prompt[:, :0]
-    hidden, state = backbone.start(backbone.embed(prompt))
+    hidden, state = backbone.start(backbone.embed(prompt), room=n - 1)
     chosen = [backbone.logits(hidden).argmax(-1)]
     while len(chosen) < n:
         hidden, state = backbone.step(backbone.embed(chosen[-1]), state)

@@ -1,7 +1,7 @@
 """Next-token prediction by teacher forcing: the objective whose failure this project is about.
 
-Bachmann & Nagarajan 2024: maximise sum_i log p(r_i | prompt, r_<i) with the true r_<i shown; loss on answer tokens only,
-averaged over the batch's answer tokens. The first answer token is predicted from the prompt's last position.
+Bachmann & Nagarajan 2024: maximise sum_i log p(r_i | prompt, r_<i) with the true r_<i shown; loss on answer tokens
+only, averaged over the batch's answer tokens. The first answer token is predicted from the prompt's last position.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from foresee.backbones.base import Backbone
 from foresee.batch import Batch
+from foresee.objectives import shared_prefix
 from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
 from foresee.objectives.decoding import greedy
 from foresee.vocabulary import Vocabulary
@@ -23,8 +24,10 @@ def teacher_forced(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
     Column ``layout.first + i`` of the tokens is predicted by logits ``[:, i]``, from the position before it.
     """
     first, last = batch.layout.first, batch.layout.last
-    hidden = backbone(backbone.embed(inputs[:, : last - 1]), keep=slice(first - 1, last - 1))
-    return backbone.logits(hidden)
+    shown = inputs[:, : last - 1]
+    if shared_prefix.can_share(backbone, batch.layout, len(batch)):
+        return backbone.logits(shared_prefix.states(backbone, shown, batch.layout))
+    return backbone.logits(backbone(backbone.embed(shown), keep=slice(first - 1, last - 1)))
 
 
 def answer_loss(logits: Tensor, batch: Batch, part: str) -> LossOut:

@@ -1,14 +1,14 @@
 """Reversed targets: teacher forcing on the answer written backwards. The positive control.
 
-On path-star the first token is then the goal, and each later one is a look-up of the only predecessor, so no decision is
-left to guess (Bachmann & Nagarajan 2024). The answer alone is flipped; ``generate`` and ``forced`` flip back, so that
-everything downstream reads the task's own order.
+On path-star the first token is then the goal, and each later one is a look-up of the only predecessor, so no decision
+is left to guess (Bachmann & Nagarajan 2024). The answer alone is flipped; ``generate`` and ``forced`` flip back, so
+that everything downstream reads the task's own order.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class Reversed(NextToken):
     """Teacher forcing from the last answer token to the first."""
 
     summary = "teacher forcing on the answer written backwards: the positive control"
-    order: Literal["forward", "backward", "parallel"] = "backward"
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "backward"
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         out = super().loss(flipped(batch), rng)

@@ -1,17 +1,17 @@
 """Teacherless training: every answer token is predicted in advance, from the prompt and dummies alone.
 
 Bachmann & Nagarajan 2024 (after Monea et al. 2023): the same network, targets and causal mask as next-token, but the
-answer's input tokens are replaced by one dummy symbol ``$``, so that only positions tell them apart and no revealed token
-feeds the cheat. Decoding is one pass over prompt and dummies. ``=`` is prompt and is not replaced: it predicts the first
-answer token.
+answer's input tokens are replaced by one dummy symbol ``$``, so that only positions tell them apart and no revealed
+token feeds the cheat. Decoding is one pass over prompt and dummies. ``=`` is prompt and is not replaced: it predicts
+the first answer token.
 
-``hybrid=s`` (Nagarajan et al. 2025, "Roll the dice") leaves a share s of each batch's rows teacher-forced. Deviation: they mix
-whole batches or copies of samples in fixed ratios; here rows are drawn independently. Decoding stays one pass.
+``hybrid=s`` (Nagarajan et al. 2025, "Roll the dice") leaves a share s of each batch's rows teacher-forced. Deviation:
+they mix whole batches or copies of samples in fixed ratios; here rows are drawn independently. Decoding stays one pass.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Teacherless(Objective):
 
     summary = "predict the whole answer in one pass from the prompt and dummy tokens"
     symbols = (DUMMY,)
-    order: Literal["forward", "backward", "parallel"] = "parallel"
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
 
     def __init__(
         self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, hybrid: float = 0.0

@@ -28,14 +28,14 @@ def is_right(example: Example) -> bool:
 
 
 def _typical(run: Judged, example: Example) -> bool:
-    """Whether this example shows what the run mostly does: right answers where it solved, wrong ones where it did not."""
+    """Whether this example shows what the run mostly does: right where it solved, wrong where it did not."""
     return is_right(example) == (run.verdict is not None and run.verdict.name == "solved")
 
 
 def choose(groups: Sequence[Group]) -> tuple[Shown, ...]:
     """One example for each group: the same prompt for all where they have one in common, and among those the first on
     which most groups do what they mostly do. A group stands for itself by its first run that kept examples."""
-    runs = [(group, run) for group in groups for run in group.runs[:] if run.record.examples]
+    runs = [(group, run) for group in groups for run in group.runs if run.record.examples]
     firsts = [pair for place, pair in enumerate(runs) if pair[0] not in [group for group, _ in runs[:place]]]
     if not firsts:
         return ()

@@ -25,7 +25,7 @@ MEASURES: Mapping[str, str] = {
 def curve_panel(axes: Axes, setting: Setting, measure: str, marks: Mapping[str, Mark], *, title: bool = True) -> None:
     """One measure against training steps: a thin line a seed, the chance line, groups named at their last points."""
     ends: list[tuple[float, str, Mark]] = []
-    last = 0
+    last = max((e.step for group in setting.groups for run in group.runs for e in run.record.evaluations), default=0)
     missing: list[str] = []
     for group in setting.groups:
         mark, finals, several = marks[group.objective], [], len(group.runs) > 1
@@ -38,7 +38,6 @@ def curve_panel(axes: Axes, setting: Setting, measure: str, marks: Mapping[str, 
                       alpha=0.85 if several else 1.0, marker=mark.marker, markersize=4.2,
                       markevery=max(1, len(steps) // 6), markeredgewidth=0, zorder=3)  # fmt: skip
             finals.append(values[-1])
-            last = max(last, steps[-1])
         if finals:
             ends.append((sorted(finals)[len(finals) // 2], group.label, mark))
         else:
@@ -53,10 +52,11 @@ def curve_panel(axes: Axes, setting: Setting, measure: str, marks: Mapping[str, 
     if setting.chance is not None and measure != "forced":
         chance_line(axes, setting.chance)
     if not ends:
-        axes.annotate("no measurements yet", (0.5, 0.6), xycoords="axes fraction", ha="center", color=QUIET)
+        nothing = "does not apply: nothing is forced" if last and measure == "forced" else "no measurements yet"
+        axes.annotate(nothing, (0.5, 0.6), xycoords="axes fraction", ha="center", color=QUIET)
     elif missing:
         names = ", ".join(plain(label, 24) for label in dict.fromkeys(missing))
-        axes.annotate(f"not measured: {names}", (0.02, 0.03), xycoords="axes fraction", fontsize=9.5, color=QUIET)
+        axes.annotate(f"not measured: {names}", (0.02, 0.03), xycoords="axes fraction", fontsize=10.5, color=QUIET)
 
 
 def chance_line(axes: Axes, chance: float) -> None:
@@ -64,7 +64,7 @@ def chance_line(axes: Axes, chance: float) -> None:
     axes.axhline(chance, color=INK, linestyle=(0, (1.0, 2.2)), linewidth=1.2, zorder=2)
     axes.annotate(
         f"chance\n{chance:.3g}", (1.0, chance), xycoords=("axes fraction", "data"), xytext=(5, 0),
-        textcoords="offset points", va="center", ha="left", fontsize=9.5, color=INK, annotation_clip=False,
+        textcoords="offset points", va="center", ha="left", fontsize=10.5, color=INK, annotation_clip=False,
     )  # fmt: skip
 
 
@@ -83,18 +83,21 @@ def _headroom(entries: int, columns: int) -> float:
     return 0.12 + 0.24 * -(-entries // columns)
 
 
-def curve_figure(setting: Setting, measures: Sequence[str], marks: Mapping[str, Mark], *, columns: int = 1) -> Figure:
+def curve_figure(
+    setting: Setting, measures: Sequence[str], marks: Mapping[str, Mark], *, columns: int = 1, legend: bool = True
+) -> Figure:
     """The chosen measures as panels in ``columns`` columns, one legend above them all."""
     handles = legend_handles(setting.groups, marks)
     rows = -(-len(measures) // columns)
     per_line = columns * (1 if max(len(str(handle.get_label())) for handle in handles) > 16 else 3)
-    head = _headroom(len(handles), per_line)
+    head = _headroom(len(handles), per_line) if legend else 0.0
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + head), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, measure in zip(panels.flat, measures, strict=False):
         curve_panel(axes, setting, measure, marks)
-    figure.legend(handles=handles, loc="outside upper left", ncols=per_line, handlelength=3.0, columnspacing=1.4)
+    if legend:
+        figure.legend(handles=handles, loc="outside upper left", ncols=per_line, handlelength=3.0, columnspacing=1.4)
     return figure
 
 
@@ -119,31 +122,52 @@ def position_panel(axes: Axes, group: Group, chance: float | None, mark: Mark, *
     if 1 < longest <= 8:
         names = {1: "\nstart", 2: "\nbranch", longest: "\nend"}
         axes.set_xticks(range(1, longest + 1), [f"{at}{names.get(at, '')}" for at in range(1, longest + 1)])
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    elif longest:
+        axes.set_xticks([1, *range(5, longest + 1, 5 * max(1, longest // 40))])
     if chance is not None:
         chance_line(axes, chance)
     if not longest:
         axes.annotate("not measured yet", (0.5, 0.7), xycoords="axes fraction", ha="center", color=QUIET)
     elif not forced_found:
-        axes.annotate("this objective cannot be forced", (0.02, 0.03), xycoords="axes fraction", fontsize=9.5,
+        axes.annotate("this objective cannot be forced", (0.02, 0.03), xycoords="axes fraction", fontsize=10.5,
                       color=QUIET)  # fmt: skip
 
 
-def position_figure(setting: Setting, groups: Sequence[Group], marks: Mapping[str, Mark], *, columns: int = 1) -> Figure:
+def position_figure(
+    setting: Setting, groups: Sequence[Group], marks: Mapping[str, Mark], *, columns: int = 1, legend: bool = True
+) -> Figure:
     """Accuracy by position, a panel a group in ``columns`` columns."""
     rows = -(-len(groups) // columns)
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + _headroom(2, 2)), layout="constrained")
+    head = _headroom(2, 2) if legend else 0.0
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + head), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, group in zip(panels.flat, groups, strict=False):
         position_panel(axes, group, setting.chance, marks[group.objective])
     for axes in list(panels.flat)[len(groups) :]:
         axes.set_axis_off()
-    handles = [
+    if legend:
+        figure.legend(handles=position_handles(), loc="outside upper left", ncols=2, handlelength=3.0)
+    return figure
+
+
+def position_handles() -> list[Line2D]:
+    """How forced and free-running accuracies are drawn."""
+    return [
         Line2D([], [], color=INK, marker="o", markersize=8, linewidth=1.7, label="forced (truth revealed)"),
         Line2D([], [], color=INK, marker="o", markersize=4.5, markerfacecolor="white", linestyle=(0, (3.0, 2.0)),
                linewidth=1.5, label="free-running"),
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=3.0)
+
+
+def sample_figure(handle: Line2D) -> Figure:
+    """A short piece of a legend's line, for a legend outside the figure."""
+    figure = Figure(figsize=(0.7, 0.22))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-1, 1)
+    line = Line2D([0.03, 0.5, 0.97], [0.0, 0.0, 0.0], markevery=[1])
+    line.update_from(handle)
+    axes.add_line(line)
     return figure

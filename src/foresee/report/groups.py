@@ -14,7 +14,7 @@ from foresee.report.load import RunRecord
 from foresee.spec import resolve
 from foresee.tasks.base import tasks
 
-_NO_BUDGET = ("objective", "seed", "steps", "test", "eval_every", "until_solved")
+_FREE = ("objective", "steps", "test", "eval_every", "until_solved")
 """Settings in which a control may differ from the run it vouches for."""
 
 
@@ -103,12 +103,12 @@ def arrange(records: Sequence[RunRecord], notes: Mapping[str, str]) -> tuple[Set
 
 
 def control_solved(record: RunRecord, records: Iterable[RunRecord]) -> bool:
-    """Whether reversed training solved the same task on the same backbone with the same training settings, whatever the
-    seed, in no more steps than ``record`` was given."""
+    """Whether reversed training with the same task, backbone, seed and training settings solved among ``records``, in
+    no more steps than ``record`` was given."""
     for other in records:
         if other.objective.partition(":")[0] != "reversed" or (other.value("exact") or 0.0) < SOLVED:
             continue
-        same = _without(other.spec, _NO_BUDGET) == _without(record.spec, _NO_BUDGET)
+        same = _without(other.spec, _FREE) == _without(record.spec, _FREE)
         if same and other.spec.get("steps", 0) <= record.spec.get("steps", 0):
             return True
     return False

@@ -1,7 +1,7 @@
 """Run directories as the report reads them: JSON alone, no weights, nothing executed.
 
-A run may be unfinished, so every file but ``spec.json`` may be missing. What is there must be right: a report drawn from
-half-read measurements would look like a result.
+A run may be unfinished, so every file but ``spec.json`` may be missing. What is there must be right: a report drawn
+from half-read measurements would look like a result.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from foresee.report.load import BRANCH_POSITION, Example
 
@@ -91,7 +92,7 @@ class Walk:
 def follow(star: Star, example: Example) -> Walk:
     """Tells what ``example.wrote`` does on the star."""
     nodes = nodes_of(example.wrote)
-    valid = tuple((here, there) in star.edges for here, there in zip(nodes, nodes[1:], strict=False))
+    valid = tuple((here, there) in star.edges for here, there in pairwise(nodes))
     right = nodes == star.path
     return Walk(nodes, right, valid, _sentence(star, nodes, valid, right))
 
@@ -107,8 +108,11 @@ def _sentence(star: Star, nodes: tuple[str, ...], valid: tuple[bool, ...], right
     place = star.places.get(first) if first is not None else None
     jumps = valid[BRANCH_POSITION:].count(False)
     jumped = f"then made {jumps} jump{'s' if jumps > 1 else ''} where the graph has no edge"
+    if first is None:
+        return "stopped at the centre"
     if place is None or place[1] != 1:
-        return "left the graph at the branch" + (f", {jumped}" if jumps else "")
+        why = "not in the graph" if place is None and first != star.start else "not next to the centre"
+        return f"wrote {first} at the branch, which is {why}" + (f", {jumped}" if jumps else "")
     arm, which = place[0], "the goal's arm" if place[0] == star.goal_arm else "a wrong arm"
     if not jumps:
         whole = nodes[1:] == star.arms[arm]

@@ -9,18 +9,18 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from foresee.report.write import write_atomically
+from foresee import files
 
 INK = "#1f2328"
 QUIET = "#667085"
@@ -28,7 +28,7 @@ FAINT = "#d5d9df"
 HIGHLIGHT = "#fbe7a6"
 GOAL = "#f0b400"
 
-Dash = str | tuple[int, tuple[float, ...]]
+Dash = Literal["solid"] | tuple[float, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def marks(objectives: Sequence[str]) -> dict[str, Mark]:
     return given
 
 
-_SETTINGS: Mapping[str, Any] = {
+_SETTINGS: Any = {
     "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "axes.titlesize": 11.5,
+    "font.size": 12,
+    "axes.titlesize": 12.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
-    "axes.labelsize": 11,
+    "axes.labelsize": 12,
     "axes.labelcolor": INK,
     "axes.edgecolor": QUIET,
     "axes.linewidth": 0.8,
@@ -88,15 +88,15 @@ _SETTINGS: Mapping[str, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#eceef1",
     "grid.linewidth": 0.8,
-    "xtick.labelsize": 10.5,
-    "ytick.labelsize": 10.5,
+    "xtick.labelsize": 11.5,
+    "ytick.labelsize": 11.5,
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "text.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": 10.5,
+    "legend.fontsize": 11.5,
     "figure.dpi": 72,
     # Outlines, not text: the figure looks the same on every machine, whatever fonts it has.
     "svg.fonttype": "path",
@@ -143,7 +143,16 @@ def render(figure: Figure, kind: str) -> bytes:
 def write_figure(figure: Figure, folder: Path, name: str) -> None:
     """Writes ``name.svg`` and ``name.pdf`` into ``folder``."""
     for kind in ("svg", "pdf"):
-        write_atomically(folder / f"{name}.{kind}", render(figure, kind))
+        write_bytes(folder / f"{name}.{kind}", render(figure, kind))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces ``path`` by ``content``, atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    files.replace_file(path, write)
 
 
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -175,5 +184,8 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     width = float(root.attrib["width"].removesuffix("pt"))
     root.attrib.pop("width")
     root.attrib.pop("height")
-    root.attrib.update({"role": "img", "aria-label": description, "style": f"max-width:{width * 1.3:.0f}px"})
+    # Never so small that its type is illegible, never blown up on a wide screen.
+    least, most = (f"{width * share:.0f}px" for share in (0.8, 1.3))
+    root.attrib["style"] = f"min-width:{least};max-width:{most}"
+    root.attrib.update({"role": "img", "aria-label": description} if description else {"aria-hidden": "true"})
     return ElementTree.tostring(root, encoding="unicode")

@@ -48,6 +48,7 @@ def rate(row: object) -> str:
 
 
 def seeds(count: int) -> str:
+    """A number of seeds in words."""
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
@@ -75,10 +76,12 @@ def lead(task: str, settings: tuple[Setting, ...]) -> str:
 
 
 def listed(names: list[str]) -> str:
+    """Names joined as in a sentence."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def verdict_name(verdict: Verdict) -> str:
+    """A verdict's name, marked where it is inconclusive."""
     return verdict.name + (" (inconclusive)" if verdict.inconclusive else "")
 
 
@@ -105,6 +108,7 @@ def without_verdict(run: Judged, chance: float | None) -> str:
 
 
 def steps_to_solve(run: Judged) -> str:
+    """The first evaluated step at which the run had solved, or how far it went without."""
     if run.solved_at is not None:
         return f"{run.solved_at:,}"
     return f"not within {run.record.steps_done:,}" if run.record.steps_done else "–"

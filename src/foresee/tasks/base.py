@@ -51,6 +51,11 @@ class Task(ABC):
         every batch."""
         return 1
 
+    @property
+    def shared_prefix(self) -> int:
+        """How many first columns are the same in all rows of a group; training then reads them once a group."""
+        return 0
+
     @abstractmethod
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         """``n`` examples from this stream, drawn by array operations, with their ``facts``."""

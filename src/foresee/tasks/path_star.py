@@ -26,12 +26,12 @@ from foresee.vocabulary import Vocabulary
 
 
 def distinct(rng: numpy.random.Generator, count: int, pool: int, columns: int) -> NDArray[Any]:
-    """[count, columns] unsigned integers: each column is ``count`` different numbers below ``pool``, every ordered choice
-    equally likely.
+    """[count, columns] unsigned integers: each column is ``count`` different numbers below ``pool``, every ordered
+    choice equally likely.
 
-    The Fisher-Yates shuffle, without the array that it shuffles. Step k swaps places k and j[k] >= k, so the k-th choice
-    is what stands at j[k]: j[k] itself, unless an earlier step i had j[i] = j[k], which put there what stood at i.
-    Looking the steps up backwards resolves every column at once.
+    The Fisher-Yates shuffle, without the array that it shuffles. Step k swaps places k and j[k] >= k, so the k-th
+    choice is what stands at j[k]: j[k] itself, unless an earlier step i had j[i] = j[k], which put there what stood at
+    i. Looking the steps up backwards resolves every column at once.
     """
     dtype = numpy.uint16 if pool <= 2**16 else numpy.uint32
     chosen = numpy.empty((count, columns), dtype)
@@ -56,7 +56,8 @@ class PathStar(Task):
     graph, edges in the same order, with each arm's end as the goal once, in random order.
 
     Facts: ``arms`` [B, degree, length], every arm's tokens from the centre, in an order that says nothing about the
-    goal; ``goal_arm`` [B], which of them the answer is; ``branch`` [B], where in the answer the decision lies (always 1).
+    goal; ``goal_arm`` [B], which of them the answer is; ``branch`` [B], where in the answer the decision lies (always
+    at 1).
 
     Raises ``RequestError`` for a graph that cannot be: degree below 1, length below 2, too few labels.
     """
@@ -90,7 +91,7 @@ class PathStar(Task):
         return self.degree * (self.length - 1)
 
     @cached_property
-    def vocab(self) -> Vocabulary:  # type: ignore[override]  # computed once
+    def vocab(self) -> Vocabulary:
         """The labels, then the four delimiters."""
         return Vocabulary((*map(str, range(self.nodes)), "|", "=", "/", "$"))
 
@@ -113,6 +114,11 @@ class PathStar(Task):
     @property
     def group(self) -> int:
         return self.degree if self.goals == "all" else 1
+
+    @property
+    def shared_prefix(self) -> int:
+        # All edges with their separators, and the centre; the goal comes next.
+        return 3 * self.edges + 1 if self.goals == "all" else 0
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         graphs = -(-n // self.group)

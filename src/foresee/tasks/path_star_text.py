@@ -88,8 +88,8 @@ def shown(text: str) -> str:
 
 
 def check(example: Example, degree: int, length: int) -> None:
-    """Raises ``RequestError`` unless the edges form ``degree`` arms of ``length`` nodes from the start, one of which ends
-    in the goal, and the answer, where there is one, is that arm."""
+    """Raises ``RequestError`` unless the edges form ``degree`` arms of ``length`` nodes from the start, one of which
+    ends in the goal, and the answer, where there is one, is that arm."""
     edges, start, goal, answer = example.edges, example.start, example.goal, example.answer
     if len(edges) != degree * (length - 1):
         raise RequestError(
@@ -97,8 +97,9 @@ def check(example: Example, degree: int, length: int) -> None:
             f"{likeness(edges)}"
         )
     arms = arms_from(start, edges)
-    entered_once = len({child for _, child in edges}) == len(edges)
-    if len(arms) != degree or any(len(arm) != length for arm in arms.values()) or not entered_once:
+    entered = {child for _, child in edges}
+    uneven = len(arms) != degree or any(len(arm) != length for arm in arms.values())
+    if uneven or start in entered or len(entered) < len(edges):
         raise RequestError(misshapen(example, degree, length))
     if goal not in arms:
         raise RequestError(f"the goal {goal} is not the end of an arm; the arms end in {', '.join(map(str, arms))}")

@@ -1,0 +1,124 @@
+"""A task in one file: the parities of all prefixes of a string of bits, longest prefix first.
+
+    foresee compare running-parity:bits=12 --objectives next-token,teacherless --plugin examples/running_parity.py
+
+The prompt is ``b1 ... bk =``; the answer is the parity of all ``k`` bits, then of the first ``k - 1``, down to the
+first bit. Given one parity, the next is one bit away, which is a shortcut; the first has no such help. So it is
+path-star's situation without a graph: one decision at the start, and everything after it a look-up. Written backwards
+it is easy from the first token on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy
+import torch
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.tasks import Task, tasks
+from foresee.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(("0", "1", "="))
+EQUALS = VOCABULARY.token("=")
+
+
+@tasks.register("running-parity")
+@dataclass(frozen=True, kw_only=True)
+class RunningParity(Task):
+    """``bits`` fair bits, 2 to 60. Facts: ``branch`` [B], the place of the decision in the answer, always 0."""
+
+    summary: ClassVar[str] = "parities of the prefixes of a string of bits, longest prefix first"
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 60:
+            raise RequestError(f"running-parity: bits={self.bits} must be from 2 to 60")
+
+    @property
+    def vocab(self) -> Vocabulary:
+        """The two bits, then ``=``."""
+        return VOCABULARY
+
+    @property
+    def chance(self) -> float:
+        """The first parity, guessed."""
+        return 0.5
+
+    @property
+    def prompt_length(self) -> int:
+        """The bits and ``=``."""
+        return self.bits + 1
+
+    @property
+    def answer_length(self) -> int:
+        """One parity for each prefix."""
+        return self.bits
+
+    @property
+    def plateau(self) -> float:
+        """One coin toss, shared among ``bits`` tokens."""
+        return math.log(2) / self.bits
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        """``n`` rows of fair bits."""
+        bits = rng.integers(0, 2, size=(n, self.bits))
+        parities = (bits.cumsum(axis=1) % 2)[:, ::-1]
+        tokens = numpy.concatenate([bits, numpy.full((n, 1), EQUALS), parities], axis=1)
+        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.bits, self._facts(n))
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """The answer, one bit at a time. Raises ``RequestError`` on a prompt of another form."""
+        *bits, equals = prompt
+        if len(bits) != self.bits or equals != EQUALS or not set(bits) <= {0, 1}:
+            raise RequestError(f"running-parity: a prompt is {self.bits} bits and '=', not {VOCABULARY.decode(prompt)}")
+        parity, answer = 0, []
+        for bit in bits:
+            parity ^= bit
+            answer.append(parity)
+        return answer[::-1]
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        """One answer is right."""
+        return list(answer) == self.solve(prompt)
+
+    def identity(self, batch: Batch) -> numpy.ndarray:
+        """[B] uint64: the bits read as a number."""
+        bits = batch.tokens[:, : self.bits].cpu().numpy().astype(numpy.uint64)
+        weights = numpy.uint64(1) << numpy.arange(self.bits, dtype=numpy.uint64)
+        return numpy.asarray((bits * weights).sum(axis=1, dtype=numpy.uint64))
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        """``0110=0010``."""
+        return "".join(VOCABULARY.decode([*prompt, *answer]))
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        """Tokens of ``0110=0010`` or ``0110=``."""
+        bits, equals, parities = line.strip().partition("=")
+        if not equals:
+            raise RequestError("there is no '=' after the bits; a line reads 0110=0010")
+        for name, part in (("bits", bits), ("parities", parities)):
+            if not set(part) <= {"0", "1"}:
+                raise RequestError(f"the {name} {part!r} hold something other than 0 and 1")
+        if len(bits) != self.bits:
+            raise RequestError(f"there are {len(bits)} bits, but bits={self.bits}")
+        prompt, answer = VOCABULARY.encode([*bits, "="]), VOCABULARY.encode(parities)
+        if answer and not self.verify(prompt, answer):
+            raise RequestError(f"the parities are {parities}, but those of {bits} are {self._right(prompt)}")
+        return prompt, answer
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The decision is always at the start."""
+        return self._facts(len(batch))
+
+    def _facts(self, n: int) -> dict[str, Tensor]:
+        return {"branch": torch.zeros(n, dtype=torch.int64)}
+
+    def _right(self, prompt: Sequence[int]) -> str:
+        return "".join(VOCABULARY.decode(self.solve(prompt)))

@@ -1,0 +1,68 @@
+"""The few ways in which text becomes HTML. Everything that comes from a run goes through ``text``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from foresee.report.choose import Shown
+from foresee.report.load import Example
+from foresee.report.star import nodes_of
+from foresee.report.style import Mark
+
+
+def text(value: object) -> str:
+    """Escaped for use in content and in quoted attributes. Characters that HTML forbids become question marks."""
+    shown = (each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in str(value))
+    return escape("".join(shown), quote=True)
+
+
+def items(lines: Iterable[str], kind: str = "ul") -> str:
+    """A list of ready-made HTML lines."""
+    return f"<{kind}>" + "".join(f"<li>{line}</li>" for line in lines) + f"</{kind}>"
+
+
+def swatch(mark: Mark) -> str:
+    """A small square in an objective's colour."""
+    return f'<span class="swatch" style="--mark:{mark.colour}"></span>'
+
+
+def figure(svg: str, caption: str = "") -> str:
+    """A drawing with a ready-made HTML caption; one too wide for the screen scrolls on its own."""
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><div class="drawing">{svg}</div>{below}</figure>'
+
+
+def grid(figures: Iterable[str]) -> str:
+    """Figures side by side where there is room, below one another where there is not."""
+    joined = "".join(figures)
+    return f'<div class="panels">{joined}</div>'
+
+
+def spec(value: str) -> str:
+    """A spec string that may break after its commas."""
+    return f'<span class="mono">{text(value).replace(",", ",<wbr>")}</span>'
+
+
+def details(summary: str, body: str) -> str:
+    """A part that opens on demand; ``body`` is ready-made HTML."""
+    return f"<details><summary>{text(summary)}</summary>{body}</details>"
+
+
+def written(example: Example) -> str:
+    """What was written, wrong symbols underlined with a wave."""
+    answer = nodes_of(example.answer)
+    parts = []
+    for at, node in enumerate(nodes_of(example.wrote)):
+        right = at < len(answer) and answer[at] == node
+        kind = "right" if right else "wrong"
+        parts.append(f'<span class="{kind}">{text(node)}</span>')
+    shown = " → ".join(parts) or "(nothing)"
+    return f'<span class="mono">{shown}</span>'
+
+
+def said(shown: Shown) -> str:
+    """One phrase on what a run did with an example."""
+    if shown.walk is not None:
+        return shown.walk.said
+    return "right" if shown.example.wrote == shown.example.answer else "wrong"

@@ -1,0 +1,218 @@
+"""Small backbones, batches and weights that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from foresee import seeds, spec
+from foresee.backbones import Attend, Backbone, Cap, backbones
+from foresee.backbones.measure import measure, refuse_missing
+from foresee.backbones.transformer import Block, Transformer
+from foresee.batch import Batch
+from foresee.objectives import Objective, objectives
+from foresee.vocabulary import Vocabulary
+
+VOCAB = Vocabulary(tuple("0123456789|=/"))
+
+
+def transformer(vocab_size: int = 13, seed: int = 0, **options: Any) -> Transformer:
+    """A two-layer Transformer of width 32 unless told otherwise."""
+    shape = {"layers": 2, "width": 32, "heads": 4, "context": 32}
+    return Transformer(vocab_size, seeds.torch_stream("test weights", seed), **{**shape, **options})
+
+
+@torch.no_grad()
+def scramble(module: nn.Module, std: float = 0.3) -> None:
+    """Draws every parameter, norms and biases included, so that none is at a value that hides a mistake."""
+    rng = seeds.torch_stream("scramble")
+    for name, parameter in module.named_parameters():
+        scales = parameter.dim() == 1 and name.endswith("weight")  # a norm's, which is about one
+        parameter.normal_(1.0 if scales else 0.0, std, generator=rng)
+
+
+class Recurrent(Backbone):
+    """A GRU behind the interface of backbones: it takes a mask and positions, and ignores both."""
+
+    summary = "a GRU"
+
+    def __init__(self, vocab_size: int, generator: torch.Generator, *, width: int = 32) -> None:
+        super().__init__()
+        self.vocab_size, self.width = vocab_size, width
+        self.table = nn.Parameter(torch.empty(vocab_size, width).normal_(generator=generator))
+        with torch.random.fork_rng(devices=()):
+            self.cell = nn.GRU(width, width, batch_first=True)
+        for parameter in self.cell.parameters():
+            nn.init.normal_(parameter, std=width**-0.5, generator=generator)
+        self.has = measure(self)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return functional.embedding(tokens, self.table)
+
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        out: Tensor = self.cell(x)[0]
+        return out if keep is None else out[:, keep]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, self.table)
+
+    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, Tensor]:
+        out, state = self.cell(x)
+        return out[:, -1], state
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        out, state = self.cell(x[:, None], state)
+        return out[:, -1], state
+
+    def fork(self, state: Tensor, n: int) -> Tensor:
+        return state.repeat_interleave(n, 1)
+
+    def trace(self, x: Tensor) -> Tensor:
+        return torch.stack([x, self(x)])
+
+    def twin(self, generator: torch.Generator) -> Recurrent:
+        return Recurrent(0, generator, width=self.width)
+
+    def flops_per_token(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() == 2)
+
+
+class Stub(Recurrent):
+    """Logits from a table [rows, V]: row t after reading token t, or at position t."""
+
+    def __init__(self, table: Tensor, by: Literal["token", "position"]) -> None:
+        nn.Module.__init__(self)
+        self.width, self.vocab_size, self.by, self.has = len(table), table.shape[1], by, frozenset(Cap)
+        self.table = nn.Parameter(table)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return functional.one_hot(tokens, self.width).float()
+
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        hidden = x if self.by == "token" else torch.eye(self.width)[: x.shape[1]].expand(len(x), -1, -1)
+        return hidden if keep is None else hidden[:, keep]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return hidden @ self.table
+
+
+# Every registered backbone in a small size, the Transformer in each of its kinds, and one that only recurs.
+SMALL: dict[str, Callable[[int, torch.Generator], Backbone]] = {
+    text: lambda vocab_size, generator, text=text: spec.resolve(backbones, text).build(vocab_size, generator)
+    for text in (
+        "transformer:layers=2,width=32,heads=4,context=32",
+        "transformer:layers=2,width=32,heads=4,context=32,positions=rotary,norm=rms,mlp=swiglu,bias=false,tied=false",
+        "transformer:layers=2,width=32,heads=4,context=32,positions=none",
+    )
+} | {"recurrent": Recurrent}
+
+
+def build(objective: str, backbone: str, seed: int = 0) -> Objective:
+    """An objective on a small backbone, with its symbols in the vocabulary. Raises ``RequestError`` where the backbone
+    lacks what it needs."""
+    chosen = spec.resolve(objectives, objective)
+    vocab = VOCAB.extended(chosen.cls.symbols)
+    net = SMALL[backbone](len(vocab), seeds.torch_stream("test backbone", seed))
+    refuse_missing(chosen.cls.needs, chosen.name, net, backbone)
+    return chosen.build(net, vocab, seeds.torch_stream("test objective", seed))
+
+
+def distinct_rows(tokens: Tensor) -> set[tuple[int, ...]]:
+    """[B, T] as a set."""
+    return set(map(tuple, tokens.tolist()))
+
+
+def random_batch(rows: int = 16, prompt: int = 6, answer: int = 4, seed: int = 0) -> Batch:
+    """Random digits; prompts end in "=" and differ."""
+    tokens = torch.randint(10, (rows, prompt + answer), generator=seeds.torch_stream("test batch", seed))
+    tokens[:, prompt - 1] = VOCAB.token("=")
+    assert len(distinct_rows(tokens[:, :prompt])) == rows
+    return Batch.of(tokens, prompt, answer)
+
+
+def right_padded(rows: Sequence[Batch], padding: int) -> Batch:
+    """Batches of one row each as one batch, filled up on the right with ``padding``."""
+    tokens = pad_sequence([row.tokens[0] for row in rows], batch_first=True, padding_value=padding)
+    return Batch.of(tokens, torch.cat([row.prompt_len for row in rows]), torch.cat([row.answer_len for row in rows]))
+
+
+class Unreadable(Mapping[str, Tensor]):
+    """Facts that nobody may look at."""
+
+    def __getitem__(self, key: str) -> Tensor:
+        raise AssertionError(f"the fact {key!r} was read")
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("facts were read")
+
+    def __len__(self) -> int:
+        raise AssertionError("facts were read")
+
+
+# Weights of Hugging Face models in a Transformer ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A linear layer or norm of another model, as it would stand in ours."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+def _put(target: Any, source: _Part) -> None:
+    target.weight.copy_(source.weight)
+    assert (target.bias is None if hasattr(target, "bias") else True) == (source.bias is None)
+    if source.bias is not None:
+        target.bias.copy_(source.bias)
+
+
+@torch.no_grad()
+def copy_gpt2(source: Any, target: Transformer) -> None:
+    """From a ``GPT2LMHeadModel``, which keeps linear weights as [inputs, outputs]."""
+    assert target.token_table is not None
+    assert target.position_table is not None
+    inner = source.transformer
+    target.token_table.copy_(inner.wte.weight)
+    target.position_table.copy_(inner.wpe.weight)
+    for block, layer in zip(target.blocks, inner.h, strict=True):
+        assert isinstance(block, Block)
+        _put(block.attention_norm, _Part(layer.ln_1.weight, layer.ln_1.bias))
+        _put(block.mlp_norm, _Part(layer.ln_2.weight, layer.ln_2.bias))
+        for ours, theirs in (
+            (block.attention_in, layer.attn.c_attn),
+            (block.attention_out, layer.attn.c_proj),
+            (block.mlp_in, layer.mlp.c_fc),
+            (block.mlp_out, layer.mlp.c_proj),
+        ):
+            _put(ours, _Part(theirs.weight.T, theirs.bias))
+    _put(target.final_norm, _Part(inner.ln_f.weight, inner.ln_f.bias))
+
+
+@torch.no_grad()
+def copy_llama(source: Any, target: Transformer) -> None:
+    """From a ``LlamaForCausalLM``, which keeps queries, keys and values apart, and the gate apart from what it gates."""
+    assert target.token_table is not None
+    assert target.head is not None
+    target.token_table.copy_(source.model.embed_tokens.weight)
+    target.head.copy_(source.lm_head.weight)
+    for block, layer in zip(target.blocks, source.model.layers, strict=True):
+        assert isinstance(block, Block)
+        read, mlp = layer.self_attn, layer.mlp
+        _put(block.attention_norm, _Part(layer.input_layernorm.weight))
+        _put(block.mlp_norm, _Part(layer.post_attention_layernorm.weight))
+        _put(block.attention_in, _Part(torch.cat([read.q_proj.weight, read.k_proj.weight, read.v_proj.weight])))
+        _put(block.attention_out, _Part(read.o_proj.weight))
+        _put(block.mlp_in, _Part(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])))
+        _put(block.mlp_out, _Part(mlp.down_proj.weight))
+    _put(target.final_norm, _Part(source.model.norm.weight))

@@ -1,0 +1,404 @@
+"""Splits, training data by step, files of examples."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from foresee import data, seeds
+from foresee.batch import Batch
+from foresee.data import File, Fixed, FixedData, Fresh, FreshData, draw, overlap, parse_data
+from foresee.errors import ForeseeError, RequestError
+from foresee.tasks.base import Task
+from foresee.tasks.path_star import PathStar
+from foresee.textfiles import read_examples, write_examples
+from foresee.vocabulary import Vocabulary
+
+G25 = PathStar(degree=2, length=5, nodes=50)
+PAIRED = PathStar(degree=3, length=3, nodes=30, goals="all")
+TEXT = "path-star:degree=2,length=5,nodes=50,goals=one"
+PAIRED_TEXT = "path-star:degree=3,length=3,nodes=30,goals=all"
+SAMPLE_LINE = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=32,34,6,16,12"
+OTHER_LINE = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,28=32,3,19,47,28"
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return torch.equal(a.tokens, b.tokens) and all(torch.equal(a.facts[name], b.facts[name]) for name in a.facts)
+
+
+# Splits
+
+
+def test_a_draw_is_a_function_of_its_names() -> None:
+    batch = draw(G25, TEXT, "test", 3000, 0)
+    assert len(batch) == 3000
+    assert same(batch, draw(G25, TEXT, "test", 3000, 0))
+    assert same(batch.rows(slice(0, 700)), draw(G25, TEXT, "test", 700, 0))
+    assert not torch.equal(batch.tokens, draw(G25, "another name", "test", 3000, 0).tokens)
+
+
+def test_splits_and_seeds_share_no_problem() -> None:
+    drawn: list[Batch] = [draw(G25, TEXT, split, 3000, seed) for split in ("train", "test") for seed in (0, 1)]
+    identities = numpy.concatenate([G25.identity(batch) for batch in drawn])
+    assert len(set(identities.tolist())) == 4 * 3000
+
+
+def test_splits_are_disjoint_where_problems_run_out() -> None:
+    # 5 * 4 * 3 = 60 graphs: both splits repeat theirs, and no other seed brings one across.
+    task = PathStar(degree=1, length=3, nodes=5)
+    train = [set(task.identity(draw(task, "small", "train", 2000, seed)).tolist()) for seed in (0, 1)]
+    test = [set(task.identity(draw(task, "small", "test", 500, seed)).tolist()) for seed in (0, 1)]
+    assert train[0] == train[1]
+    assert test[0] == test[1]
+    assert not train[0] & test[0]
+    assert len(train[0] | test[0]) == 60
+    assert overlap(task, draw(task, "small", "train", 2000, 0), draw(task, "small", "test", 500, 0)) == 0
+
+
+def test_one_problem_in_eight_is_a_test_problem() -> None:
+    share = data.in_test(G25.identity(G25.sample(40_000, seeds.stream("share")))).mean()
+    assert abs(share - 1 / 8) < 6 * (1 / 8 * 7 / 8 / 40_000) ** 0.5
+    # Fingerprints that are anything but uniform are split as evenly.
+    assert abs(data.in_test(numpy.arange(40_000, dtype=numpy.uint64)).mean() - 1 / 8) < 0.01
+
+
+def test_an_empty_split_is_refused() -> None:
+    # There are three graphs, one for each centre, and all of them happen to be training problems.
+    task = PathStar(degree=2, length=2, nodes=3)
+    empty: list[Literal["train", "test"]] = []
+    for split in ("train", "test"):
+        present = (data.in_test(task.identity(task.sample(300, seeds.stream("all three")))) == (split == "test")).any()
+        if not present:
+            empty.append(split)
+    assert empty == ["test"]
+    with pytest.raises(RequestError, match="belongs to the test split; the task has too few problems"):
+        draw(task, "tiny", "test", 1, 0)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_no_examples_cannot_be_drawn(n: int) -> None:
+    with pytest.raises(RequestError, match=f"{n} test examples were asked for; ask for at least 1"):
+        draw(G25, TEXT, "test", n, 0)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_groups_stay_whole_in_a_split(split: Literal["train", "test"]) -> None:
+    batch = draw(PAIRED, PAIRED_TEXT, split, 3000, 0)
+    groups = PAIRED.identity(batch).reshape(-1, 3)
+    assert (groups == groups[:, :1]).all()
+    assert (batch.answers[:, -1].view(-1, 3).sort().values.diff() != 0).all()
+
+
+def test_paired_and_single_goals_are_split_alike() -> None:
+    single = PathStar(degree=3, length=3, nodes=30)
+    assert data.in_test(single.identity(draw(PAIRED, PAIRED_TEXT, "test", 900, 0))).all()
+
+
+# Batches by step
+
+
+def numbered(rows: int) -> Batch:
+    """Rows that say which they are."""
+    return Batch.of(torch.arange(rows)[:, None].repeat(1, 3), 1, 2, {"row": torch.arange(rows)})
+
+
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 12), st.integers(0, 5))
+def test_every_example_comes_once_an_epoch(groups: int, group: int, batch_groups: int, seed: int) -> None:
+    rows, size = groups * group, batch_groups * group
+    fixed = FixedData(numbered(rows), "numbered", seed, group)
+    steps = 3 * rows // size + 1
+    batches = [fixed.batch_at(step, size) for step in range(steps)]
+    assert all(len(batch) == size for batch in batches)
+    assert all(torch.equal(batch.facts["row"], batch.tokens[:, 0]) for batch in batches)
+    seen = torch.cat([batch.tokens[:, 0] for batch in batches])
+    for epoch in range(3):
+        assert sorted(seen[epoch * rows : (epoch + 1) * rows].tolist()) == list(range(rows))
+    together = seen.view(-1, group)
+    assert torch.equal(together, together[:, :1] // group * group + torch.arange(group))
+    # Asked for in another order, by another object, a step is the same.
+    other = FixedData(numbered(rows), "numbered", seed, group)
+    for step in (steps - 1, 0, steps // 2, 0):
+        assert torch.equal(other.batch_at(step, size).tokens, batches[step].tokens)
+
+
+def test_orders_differ_by_epoch_and_seed() -> None:
+    orders = [
+        FixedData(numbered(50), "numbered", seed).batch_at(epoch, 50).tokens[:, 0].tolist()
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    ]
+    assert len({tuple(order) for order in orders}) == 4
+    assert list(range(50)) not in orders
+
+
+@given(st.integers(0, 2**40), st.integers(1, 64), st.integers(0, 5))
+@settings(max_examples=20)
+def test_fresh_batches_depend_on_step_and_size_alone(step: int, size: int, seed: int) -> None:
+    batch = FreshData(G25, TEXT, seed).batch_at(step, size)
+    assert len(batch) == size
+    assert same(batch, FreshData(G25, TEXT, seed).batch_at(step, size))
+    assert not data.in_test(G25.identity(batch)).any()
+
+
+def test_fresh_batches_never_repeat() -> None:
+    streams = [FreshData(G25, TEXT, seed) for seed in (0, 1)]
+    identities = [G25.identity(fresh.batch_at(step, 256)) for fresh in streams for step in range(20)]
+    assert len(set(numpy.concatenate(identities).tolist())) == 2 * 20 * 256
+
+
+def test_fresh_groups_stay_whole() -> None:
+    groups = PAIRED.identity(FreshData(PAIRED, PAIRED_TEXT, 0).batch_at(3, 300)).reshape(-1, 3)
+    assert (groups == groups[:, :1]).all()
+    assert len(set(groups[:, 0].tolist())) == 100
+
+
+def test_a_batch_holds_whole_groups() -> None:
+    paired = draw(PAIRED, PAIRED_TEXT, "train", 30, 0)
+    for source in (FixedData(paired, PAIRED_TEXT, 0, 3), FreshData(PAIRED, PAIRED_TEXT, 0)):
+        with pytest.raises(RequestError, match=r"batch=256, .* groups of 3 rows together, .* a multiple of 3"):
+            source.batch_at(0, 256)
+    with pytest.raises(RequestError, match="29 training examples are no whole number of groups of 3"):
+        FixedData(paired.rows(slice(0, 29)), PAIRED_TEXT, 0, 3)
+    with pytest.raises(RequestError, match="batch=0, but a batch has at least 1 row"):
+        FixedData(numbered(3), "numbered", 0).batch_at(0, 0)
+
+
+def test_groups_from_outside_are_checked() -> None:
+    paired = draw(PAIRED, PAIRED_TEXT, "train", 30, 0)
+    data.require_groups(PAIRED, paired, "file.txt")
+    mixed = paired.rows(torch.tensor([0, 1, 2, 3, 4, 6, 5, 7, 8]))
+    with pytest.raises(RequestError, match=r"^file\.txt: the 3 examples from number 4 on must hold the same problem"):
+        data.require_groups(PAIRED, mixed, "file.txt")
+    with pytest.raises(RequestError, match="the 3 examples from number 4 on"):
+        data.require_groups(PAIRED, paired.rows(slice(0, 5)), "file.txt")
+
+
+# Problems that two batches share
+
+
+def test_overlap_counts_problems_whatever_the_goal_and_edge_order(tmp_path: Path) -> None:
+    a = draw(G25, TEXT, "train", 50, 0)
+    assert overlap(G25, a, a.rows(torch.tensor([4, 4, 9]))) == 2
+    assert overlap(G25, a, draw(G25, TEXT, "test", 50, 0)) == 0
+    edges, rest = SAMPLE_LINE.split("/")
+    turned = "|".join(reversed(edges.split("|"))) + "/32,28=32,3,19,47,28"
+    (tmp_path / "a.txt").write_text(f"{edges}/{rest}")
+    (tmp_path / "b.txt").write_text(turned)
+    first, second = (read_examples(tmp_path / name, G25) for name in ("a.txt", "b.txt"))
+    assert overlap(G25, first, second) == 1
+    assert data.shared(G25, data.joined([a, first]), second).tolist() == [False] * 50 + [True]
+
+
+# Files
+
+
+@pytest.mark.parametrize(("name", "file_format"), [("data.txt", "text"), ("data.jsonl", "jsonl")])
+@pytest.mark.parametrize(("task", "text"), [(G25, TEXT), (PAIRED, PAIRED_TEXT)])
+def test_files_hold_what_was_written(
+    tmp_path: Path, name: str, file_format: Literal["text", "jsonl"], task: PathStar, text: str
+) -> None:
+    batch = draw(task, text, "test", 30, 0)
+    write_examples(task, batch, tmp_path / name, file_format)
+    assert os.listdir(tmp_path) == [name]  # noqa: PTH208
+    read = read_examples(tmp_path / name, task)
+    assert torch.equal(read.tokens, batch.tokens)
+    assert read.layout == batch.layout
+    assert torch.equal(read.facts["arms"][torch.arange(30), read.facts["goal_arm"]], batch.answers)
+    stream = io.StringIO()
+    write_examples(task, batch, stream, file_format)
+    assert stream.getvalue() == (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_json_lines_are_the_text_form_cut_in_two(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    prompt = SAMPLE_LINE.partition("=")[0] + "="
+    path.write_text(json.dumps({"prompt": prompt, "answer": "32,34,6,16,12", "note": 1}))
+    batch = read_examples(path, G25)
+    stream = io.StringIO()
+    write_examples(G25, batch, stream, "jsonl")
+    assert json.loads(stream.getvalue()) == {"prompt": prompt, "answer": "32,34,6,16,12"}
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\n\n", "\r\n", " \n"])
+def test_endings_of_the_last_line(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "data.txt"
+    path.write_bytes(f"{SAMPLE_LINE}\r\n{OTHER_LINE}{ending}".encode())
+    assert read_examples(path, G25).answers.tolist() == [[32, 34, 6, 16, 12], [32, 3, 19, 47, 28]]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_label(tmp_path: Path) -> None:
+    path = tmp_path / "data.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + SAMPLE_LINE.encode())
+    assert len(read_examples(str(path), G25)) == 1
+
+
+BAD_FILES: list[tuple[str, bytes, str]] = [
+    ("data.txt", b"", ": the file holds no examples"),
+    ("data.txt", b"\n \n", ": the file holds no examples"),
+    ("data.txt", f"{SAMPLE_LINE}\n\n{SAMPLE_LINE}\n".encode(), ", line 2: the line is empty"),
+    ("data.txt", f"{SAMPLE_LINE}\n{SAMPLE_LINE[:-3]}".encode(), ", line 2: the answer has 4 nodes, but the path"),
+    ("data.txt", f"{SAMPLE_LINE}\n1,2|2/1,2=1".encode(), ", line 2: edge 2 is '2', but an edge is two labels"),
+    ("data.txt", SAMPLE_LINE.partition("=")[0].encode() + b"=", ", line 1: the answer is missing after the prompt"),
+    ("data.txt", f"{SAMPLE_LINE}\n".encode() + b"\xff\xfe", ", line 2: the file is not UTF-8 text"),
+    (
+        "data.txt",
+        f"{SAMPLE_LINE}\x0b{SAMPLE_LINE}".encode(),
+        ", line 1: label '12\\x0b32' in the answer is not a whole",
+    ),
+    ("data.jsonl", SAMPLE_LINE.encode(), ", line 1: not a JSON object; a line reads"),
+    ("data.jsonl", b"[1]", ", line 1: not a JSON object; a line reads"),
+    ("data.jsonl", b"[" * 100_000, ", line 1: not a JSON object; a line reads"),
+    ("data.jsonl", b'{"prompt": "1"}', ', line 1: the key "answer" is missing or is not a string'),
+    ("data.jsonl", b'{"prompt": 1, "answer": "2"}', ', line 1: the key "prompt" is missing or is not a string'),
+    (
+        "data.jsonl",
+        json.dumps({"prompt": SAMPLE_LINE[:-3], "answer": ",12"}).encode(),
+        ", line 1: the answer has 4 nodes",
+    ),
+    ("data.jsonl", json.dumps({"prompt": SAMPLE_LINE, "answer": ""}).encode(), ', line 1: "prompt" holds the answer'),
+    (
+        "data.jsonl",
+        json.dumps({"prompt": SAMPLE_LINE.partition("=")[0] + "=", "answer": "32,3"}).encode(),
+        ", line 1: node 2 of the answer is 3, but the path from 32 to 12 has 34 there",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_a_bad_file_says_where_and_why(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        read_examples(path, G25)
+    assert str(caught.value).startswith(f"{path}{message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    batch = draw(G25, TEXT, "test", 2, 0)
+    with pytest.raises(RequestError, match=r"none\.txt: no such file"):
+        read_examples(tmp_path / "none.txt", G25)
+    with pytest.raises(RequestError, match="cannot be read: Is a directory"):
+        read_examples(tmp_path, G25)
+    with pytest.raises(RequestError, match=r"out\.txt: the folder .* does not exist"):
+        write_examples(G25, batch, tmp_path / "none" / "out.txt")
+    with pytest.raises(RequestError, match="is a folder; give the path of a file"):
+        write_examples(G25, batch, tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.txt"
+    path.write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ForeseeError, match=r"data\.txt") as caught:
+        write_examples(G25, draw(G25, TEXT, "test", 2, 0), path)
+    assert caught.value.status == 1
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# A task whose rows differ in length, as path-star's do not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echo(Task):
+    """Prompts of one to three letters, answered by themselves."""
+
+    summary = "test"
+
+    @property
+    def vocab(self) -> Vocabulary:
+        return Vocabulary((*"abc", "="))
+
+    @property
+    def chance(self) -> float:
+        return 1.0
+
+    @property
+    def prompt_length(self) -> int:
+        return 4
+
+    @property
+    def answer_length(self) -> int:
+        return 3
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        size = int(rng.integers(1, 4))
+        letters = torch.from_numpy(rng.integers(0, 3, (n, size)))
+        return Batch.of(torch.cat([letters, torch.full((n, 1), 3), letters], 1), size + 1, size)
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        return list(prompt[:-1])
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        return list(answer) == self.solve(prompt)
+
+    def identity(self, batch: Batch) -> numpy.ndarray:
+        return batch.tokens[:, 0].numpy().astype(numpy.uint64)
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        return "".join(self.vocab.decode([*prompt, *answer]))
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        prompt, _, answer = line.partition("=")
+        return self.vocab.encode(prompt + "="), self.vocab.encode(answer)
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+
+@pytest.mark.parametrize(("name", "file_format"), [("data.txt", "text"), ("data.jsonl", "jsonl")])
+def test_rows_of_different_lengths(tmp_path: Path, name: str, file_format: Literal["text", "jsonl"]) -> None:
+    task = Echo()
+    pieces = [task.sample(2, seeds.stream("echo", piece)) for piece in range(6)]
+    batch = data.joined(pieces)
+    assert not batch.layout.uniform
+    write_examples(task, batch, tmp_path / name, file_format)
+    read = read_examples(tmp_path / name, task)
+    assert torch.equal(read.tokens, batch.tokens)
+    assert torch.equal(read.prompt_len, batch.prompt_len)
+    assert torch.equal(read.answer_len, batch.answer_len)
+    lengths = Counter(batch.answer_len.tolist())
+    assert len(lengths) > 1
+
+
+# What a run trains on
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("fixed:200000", Fixed(200_000)),
+        ("200000", Fixed(200_000)),
+        ("fresh", Fresh()),
+        ("file:some/data:1.txt", File(Path("some/data:1.txt"))),
+    ],
+)
+def test_data_specs(text: str, source: data.Source) -> None:
+    assert parse_data(text) == source
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "fixed", "fixed:", "fixed:0", "fixed:-1", "fixed:many", "fixed:²", "fresh:1", "file:", "file", "9" * 5000],
+)
+def test_bad_data_specs(text: str) -> None:
+    with pytest.raises(RequestError, match="is none of fixed:N"):
+        parse_data(text)
