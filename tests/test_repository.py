@@ -80,7 +80,7 @@ def test_a_module_says_what_it_is(path: Path) -> None:
 @per_module
 def test_a_module_reads_in_one_sitting(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 350, f"{path} has {lines} lines: split it by idea (250 is the aim)"
+    assert lines <= 400, f"{path} has {lines} lines: split it by idea (250 is the aim)"
 
 
 @per_module

@@ -14,8 +14,8 @@ class Layout:
     """Where the answers of a batch lie, as plain numbers, so that a hot loop never asks a device for them.
 
     Answers occupy columns ``first`` to ``last`` (exclusive): ``first`` is the shortest prompt's length, ``last`` the
-    longest row's. ``uniform`` says that every prompt has ``first`` and every row ``last`` columns. Where ``group`` is above
-    1, the first ``shared`` columns are the same in each group of that many consecutive rows, from row 0 on.
+    longest row's. ``uniform`` says that every prompt has ``first`` and every row ``last`` columns. Where ``group`` is
+    above 1, the first ``shared`` columns are the same in each group of that many consecutive rows, from row 0 on.
     """
 
     first: int
@@ -102,7 +102,7 @@ class Batch:
         return (columns >= start) & (columns < end)
 
     def rows(self, index: Tensor | slice) -> Batch:
-        """The chosen rows. A uniform batch stays uniform without a look at the data; what groups shared is forgotten."""
+        """The chosen rows. A uniform batch stays uniform without a look at the data; groups are forgotten."""
         facts = {name: value[index] for name, value in self.facts.items()}
         tokens, prompt, answer = self.tokens[index], self.prompt_len[index], self.answer_len[index]
         if self.layout.uniform:

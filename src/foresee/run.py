@@ -1,7 +1,7 @@
 """A run: what was asked for, the directory that holds it, and what came of it.
 
-``runs/<digest>/`` holds ``spec.json``, ``env.json``, ``metrics.jsonl`` (training, without times: the same spec gives
-the same bytes on a CPU), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``model.safetensors``
+``runs/<digest>/`` holds ``spec.json``, ``env.json``, ``metrics.jsonl`` (training, without times: on a CPU the same spec
+gives the same bytes), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``model.safetensors``
 and, while unfinished, ``checkpoint/``. ``rows.jsonl`` is written last: a run that has it is finished.
 """
 

@@ -1,9 +1,9 @@
 """Reading a prefix that several rows share once.
 
 On tasks that put every goal of one graph into a batch, rows differ only after the graph, most of the prompt. Under a
-causal mask the common columns have the same states in every row, so a group of rows becomes one row: the common columns,
-then each row's own ones, which see the common ones and their own past, at the positions they would have had. On G(2, 4)
-with both goals that is 29 positions for two rows instead of 48; what is computed is the same.
+causal mask the common columns have the same states in every row, so a group of rows becomes one row: the common
+columns, then each row's own ones, which see the common ones and their own past, at the positions they would have had.
+On G(2, 4) with both goals that is 29 positions for two rows instead of 48; what is computed is the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def can_share(backbone: Backbone, layout: Layout, rows: int) -> bool:
 
 
 def states(backbone: Backbone, inputs: Tensor, layout: Layout) -> Tensor:
-    """Final states [B, A, D] of the columns ``layout.first - 1`` to ``layout.last - 2``, which predict the answer columns.
+    """Final states [B, A, D] of columns ``layout.first - 1`` to ``layout.last - 2``, which predict the answer columns.
 
     ``inputs`` is [B, T] with T = ``layout.last - 1``, read causally; each group of rows is read as one row.
     """

@@ -132,8 +132,8 @@ def budget(spec: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-_OPTIONS = ("steps", "batch", "lr", "seed", "data", "test", "eval_every", "warmup", "schedule", "weight_decay", "clip",
-            "precision", "until_solved")  # fmt: skip
+_OPTIONS = ("steps", "batch", "lr", "seed", "data", "test", "eval_every", "warmup", "schedule", "weight_decay", "beta2",
+            "clip", "precision", "device", "until_solved")  # fmt: skip
 
 
 def command(spec: Mapping[str, Any]) -> str:
