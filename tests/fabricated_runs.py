@@ -44,9 +44,9 @@ def fabricate_run(
     forced; ``finished`` off is a run stopped half-way; ``examples`` are (prompt, answer, wrote)."""
     spec = {
         "task": task, "objective": objective, "backbone": backbone, "steps": steps, "batch": 256, "lr": 0.001,
-        "seed": seed, "data": "fixed:200000", "data_digest": "", "test": 20000, "eval_every": 50, "warmup": 100,
-        "schedule": "constant", "weight_decay": 0.01, "beta2": 0.999, "clip": 1.0, "precision": "bf16", "device": "cpu",
-        "until_solved": False, **settings,
+        "seed": seed, "data": "fixed:200000", "data_digest": "", "plugins": "", "test": 20000,
+        "eval_every": 50, "warmup": 100, "schedule": "constant", "weight_decay": 0.01, "beta2": 0.999, "clip": 1.0,
+        "precision": "bf16", "device": "cpu", "until_solved": False, **settings,
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
     directory = root / digest

@@ -201,7 +201,7 @@ def copy_gpt2(source: Any, target: Transformer) -> None:
 
 @torch.no_grad()
 def copy_llama(source: Any, target: Transformer) -> None:
-    """From a ``LlamaForCausalLM``, which keeps queries, keys and values apart, and the gate apart from what it gates."""
+    """From a ``LlamaForCausalLM``, which keeps queries, keys, values, and gate and gated, all apart."""
     assert target.token_table is not None
     assert target.head is not None
     target.token_table.copy_(source.model.embed_tokens.weight)

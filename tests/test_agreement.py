@@ -55,7 +55,7 @@ def llama(dtype: torch.dtype) -> Pair:
     theirs = built(
         LlamaForCausalLM, LlamaConfig, max_position_embeddings=24, rms_norm_eps=1e-6, tie_word_embeddings=False, **sizes
     )
-    parts = {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "tied": False}
+    parts: dict[str, Any] = {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "tied": False}
     ours = transformer(VOCAB_SIZE, layers=3, context=24, hidden=48, **parts)
     copy_llama(theirs, ours)
     # Llama's norms compute in float32 whatever the weights, so float64 agrees no further than that.

@@ -51,8 +51,9 @@ def outcome(out: Tensor, leaves: tuple[Tensor, ...]) -> list[Tensor]:
 def test_unfused_equals_fused(visible: Tensor | None, dtype: torch.dtype, atol: float) -> None:
     q, k, v = inputs(dtype)
     ours = outcome(attention(q, k, v, visible), (q, k, v))
-    wide = [tensor.detach().to(torch.float64).requires_grad_() for tensor in (q, k, v)]
-    fused = outcome(functional.scaled_dot_product_attention(*wide, attn_mask=visible), tuple(wide))
+    wide_q, wide_k, wide_v = (tensor.detach().to(torch.float64).requires_grad_() for tensor in (q, k, v))
+    reference = functional.scaled_dot_product_attention(wide_q, wide_k, wide_v, attn_mask=visible)
+    fused = outcome(reference, (wide_q, wide_k, wide_v))
     for mine, other in zip(ours, fused, strict=True):
         assert mine.dtype == dtype
         torch.testing.assert_close(mine.double(), other, rtol=0, atol=atol)

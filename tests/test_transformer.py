@@ -138,6 +138,18 @@ def test_positions_given_for_every_row(kind: str) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", ["learned", "rotary"])
+def test_given_positions_may_repeat_beyond_the_context(kind: str) -> None:
+    """Two rows read as one: each sees itself, at the positions it would have had."""
+    net = transformer(context=9, **KINDS[kind])
+    scramble(net)
+    x = states(9, rows=2)
+    apart = torch.kron(torch.eye(2), torch.ones(9, 9).tril()).bool()[None]
+    packed = net(x.view(1, 18, -1), attend=apart, positions=torch.arange(9).repeat(2))
+    torch.testing.assert_close(packed.view(2, 9, -1), net(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 def test_rotary_positions_are_relative_and_learned_ones_are_not() -> None:
     x, shifted = states(9), torch.arange(9) + 40
     for kind, relative in (("rotary", True), ("learned", False)):

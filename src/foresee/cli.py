@@ -82,6 +82,13 @@ def data_source(text: str) -> str:
     return f"file:{text}" if Path(text).is_file() else text
 
 
+class Output(Console):
+    """Standard output, whose reader may go away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def emit(value: Any) -> None:
     """The one JSON object on standard output."""
     print(json.dumps(value, allow_nan=False))
@@ -117,7 +124,7 @@ def list_command(
             listed[name] |= {key: {"preset": spec} for key, spec in registry.presets().items()}
         emit(listed)
         return
-    console = Console()
+    console = Output()
     for name, registry in chosen.items():
         shown = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for entry in registry.names():
@@ -186,7 +193,7 @@ def train(
         precision=precision, device=device, until_solved=until_solved,
     )  # fmt: skip
     run = train_spec(spec, runs, on_standard_error())
-    emit(run.json()) if as_json else show_run(run, Console())
+    emit(run.json()) if as_json else show_run(run, Output())
 
 
 @app.command()
@@ -205,7 +212,7 @@ def evaluate(
 
     loaded = load(run)
     measured = dataclasses.replace(loaded, rows=measure(loaded, data))
-    emit(measured.json()) if as_json else show_run(measured, Console())
+    emit(measured.json()) if as_json else show_run(measured, Output())
 
 
 @app.command()
@@ -254,7 +261,7 @@ def compare(
     if as_json:
         emit({"task": spec.task, "backbone": spec.backbone, "groups": [group.json() for group in groups]})
     else:
-        Console().print(table(groups, f"{spec.task} with {spec.backbone}"))
+        Output().print(table(groups, f"{spec.task} with {spec.backbone}"))
 
 
 @app.command()
@@ -283,7 +290,7 @@ def demo(
     """Shows the failure and its cures in a few minutes: next-token, reversed and teacherless training on path-star."""
     from foresee.demo import demo as show
 
-    show(out, Console())
+    show(out, Output())
 
 
 @app.command()
@@ -300,7 +307,7 @@ def bench(
     from foresee.bench import show
 
     measured = measure(task=task, backbone=backbone, objective=objective, batch=batch)
-    emit(measured) if as_json else show(measured, Console())
+    emit(measured) if as_json else show(measured, Output())
 
 
 def main() -> None:
@@ -314,7 +321,7 @@ def status() -> int:
     try:
         # Not app(): it would turn Ctrl-C into status 130 and a closed pipe into status 1 before they come here.
         command = typer.main.get_command(app)
-        with command.make_context("foresee", sys.argv[1:]) as context:
+        with command.make_context("foresee", sys.argv[1:] or ["--help"]) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as done:

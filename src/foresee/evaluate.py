@@ -13,7 +13,8 @@ from foresee.diagnostics.run_all import measure_all
 from foresee.errors import RequestError
 from foresee.run import Run
 from foresee.seeds import torch_stream
-from foresee.train import WATCHED, autocast, test_examples, training_data
+from foresee.step import autocast
+from foresee.train import WATCHED, test_examples, training_data
 
 
 def evaluate(run: Run, data: Path | None = None) -> Rows:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
 import os
 import platform
 import re
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +48,7 @@ class RunSpec:
     task: str
     objective: str
     backbone: str
+    plugins: str
     steps: int
     batch: int
     lr: float
@@ -107,10 +110,12 @@ class RunSpec:
             raise RequestError(f"precision={precision!r} must be auto, bf16 or float32")
         precision = ("bf16" if quick_bf16(device) else "float32") if precision == "auto" else precision
         source = parse_data(data)
+        parts = (resolve(tasks, task), resolve(objectives, objective), resolve(backbones, backbone))
         return RunSpec(
-            task=resolve(tasks, task).text,
-            objective=resolve(objectives, objective).text,
-            backbone=resolve(backbones, backbone).text,
+            task=parts[0].text,
+            objective=parts[1].text,
+            backbone=parts[2].text,
+            plugins=plugin_digest([part.cls for part in parts]),
             steps=steps, batch=batch, lr=float(lr), seed=seed, data=source_text(source), test=test,
             eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=float(weight_decay),  # type: ignore[arg-type]
             beta2=float(beta2), clip=float(clip),
@@ -154,6 +159,14 @@ def source_text(source: Source) -> str:
     if isinstance(source, Fixed):
         return f"fixed:{source.examples}"
     return f"file:{source.path}" if isinstance(source, File) else "fresh"
+
+
+def plugin_digest(classes: Sequence[type]) -> str:
+    """16 hexadecimal characters of the source files of those classes that are not this package's own, so that an edited
+    plug-in is another run; empty where there are none."""
+    files_of = {inspect.getsourcefile(cls) for cls in classes if not cls.__module__.startswith("foresee.")}
+    digests = sorted(file_digest(Path(name)) for name in files_of if name is not None)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if digests else ""
 
 
 def file_digest(path: Path) -> str:

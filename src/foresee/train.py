@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -47,6 +47,7 @@ from foresee.optimiser import adamw, learning_rate, restore, state_tensors
 from foresee.progress import Progress, Silent
 from foresee.run import Run, RunSpec, environment, file_digest, load, load_weights, read_spec, rows_as_lines
 from foresee.seeds import torch_stream
+from foresee.step import autocast, batch_of, update
 from foresee.tasks.base import Task
 
 WATCHED = 1000
@@ -60,11 +61,6 @@ SHOWN_EXAMPLES = 8
 
 class InterruptedTrainingError(ForeseeError):
     """Training was asked to stop, and was saved."""
-
-
-def autocast(spec: RunSpec) -> AbstractContextManager[Any]:
-    """bfloat16 matrix products where the spec says so."""
-    return torch.autocast(spec.device, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
 
 
 @dataclass
@@ -219,19 +215,7 @@ class _Training:
 
     def _step(self, step: int) -> None:
         """One update."""
-        spec = self.spec
-        task = self.task
-        batch = self.data.batch_at(step, spec.batch).sharing(task.group, task.shared_prefix).to(spec.device)
-        with autocast(spec):
-            out = self.objective.loss(batch, torch_stream("objective", spec.objective, spec.seed, step))
-        self.optimiser.zero_grad()
-        out.total.backward()  # type: ignore[no-untyped-call]
-        if spec.clip:
-            torch.nn.utils.clip_grad_norm_(self.parameters, spec.clip, foreach=True)
-        rate = learning_rate(spec, step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
+        out = update(self.objective, self.optimiser, batch_of(self.data, self.task, self.spec, step), self.spec, step)
         # Sums stay on the device: reading one would make a GPU wait at every step.
         for name, value in {"loss": out.total, **out.parts}.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()

@@ -64,11 +64,20 @@ def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor
     ``visible`` is bool, broadcastable to [B, H, Q, K]; None lets every query read every key. A query that may read
     nothing gives NaN.
     """
-    if q.device.type == "cpu" and k.shape[-2] <= LONGEST_UNFUSED:
-        mask = None if visible is None else additive(visible, _softmax_dtype(q))
-        out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]
-        return out
+    if _is_short(q, k):
+        return unfused_attention(q, k, v, visible)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+
+
+def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """As ``attention``, by the unfused route whatever the device and length."""
+    mask = None if visible is None else additive(visible, _softmax_dtype(q))
+    out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _is_short(q: Tensor, k: Tensor) -> bool:
+    return q.device.type == "cpu" and k.shape[-2] <= LONGEST_UNFUSED
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:
@@ -77,11 +86,13 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:
     There may be more keys than that: the rest, which must be finite, are never read.
     """
     end = first + q.shape[-2]
-    if q.device.type != "cpu":
+    if not _is_short(q, k):
         k, v = k[..., :end, :], v[..., :end, :]
         if first == 0:
             # No mask tensor: this is what lets the fused kernels skip the upper triangle.
             return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if q.shape[-2] == 1:
+            return functional.scaled_dot_product_attention(q, k, v)
     rows = torch.arange(first, end, device=q.device)
     columns = torch.arange(k.shape[-2], device=q.device)
     return attention(q, k, v, columns[None, :] <= rows[:, None])

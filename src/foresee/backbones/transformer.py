@@ -208,7 +208,8 @@ class Transformer(Backbone):
     def _place(self, x: Tensor, positions: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor | None]:
         """Adds learned positions to x [B, T, D], or gives rotary angles [B or 1, 1, T, d / 2]."""
         end = first + x.shape[1]
-        if end > self.context:
+        # Given positions may repeat, as where several rows are read as one: then their number is no measure.
+        if end > self.context and positions is None:
             raise RequestError(
                 f"transformer: a sequence of {end} tokens does not fit context={self.context}; set context={end} or "
                 "more"

@@ -22,7 +22,8 @@ def teacher_forced(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
     """Logits [B, A, V] for the batch's answer columns, where ``inputs`` [B, T] is what the backbone is shown.
 
     Column ``layout.first + i`` of the tokens is predicted by logits ``[:, i]``, from the position before it.
-    Where rows share a prefix (``layout.shared``), ``inputs`` must too: change what is shown of answers, never of prompts.
+    Where rows share a prefix (``layout.shared``), ``inputs`` must too: what is shown of answers may be changed, prompts
+    may not.
     """
     first, last = batch.layout.first, batch.layout.last
     shown = inputs[:, : last - 1]

@@ -34,7 +34,7 @@ def states(backbone: Backbone, inputs: Tensor, layout: Layout) -> Tensor:
     own = length - common
     packed = torch.cat((grouped[:, 0, :common], grouped[:, :, common:].flatten(1)), 1)
     positions, visible = _places(common, own, group, inputs.device)
-    hidden = backbone(
+    hidden: Tensor = backbone(
         backbone.embed(packed), attend=visible, positions=positions, keep=slice(common, common + group * own)
     )
     return hidden.reshape(rows, own, -1)[:, layout.first - 1 - common :]

@@ -14,8 +14,8 @@ from foresee.report.load import RunRecord
 from foresee.spec import resolve
 from foresee.tasks.base import tasks
 
-_FREE = ("objective", "steps", "test", "eval_every", "until_solved")
-"""Settings in which a control may differ from the run it vouches for."""
+_FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
+"""Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from foresee import files
@@ -27,7 +28,7 @@ from foresee.report.drawing import is_wide, star_figure
 from foresee.report.groups import Setting, arrange
 from foresee.report.load import RunRecord, read_run
 from foresee.report.markup import figure, grid, items, said, text, written
-from foresee.report.style import Mark, drawing, inline_svg, marks, write_figure
+from foresee.report.style import Mark, drawing, inline_svg, marks, render, write_figure
 from foresee.report.stylesheet import STYLESHEET
 from foresee.report.words import task_title
 
@@ -98,6 +99,9 @@ class _Page:
         self.drawn += 1
         return f"figure{self.drawn}"
 
+    def _drawn(self, drawn: Figure, description: str) -> str:
+        return inline_svg(render(drawn, "svg"), self._id(), description)
+
     def curves(self, setting: Setting) -> str:
         columns = len(MEASURES)
         write_figure(curve_figure(setting, list(MEASURES), self.marks, columns=columns), self.folder,
@@ -106,13 +110,13 @@ class _Page:
         for measure, words in MEASURES.items():
             description = f"{words} against training steps on {task_title(setting.task)}"
             drawn = curve_figure(setting, [measure], self.marks, legend=False)
-            found.append(figure(inline_svg(drawn, self._id(), description)))
+            found.append(figure(self._drawn(drawn, description)))
         samples = legend_handles(setting.groups, self.marks)
         return self._key(samples) + grid(found)
 
     def _key(self, samples: Sequence[Line2D]) -> str:
         """A legend in HTML, so that it can wrap: a drawn line and its label for each sample."""
-        lines = [f"{inline_svg(sample_figure(each), self._id(), '')}{text(each.get_label())}" for each in samples]
+        lines = [f"{self._drawn(sample_figure(each), '')}{text(each.get_label())}" for each in samples]
         return f'<div class="key">{items(lines)}</div>'
 
     def positions(self, setting: Setting) -> str:
@@ -125,7 +129,7 @@ class _Page:
         for group in groups:
             description = f"Accuracy by answer position, forced and free-running: {group.label}"
             drawn = position_figure(setting, [group], self.marks, legend=False)
-            found.append(figure(inline_svg(drawn, self._id(), description)))
+            found.append(figure(self._drawn(drawn, description)))
         return self._key(position_handles()) + grid(found)
 
     def examples(self) -> str:
@@ -154,8 +158,8 @@ class _Page:
         if shown.star is None or shown.walk is None:
             return figure("", caption)
         mark = self.marks[shown.group.objective]
-        drawn = star_figure(shown.star, shown.walk, mark)
-        write_figure(drawn, self.folder, f"{self._name('example', setting)}_{place}")
+        name = f"{self._name('example', setting)}_{place}"
+        drawn = write_figure(star_figure(shown.star, shown.walk, mark), self.folder, name)
         description = f"Test graph with what {shown.group.label} wrote: {shown.walk.said}"
         return figure(inline_svg(drawn, self._id(), description), caption)
 

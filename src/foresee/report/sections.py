@@ -97,7 +97,7 @@ def table(settings: Settings, marks: Marks) -> str:
         body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
         shared = f"<br>{text(*budgets)}" if len(budgets) == 1 else ""
         task = heading(setting, settings) or f"<h3>{text(task_title(setting.task))}</h3>"
-        parts.append(f'{task}<p class="quiet">{spec(setting.backbone)}{shared}</p>')
+        parts.append(f'{task}<p class="quiet">{spec(setting.task)}<br>{spec(setting.backbone)}{shared}</p>')
         parts.append(f'<table class="results">{body}</table>')
     return "".join(parts)
 
@@ -186,11 +186,13 @@ def reproduction(settings: Settings, records: tuple[RunRecord, ...]) -> str:
     """The command line and the versions of every run."""
     lines = []
     for group in (group for setting in settings for group in setting.groups):
-        names = ", ".join(run.record.directory.name for run in group.runs)
+        joined = ", ".join(run.record.directory.name for run in group.runs)
         commands = "\n".join(command(run.record.spec) for run in group.runs)
         kind = "run" if len(group.runs) == 1 else "runs"
-        lines.append(f'<p class="quiet">{text(group.label)}, {kind} <code>{text(names)}</code></p>')
+        lines.append(f'<p class="quiet">{text(group.label)}, {kind} <code>{text(joined)}</code></p>')
         lines.append(f"<pre><code>{text(commands)}</code></pre>")
+        if group.runs[0].record.spec.get("plugins"):
+            lines.append('<p class="quiet">Add <code>--plugin FILE</code> for the plug-in that it was made with.</p>')
     made: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for record in records:
         made.setdefault(tuple(sorted(flat(record.environment).items())), []).append(record.directory.name)

@@ -140,10 +140,12 @@ def render(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def write_figure(figure: Figure, folder: Path, name: str) -> None:
-    """Writes ``name.svg`` and ``name.pdf`` into ``folder``."""
-    for kind in ("svg", "pdf"):
-        write_bytes(folder / f"{name}.{kind}", render(figure, kind))
+def write_figure(figure: Figure, folder: Path, name: str) -> bytes:
+    """Writes ``name.svg`` and ``name.pdf`` into ``folder``; returns the SVG."""
+    drawn = render(figure, "svg")
+    write_bytes(folder / f"{name}.svg", drawn)
+    write_bytes(folder / f"{name}.pdf", render(figure, "pdf"))
+    return drawn
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -159,13 +161,13 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
-def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an SVG element to stand inside HTML.
+def inline_svg(drawn: bytes, name: str, description: str) -> str:
+    """A figure's SVG file as an element to stand inside HTML.
 
     Prologue, metadata, style sheet and namespaces are left out; every id gets ``name`` in front, so that no two figures
     of a page share one. ``description`` is what a screen reader says.
     """
-    root = ElementTree.fromstring(render(figure, "svg"))
+    root = ElementTree.fromstring(drawn)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag == f"{_SVG}metadata" or child.tag == f"{_SVG}style":
@@ -187,5 +189,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     # Never so small that its type is illegible, never blown up on a wide screen.
     least, most = (f"{width * share:.0f}px" for share in (0.8, 1.3))
     root.attrib["style"] = f"min-width:{least};max-width:{most}"
-    root.attrib.update({"role": "img", "aria-label": description} if description else {"aria-hidden": "true"})
+    root.attrib.update(
+        {"role": "img", "aria-label": plain(description, 300)} if description else {"aria-hidden": "true"}
+    )
     return ElementTree.tostring(root, encoding="unicode")

@@ -1,0 +1,362 @@
+"""The training loop: what decides its outcome, what it draws on, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.data import FixedData, FreshData, draw, read_examples, shared, write_examples
+from foresee.errors import ForeseeError, RequestError
+from foresee.evaluate import evaluate
+from foresee.objectives.base import LossOut
+from foresee.objectives.next_token import NextToken
+from foresee.progress import Progress
+from foresee.run import Run, RunSpec
+from foresee.train import WATCHED, first_trained, test_examples, train, training_data
+from tiny import CANONICAL, TASK, outcome, tiny
+
+# ``foresee.train`` is also a function.
+loop = importlib.import_module("foresee.train")
+# Pytest would take it for a test.
+held_out = test_examples
+del test_examples
+
+PAIRED = f"{TASK},goals=all"
+
+
+def spec_of_file(path: Path, task: str = TASK, **changes: Any) -> RunSpec:
+    return tiny(task=task, data=f"file:{path}", **changes)
+
+
+def write(path: Path, *, task: str = TASK, n: int = 300, split: Any = "train", seed: int = 5) -> Path:
+    """A file of examples."""
+    built = tiny(task=task).build_task()
+    write_examples(built, draw(built, tiny(task=task).task, split, n, seed), path)
+    return path
+
+
+class Told(Progress):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def start(self, spec: RunSpec, step: int) -> None:
+        self.events.append(("start", step))
+
+    def step(self, step: int) -> None:
+        self.events.append(("step", step))
+
+    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        self.events.append(("report", line["step"]))
+
+    def finish(self) -> None:
+        self.events.append("finish")
+
+    def measuring(self, examples: int) -> None:
+        self.events.append(("measuring", examples))
+
+
+# What decides the outcome -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["next-token", "reversed", "teacherless:hybrid=0.5"])
+def test_the_same_spec_gives_the_same_bytes(tmp_path: Path, objective: str) -> None:
+    spec = tiny(objective)
+    first = outcome(train(spec, tmp_path / "a").dir)
+    assert outcome(train(spec, tmp_path / "b").dir) == first
+    other = outcome(train(dataclasses.replace(spec, seed=1), tmp_path / "a").dir)
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert other[name] != first[name]
+
+
+def test_both_precisions_and_both_kinds_of_data_train(tmp_path: Path) -> None:
+    runs = [
+        train(tiny(precision=precision, data=data), tmp_path)
+        for precision in ("float32", "bf16")
+        for data in ("fixed:2000", "fresh")
+    ]
+    assert len({(run.dir / "model.safetensors").read_bytes() for run in runs}) == 4
+    for run in runs:
+        losses = [line["loss"] for line in run.metrics]
+        assert losses[-1] < losses[0]
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tiny(steps=10)
+    first = train(spec, tmp_path)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.dir.iterdir()}
+    monkeypatch.setattr(loop, "_Training", None)  # whatever would train now fails
+    told = Told()
+    again = train(spec, tmp_path, told)
+    assert told.events == []
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.dir.iterdir()} == before
+    assert again.rows == first.rows
+
+
+def test_what_is_reported(tmp_path: Path) -> None:
+    told = Told()
+    run = train(tiny(steps=25, eval_every=10, batch=32, lr=0.01, warmup=20), tmp_path, told)
+    assert [(line["step"], line["examples"]) for line in run.metrics] == [(10, 320), (20, 640), (25, 800)]
+    assert [line["lr"] for line in run.metrics] == pytest.approx([0.005, 0.01, 0.01])
+    for line in run.metrics:
+        assert line["parts"] == {"next-token": line["loss"]}
+        assert line["eval"]["n"] == WATCHED
+        assert {"exact", "branch", "forced_loss", "forced", "free", "child"} <= line["eval"].keys()
+    # Almost nothing is learned yet: the loss is that of guessing among 14 symbols.
+    assert run.metrics[0]["loss"] == pytest.approx(math.log(14), abs=0.2)
+    reports = [event[1] for event in told.events if event[0] == "report"]
+    assert reports == [10, 20, 25]
+    assert told.events[0] == ("start", 0)
+    assert told.events[-2:] == ["finish", ("measuring", 200)]
+    assert sum(event[0] == "step" for event in told.events) == 25
+    timing = [json.loads(line) for line in (run.dir / "timing.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in timing] == [10, 20, 25]
+    assert run.seconds == timing[-1]["seconds"] > 0
+
+
+def test_a_reported_loss_is_the_mean_since_the_last_report(tmp_path: Path) -> None:
+    often = [line["loss"] for line in train(tiny(steps=12, eval_every=1), tmp_path).metrics]
+    seldom = [line["loss"] for line in train(tiny(steps=12, eval_every=5), tmp_path).metrics]
+    means = [sum(often[:5]) / 5, sum(often[5:10]) / 5, sum(often[10:]) / 2]
+    assert seldom == pytest.approx(means, rel=1e-5)
+
+
+def test_evaluating_more_often_changes_no_weight(tmp_path: Path) -> None:
+    weights = [train(tiny(steps=12, eval_every=every), tmp_path).objective.state_dict() for every in (1, 12)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    run = train(tiny(steps=10), tmp_path)
+    assert {path.name for path in run.dir.iterdir()} == {
+        "spec.json", "env.json", "metrics.jsonl", "timing.jsonl", "rows.jsonl", "examples.jsonl", "model.safetensors",
+        "lock",
+    }  # fmt: skip
+    examples = [json.loads(line) for line in (run.dir / "examples.jsonl").read_text().splitlines()]
+    assert len(examples) == 8
+    for example in examples:
+        prompt, _ = run.task.read_line(example["prompt"])
+        assert example["answer"] == run.task.write_answer(run.task.solve(prompt))
+        assert example["wrote"] == run.generate(example["prompt"])
+
+
+def test_clip_bounds_the_gradient_and_zero_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    real = torch.optim.AdamW.step
+
+    def watch(self: torch.optim.AdamW, closure: None = None) -> None:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+        real(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watch)
+    for clip in (0.0, 0.125):
+        train(tiny(steps=3, clip=clip), tmp_path)
+    assert min(norms[:3]) > 0.2
+    assert norms[3:] == pytest.approx([0.125] * 3, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_until_solved_stops_early(tmp_path: Path) -> None:
+    spec = tiny(
+        "reversed", backbone="transformer:layers=2,width=64,heads=2", steps=2000, batch=128, data="fresh", lr=3e-3,
+        eval_every=50, until_solved=True,
+    )  # fmt: skip
+    run = train(spec, tmp_path)
+    assert run.steps < 2000
+    reached = [line["eval"]["exact"] >= 0.99 for line in run.metrics]
+    assert reached == [False] * (len(reached) - 1) + [True]
+    assert run.verdict.name == "solved"
+    assert not run.verdict.inconclusive
+
+
+def test_until_solved_stops_at_the_first_evaluation_that_is_solved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop.quick
+
+    def good_at_last(*given: Any) -> dict[str, Any]:
+        calls.append(1)
+        return real(*given) | {"exact": 0.99 if len(calls) == 3 else 0.98}
+
+    monkeypatch.setattr(loop, "quick", good_at_last)
+    for until_solved, steps in ((True, 6), (False, 10)):
+        calls: list[int] = []
+        run = train(tiny(steps=10, eval_every=2, until_solved=until_solved), tmp_path)
+        assert run.steps == steps
+
+
+def test_no_global_random_state_is_read(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        first = outcome(train(tiny(steps=10), tmp_path / "a").dir)
+        torch.manual_seed(2)
+        assert outcome(train(tiny(steps=10), tmp_path / "b").dir) == first
+
+
+def test_training_works_outside_the_main_thread(tmp_path: Path) -> None:
+    runs: list[Run] = []
+    thread = threading.Thread(target=lambda: runs.append(train(tiny(steps=5), tmp_path)))
+    thread.start()
+    thread.join()
+    assert runs[0].steps == 5
+
+
+# What training and test examples are --------------------------------------------------------------------------------
+
+
+def test_watched_final_and_training_examples_are_disjoint() -> None:
+    spec = tiny(test=500)
+    task = spec.build_task()
+    data = training_data(spec, task)
+    assert isinstance(data, FixedData)
+    test = held_out(spec, task, data)
+    assert len(test) == WATCHED + 500
+    assert not shared(task, test, data.batch).any()
+    assert torch.equal(held_out(dataclasses.replace(spec, seed=3), task, data).tokens, test.tokens)
+
+
+def test_every_source_of_data(tmp_path: Path) -> None:
+    task = tiny().build_task()
+    fixed = training_data(tiny(data="100"), task)
+    assert isinstance(fixed, FixedData)
+    assert len(fixed) == 100
+    assert isinstance(training_data(tiny(data="fresh"), task), FreshData)
+    from_file = training_data(spec_of_file(write(tmp_path / "a.txt", n=50)), task)
+    assert isinstance(from_file, FixedData)
+    assert torch.equal(from_file.batch.tokens, draw(task, CANONICAL, "train", 50, 5).tokens)
+
+
+def test_the_first_trained_examples_are_those_that_were_seen_once_each() -> None:
+    spec = tiny(batch=32, data="fixed:100")
+    task = spec.build_task()
+    data = training_data(spec, task)
+    all_of_it = first_trained(data, spec, 30, 1000)
+    assert sorted(all_of_it.tokens.tolist()) == sorted(draw(task, CANONICAL, "train", 100, 0).tokens.tolist())
+    assert torch.equal(first_trained(data, spec, 30, 40).tokens, data.batch_at(0, 40).tokens)
+    assert torch.equal(first_trained(data, spec, 2, 1000).tokens, data.batch_at(0, 64).tokens)
+
+
+def test_training_on_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "examples.txt")
+    run = train(spec_of_file(path), tmp_path / "runs")
+    assert run.spec.data == f"file:{path}"
+    assert run.rows["exact"]["n"] == 200  # type: ignore[call-overload]
+    same_but_jsonl = tmp_path / "examples.jsonl"
+    task = run.task
+    write_examples(task, read_examples(path, task), same_but_jsonl, "jsonl")
+    other = train(spec_of_file(same_but_jsonl), tmp_path / "runs")
+    assert other.spec.digest != run.spec.digest
+    assert (other.dir / "metrics.jsonl").read_bytes() == (run.dir / "metrics.jsonl").read_bytes()
+
+
+def test_a_file_that_changed_is_another_run(tmp_path: Path) -> None:
+    path = write(tmp_path / "examples.txt")
+    spec = spec_of_file(path)
+    write(path, seed=6)
+    with pytest.raises(RequestError, match=r"examples\.txt has changed since this run was asked for"):
+        train(spec, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    assert spec_of_file(path).digest != spec.digest
+
+
+def test_test_examples_whose_problem_is_in_the_file_are_left_out(tmp_path: Path) -> None:
+    task = tiny().build_task()
+    path = tmp_path / "examples.txt"
+    lines = [write(tmp_path / "train.txt").read_text()]
+    # The first test examples of every run: 40 of the watched and then 10 of the final ones.
+    test = draw(task, CANONICAL, "test", WATCHED + 200, 0)
+    leaked = test.rows(torch.cat([torch.arange(40), torch.arange(WATCHED, WATCHED + 10)]))
+    write_examples(task, leaked, tmp_path / "leaked.txt")
+    path.write_text("".join([*lines, (tmp_path / "leaked.txt").read_text()]))
+
+    spec = spec_of_file(path, steps=5)
+    kept = held_out(spec, task, training_data(spec, task))
+    assert len(kept) == WATCHED + 200 - int(shared(task, test, leaked).sum()) <= WATCHED + 150
+    assert not shared(task, kept, read_examples(path, task)).any()
+    run = train(spec, tmp_path / "runs")
+    assert run.rows["exact"]["n"] == len(kept) - WATCHED  # type: ignore[call-overload]
+    assert evaluate(run)["exact"] == run.rows["exact"]
+
+
+def test_a_file_of_all_test_problems_leaves_nothing_to_test_on(tmp_path: Path) -> None:
+    few = "path-star:degree=1,length=2,nodes=12"
+    path = write(tmp_path / "examples.txt", task=few, n=2000, split="test")
+    with pytest.raises(RequestError, match="holds nearly every problem of path-star.*too few are left to test on"):
+        train(spec_of_file(path, few), tmp_path / "runs")
+
+
+def test_paired_goals_train_and_fit_the_batch(tmp_path: Path) -> None:
+    run = train(tiny(task=PAIRED), tmp_path)
+    assert run.spec.task.endswith("goals=all")
+    with pytest.raises(RequestError, match=r"batch=33.*multiple of 2"):
+        train(tiny(task=PAIRED, batch=33), tmp_path)
+    with pytest.raises(RequestError, match=r"2001 training examples.*multiple of 2"):
+        train(tiny(task=PAIRED, data="2001"), tmp_path)
+    with pytest.raises(RequestError, match=r"batch=33.*multiple of 2"):
+        train(tiny(task=PAIRED, batch=33, data="fresh"), tmp_path)
+
+
+def test_a_file_without_whole_groups_is_refused(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.txt", task=PAIRED, n=100)
+    assert train(spec_of_file(whole, PAIRED, steps=5), tmp_path / "runs").steps == 5
+    broken = tmp_path / "broken.txt"
+    lines = whole.read_text().splitlines(keepends=True)
+    broken.write_text("".join(lines[:10] + lines[11:]))
+    with pytest.raises(RequestError, match=r"broken\.txt: the 2 examples from number 11 on must hold the same problem"):
+        train(spec_of_file(broken, PAIRED), tmp_path / "runs")
+
+
+# What is refused ----------------------------------------------------------------------------------------------------
+
+
+def test_too_short_a_context_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    spec = tiny(backbone="transformer:layers=1,width=32,heads=2,context=17")
+    with pytest.raises(RequestError, match="needs 18 positions, but backbone .* has 17; give it more.*context=18"):
+        train(spec, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    assert train(tiny(backbone="transformer:layers=1,width=32,heads=2,context=18", steps=2), tmp_path / "runs")
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path) -> None:
+    spec = tiny(lr=1e30, steps=20)
+    with pytest.raises(ForeseeError, match=r"the loss is nan at step 10: training diverged; try a lower") as caught:
+        train(spec, tmp_path)
+    assert caught.value.status == 1
+    assert not (tmp_path / spec.digest / "rows.jsonl").exists()
+    # Nor does it pass the second time.
+    with pytest.raises(ForeseeError, match="training diverged"):
+        train(spec, tmp_path)
+
+
+def test_a_loss_that_is_infinite_once_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = NextToken.loss
+
+    def spike(self: NextToken, batch: Batch, rng: torch.Generator) -> LossOut:
+        calls.append(1)
+        out = real(self, batch, rng)
+        total: Tensor = out.total + math.inf if len(calls) == 3 else out.total
+        return LossOut(total, {"next-token": total}, out.per_token)
+
+    calls: list[int] = []
+    monkeypatch.setattr(NextToken, "loss", spike)
+    with pytest.raises(ForeseeError, match="the loss is inf at step 5"):
+        train(tiny(eval_every=5), tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ForeseeError, match="could not be written") as caught:
+        train(tiny(steps=2), tmp_path / "file")
+    assert caught.value.status == 1

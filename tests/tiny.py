@@ -1,0 +1,35 @@
+"""Runs small enough to train within a test, and what of them must be the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from foresee.run import RunSpec
+
+TASK = "path-star:degree=2,length=3,nodes=10"
+BACKBONE = "transformer:layers=1,width=32,heads=2"
+CANONICAL = f"{TASK},goals=one"
+SETTINGS: dict[str, Any] = {
+    "steps": 30, "batch": 32, "data": "fixed:2000", "test": 200, "eval_every": 10, "warmup": 5,
+}  # fmt: skip
+
+DETERMINISTIC = ("metrics.jsonl", "rows.jsonl", "examples.jsonl", "model.safetensors", "spec.json")
+"""Files of a finished run that hold no times."""
+
+
+def tiny(objective: str = "next-token", task: str = TASK, backbone: str = BACKBONE, **changes: Any) -> RunSpec:
+    """A run of under a second."""
+    return RunSpec.of(task, objective, backbone, **(SETTINGS | changes))
+
+
+def arguments(runs: Path, *more: str) -> list[str]:
+    """The same run on the command line, but for its objective, without ``train TASK``."""
+    given = [f"--{key.replace('_', '-')}={value}" for key, value in SETTINGS.items()]
+    return [f"--backbone={BACKBONE}", *given, f"--runs={runs}", *more]
+
+
+def outcome(directory: Path) -> dict[str, bytes]:
+    """The bytes of a finished run that must not depend on when, where or in how many pieces it was trained."""
+    assert not (directory / "checkpoint").exists()
+    return {name: (directory / name).read_bytes() for name in DETERMINISTIC}
