@@ -27,6 +27,10 @@ def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
 def test_json_is_read_back(tmp_path: Path) -> None:
     files.write_json(tmp_path / "deep" / "a.json", {"x": [1, 2.5, None, "ä"]})
     assert files.read_json(tmp_path / "deep" / "a.json") == {"x": [1, 2.5, None, "ä"]}
@@ -90,16 +94,16 @@ def test_a_failed_write_keeps_the_old_bytes_and_leaves_nothing_behind(tmp_path: 
         temporary.write_text("ne")
         full_disk()
 
-    with pytest.raises(ForeseeError, match=r"the disk is full: .*a\.txt could not be written.*free some space") as caught:
+    with pytest.raises(
+        ForeseeError, match=r"the disk is full: .*a\.txt could not be written.*free some space"
+    ) as caught:
         files.replace_file(path, write_half)
     assert caught.value.status == 1
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_disk_found_full_only_at_the_end_keeps_the_old_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_found_full_only_at_the_end_keeps_the_old_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
     with monkeypatch.context() as patched:
@@ -107,14 +111,16 @@ def test_a_disk_found_full_only_at_the_end_keeps_the_old_bytes(
         with pytest.raises(ForeseeError, match="the disk is full"):
             files.write_text(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
     files.write_text(path, "new")
     assert path.read_text() == "new"
 
 
 def test_other_failures_say_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ForeseeError, match=r"file/a\.txt could not be written: (Not a directory|File exists)") as caught:
+    with pytest.raises(
+        ForeseeError, match=r"file/a\.txt could not be written: (Not a directory|File exists)"
+    ) as caught:
         files.write_text(tmp_path / "file" / "a.txt", "x")
     assert caught.value.status == 1
 
@@ -128,7 +134,7 @@ def test_what_killed_writes_left_is_removed_and_nothing_else(tmp_path: Path) -> 
     left[0].write_text("half")  # as if the process had died before the rename
     (tmp_path / ".hidden").write_text("kept")
     files.remove_temporaries(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".hidden", "rows.jsonl"]
+    assert names(tmp_path) == [".hidden", "rows.jsonl"]
 
 
 def test_truncate(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from tiny import tiny
 from torch import nn
 
 from foresee.optimiser import adamw, learning_rate, restore, state_tensors
-from tiny import tiny
 
 
 def test_warm_up_is_linear_and_then_constant() -> None:
@@ -30,7 +31,7 @@ def test_cosine_falls_to_a_tenth_at_the_last_step() -> None:
     assert rates[24] == pytest.approx(0.1)
     expected = [0.1 + 0.9 * (1 + math.cos(math.pi * (step - 4) / 20)) / 2 for step in range(4, 25)]
     assert rates[4:] == pytest.approx(expected)
-    assert all(later < earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[4:]))
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5])

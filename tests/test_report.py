@@ -22,7 +22,7 @@ from foresee.report.groups import arrange
 from foresee.report.load import Example, read_run
 from foresee.report.star import follow, read_star
 from foresee.report.style import marks
-from foresee.report.words import command
+from foresee.report.words import command, lead
 
 SECTIONS = ("happened", "table", "curves", "positions", "example", "meaning", "reproduce")
 VOID = {"meta", "br", "wbr"}
@@ -159,15 +159,15 @@ def test_drawings_are_sound_files(demo: tuple[list[Path], Path]) -> None:
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    runs = [fabricate_run(tmp_path / "runs", "next-token"), fabricate_run(tmp_path / "runs", "reversed", "solves")]
-    pages = [write_report(runs, tmp_path / name / "page.html") for name in ("one", "two")]
-    first, second = (sorted(page.parent.rglob("*.*")) for page in pages)
+def test_the_same_runs_give_the_same_bytes(demo: tuple[list[Path], Path], tmp_path: Path) -> None:
+    runs, page = demo
+    again = write_report(runs, tmp_path / "page.html", notes={runs[2].name: "from committed rows"})
+    assert again.read_bytes() == page.read_bytes()
+    first, second = (sorted((out.parent / "page_figures").iterdir()) for out in (page, again))
+    assert len(first) == 14
     assert [path.name for path in first] == [path.name for path in second]
-    assert len(first) == 9
     for one, two in zip(first, second, strict=True):
-        if one.is_file():
-            assert one.read_bytes() == two.read_bytes(), one.name
+        assert one.read_bytes() == two.read_bytes(), one.name
 
 
 NASTY = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;<!-- ]]> $x^2$ \x00\x1b javascript:x 日本"
@@ -199,8 +199,9 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
 
 def test_one_run_alone_is_inconclusive(tmp_path: Path) -> None:
     run = fabricate_run(tmp_path, "next-token")
-    text = Page(write_report([run], tmp_path / "page.html").read_text(encoding="utf-8")).text
-    assert "clever-hans (inconclusive)" in text
+    page = Page(write_report([run], tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert tuple(page.sections) == SECTIONS
+    assert "clever-hans (inconclusive)" in page.text
     assert (tmp_path / "page_figures" / "learning_curves.svg").exists()
 
 
@@ -246,7 +247,6 @@ def test_an_objective_that_cannot_be_forced_has_no_forced_values(tmp_path: Path)
     last = record.evaluations[-1]
     assert last.rate("forced") is None
     assert last.rate("branch") == last.positions["free"][1]
-    write_report([record.directory], tmp_path / "page.html")
 
 
 @pytest.mark.parametrize(
@@ -383,3 +383,15 @@ def test_the_picture_is_drawn(demo: tuple[list[Path], Path], tmp_path: Path, end
 def test_a_picture_of_unfinished_runs_is_drawn(tmp_path: Path) -> None:
     out = write_picture([fabricate_run(tmp_path, finished=False)], tmp_path / "picture.svg")
     ElementTree.fromstring(out.read_bytes())
+
+
+def test_runs_of_one_objective_with_other_settings_are_told_apart(tmp_path: Path) -> None:
+    runs = [fabricate_run(tmp_path, "next-token", steps=steps) for steps in (400, 600)]
+    groups = arrange([read_run(path) for path in runs], {})[0].groups
+    assert [group.label for group in groups] == ["next-token (steps=400)", "next-token (steps=600)"]
+    drawn = marks([group.name for group in groups])
+    assert len({mark.colour for mark in drawn.values()}) == 2
+    assert marks(["next-token"])["next-token"] in drawn.values()
+    assert lead(TASK, arrange([read_run(path) for path in runs], {})).endswith(
+        "next-token (steps=400) and next-token (steps=600) did not solve it."
+    )

@@ -10,6 +10,9 @@ from foresee.run import RunSpec
 TASK = "path-star:degree=2,length=3,nodes=10"
 BACKBONE = "transformer:layers=1,width=32,heads=2"
 CANONICAL = f"{TASK},goals=one"
+EASY = "path-star:degree=2,length=2,nodes=8"
+"""Solved within SOLVING steps: the answer is a copy of the query."""
+SOLVING: dict[str, Any] = {"steps": 80, "batch": 64, "lr": 1e-2, "warmup": 10, "eval_every": 20}
 SETTINGS: dict[str, Any] = {
     "steps": 30, "batch": 32, "data": "fixed:2000", "test": 200, "eval_every": 10, "warmup": 5,
 }  # fmt: skip

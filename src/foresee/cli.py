@@ -73,7 +73,7 @@ Clip = Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.")]
 Precision = Annotated[str, typer.Option(help="auto, bf16 or float32.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 UntilSolved = Annotated[
-    bool, typer.Option("--until-solved", help="Stop early once 0.99 of watched examples are exact.")
+    bool, typer.Option("--until-solved", help="Stop early once 0.97 of watched examples are exact.")
 ]
 
 
@@ -333,7 +333,7 @@ def status() -> int:
     except (KeyboardInterrupt, typer.Abort):
         return failed("stopped", 1)
     except BrokenPipeError:
-        # The reader of standard output went away, as in `foresee generate ... | head`; Python would complain at its end.
+        # The reader went away, as in `foresee generate ... | head`; Python would complain of it when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

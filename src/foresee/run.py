@@ -129,9 +129,14 @@ class RunSpec:
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def under(self, objective: str) -> RunSpec:
+        """The same run with another objective."""
+        parts = (resolve(tasks, self.task), resolve(objectives, objective), resolve(backbones, self.backbone))
+        return dataclasses.replace(self, objective=parts[1].text, plugins=plugin_digest([part.cls for part in parts]))
+
     def control(self) -> RunSpec:
         """The positive control: the same run with the answer written backwards."""
-        return dataclasses.replace(self, objective=resolve(objectives, CONTROL).text)
+        return self.under(CONTROL)
 
     def build_task(self) -> Task:
         """The task of this run."""

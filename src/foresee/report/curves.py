@@ -28,7 +28,7 @@ def curve_panel(axes: Axes, setting: Setting, measure: str, marks: Mapping[str, 
     last = max((e.step for group in setting.groups for run in group.runs for e in run.record.evaluations), default=0)
     missing: list[str] = []
     for group in setting.groups:
-        mark, finals, several = marks[group.objective], [], len(group.runs) > 1
+        mark, finals, several = marks[group.name], [], len(group.runs) > 1
         for run in group.runs:
             points = [(e.step, value) for e in run.record.evaluations if (value := e.rate(measure)) is not None]
             if not points:
@@ -72,8 +72,8 @@ def legend_handles(groups: Sequence[Group], marks: Mapping[str, Mark]) -> list[L
     """One entry an objective: its colour, dashes and marker."""
     found: dict[str, Line2D] = {}
     for group in groups:
-        mark = marks[group.objective]
-        found[group.objective] = Line2D([], [], color=mark.colour, linestyle=mark.dash, linewidth=1.9,
+        mark = marks[group.name]
+        found[group.name] = Line2D([], [], color=mark.colour, linestyle=mark.dash, linewidth=1.9,
                                         marker=mark.marker, markersize=5, label=plain(group.label, 36))  # fmt: skip
     return list(found.values())
 
@@ -143,7 +143,7 @@ def position_figure(
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, group in zip(panels.flat, groups, strict=False):
-        position_panel(axes, group, setting.chance, marks[group.objective])
+        position_panel(axes, group, setting.chance, marks[group.name])
     for axes in list(panels.flat)[len(groups) :]:
         axes.set_axis_off()
     if legend:

@@ -71,7 +71,8 @@ def draw_star(axes: Axes, star: Star, walk: Walk | None, mark: Mark | None) -> N
         _draw_node(axes, node, spot, known, mark.colour if mark is not None and node in written else QUIET)
     x, y = spots[star.goal]
     axes.add_patch(Circle((x, y), _RING, fill=False, edgecolor=GOAL, linewidth=2.4, zorder=6))
-    label = "goal ✓" if walk is not None and walk.right else "goal"
+    ends_here = walk is not None and walk.nodes[-1:] == (star.goal,)
+    label = ("goal ✓" if walk is not None and walk.right else "goal ✗") if ends_here else "goal"
     axes.annotate(label, (x + _RADIUS + 0.16, y), va="center", ha="left", fontsize=11, fontweight="bold", zorder=7)
     if walk is not None and walk.nodes and not walk.right:
         x, y = spots[walk.nodes[-1]]

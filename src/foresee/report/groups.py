@@ -11,6 +11,7 @@ from typing import Any
 from foresee.diagnostics.verdict import SOLVED, Verdict, judge
 from foresee.errors import RequestError
 from foresee.report.load import RunRecord
+from foresee.report.style import Mark, marks
 from foresee.spec import resolve
 from foresee.tasks.base import tasks
 
@@ -36,8 +37,10 @@ class Group:
     task: str
     objective: str
     backbone: str
+    name: str
+    """The objective and, where the same task and backbone have it with other settings too, what is special here."""
     label: str
-    """The objective as short as it can be told apart within the report."""
+    """``name`` with the objective as short as it can be told apart within the report."""
     runs: tuple[Judged, ...]
 
     @property
@@ -95,11 +98,25 @@ def arrange(records: Sequence[RunRecord], notes: Mapping[str, str]) -> tuple[Set
             same = sorted(
                 (record for record in here if _without(record.spec, ("seed",)) == key), key=lambda record: record.seed
             )
-            objective = same[0].objective
+            objective, special = same[0].objective, _special(same[0], here)
             runs = tuple(judged[record.directory] for record in same)
-            groups.append(Group(task, objective, backbone, labels[objective], runs))
+            groups.append(Group(task, objective, backbone, objective + special, labels[objective] + special, runs))
         settings.append(Setting(task, backbone, chances[task], tuple(groups)))
     return tuple(settings)
+
+
+def marks_of(settings: Iterable[Setting]) -> dict[str, Mark]:
+    """How each group is drawn, by its name."""
+    return marks([group.name for setting in settings for group in setting.groups])
+
+
+def _special(record: RunRecord, others: Sequence[RunRecord]) -> str:
+    """The settings in which runs of the same objective differ, as " (steps=600)"; empty where there are none."""
+    same = [other.spec for other in others if other.objective == record.objective]
+    differing = [
+        key for key in record.spec if key != "seed" and any(spec.get(key) != record.spec[key] for spec in same)
+    ]
+    return f" ({', '.join(f'{key}={record.spec[key]}' for key in differing)})" if differing else ""
 
 
 def control_solved(record: RunRecord, records: Iterable[RunRecord]) -> bool:

@@ -25,10 +25,10 @@ from foresee.report.curves import (
     sample_figure,
 )
 from foresee.report.drawing import is_wide, star_figure
-from foresee.report.groups import Setting, arrange
+from foresee.report.groups import Setting, arrange, marks_of
 from foresee.report.load import RunRecord, read_run
 from foresee.report.markup import figure, grid, items, said, text, written
-from foresee.report.style import Mark, drawing, inline_svg, marks, render, write_figure
+from foresee.report.style import Mark, drawing, inline_svg, render, write_figure
 from foresee.report.stylesheet import STYLESHEET
 from foresee.report.words import task_title
 
@@ -55,7 +55,7 @@ def write_report(
     out = Path(out)
     records = read_records(run_dirs)
     settings = arrange(records, notes or {})
-    page = _Page(settings, marks([record.objective for record in records]), out.parent / f"{out.stem}_figures")
+    page = _Page(settings, marks_of(settings), out.parent / f"{out.stem}_figures")
     with drawing():
         files.write_text(out, page.html(records, title or TITLE))
     return out
@@ -157,7 +157,7 @@ class _Page:
         )
         if shown.star is None or shown.walk is None:
             return figure("", caption)
-        mark = self.marks[shown.group.objective]
+        mark = self.marks[shown.group.name]
         name = f"{self._name('example', setting)}_{place}"
         drawn = write_figure(star_figure(shown.star, shown.walk, mark), self.folder, name)
         description = f"Test graph with what {shown.group.label} wrote: {shown.walk.said}"

@@ -14,10 +14,10 @@ from foresee.errors import RequestError
 from foresee.report.choose import Shown, choose
 from foresee.report.curves import curve_panel, legend_handles
 from foresee.report.drawing import draw_star
-from foresee.report.groups import Setting, arrange
+from foresee.report.groups import Setting, arrange, marks_of
 from foresee.report.page import read_records
 from foresee.report.star import Star, Walk
-from foresee.report.style import Mark, drawing, marks, plain, render, write_bytes
+from foresee.report.style import Mark, drawing, plain, render, write_bytes
 from foresee.report.words import short_task
 
 KINDS = ("svg", "png", "pdf")
@@ -37,26 +37,31 @@ def write_picture(run_dirs: Sequence[Path], out: Path) -> Path:
     records = read_records(run_dirs)
     settings = arrange(records, {})
     with drawing():
-        write_bytes(out, render(picture(settings, marks([record.objective for record in records])), kind))
+        write_bytes(out, render(picture(settings, marks_of(settings)), kind))
     return out
 
 
 def picture(settings: Sequence[Setting], given: dict[str, Mark]) -> Figure:
     """The figure behind ``write_picture``."""
     graphs = _contrast(settings)
-    rows = max((len(star.arms) for _, star, _ in graphs), default=2)
-    widths = [1.0, *(1.0 for _ in graphs)]
-    figure = Figure(figsize=(4.9 * sum(widths), max(3.7, 0.7 * rows + 1.5)), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.05)  # type: ignore[union-attr, call-arg]
-    panels = figure.subplots(1, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})[0]
-    _curve(panels[0], settings, given)
-    for axes, (shown, star, walk) in zip(panels[1:], graphs, strict=True):
-        mark = given[shown.group.objective]
+    arms = sum(len(star.arms) for _, star, _ in graphs)
+    figure = Figure(
+        figsize=(10.6 if graphs else 6.0, max(4.4, 0.62 * arms + 1.0 * len(graphs))),
+        layout="constrained",
+        facecolor="white",
+    )
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.06, hspace=0.04)  # type: ignore[union-attr, call-arg]
+    columns = figure.add_gridspec(1, 2 if graphs else 1)
+    _curve(figure.add_subplot(columns[0]), settings, given)
+    # Graphs stand above one another: side by side, their labels would be too small on a README's width.
+    places = columns[-1].subgridspec(max(1, len(graphs)), 1)
+    for at, (shown, star, walk) in enumerate(graphs):
+        axes = figure.add_subplot(places[at])
+        mark = given[shown.group.name]
         draw_star(axes, star, walk, mark)
-        axes.set_anchor("N")
         axes.set_title(f"What {plain(shown.group.label, 28)} training writes", color=mark.colour)
-        axes.annotate(textwrap.fill(walk.said, 46), (0.5, -0.02), xycoords="axes fraction", ha="center", va="top",
-                      fontsize=10.5)  # fmt: skip
+        said = textwrap.fill(plain(walk.said, 120), 50)
+        axes.annotate(said, (0.0, -0.02), xycoords="axes fraction", ha="left", va="top", fontsize=11)
     return figure
 
 
@@ -71,7 +76,7 @@ def _curve(axes: Axes, settings: Sequence[Setting], given: dict[str, Mark]) -> N
     )
     curve_panel(axes, replace(settings[0], groups=groups), "exact", given)
     axes.set_title("Whole answer right, by training step")
-    axes.legend(handles=legend_handles(groups, given), loc="upper center", bbox_to_anchor=(0.5, -0.2),
+    axes.legend(handles=legend_handles(groups, given), loc="upper center", bbox_to_anchor=(0.5, -0.16),
                 ncols=1 if several else 2, handlelength=3.0)  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def findings(settings: Settings, marks: Marks) -> str:
     for task, here in by_task(settings).items():
         parts.append(f'<p class="lead">{text(lead(task, here))}</p>')
         parts.append('<ul class="findings">')
-        parts += [_finding(group, setting, marks[group.objective]) for setting in here for group in setting.groups]
+        parts += [_finding(group, setting, marks[group.name]) for setting in here for group in setting.groups]
         parts.append("</ul>")
     return "".join(parts)
 
@@ -93,7 +93,7 @@ def table(settings: Settings, marks: Marks) -> str:
     parts = []
     for setting in settings:
         budgets = {budget(group.runs[0].record.spec) for group in setting.groups}
-        rows = "".join(_row(group, marks[group.objective], len(budgets) > 1) for group in setting.groups)
+        rows = "".join(_row(group, marks[group.name], len(budgets) > 1) for group in setting.groups)
         body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
         shared = f"<br>{text(*budgets)}" if len(budgets) == 1 else ""
         task = heading(setting, settings) or f"<h3>{text(task_title(setting.task))}</h3>"
@@ -118,7 +118,7 @@ def _row(group: Group, mark: Mark, own_budget: bool) -> str:
     which = f"{seeds(len(group.runs))}: {', '.join(str(run.record.seed) for run in group.runs)}"
     notes = [note for note in dict.fromkeys(run.note for run in group.runs) if note]
     who = (
-        f'<div>{swatch(mark)}<span class="name">{text(group.objective)}</span></div>'
+        f'<div>{swatch(mark)}<span class="name">{text(group.name)}</span></div>'
         + (f'<div class="quiet">{text(budget(group.runs[0].record.spec))}</div>' if own_budget else "")
         + "".join(f'<div class="quiet">{text(line)}</div>' for line in (which, *notes))
     )

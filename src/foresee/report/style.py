@@ -59,7 +59,7 @@ def marks(objectives: Sequence[str]) -> dict[str, Mark]:
     given: dict[str, Mark] = {}
     ordered = sorted(set(objectives))
     for objective in ordered:
-        home = _HOME.get(objective.partition(":")[0])
+        home = _HOME.get(re.split("[: ]", objective)[0])
         if home is not None and _MARKS[home] not in given.values():
             given[objective] = _MARKS[home]
     reserved = {_MARKS[place] for place in _HOME.values()}

@@ -82,13 +82,13 @@ dd { margin: 2px 0 0; }
   h2 { margin-top: 26pt; }
   h2, h3 { break-after: avoid; page-break-after: avoid; }
   details:not([open]) { display: none; }
-  tr, li, .findings > li, pre { break-inside: avoid; page-break-inside: avoid; }
+  tr, li, .findings > li, pre, .key { break-inside: avoid; page-break-inside: avoid; }
   table { font-size: 8pt; }
   th, td { padding-right: 8px; }
-  td.who { min-width: 0; max-width: 34mm; }
+  td.who { min-width: 27mm; max-width: 40mm; }
+  .key, dt { break-after: avoid; page-break-after: avoid; }
   td .quiet, .interval { font-size: 7pt; }
   .panels { grid-template-columns: 1fr 1fr; gap: 10px 18px; }
-  .panels > figure:only-child { grid-column: 1 / -1; }
   .drawing { overflow: visible; }
   .drawing svg { min-width: 0 !important; }
 }

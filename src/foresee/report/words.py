@@ -69,7 +69,7 @@ def lead(task: str, settings: tuple[Setting, ...]) -> str:
     if solved:
         parts.append(f"{listed(solved)} solved it")
     if failed:
-        parts.append(f"{listed(failed)} did not")
+        parts.append(f"{listed(failed)} did not" + ("" if solved else " solve it"))
     if waiting:
         parts.append(f"{listed(waiting)} {'is' if len(waiting) == 1 else 'are'} unfinished")
     return f"On {task_title(task)}: {'; '.join(parts)}."

@@ -1,0 +1,369 @@
+"""What names a run, how a finished one is read, and that no damage to its folder ends in a traceback."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import BACKBONE, EASY, SOLVING, TASK, tiny
+
+from foresee import files
+from foresee.backbones.base import Cap
+from foresee.errors import ForeseeError, RequestError
+from foresee.evaluate import evaluate
+from foresee.objectives.next_token import NextToken
+from foresee.run import Run, RunSpec, load, read_rows, read_spec, rows_as_lines
+from foresee.train import train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run that no test may change."""
+    return train(tiny(steps=20), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def copy(finished: Run, tmp_path: Path) -> Path:
+    """The folder of a finished run to do harm to."""
+    return Path(shutil.copytree(finished.dir, tmp_path / finished.dir.name))
+
+
+# Specs --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_depends_on_every_field() -> None:
+    changes: dict[str, Any] = {
+        "task": f"{TASK},goals=all", "objective": "reversed", "backbone": f"{BACKBONE},tied=false", "plugins": "0" * 16,
+        "steps": 31, "batch": 33, "lr": 2e-3, "seed": 1, "data": "fixed:2001", "data_digest": "0" * 16, "test": 201,
+        "eval_every": 11, "warmup": 6, "schedule": "cosine", "weight_decay": 0.02, "beta2": 0.99, "clip": 2.0,
+        "precision": "float32" if tiny().precision == "bf16" else "bf16", "device": "cuda", "until_solved": True,
+    }  # fmt: skip
+    assert changes.keys() == {field.name for field in dataclasses.fields(RunSpec)}
+    digests = {dataclasses.replace(tiny(), **{key: value}).digest for key, value in changes.items()}
+    assert len(digests | {tiny().digest}) == len(changes) + 1
+
+
+def test_what_means_the_same_run_has_the_same_digest() -> None:
+    preset = RunSpec.of(TASK, "next-token", "gpt-nano", lr=1.0, weight_decay=0.0, clip=1.0, data="200000")
+    spelled = RunSpec.of(
+        "path-star:nodes=10,goals=one,length=3,degree=2", "next-token",
+        "transformer:heads=4,width=128,layers=3,positions=learned,hidden=none",
+        lr=1, weight_decay=0, clip=1, data="fixed:200000", warmup=100, schedule="constant", beta2=0.999,
+        eval_every=100, test=20_000, seed=0, steps=1000, batch=256, until_solved=False,
+    )  # fmt: skip
+    assert spelled == preset
+    assert spelled.digest == preset.digest
+    assert RunSpec.of(TASK, "teacherless").digest == RunSpec.of(TASK, "teacherless:0").digest
+    assert RunSpec.of(TASK, "teacherless").digest != RunSpec.of(TASK, "teacherless:hybrid=0.5").digest
+
+
+def test_automatic_choices_are_spelled_out() -> None:
+    spec = tiny(precision="auto", device="auto")
+    assert spec.precision in ("bf16", "float32")
+    assert spec.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert tiny(precision=spec.precision, device=spec.device) == spec
+
+
+def test_another_file_of_the_same_name_is_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "examples.txt"
+    path.write_text("one")
+    first = tiny(data=f"file:{path}")
+    path.write_text("two")
+    assert tiny(data=f"file:{path}").digest != first.digest
+    path.write_text("one")
+    assert tiny(data=f"file:{path}") == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "steps=0 must be at least 1"),
+        ({"batch": 0}, "batch=0 must be at least 1"),
+        ({"test": 0}, "test=0 must be at least 1"),
+        ({"eval_every": 0}, "eval_every=0 must be at least 1"),
+        ({"warmup": -1}, "warmup=-1 must be at least 0"),
+        ({"seed": -1}, "seed=-1 must be at least 0"),
+        ({"weight_decay": -0.5}, "weight_decay=-0.5 must be at least 0"),
+        ({"weight_decay": float("nan")}, "weight_decay=nan must be at least 0"),
+        ({"clip": float("inf")}, "clip=inf must be finite"),
+        ({"lr": 0.0}, "lr=0.0 must be above 0 and finite"),
+        ({"lr": float("inf")}, "lr=inf must be above 0 and finite"),
+        ({"lr": float("nan")}, "lr=nan must be above 0 and finite"),
+        ({"beta2": 1.0}, "beta2=1.0 must be from 0 to below 1"),
+        ({"schedule": "linear"}, "schedule='linear' must be constant or cosine"),
+        ({"device": "tpu"}, "device='tpu' must be auto, cpu or"),
+        ({"precision": "fp8"}, "precision='fp8' must be auto, bf16 or float32"),
+        ({"data": "fixed:0"}, "data 'fixed:0' is none of fixed:N"),
+        ({"data": "frsh"}, "data 'frsh' is none of fixed:N"),
+        ({"data": "file:nowhere.txt"}, "nowhere.txt: cannot be read: No such file or directory"),
+        ({"task": "path-star:degree=2,length=3"}, "task 'path-star' needs nodes=..., as in path-star:degree="),
+        ({"task": "path-start:degree=2"}, "unknown task 'path-start': did you mean 'path-star'?"),
+        ({"objective": "reverse"}, "unknown objective 'reverse': did you mean 'reversed'"),
+        ({"objective": "teacherless:hybird=1"}, "has no option 'hybird': did you mean 'hybrid'"),
+        ({"backbone": "gpt-nno"}, "unknown backbone 'gpt-nno': did you mean 'gpt-nano'"),
+        ({"backbone": "transformer:layers=x,width=1,heads=1"}, "layers='x' must be a whole number"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        tiny(**changes)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("path-star:degree=2,length=3,nodes=4", "needs at least 5 node labels"),
+        ("path-star:degree=0,length=3,nodes=4", "a star needs at least 1 arm"),
+        ("path-star:degree=2,length=1,nodes=4", "an arm has at least 2 nodes"),
+    ],
+)
+def test_a_graph_that_cannot_be_is_one_sentence(tmp_path: Path, task: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        train(tiny(task=task), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_control_differs_in_its_objective_alone() -> None:
+    spec = tiny("teacherless:hybrid=0.5", seed=4)
+    assert spec.control() == tiny("reversed", seed=4)
+    assert spec.control().control() == spec.control()
+
+
+def test_weights_are_this_runs_own() -> None:
+    def weights(spec: RunSpec) -> bytes:
+        objective = spec.build_objective(spec.build_task())
+        return b"".join(tensor.numpy().tobytes() for tensor in objective.state_dict().values())
+
+    assert weights(tiny()) == weights(tiny(lr=0.5, steps=99))
+    assert weights(tiny()) != weights(tiny(seed=1))
+
+
+def test_an_objective_that_a_backbone_cannot_serve_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NextToken, "needs", frozenset({Cap.LOOKAHEAD}))
+    assert train(tiny(steps=1), tmp_path / "sees").steps == 1
+    monkeypatch.setattr("foresee.backbones.transformer.measure", lambda backbone: frozenset())
+    with pytest.raises(RequestError, match=r"next-token.*needs.*LOOKAHEAD"):
+        train(tiny(steps=1), tmp_path / "blind")
+    assert not (tmp_path / "blind").exists()
+
+
+# Finished runs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_run_is_the_one_that_was_trained(finished: Run) -> None:
+    again = load(str(finished.dir))
+    assert (again.spec, again.rows, again.seconds) == (finished.spec, finished.rows, finished.seconds)
+    prompt = "3,1|0,3|0,4|4,5/0,5="
+    assert again.generate(prompt) == finished.generate(prompt)
+    assert len(again.generate(prompt).split(",")) == 3
+    assert not again.objective.training
+    with pytest.raises(RequestError, match="the goal 9 is not the end of an arm"):
+        again.generate("3,1|0,3|0,4|4,5/0,9=")
+
+
+def test_what_json_holds(finished: Run) -> None:
+    shown = json.loads(json.dumps(finished.json(), allow_nan=False))
+    assert list(shown) == [
+        "run", "dir", "task", "objective", "backbone", "seed", "steps", "rows", "verdict", "seconds",
+    ]  # fmt: skip
+    assert shown["run"] == finished.spec.digest == finished.dir.name
+    assert shown["steps"] == 20
+    assert {"exact", "branch", "margin", "forced", "free", "follow", "child", "train_branch", "plateau"} <= set(
+        shown["rows"]
+    )
+    assert set(shown["rows"]["exact"]) == {"value", "low", "high", "n"}
+    assert len(shown["rows"]["forced"]) == 3
+    assert list(shown["verdict"]) == ["name", "inconclusive", "because"]
+
+
+def test_rows_survive_writing_and_reading(finished: Run, tmp_path: Path) -> None:
+    files.write_json_lines(tmp_path / "rows.jsonl", rows_as_lines(finished.rows))
+    assert read_rows(tmp_path) == finished.rows
+
+
+def test_measuring_again_gives_the_same_rows(finished: Run) -> None:
+    expected = {name: row for name, row in finished.rows.items() if name != "train_branch"}
+    assert evaluate(load(finished.dir)) == expected
+
+
+def test_a_run_may_be_moved_and_renamed(finished: Run, tmp_path: Path) -> None:
+    moved = load(shutil.copytree(finished.dir, tmp_path / "my run"))
+    assert moved.rows == finished.rows
+    assert torch.equal(
+        moved.objective.state_dict()["backbone.token_table"], finished.objective.state_dict()["backbone.token_table"]
+    )
+
+
+def test_a_verdict_becomes_conclusive_once_the_control_beside_it_has_solved(tmp_path: Path) -> None:
+    failed = train(tiny("next-token", EASY, **(SOLVING | {"lr": 1e-5})), tmp_path)
+    assert failed.verdict.inconclusive
+    assert failed.verdict.name != "solved"
+    control = train(failed.spec.control(), tmp_path)
+    assert control.verdict.name != "solved"
+    assert failed.verdict.inconclusive, "a control that has not solved proves nothing"
+    lines = rows_as_lines(control.rows)
+    solved = [line | {"value": 0.97} if line["row"] == "exact" else line for line in lines]
+    files.write_json_lines(control.dir / "rows.jsonl", solved)
+    assert not failed.verdict.inconclusive
+    assert load(failed.dir).json()["verdict"]["inconclusive"] is False
+    (control.dir / "rows.jsonl").write_text("{")
+    with pytest.raises(RequestError, match=f"{control.dir.name}/rows.jsonl is damaged"):
+        assert failed.verdict
+
+
+# Damage -------------------------------------------------------------------------------------------------------------
+
+
+def use(directory: Path) -> None:
+    """Everything that reads a finished run."""
+    run = load(directory)
+    assert json.dumps(run.json(), allow_nan=False)
+    assert run.metrics
+    evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("spec.json", b"{", "spec.json is damaged: Expecting"),
+        ("spec.json", b"[]", "spec.json is damaged: its keys are not those of a run"),
+        ("spec.json", b"{}", "spec.json is damaged: its keys are not those of a run"),
+        ("rows.jsonl", b"", "rows.jsonl is damaged: it has no row 'exact'"),
+        ("rows.jsonl", b'{"value": 1}\n', "rows.jsonl is damaged: line 1 is not a measurement"),
+        ("rows.jsonl", b'{"row": "exact"}\n', "rows.jsonl is damaged: line 1 is not a measurement"),
+        (
+            "rows.jsonl",
+            b'{"row": "exact", "value": "1", "n": 1}\n',
+            "rows.jsonl is damaged: line 1 is not a measurement",
+        ),
+        (
+            "rows.jsonl",
+            b'{"row": "exact", "value": NaN, "n": 1}\n',
+            "rows.jsonl is damaged: line 1 is not a measurement",
+        ),
+        ("rows.jsonl", b'{"row": "exact", "values": [1]}\n', "rows.jsonl is damaged: line 1 is not a measurement"),
+        ("metrics.jsonl", b"", "metrics.jsonl is damaged: its last line holds no number 'step'"),
+        ("metrics.jsonl", b"{}\n", "metrics.jsonl is damaged: its last line holds no number 'step'"),
+        ("metrics.jsonl", b'{"step": 20}\n', "metrics.jsonl is damaged: line 1 is not a report"),
+        ("timing.jsonl", b"", "timing.jsonl is damaged: its last line holds no number 'seconds'"),
+        ("timing.jsonl", b"nonsense", "timing.jsonl is damaged: line 1"),
+        ("model.safetensors", b"", "model.safetensors is damaged"),
+        ("model.safetensors", b"x" * 5000, "model.safetensors is damaged"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence(copy: Path, name: str, content: bytes, said: str) -> None:
+    (copy / name).write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        use(copy)
+    assert said in str(caught.value)
+    assert str(caught.value).endswith(f"delete {copy} and train again")
+    assert caught.value.status == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("spec.json", "is not a run directory: it holds no spec.json"),
+        ("rows.jsonl", "holds an unfinished run; run the command that started it to finish it"),
+        ("metrics.jsonl", "metrics.jsonl is missing; delete .* and train again"),
+        ("timing.jsonl", "timing.jsonl is missing; delete .* and train again"),
+        ("model.safetensors", "model.safetensors is missing; delete .* and train again"),
+    ],
+)
+def test_a_missing_file_is_one_sentence(copy: Path, name: str, said: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(RequestError, match=said):
+        use(copy)
+
+
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="nowhere is not a run directory: no such folder"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": "20"}, {"steps": 20.5}, {"lr": "x"}, {"device": "tpu"}, {"task": None}, {"until_solved": 1}]
+)
+def test_a_spec_of_wrong_types_is_damage(copy: Path, change: dict[str, Any]) -> None:
+    raw = json.loads((copy / "spec.json").read_text())
+    (copy / "spec.json").write_text(json.dumps(raw | change))
+    with pytest.raises(RequestError, match=f"spec.json is damaged: {next(iter(change))} cannot be "):
+        load(copy)
+
+
+def test_a_spec_that_is_not_the_one_of_its_folder_is_damage(copy: Path) -> None:
+    raw = json.loads((copy / "spec.json").read_text())
+    (copy / "spec.json").write_text(json.dumps(raw | {"lr": 0.5}))
+    with pytest.raises(RequestError, match=r"spec\.json is damaged: its digest is .*, not the name of its folder"):
+        read_spec(copy)
+
+
+def test_weights_of_another_vocabulary_are_refused(copy: Path, tmp_path: Path) -> None:
+    other = train(tiny(task="path-star:degree=2,length=3,nodes=12", steps=1), tmp_path / "other")
+    shutil.copy(other.dir / "model.safetensors", copy)
+    with pytest.raises(
+        RequestError,
+        match=r"'backbone.token_table' has shape \(16, 32\), but \(14, 32\) is needed; .* another vocabulary",
+    ):
+        evaluate(load(copy))
+
+
+def test_weights_of_another_model_are_refused(copy: Path, tmp_path: Path) -> None:
+    other = train(tiny(backbone="transformer:layers=2,width=32,heads=2", steps=1), tmp_path / "other")
+    shutil.copy(other.dir / "model.safetensors", copy)
+    with pytest.raises(RequestError, match=r"weight 'backbone\.blocks\.1\..*' is only on one side"):
+        evaluate(load(copy))
+
+
+def flip(content: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def cut(content: bytes, rng: random.Random) -> bytes:
+    return content[: rng.randrange(len(content))]
+
+
+def scribble(content: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(content))
+    return content[:at] + rng.randbytes(8) + content[at + 8 :]
+
+
+def double_line(content: bytes, rng: random.Random) -> bytes:
+    lines = content.splitlines(keepends=True)
+    return b"".join([*lines, rng.choice(lines)])
+
+
+@pytest.mark.parametrize("harm", [flip, cut, scribble, double_line])
+@pytest.mark.parametrize(
+    "name", ["spec.json", "metrics.jsonl", "rows.jsonl", "timing.jsonl", "examples.jsonl", "env.json"]
+)
+def test_random_damage_is_a_sentence_or_harmless(
+    copy: Path, name: str, harm: Callable[[bytes, random.Random], bytes]
+) -> None:
+    rng = random.Random(f"{name} {harm.__name__}")
+    whole = (copy / name).read_bytes()
+    sentences: list[str] = []
+    for _ in range(40):
+        (copy / name).write_bytes(harm(whole, rng))
+        try:
+            run = load(copy)
+            assert json.dumps(run.json(), allow_nan=False)
+            assert run.metrics
+        except ForeseeError as error:
+            sentences.append(str(error))
+    assert all("\n" not in sentence and str(copy / name) in sentence for sentence in sentences)
+    if name == "spec.json":
+        assert len(sentences) == 40
+    (copy / name).write_bytes(whole)
+    assert load(copy).json()["run"] == copy.name
