@@ -2,19 +2,19 @@
 
     python benchmarks/against_transformers.py
 
-Everyone trains 6 layers of width 384 with 6 heads and 256 positions on the same G(2,5) batches of 256: fetch the batch, loss
-on the answer tokens, backward pass, clipping, fused AdamW. Each contender is a process of its own, since the memory
-allocator's setting is a process's; they take turns for a few seconds each, round after round.
+Everyone trains 6 layers of width 384 with 6 heads and 256 positions on the same G(2,5) batches of 256: fetch the batch,
+loss on the answer tokens, backward pass, clipping, fused AdamW. Each contender is a process of its own, since the
+setting of the memory allocator belongs to a process; they take turns for a few seconds each, round after round.
 
-foresee                  as ``foresee train`` runs it
-transformers             GPT2LMHeadModel with its defaults (float32, sdpa attention, tanh GELU, cache on), labels of -100
-                         on the prompt
-transformers, tuned      bf16 autocast, eager attention, no cache, logits at the answer alone
-... + allocator          the same two in a process that keeps large blocks of memory, as foresee does (foresee.memory)
-... + allocator, gelu    the tuned one with the exact GELU, which is quicker on a CPU and foresee's default
-matrix products          the best rate of three shapes, as in ``foresee bench``
+foresee                as ``foresee train`` runs it
+transformers           GPT2LMHeadModel with its defaults: float32, sdpa attention, tanh GELU, cache on; labels of -100
+                       on the prompt
+transformers, tuned    bf16 autocast, eager attention, no cache, logits at the answer alone
+... + allocator        the same two, with foresee's setting of the memory allocator (foresee.memory)
+... + allocator, gelu  the tuned one with the exact GELU as well: quicker on a CPU, and what foresee computes
+matrix products        the best rate of three shapes, as in ``foresee bench``
 
-Dropout is 0 for everyone, which is in the library's favour: its default is 0.1, and dropout takes time.
+Dropout is 0 for everyone, in the library's favour: its default is 0.1, and dropout takes time.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ import torch
 from common import Target, parser, write
 from torch.nn import functional
 
+from foresee.backbones.base import backbones
 from foresee.bench import TrainingStep, matrix_products, seconds_of, tokens_read
 from foresee.memory import keep_large_blocks
 from foresee.run import RunSpec, environment
+from foresee.spec import resolve
 from foresee.step import autocast, batch_of
 
 TASK = "path-star:degree=2,length=5,nodes=50"
@@ -55,13 +57,12 @@ def run_spec(quick: bool) -> RunSpec:
 
 def library_step(spec: RunSpec, name: str) -> Callable[[], object]:
     """One training step of the library's model a call."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM, GPT2Config
 
     ours = TrainingStep(spec)
     layout = ours.batch().layout
     tuned = name.startswith(TUNED)
-    shape = {key: int(value) for key, _, value in (part.partition("=") for part in spec.backbone.split(":")[1].split(","))
-             if key in ("layers", "width", "heads")}  # fmt: skip
+    shape = resolve(backbones, spec.backbone).options
     config = GPT2Config(
         vocab_size=len(ours.task.vocab),
         n_positions=256,
@@ -74,9 +75,10 @@ def library_step(spec: RunSpec, name: str) -> Callable[[], object]:
         attn_pdrop=0.0,
         bos_token_id=None,
         eos_token_id=None,
-        **({"attn_implementation": "eager"} if tuned else {}),
     )
-    model = GPT2LMHeadModel(config).train()
+    attention = "eager" if tuned else "sdpa"
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention)  # type: ignore[no-untyped-call]
+    model.loss_type = "ForCausalLM"  # what it falls back to anyway, but with a warning
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
     def loss(tokens: torch.Tensor) -> torch.Tensor:
@@ -168,6 +170,7 @@ def measure(quick: bool, rounds: int, burst: float) -> dict[str, list[dict[str, 
 
 
 def main() -> None:
+    """Lets the contenders take turns, and compares."""
     options = parser(__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--burst", type=float, default=4.0, help="seconds of training a turn")
@@ -198,7 +201,8 @@ def main() -> None:
     }  # fmt: skip
     lines = [f"{'examples a second':40}{'median':>10}{'slowest to quickest':>24}{'foresee / this':>18}"]
     lines += [
-        f"{name:40}{median[name]:10,.0f}{f'{min(each):,.0f} to {max(each):,.0f}':>24}{median[OURS] / median[name]:18.2f}"
+        f"{name:40}{median[name]:10,.0f}{f'{min(each):,.0f} to {max(each):,.0f}':>24}"
+        f"{median[OURS] / median[name]:18.2f}"
         for name, each in rates.items()
     ]
     lines += [f"matrix product {shape}: {rate / 1e9:,.0f} GFLOP/s" for shape, rate in shapes.items()]

@@ -2,8 +2,8 @@
 
     python benchmarks/attention.py [--precision bf16|float32]
 
-Causal attention of 6 heads of 64 on about 4,096 tokens at every length, three ways: unfused, fused with the causal flag,
-and fused with a mask tensor. ``LONGEST_UNFUSED`` is set from it.
+Causal attention of 6 heads of 64 on about 4,096 tokens at every length, three ways: unfused, fused with the causal
+flag, and fused with a mask tensor. ``LONGEST_UNFUSED`` is set from it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ Route = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def unfused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The route of short sequences."""
     visible = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
     return attention.unfused_attention(q, k, v, visible)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """PyTorch's own, told that the mask is causal."""
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def fused_with_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """PyTorch's own, given the causal mask as a tensor."""
     visible = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
 
@@ -57,6 +60,7 @@ def passes(route: Route, length: int, dtype: torch.dtype) -> Callable[[], None]:
 
 
 def main() -> None:
+    """Measures every length in turn."""
     options = parser(__doc__)
     options.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
     arguments = options.parse_args()

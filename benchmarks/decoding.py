@@ -2,8 +2,8 @@
 
     python benchmarks/decoding.py [--backbone SPEC]
 
-Both go through the examples in the same chunks, in the precision that training would choose, and compute the output head
-at the last position alone. The weights are untrained: speed does not depend on them. The two ways take turns.
+Both go through the examples in the same chunks, in the precision that training would choose, and compute the output
+head at the last position alone. The weights are untrained: speed does not depend on them. The two ways take turns.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from foresee.backbones.base import Backbone
 from foresee.bench import interleaved, recomputing
 from foresee.data import draw
 from foresee.diagnostics.base import Subject
+from foresee.diagnostics.passes import chunks_of
 from foresee.memory import keep_large_blocks
 from foresee.objectives.decoding import greedy
 from foresee.run import RunSpec
@@ -28,6 +29,7 @@ LEAST_RATIO = 4.0
 
 
 def main() -> None:
+    """Measures both ways, and compares what they write."""
     options = parser(__doc__)
     options.add_argument("--backbone", default="gpt-nano")
     arguments = options.parse_args()
@@ -36,14 +38,14 @@ def main() -> None:
     spec = RunSpec.of("path-star:degree=5,length=5,nodes=50", "next-token", arguments.backbone, device="cpu")
     task = spec.build_task()
     backbone = spec.build_objective(task).backbone.eval()
-    prompts = draw(task, spec.task, "test", examples, 0).prompts
+    batch = draw(task, spec.task, "test", examples, 0)
     written: dict[str, Tensor] = {}
 
     def evaluation(name: str, decode: Callable[[Backbone, Tensor, int], Tensor]) -> Callable[[], None]:
         def run() -> None:
             with torch.inference_mode(), autocast(spec):
-                pieces = [decode(backbone, piece, task.answer_length) for piece in prompts.split(Subject.chunk)]
-            written[name] = torch.cat(pieces)
+                chunks = chunks_of(batch, Subject.chunk)
+                written[name] = torch.cat([decode(backbone, chunk.prompts, task.answer_length) for chunk in chunks])
 
         return run
 

@@ -170,7 +170,7 @@ def test_clip_bounds_the_gradient_and_zero_leaves_it(tmp_path: Path, monkeypatch
 def test_until_solved_stops_early(tmp_path: Path) -> None:
     run = train(tiny("reversed", EASY, **SOLVING, until_solved=True), tmp_path)
     assert run.steps < SOLVING["steps"]
-    reached = [line["eval"]["exact"] >= 0.99 for line in run.metrics]
+    reached = [line["eval"]["exact"] >= loop.SOLVED_ENOUGH for line in run.metrics]
     assert reached == [False] * (len(reached) - 1) + [True]
     assert (run.verdict.name, run.verdict.inconclusive) == ("solved", False)
     assert train(tiny("reversed", EASY, **SOLVING), tmp_path).steps == SOLVING["steps"]
@@ -184,7 +184,7 @@ def test_until_solved_stops_at_the_first_evaluation_that_is_solved(
     def good_at_last(*given: Any) -> dict[str, Any]:
         calls.append(1)
         measured: dict[str, Any] = real(*given)
-        return measured | {"exact": 0.99 if len(calls) == 3 else 0.98}
+        return measured | {"exact": loop.SOLVED_ENOUGH - (len(calls) != 3) * 0.01}
 
     monkeypatch.setattr(loop, "quick", good_at_last)
     for until_solved, steps in ((True, 6), (False, 10)):

@@ -79,7 +79,9 @@ UntilSolved = Annotated[
 
 def data_source(text: str) -> str:
     """``--data``: a file's path may stand alone."""
-    return f"file:{text}" if Path(text).is_file() else text
+    path = Path(text)
+    bare = ":" not in text and (path.suffix or path.is_file())
+    return f"file:{text}" if bare else text
 
 
 class Output(Console):

@@ -19,6 +19,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,10 +192,6 @@ def quick_bf16(device: str) -> bool:
 
 def environment() -> dict[str, Any]:
     """What ``env.json`` records: versions, hardware and a digest of this package's code."""
-    import numpy
-    import safetensors
-    import transformers
-
     import foresee
 
     code = hashlib.sha256()
@@ -204,10 +201,8 @@ def environment() -> dict[str, Any]:
         "foresee": foresee.__version__,
         "code": code.hexdigest()[:16],
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "safetensors": safetensors.__version__,
-        "transformers": transformers.__version__,
+        # Asked of the installation: importing transformers would take a second.
+        **{name: version(name) for name in ("torch", "numpy", "safetensors", "transformers")},
         "system": platform.system(),
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -83,7 +83,8 @@ def write_value(value: Any) -> str:
 def options_of(cls: type) -> dict[str, inspect.Parameter]:
     """The options of a registered class: its keyword-only constructor parameters, annotations resolved to types."""
     constructor = cls.__init__  # type: ignore[misc]  # read for its signature only
-    hints = typing.get_type_hints(constructor)
+    # A dataclass repeats inherited fields in its constructor, but their annotations must be read where they stand.
+    hints = typing.get_type_hints(cls if "__dataclass_fields__" in vars(cls) else constructor)
     found: dict[str, inspect.Parameter] = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:

@@ -89,6 +89,7 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
     objective = spec.build_objective(task).to(spec.device)
     data = training_data(spec, task)
     test = test_examples(spec, task, data)
+    data.batch_at(0, spec.batch)  # refuses a size that splits groups, before anything is written
     with files.explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory):

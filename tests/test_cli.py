@@ -1,0 +1,479 @@
+"""The command line: what each command prints where, its exit status, and one sentence for every wrong request."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import EASY, TASK, arguments, tiny
+
+from foresee import files
+from foresee.cli import main
+from foresee.run import Run, load
+from foresee.train import train
+
+QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
+QUICKLY = ["--steps=4", "--eval-every=2", "--data=300", "--test=40"]
+
+PLUGIN = '''
+"""A task and an objective in one file."""
+
+from dataclasses import dataclass
+
+from foresee.objectives import LossOut, objectives
+from foresee.objectives.next_token import NextToken
+from foresee.tasks import tasks
+from foresee.tasks.path_star import PathStar
+
+
+@tasks.register("my-star")
+@dataclass(frozen=True, kw_only=True)
+class MyStar(PathStar):
+    summary = "a star of my own"
+
+
+@objectives.register("my-objective")
+class MyObjective(NextToken):
+    summary = "an objective of my own"
+
+    def __init__(self, backbone, vocab, generator, *, scale: float = 2.0):
+        super().__init__(backbone, vocab, generator)
+        self.scale = scale
+
+    def loss(self, batch, rng):
+        out = super().loss(batch, rng)
+        return LossOut(out.total * self.scale, {"mine": out.total * self.scale}, out.per_token * self.scale)
+'''
+
+
+class Program:
+    """The command line in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *argv: str) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error."""
+        self._monkeypatch.setattr(sys, "argv", ["foresee", *argv])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = self._capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, out, err
+
+    def json(self, *argv: str) -> Any:
+        """The one JSON object on standard output of a command that succeeds."""
+        status, out, err = self(*argv, "--json")
+        assert status == 0, err
+        assert out.endswith("}\n")
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    def refusal(self, *argv: str, status: int = 2) -> str:
+        """The one sentence of a command that fails, which prints nothing else."""
+        ended, out, err = self(*argv)
+        assert (ended, out) == (status, "")
+        assert err.startswith("foresee: ")
+        assert err.count("\n") == 1
+        assert err.endswith("\n")
+        return err.removeprefix("foresee: ").rstrip("\n")
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    monkeypatch.setenv("COLUMNS", "200")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield Program(capsys, monkeypatch)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run that no test may change."""
+    return train(tiny(**QUICK), tmp_path_factory.mktemp("runs"))
+
+
+# In a process of its own --------------------------------------------------------------------------------------------
+
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["foresee.train", "foresee.cli", "torch._dynamo"])
+
+
+def child(argv: list[str], directory: Path) -> None:
+    """The command line, its output in two files."""
+    for handle, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), handle)
+    torch.set_num_threads(1)
+    sys.argv = ["foresee", *argv]
+    main()
+
+
+def elsewhere(directory: Path, *argv: str) -> tuple[int | None, str, str]:
+    """Exit status and output of the command line in a fresh process, where plug-ins can be loaded."""
+    process = processes.Process(target=child, args=(list(argv), directory))
+    process.start()
+    process.join()
+    return process.exitcode, (directory / "out").read_text(), (directory / "err").read_text()
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """A line of shell in which ``$foresee`` is the command line."""
+    code = "from foresee.cli import main; main()"
+    return subprocess.run(
+        ["bash", "-c", f'foresee() {{ "{sys.executable}" -c "{code}" "$@"; }}; {command}'],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+# What there is ------------------------------------------------------------------------------------------------------
+
+
+def test_help_without_a_command(program: Program) -> None:
+    status, out, err = program()
+    assert (status, err) == (0, "")
+    assert out.startswith("Usage: foresee")
+    for command in ("demo", "list", "generate", "train", "evaluate", "compare", "report", "bench"):
+        assert f"\n  {command} " in out
+    assert program("--help") == (0, out, "")
+
+
+def test_every_option_is_explained(program: Program) -> None:
+    _, out, _ = program("train", "--help")
+    names = (
+        "objective backbone steps batch lr seed data test eval-every warmup schedule weight-decay beta2 clip precision "
+        "device until-solved runs json plugin"
+    )
+    for name in names.split():
+        assert f"--{name} " in out
+
+
+def test_list(program: Program) -> None:
+    _, out, _ = program("list")
+    words = (
+        "tasks", "path-star", "degree=<int>", "goals=one", "objectives", "teacherless", "hybrid=0.0", "backbones",
+        "transformer", "gpt-nano", "preset for transformer:", "diagnostics", "shortcut",
+    )  # fmt: skip
+    for word in words:
+        assert word in out
+    _, only, _ = program("list", "objectives")
+    assert "teacherless" in only
+    assert "path-star" not in only
+
+
+def test_list_as_json(program: Program) -> None:
+    listed = program.json("list")
+    assert list(listed) == ["tasks", "objectives", "backbones", "diagnostics"]
+    assert {"next-token", "reversed", "teacherless"} <= listed["objectives"].keys()
+    assert listed["objectives"]["teacherless"]["options"] == {"hybrid": "0.0"}
+    assert listed["tasks"]["path-star"]["summary"]
+    assert listed["backbones"]["gpt-nano"] == {"preset": "transformer:layers=3,width=128,heads=4"}
+    assert program.json("list", "tasks") == {"tasks": listed["tasks"]}
+
+
+# Examples -----------------------------------------------------------------------------------------------------------
+
+
+def test_generate_to_standard_output(program: Program) -> None:
+    status, out, err = program("generate", TASK, "-n", "5")
+    assert (status, err) == (0, "")
+    task = tiny().build_task()
+    for line in out.splitlines():
+        prompt, answer = task.read_line(line)
+        assert task.verify(prompt, answer)
+    assert len(out.splitlines()) == 5
+    assert program("generate", TASK, "-n", "5")[1] == out
+    assert program("generate", TASK, "-n", "5", "--seed", "1")[1] != out
+    assert program("generate", TASK, "-n", "5", "--split", "test")[1] != out
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_generate_to_a_file(program: Program, tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"examples.{form}"
+    assert program("generate", TASK, "-n", "7", "--format", form, "--out", str(path)) == (0, "", "")
+    _, out, _ = program("generate", TASK, "-n", "7", "--format", form)
+    assert path.read_text() == out
+    if form == "jsonl":
+        assert [list(json.loads(line)) for line in out.splitlines()] == [["prompt", "answer"]] * 7
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_train_and_evaluate_on_generated_files(program: Program, tmp_path: Path, form: str) -> None:
+    learn, test = tmp_path / f"learn.{form}", tmp_path / f"test.{form}"
+    for path, split, n in ((learn, "train", 300), (test, "test", 50)):
+        assert program("generate", TASK, "-n", str(n), "--split", split, "--format", form, "--out", str(path))[0] == 0
+    run = program.json("train", TASK, *arguments(tmp_path / "runs", *QUICKLY, f"--data={learn}"))
+    assert load(run["dir"]).spec.data == f"file:{learn}"
+    measured = program.json("evaluate", run["dir"], "--data", str(test))
+    assert measured["rows"]["exact"]["n"] == 50
+    assert measured["run"] == run["run"]
+
+
+@pytest.mark.parametrize("command", [f"generate {EASY} -n 100000", "list"])
+def test_a_reader_that_goes_away(command: str) -> None:
+    ended = shell(f"foresee {command} | head -n 1; exit ${{PIPESTATUS[0]}}")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(ended.stdout.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_standard_output_on_a_full_disk() -> None:
+    ended = shell("foresee list --json > /dev/full")
+    assert ended.returncode == 1
+    assert ended.stderr == "foresee: standard output could not be read or written: No space left on device\n"
+
+
+# Training and measuring ---------------------------------------------------------------------------------------------
+
+RUN_KEYS = ["run", "dir", "task", "objective", "backbone", "seed", "steps", "rows", "verdict", "seconds"]
+
+
+def test_train_as_json(program: Program, tmp_path: Path) -> None:
+    given = ["train", TASK, "--objective=reversed", *arguments(tmp_path / "runs", *QUICKLY)]
+    run = program.json(*given)
+    assert list(run) == RUN_KEYS
+    assert run["dir"] == str(tmp_path / "runs" / run["run"])
+    assert run["objective"] == "reversed"
+    assert run["steps"] == 4
+    assert run["rows"]["exact"]["n"] == 40
+    assert program.json(*given) == run, "a finished run is not run again"
+
+
+def test_what_training_shows(program: Program, tmp_path: Path) -> None:
+    status, out, err = program("train", TASK, *arguments(tmp_path / "runs", *QUICKLY))
+    assert status == 0
+    for word in ("exact", "forced[2]", "follow", "verdict: ", "because: ", "run: "):
+        assert word in out
+    lines = err.splitlines()
+    assert lines[0].startswith("training next-token on path-star:")
+    assert [line.split("  ")[0] for line in lines[1:3]] == [
+        "next-token on path-star, seed 0: step 2/4", "next-token on path-star, seed 0: step 4/4",
+    ]  # fmt: skip
+    assert lines[3:] == ["measuring on 40 test examples"]
+
+
+def test_options_reach_the_run(program: Program, tmp_path: Path) -> None:
+    more = ["--lr=0.5", "--seed=3", "--schedule=cosine", "--weight-decay=0.5", "--beta2=0.5", "--clip=0", "--warmup=1",
+            "--precision=float32", "--device=cpu", "--until-solved", "--data=fresh"]  # fmt: skip
+    run = program.json("train", TASK, *arguments(tmp_path / "runs", *QUICKLY, *more))
+    assert load(run["dir"]).spec == tiny(
+        **QUICK | {"data": "fresh"}, lr=0.5, seed=3, schedule="cosine", weight_decay=0.5, beta2=0.5, clip=0, warmup=1,
+        precision="float32", device="cpu", until_solved=True,
+    )  # fmt: skip
+
+
+def test_evaluate(program: Program, finished: Run) -> None:
+    measured = program.json("evaluate", str(finished.dir))
+    assert list(measured) == RUN_KEYS
+    assert measured["rows"] == {name: row for name, row in finished.rows.items() if name != "train_branch"}
+    status, out, err = program("evaluate", str(finished.dir))
+    assert (status, err) == (0, "")
+    assert f"run: {finished.dir}\n" in out
+
+
+def test_compare(program: Program, tmp_path: Path) -> None:
+    given = ["compare", TASK, "--objectives=next-token,teacherless:hybrid=0.5", "--seeds=2"]
+    given += arguments(tmp_path / "runs", *QUICKLY)
+    compared = program.json(*given)
+    assert list(compared) == ["task", "backbone", "groups"]
+    assert compared["task"] == f"{TASK},goals=one"
+    assert [group["objective"] for group in compared["groups"]] == ["next-token", "teacherless:hybrid=0.5", "reversed"]
+    for group in compared["groups"]:
+        assert list(group) == ["objective", "solved", "exact", "steps_to_solve", "runs"]
+        assert [run["seed"] for run in group["runs"]] == [0, 1]
+        assert all(list(run) == RUN_KEYS for run in group["runs"])
+    status, out, err = program(*given)
+    assert (status, err) == (0, "")
+    for word in ("next-token", "teacherless:hybrid=0.5", "reversed", "0/2 (0.00 to", "not in 4", "(inconclusive)"):
+        assert word in out
+
+
+def test_report(program: Program, finished: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    status, out, _ = program("report", str(finished.dir), "-o", str(page))
+    assert (status, out) == (0, f"{page}\n")
+    assert page.read_text().startswith("<!")
+    assert "holds no runs; name some, or train one first" in program.refusal("report", "--runs", str(tmp_path / "none"))
+
+
+# Plug-ins -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plug_in_of_one_file(tmp_path: Path) -> None:
+    plugin = tmp_path / "ideas.py"
+    plugin.write_text(PLUGIN)
+    star = "my-star:degree=2,length=3,nodes=10"
+    given = arguments(tmp_path / "runs", *QUICKLY, "--plugin", str(plugin), "--json")
+
+    status, out, _ = elsewhere(tmp_path, "list", "--json", "--plugin", str(plugin))
+    assert status == 0
+    listed = json.loads(out)
+    assert listed["objectives"]["my-objective"] == {"summary": "an objective of my own", "options": {"scale": "2.0"}}
+    assert listed["tasks"]["my-star"]["summary"] == "a star of my own"
+
+    status, out, _ = elsewhere(tmp_path, "train", star, "--objective=my-objective", *given)
+    assert status == 0
+    trained = json.loads(out)
+    assert trained["objective"] == "my-objective:scale=2.0"
+    assert list(load_lines(trained["dir"])[0]["parts"]) == ["mine"]
+
+    # In whatever order they are named, the runs are those of train, and the control stands beside each.
+    for names in ("my-objective:scale=2,next-token", "next-token,my-objective:scale=2"):
+        status, out, _ = elsewhere(tmp_path, "compare", star, f"--objectives={names}", "--seeds=1", *given)
+        assert status == 0
+        groups = {group["objective"]: group["runs"] for group in json.loads(out)["groups"]}
+        assert groups.keys() == {"my-objective:scale=2.0", "next-token", "reversed"}
+        assert groups["my-objective:scale=2.0"][0]["run"] == trained["run"]
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+
+    # An edited plug-in is another run.
+    plugin.write_text(PLUGIN.replace("return LossOut", "# edited\n        return LossOut"))
+    _, out, _ = elsewhere(tmp_path, "train", star, "--objective=my-objective", *given)
+    assert json.loads(out)["run"] != trained["run"]
+
+    status, out, err = elsewhere(tmp_path, "evaluate", trained["dir"], "--json")
+    assert (status, out) == (2, "")
+    assert err.startswith("foresee: unknown task 'my-star'")
+
+
+def load_lines(directory: str) -> list[dict[str, Any]]:
+    return files.read_json_lines(Path(directory) / "metrics.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file; give the path of a Python file that registers something"),
+        ("def broken(:\n", "line 1: invalid syntax"),
+        (PLUGIN.replace("my-objective", "next-token"), "objective name 'next-token' is taken by"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, said: str) -> None:
+    plugin = tmp_path / "ideas.py"
+    if content is not None:
+        plugin.write_text(content)
+    status, out, err = elsewhere(tmp_path, "list", "--plugin", str(plugin))
+    assert (status, out) == (2, "")
+    assert err.startswith("foresee: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+# Wrong requests -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("trian x", "No such command 'trian'. Did you mean 'train'?"),
+        ("list taks", "unknown kind 'taks': did you mean 'tasks'?"),
+        (f"train {TASK} --stpes 3", "No such option: --stpes"),
+        (f"train {TASK} --steps many", "Invalid value for '--steps'"),
+        ("train", "Missing argument 'TASK'"),
+        (f"compare {TASK}", "Missing option '--objectives'"),
+        (f"generate {TASK} --split tset", "Invalid value for '--split'"),
+        ("train path-star:degree=2,length=5,nodes=8", "nodes=8, but degree=2,length=5 needs at least 9 node labels"),
+        ("train path-star:degree=0,length=5,nodes=8", "degree=0, but a star needs at least 1 arm"),
+        ("train path-star:degree=2,length=1,nodes=8", "length=1, but an arm has at least 2 nodes"),
+        ("generate path-star:degree=2,length=1,nodes=8", "length=1, but an arm has at least 2 nodes"),
+        ("compare path-star:degree=0,length=5,nodes=8 --objectives reversed", "a star needs at least 1 arm"),
+        ("train path-star:degree=2,length=5", "needs nodes=..., as in path-star:degree="),
+        ("train path-star:degree=2,lenght=5,nodes=9", "has no option 'lenght': did you mean 'length'?"),
+        ("train path-star:degree=two,length=5,nodes=9", "degree='two' must be a whole number"),
+        ("train pathstar:degree=2,length=5,nodes=9", "unknown task 'pathstar': did you mean 'path-star'?"),
+        (f"train {TASK} --objective next-tokn", "unknown objective 'next-tokn': did you mean 'next-token'?"),
+        (f"train {TASK} --objective teacherless:hybrid=2", "hybrid=2.0 must be a share from 0 to below 1"),
+        (f"train {TASK} --backbone gpt-nan", "unknown backbone 'gpt-nan': did you mean 'gpt-nano'"),
+        (f"train {TASK} --backbone gpt-nano:layer=2", "has no option 'layer': did you mean 'layers'"),
+        (f"train {TASK} --backbone transformer:layers=1,width=33,heads=2", "width=33 must be a multiple of heads=2"),
+        (f"train {TASK} --backbone gpt-nano:context=10", "needs 18 positions, but backbone"),
+        (f"train {TASK} --steps 0", "steps=0 must be at least 1"),
+        (f"train {TASK} --batch 0", "batch=0 must be at least 1"),
+        (f"train {TASK} --lr -1", "lr=-1.0 must be above 0"),
+        (f"train {TASK} --schedule linear", "schedule='linear' must be constant or cosine"),
+        (f"train {TASK} --data none.txt", "none.txt: cannot be read: No such file or directory"),
+        (f"train {TASK} --data frehs", "data 'frehs' is none of fixed:N"),
+        (f"train {TASK},goals=all --batch 5 --data 100", "batch must be a multiple of 2"),
+        (f"compare {TASK} --objectives next-token,revresed", "unknown objective 'revresed': did you mean 'reversed'?"),
+        (f"compare {TASK} --objectives ,", "spec '' is not of the form"),
+        (f"compare {TASK} --objectives next-token --seeds 0", "Invalid value for '--seeds'"),
+        (f"generate {TASK} -n 0", "0 train examples were asked for; ask for at least 1"),
+        (f"generate {TASK} --out nowhere/examples.txt", "the folder nowhere does not exist; make it first"),
+        (f"generate {TASK} --out .", "is a folder; give the path of a file"),
+        ("evaluate nowhere", "nowhere is not a run directory: no such folder"),
+        ("evaluate .", "is not a run directory: it holds no spec.json"),
+        ("report nowhere", "nowhere: no such run directory"),
+        ("list --plugin nowhere.py", "--plugin nowhere.py: no such file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_one_sentence(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in program.refusal(*command.split(" "))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("3,1|0,3|0,4|4/0,5=0,4,5", "edge 4 is '4', but an edge is two labels joined by a comma"),
+        ("3,1|0,3|0,4|4,x/0,5=0,4,5", "label 'x' in edge 4 is not a whole number"),
+        ("3,1|0,3|0,4|4,10/0,10=0,4,10", "label '10' in edge 4 is out of range: nodes=10 allows 0 to 9"),
+        ("3,1|0,3|0,4|5,6/0,5=0,4,5", "the edges do not form 2 arms of 3 nodes"),
+        ("3,1|0,3|0,4|4,5/0,4=0,4", "the goal 4 is not the end of an arm"),
+        ("3,1|0,3|0,4|4,5/0,5=0,3,5", "node 2 of the answer is 3, but the path from 0 to 5 has 4 there"),
+        ("3,1|0,3|0,4|4,5/0,5=", "the answer is missing after the prompt"),
+        ("3,1|0,3|0,4|4,5", "there is no '/' after the edges"),
+        ("", "the line is empty"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_bad_line_is_named_by_file_and_number(
+    program: Program, finished: Run, tmp_path: Path, command: str, line: str, said: str
+) -> None:
+    path = tmp_path / "examples.txt"
+    good = "3,1|0,3|0,4|4,5/0,5=0,4,5\n"
+    path.write_text(good * 2 + line + "\n" + good)
+    given = ["evaluate", str(finished.dir)] if command == "evaluate" else ["train", TASK, f"--runs={tmp_path / 'runs'}"]
+    sentence = program.refusal(*given, "--data", str(path))
+    assert sentence.startswith(f"{path}, line 3: ")
+    assert said in sentence
+    assert not (tmp_path / "runs").exists()
+
+
+def test_damaged_runs_are_refused(program: Program, finished: Run, tmp_path: Path) -> None:
+    for name in ("spec.json", "rows.jsonl", "metrics.jsonl", "timing.jsonl", "model.safetensors"):
+        copy = tmp_path / name / finished.dir.name
+        shutil.copytree(finished.dir, copy)
+        (copy / name).write_bytes(b"\x93garbage")
+        sentence = program.refusal("evaluate", str(copy), "--json")
+        assert sentence.startswith(f"{copy / name} is damaged: ")
+        assert sentence.endswith(f"; delete {copy} and train again")
+
+
+def test_weights_of_another_vocabulary_are_refused(program: Program, finished: Run, tmp_path: Path) -> None:
+    other = train(tiny(task="path-star:degree=2,length=3,nodes=12", **QUICK), tmp_path)
+    shutil.copy(finished.dir / "model.safetensors", other.dir)
+    assert "was it made for another vocabulary or size?" in program.refusal("evaluate", str(other.dir))
+
+
+def test_what_failed_though_it_was_rightly_asked_for(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    given = ["train", TASK, *arguments(tmp_path / "file", *QUICKLY)]
+    assert "could not be written: Not a directory" in program.refusal(*given, status=1)
+
+
+def test_a_loss_that_is_not_finite(program: Program, tmp_path: Path) -> None:
+    status, out, err = program("train", TASK, *arguments(tmp_path / "runs", *QUICKLY, "--lr=1e30"))
+    assert (status, out) == (1, "")
+    assert "foresee: the loss is nan at step 2: training diverged; try a lower learning rate than 1e+30\n" in err

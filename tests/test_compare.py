@@ -1,0 +1,148 @@
+"""Objectives beside each other: the control is always among them, runs are paired, and the table says what happened."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tiny import EASY, SOLVING, tiny
+
+from foresee import files
+from foresee.backbones.base import Cap
+from foresee.compare import Group, compare, steps_to_solve, table
+from foresee.errors import RequestError
+from foresee.objectives.next_token import NextToken
+from foresee.run import Run, rows_as_lines
+from foresee.train import train
+
+QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
+    """Two seeds of next-token and of the control, long enough to solve."""
+    return compare(tiny(task=EASY, **SOLVING), ["next-token"], 2, tmp_path_factory.mktemp("runs"))
+
+
+def with_exact(run: Run, by_step: dict[int, float], final: float) -> Run:
+    """The run as if its evaluations had been these."""
+    lines = [{"step": step, "eval": {"exact": exact}} for step, exact in by_step.items()]
+    files.write_json_lines(run.dir / "metrics.jsonl", lines)
+    rows = [line | {"value": final} if line["row"] == "exact" else line for line in rows_as_lines(run.rows)]
+    files.write_json_lines(run.dir / "rows.jsonl", rows)
+    exact = run.rows["exact"]
+    assert isinstance(exact, dict)
+    return Run(run.dir, run.spec, run.rows | {"exact": exact | {"value": final}}, run.seconds)
+
+
+def shown(groups: list[Group]) -> str:
+    """The table as text, a line a row."""
+    console = Console(width=400, color_system=None)
+    with console.capture() as captured:
+        console.print(table(groups, "a title"))
+    return captured.get()
+
+
+def test_the_control_is_always_run_and_listed_last(solved: list[Group]) -> None:
+    assert [group.objective for group in solved] == ["next-token", "reversed"]
+    assert solved[1].runs[0].spec == solved[0].runs[0].spec.control()
+
+
+def test_a_control_that_was_asked_for_keeps_its_place(tmp_path: Path) -> None:
+    groups = compare(tiny(**QUICK), ["reversed", "teacherless", "next-token"], 1, tmp_path)
+    assert [group.objective for group in groups] == ["reversed", "teacherless:hybrid=0.0", "next-token"]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_same_objective_under_two_spellings_is_run_once(tmp_path: Path) -> None:
+    groups = compare(tiny(**QUICK), ["teacherless", "teacherless:hybrid=0.0", "teacherless:0"], 1, tmp_path)
+    assert [group.objective for group in groups] == ["teacherless:hybrid=0.0", "reversed"]
+
+
+def test_runs_are_paired_by_seed_and_differ_in_nothing_else(solved: list[Group]) -> None:
+    for group in solved:
+        assert [run.spec.seed for run in group.runs] == [0, 1]
+    for one, other in zip(solved[0].runs, solved[1].runs, strict=True):
+        assert dataclasses.replace(one.spec, objective=other.spec.objective) == other.spec
+
+
+def test_its_runs_are_those_of_train(solved: list[Group]) -> None:
+    root = solved[0].runs[0].dir.parent
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    for objective in ("next-token", "reversed"):
+        for seed in (0, 1):
+            train(tiny(objective, EASY, **SOLVING, seed=seed), root)
+    # A seed more trains that seed alone.
+    compare(tiny("teacherless", EASY, **SOLVING, seed=7), ["next-token"], 2, root)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_what_was_solved_and_when(solved: list[Group]) -> None:
+    for group in solved:
+        assert min(group.exact) >= 0.95
+        assert group.solved["value"] == 1.0
+        assert group.solved["n"] == 2
+        for run, at in zip(group.runs, group.steps_to_solve, strict=True):
+            reached = [line["eval"]["exact"] >= 0.95 for line in run.metrics]
+            assert at == run.metrics[reached.index(True)]["step"]
+        assert {run.verdict.name for run in group.runs} == {"solved"}
+
+
+def test_what_json_holds(solved: list[Group]) -> None:
+    entry = solved[0].json()
+    assert list(entry) == ["objective", "solved", "exact", "steps_to_solve", "runs"]
+    assert entry["runs"] == [run.json() for run in solved[0].runs]
+    assert set(entry["solved"]) == {"value", "low", "high", "n"}
+
+
+def test_the_table(tmp_path: Path) -> None:
+    groups = compare(tiny(**QUICK), ["teacherless"], 2, tmp_path)
+    first, second = groups[0].runs
+    made_up = Group(
+        "teacherless:hybrid=0.0",
+        (with_exact(first, {2: 0.96, 4: 0.94}, 0.9625), with_exact(second, {2: 0.2, 4: 0.5}, 0.5)),
+    )
+    assert made_up.steps_to_solve == [2, None]
+    assert made_up.solved["value"] == 0.5
+    control = groups[1]
+    title, *lines = shown([made_up, control]).splitlines()
+    assert title.strip() == "a title"
+    headings = [cell.strip() for cell in lines[1].split("┃")[1:-1]]
+    assert headings == [
+        "objective", "solved (95 % interval)", "exact by seed", "branch", "follow", "steps to solve", "verdict",
+    ]  # fmt: skip
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    low, high = made_up.solved["low"], made_up.solved["high"]
+    assert cells[0][:3] == ["teacherless:hybrid=0.0", f"1/2 ({low:.2f} to {high:.2f})", "0.963  0.500"]
+    assert cells[0][3:6] == ["-  -", "-  -", "2  not in 4"], "teacherless cannot be forced, so it has no such rows"
+    assert cells[0][6].startswith("solved, ")
+    assert cells[0][6].endswith(" (inconclusive)")
+    assert cells[1][0] == "reversed"
+    assert cells[1][3] == "  ".join(f"{run.rows['branch']['value']:.3f}" for run in control.runs)  # type: ignore[call-overload]
+
+
+def test_a_verdict_is_conclusive_once_the_control_of_the_same_seed_has_solved(tmp_path: Path) -> None:
+    groups = compare(tiny(**QUICK), ["next-token"], 2, tmp_path)
+    assert [run.verdict.inconclusive for run in groups[0].runs] == [True, True]
+    with_exact(groups[1].runs[1], {4: 1.0}, 1.0)
+    assert [run.verdict.inconclusive for run in groups[0].runs] == [True, False]
+
+
+def test_never_solved(solved: list[Group], tmp_path: Path) -> None:
+    run = train(tiny(**QUICK), tmp_path)
+    assert steps_to_solve(run) is None
+    assert Group("next-token", (run,)).solved["value"] == 0.0
+
+
+def test_all_of_it_is_checked_before_any_of_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tiny(**QUICK)
+    with pytest.raises(RequestError, match="unknown objective 'teacher': did you mean"):
+        compare(spec, ["next-token", "teacher"], 1, tmp_path)
+    monkeypatch.setattr(NextToken, "needs", frozenset({Cap.LOOKAHEAD}))
+    monkeypatch.setattr("foresee.backbones.transformer.measure", lambda backbone: frozenset())
+    with pytest.raises(RequestError, match="LOOKAHEAD"):
+        compare(spec, ["teacherless", "next-token"], 1, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,487 @@
+"""A run that is killed, stopped or runs out of disk, at whatever moment, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import TASK, arguments, outcome, tiny
+
+from foresee import files
+from foresee.cli import main
+from foresee.errors import ForeseeError, RequestError
+from foresee.run import RunSpec, load
+from foresee.train import train
+
+loop = importlib.import_module("foresee.train")  # ``foresee.train`` is also a function
+
+SMALL: dict[str, Any] = {"steps": 8, "data": "fixed:300", "test": 40, "eval_every": 2}
+SPEC = tiny("teacherless:hybrid=0.5", **SMALL)
+
+# Children are forked from a server that has imported PyTorch, and what its optimisers import, which takes longer than
+# everything else here.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["foresee.train", "foresee.cli", "torch._dynamo"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What SPEC ends with when nothing happens to it."""
+    return outcome(train(SPEC, tmp_path_factory.mktemp("undisturbed")).dir)
+
+
+@dataclass
+class Plan:
+    """What befalls a child process. ``event`` counts from 1."""
+
+    event: int = 0
+    """The moment at which ``happens`` happens: counted over every update, every write and every rename."""
+    happens: Callable[[], None] | None = None
+    before_measuring: Callable[[], None] | None = None
+    largest_file: int | None = None
+    """A limit on the size of files, in bytes."""
+    save_seconds: float = -1.0
+    """Between checkpoints; negative saves at every step."""
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupt_twice() -> None:
+    interrupt()
+    interrupt()
+
+
+def on_events(act: Callable[[int], None], patch: Callable[[Any, str, Any], None]) -> None:
+    """Calls ``act(n)`` at the n-th moment that matters: around updates, renames and removals, and at each flush."""
+    count = 0
+
+    def happened() -> None:
+        nonlocal count
+        count += 1
+        act(count)
+
+    def watched(owner: Any, name: str, *, after: bool) -> None:
+        real = getattr(owner, name)
+
+        def call(*given: Any, **options: Any) -> Any:
+            happened()
+            result = real(*given, **options)
+            if after:
+                happened()
+            return result
+
+        patch(owner, name, call)
+
+    watched(torch.optim.AdamW, "step", after=False)
+    watched(os, "fsync", after=False)
+    watched(Path, "replace", after=True)
+    watched(shutil, "rmtree", after=True)
+
+
+def child(plan: Plan, argv: list[str], errors: Path) -> None:
+    """The command line in a process of its own, with a plan."""
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+    torch.set_num_threads(1)
+    loop.SAVE_SECONDS = plan.save_seconds  # type: ignore[attr-defined]
+    if plan.happens is not None:
+        happens = plan.happens
+        on_events(lambda n: happens() if n == plan.event else None, setattr)
+    if plan.before_measuring is not None:
+        before, real = plan.before_measuring, loop.measure_all
+
+        def measure(*given: Any) -> Any:
+            before()
+            return real(*given)
+
+        loop.measure_all = measure  # type: ignore[attr-defined]
+    if plan.largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (plan.largest_file, resource.RLIM_INFINITY))
+    sys.argv = ["foresee", *argv]
+    main()
+
+
+def start(root: Path, plan: Plan, *, steps: int = SMALL["steps"]) -> BaseProcess:
+    """The command of SPEC under ``root``, started; its standard error is ``root / "errors"``."""
+    small = [f"--{key.replace('_', '-')}={value}" for key, value in (SMALL | {"steps": steps}).items()]
+    argv = ["train", TASK, "--objective=teacherless:hybrid=0.5", *arguments(root / "runs"), *small, "--json"]
+    process = processes.Process(target=child, args=(plan, argv, root / "errors"))
+    process.start()
+    return process
+
+
+def command(root: Path, plan: Plan) -> tuple[int, str]:
+    """Exit status (negative: the signal that killed it) and standard error of ``start``, waited for."""
+    (root / "errors").unlink(missing_ok=True)
+    process = start(root, plan)
+    process.join()
+    said = (root / "errors").read_text()
+    assert "Traceback" not in said
+    assert process.exitcode is not None
+    return process.exitcode, said
+
+
+def run_directory(root: Path) -> Path:
+    return root / "runs" / SPEC.digest
+
+
+def sentence(said: str) -> str:
+    """The one line of a failure."""
+    ours = [line for line in said.splitlines() if line.startswith("foresee: ")]
+    assert len(ours) == 1
+    assert said.endswith(ours[0] + "\n")
+    return ours[0].removeprefix("foresee: ")
+
+
+# Killed -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_is_the_spec(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    status, _ = command(tmp_path, Plan())
+    assert status == 0
+    assert outcome(run_directory(tmp_path)) == undisturbed
+
+
+def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    # Six events come before the first update, and four more with each one that is saved.
+    for event in (4, 8, 9, 10, 5, 7, 12):
+        status, _ = command(tmp_path, Plan(event, die))
+        assert status == -signal.SIGKILL
+        assert not (run_directory(tmp_path) / "rows.jsonl").exists()
+    assert (run_directory(tmp_path) / "checkpoint" / "latest.safetensors").exists()
+    status, said = command(tmp_path, Plan())
+    assert status == 0
+    assert ", from step " in said
+    assert outcome(run_directory(tmp_path)) == undisturbed
+    assert not [path.name for path in run_directory(tmp_path).iterdir() if path.name.endswith(files.TEMPORARY)]
+
+
+def test_killed_while_measuring(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    status, _ = command(tmp_path, Plan(before_measuring=die))
+    assert status == -signal.SIGKILL
+    assert (run_directory(tmp_path) / "model.safetensors").exists()
+    assert not (run_directory(tmp_path) / "rows.jsonl").exists()
+    with pytest.raises(RequestError, match="holds an unfinished run; run the command that started it to finish it"):
+        load(run_directory(tmp_path))
+    status, said = command(tmp_path, Plan())
+    assert status == 0
+    assert "training" not in said
+    assert outcome(run_directory(tmp_path)) == undisturbed
+
+
+@pytest.mark.slow
+def test_killed_at_every_event(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    event, status = 0, -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        event += 1
+        root = tmp_path / str(event)
+        root.mkdir()
+        status, _ = command(root, Plan(event, die))
+        assert outcome(train(SPEC, root / "runs").dir) == undisturbed, f"killed at event {event}"
+    assert status == 0
+    assert event > 50
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    steps = 300
+    rng = random.Random(1)
+    for attempt in range(3):
+        root = tmp_path / str(attempt)
+        root.mkdir()
+        for _ in range(4):
+            process = start(root, Plan(save_seconds=0.05), steps=steps)
+            time.sleep(rng.uniform(0.3, 2.0))
+            process.kill()
+            process.join()
+    whole = outcome(train(tiny("teacherless:hybrid=0.5", **(SMALL | {"steps": steps})), tmp_path / "undisturbed").dir)
+    for attempt in range(3):
+        spec = tiny("teacherless:hybrid=0.5", **(SMALL | {"steps": steps}))
+        assert outcome(train(spec, tmp_path / str(attempt) / "runs").dir) == whole
+
+
+# Stopped ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("happens", [terminate, interrupt])
+def test_asked_to_stop(tmp_path: Path, undisturbed: dict[str, bytes], happens: Callable[[], None]) -> None:
+    # Nothing is saved but on being asked: the fourth update is event 10, after 6 at the start.
+    status, said = command(tmp_path, Plan(12, happens, save_seconds=1e9))
+    assert status == 1
+    assert sentence(said) == (
+        f"stopped at step 4 of 8 and saved in {run_directory(tmp_path)}; the same command continues"
+    )
+    status, said = command(tmp_path, Plan())
+    assert status == 0
+    assert ", from step 4\n" in said
+    assert outcome(run_directory(tmp_path)) == undisturbed
+
+
+@pytest.mark.parametrize("happens", [terminate, interrupt])
+def test_asked_to_stop_while_measuring(
+    tmp_path: Path, undisturbed: dict[str, bytes], happens: Callable[[], None]
+) -> None:
+    status, said = command(tmp_path, Plan(before_measuring=happens))
+    assert status == 1
+    assert sentence(said) == (
+        f"stopped while measuring; {run_directory(tmp_path)}/model.safetensors is saved and the same command continues"
+    )
+    status, said = command(tmp_path, Plan())
+    assert status == 0
+    assert outcome(run_directory(tmp_path)) == undisturbed
+
+
+def test_interrupted_twice_it_stops_at_once(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    status, said = command(tmp_path, Plan(12, interrupt_twice))
+    assert status == 1
+    assert sentence(said) == "stopped"
+    assert command(tmp_path, Plan())[0] == 0
+    assert outcome(run_directory(tmp_path)) == undisturbed
+
+
+def test_asked_to_stop_at_the_last_step(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    def stop(told: int) -> None:
+        if told == SMALL["steps"]:
+            interrupt()
+
+    class Stops(loop.Silent):  # type: ignore[name-defined,misc]
+        def step(self, step: int) -> None:
+            stop(step)
+
+    with pytest.raises(ForeseeError, match="stopped at step 8 of 8 and saved"):
+        train(SPEC, tmp_path, Stops())
+    assert outcome(train(SPEC, tmp_path).dir) == undisturbed
+
+
+def test_signal_handlers_are_given_back(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train(tiny(steps=2), tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+# Two at once --------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    run_directory(tmp_path).mkdir(parents=True)
+    with (run_directory(tmp_path) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        status, said = command(tmp_path, Plan())
+    assert status == 2
+    assert sentence(said) == (
+        f"{run_directory(tmp_path)} is being run by another process; wait for it, or use another --runs folder"
+    )
+    assert [path.name for path in run_directory(tmp_path).iterdir()] == ["lock"]
+    # The lock goes with the process that held it, not with the file.
+    assert outcome(train(SPEC, tmp_path / "runs").dir) == undisturbed
+
+
+# Damaged while unfinished -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs folder of SPEC stopped after step 5, with reports at steps 2 and 4."""
+    root = tmp_path_factory.mktemp("stopped")
+
+    class Stops(loop.Silent):  # type: ignore[name-defined,misc]
+        def step(self, step: int) -> None:
+            if step == 5:
+                interrupt()
+
+    with pytest.raises(ForeseeError, match="stopped at step 5 of 8"):
+        train(SPEC, root, Stops())
+    return root
+
+
+@pytest.fixture
+def broken(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of it to do harm to."""
+    shutil.copytree(stopped, tmp_path / "runs")
+    return tmp_path / "runs" / SPEC.digest
+
+
+def test_a_stopped_run_continues(broken: Path, undisturbed: dict[str, bytes]) -> None:
+    assert (broken / "checkpoint" / "latest.safetensors").exists()
+    assert outcome(train(SPEC, broken.parent).dir) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("spec.json", b"{", "spec.json is damaged: "),
+        ("spec.json", b"{}", "spec.json is damaged: its keys"),
+        ("metrics.jsonl", b"", "metrics.jsonl is damaged: it is shorter than the checkpoint beside it says"),
+        ("timing.jsonl", b"", "timing.jsonl is damaged: it is shorter than the checkpoint beside it says"),
+        ("checkpoint/latest.safetensors", b"", "latest.safetensors is damaged: "),
+        ("checkpoint/latest.safetensors", b"\0" * 99, "latest.safetensors is damaged: "),
+        ("model.safetensors", b"{}", "model.safetensors is damaged: "),
+    ],
+)
+def test_damage_is_one_sentence_that_says_what_to_do(
+    broken: Path, undisturbed: dict[str, bytes], name: str, content: bytes, said: str
+) -> None:
+    (broken / name).write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        train(SPEC, broken.parent)
+    assert said in str(caught.value)
+    advice = f"; delete {(broken / name).parent} and train again"
+    assert str(caught.value).endswith(advice)
+    shutil.rmtree((broken / name).parent)
+    assert outcome(train(SPEC, broken.parent).dir) == undisturbed
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_reports_that_a_checkpoint_speaks_of_must_be_there(broken: Path, name: str) -> None:
+    (broken / name).unlink()
+    with pytest.raises(RequestError, match=rf"{name} is missing, though the checkpoint beside it speaks of it; delete"):
+        train(SPEC, broken.parent)
+
+
+def test_half_a_line_after_the_checkpoint_is_cut_off(broken: Path, undisturbed: dict[str, bytes]) -> None:
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        with (broken / name).open("ab") as file:
+            file.write(b'{"step": 6, "exam')
+    assert outcome(train(SPEC, broken.parent).dir) == undisturbed
+
+
+def test_without_its_checkpoint_a_run_starts_again(broken: Path, undisturbed: dict[str, bytes]) -> None:
+    shutil.rmtree(broken / "checkpoint")
+    assert outcome(train(SPEC, broken.parent).dir) == undisturbed
+
+
+@pytest.mark.parametrize("objective", ["teacherless:hybrid=0.5", "next-token"])
+def test_a_checkpoint_of_another_model_is_refused(broken: Path, tmp_path: Path, objective: str) -> None:
+    other: RunSpec = tiny(objective, **SMALL, backbone="transformer:layers=1,width=16,heads=2")
+    target = tmp_path / "other" / other.digest
+    shutil.copytree(broken, target)
+    shutil.rmtree(target / "checkpoint")
+    (target / "spec.json").unlink()
+    (target / "checkpoint").mkdir()
+    shutil.copy(broken / "checkpoint" / "latest.safetensors", target / "checkpoint")
+    with pytest.raises(RequestError, match=r"latest\.safetensors does not fit this model: weight 'backbone\."):
+        train(other, tmp_path / "other")
+
+
+def test_random_damage_to_a_checkpoint_is_noticed(broken: Path) -> None:
+    checkpoint = broken / "checkpoint" / "latest.safetensors"
+    whole = checkpoint.read_bytes()
+    rng = random.Random(3)
+    header = int.from_bytes(whole[:8], "little") + 8
+    places = [rng.randrange(header) for _ in range(6)] + [rng.randrange(header, len(whole)) for _ in range(6)]
+    for place in places:
+        for content in (
+            whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :],
+            whole[:place],
+        ):
+            checkpoint.write_bytes(content)
+            with pytest.raises(
+                RequestError, match=r"latest\.safetensors is damaged: .*; delete .*checkpoint and train"
+            ):
+                train(SPEC, broken.parent)
+
+
+# A full disk --------------------------------------------------------------------------------------------------------
+
+
+def without_space(fail_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the ``fail_at``-th flush on, the disk is full; what was appended loses its last bytes, as it then does."""
+    real, count = os.fsync, 0
+
+    def flush(handle: int) -> None:
+        nonlocal count
+        count += 1
+        if count < fail_at:
+            real(handle)
+            return
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            os.ftruncate(handle, os.fstat(handle).st_size - 9)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", flush)
+
+
+def failures(monkeypatch: pytest.MonkeyPatch, root: Path, moments: Iterator[int]) -> int:
+    """Runs SPEC into a full disk at each moment; how often that made it fail."""
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    failed = 0
+    for moment in moments:
+        with monkeypatch.context() as patch:
+            without_space(moment, patch)
+            try:
+                train(SPEC, root)
+            except ForeseeError as error:
+                assert error.status == 1  # noqa: PT017
+                assert "the disk is full: " in str(error)  # noqa: PT017
+                failed += 1
+            else:
+                return failed
+    return failed
+
+
+def test_a_full_disk_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    # In turn: env.json, a checkpoint, half a line of metrics, half a line of timing, the model, the rows.
+    assert failures(monkeypatch, tmp_path, iter((1, 5, 4, 2, 3, 5, 6, 7, 8))) >= 7
+    assert outcome(train(SPEC, tmp_path).dir) == undisturbed
+
+
+def test_a_checkpoint_stands_until_the_next_is_whole(
+    broken: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    before = (broken / "checkpoint" / "latest.safetensors").read_bytes()
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    with monkeypatch.context() as patch:
+        without_space(3, patch)
+        with pytest.raises(ForeseeError, match=r"the disk is full: .*latest\.safetensors could not be written"):
+            train(SPEC, broken.parent)
+    assert (broken / "checkpoint" / "latest.safetensors").read_bytes() == before
+    assert [path.name for path in (broken / "checkpoint").iterdir()] == ["latest.safetensors"]
+    assert outcome(train(SPEC, broken.parent).dir) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_full_disk_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    for moment in range(1, 100):
+        if not failures(monkeypatch, tmp_path / str(moment), iter((moment,))):
+            break
+        assert outcome(train(SPEC, tmp_path / str(moment)).dir) == undisturbed, f"full at flush {moment}"
+    assert moment > 15
+
+
+def test_a_limit_on_the_size_of_files(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    # Room for spec.json and the first two lines of metrics.jsonl or so; one of its lines is cut.
+    status, said = command(tmp_path, Plan(largest_file=700, save_seconds=1e9))
+    assert status == 1
+    assert sentence(said).startswith(f"{run_directory(tmp_path) / 'metrics.jsonl'} could not be written: ")
+    assert (run_directory(tmp_path) / "metrics.jsonl").stat().st_size == 700
+    assert command(tmp_path, Plan())[0] == 0
+    assert outcome(run_directory(tmp_path)) == undisturbed
