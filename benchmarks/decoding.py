@@ -22,7 +22,7 @@ from foresee.diagnostics.base import Subject
 from foresee.diagnostics.passes import chunks_of
 from foresee.memory import keep_large_blocks
 from foresee.objectives.decoding import greedy
-from foresee.run import RunSpec
+from foresee.run_spec import RunSpec
 from foresee.step import autocast
 
 LEAST_RATIO = 4.0

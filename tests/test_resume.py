@@ -26,7 +26,8 @@ from tiny import TASK, arguments, outcome, tiny
 from foresee import files
 from foresee.cli import main
 from foresee.errors import ForeseeError, RequestError
-from foresee.run import RunSpec, load
+from foresee.run import load
+from foresee.run_spec import RunSpec
 from foresee.train import train
 
 loop = importlib.import_module("foresee.train")  # ``foresee.train`` is also a function

@@ -19,7 +19,8 @@ from foresee.backbones.base import Cap
 from foresee.errors import ForeseeError, RequestError
 from foresee.evaluate import evaluate
 from foresee.objectives.next_token import NextToken
-from foresee.run import Run, RunSpec, load, read_rows, read_spec, rows_as_lines
+from foresee.run import Run, load, read_rows, read_spec, rows_as_lines
+from foresee.run_spec import RunSpec
 from foresee.train import train
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from foresee.backbones.transformer import Transformer
 from foresee.objectives import shared_prefix
 from foresee.objectives.next_token import NextToken
@@ -22,7 +23,9 @@ def network(positions: str) -> Transformer:
 @pytest.mark.parametrize("objective_class", OBJECTIVES)
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("degree", [2, 3])
-def test_losses_and_gradients_are_those_of_separate_rows(objective_class, positions, degree):
+def test_losses_and_gradients_are_those_of_separate_rows(
+    objective_class: type[NextToken | Teacherless], positions: str, degree: int
+) -> None:
     task = PathStar(degree=degree, length=4, nodes=20, goals="all")
     batch = task.sample(4 * degree, stream("test", degree))
     backbone = network(positions)
@@ -41,7 +44,7 @@ def test_losses_and_gradients_are_those_of_separate_rows(objective_class, positi
 
 
 @pytest.mark.parametrize("degree", [2, 3])
-def test_the_declared_prefix_is_shared_and_no_longer_one_is(degree):
+def test_the_declared_prefix_is_shared_and_no_longer_one_is(degree: int) -> None:
     task = PathStar(degree=degree, length=4, nodes=20, goals="all")
     tokens = task.sample(50 * degree, stream("test")).tokens.view(50, degree, -1)
     same = (tokens == tokens[:, :1]).all(1).all(0)
@@ -50,14 +53,14 @@ def test_the_declared_prefix_is_shared_and_no_longer_one_is(degree):
     assert PathStar(degree=degree, length=4, nodes=20).shared_prefix == 0
 
 
-def test_a_backbone_without_positions_reads_rows_apart():
+def test_a_backbone_without_positions_reads_rows_apart() -> None:
     task = PathStar(degree=2, length=3, nodes=20, goals="all")
     layout = task.sample(4, stream("test")).sharing(2, task.shared_prefix).layout
     assert not shared_prefix.can_share(network("none"), layout, 4)
     assert not shared_prefix.can_share(network("learned"), layout, 3)
 
 
-def test_chosen_rows_claim_no_groups():
+def test_chosen_rows_claim_no_groups() -> None:
     task = PathStar(degree=2, length=3, nodes=20, goals="all")
     batch = task.sample(8, stream("test")).sharing(2, task.shared_prefix)
     chosen = batch.rows(torch.tensor([0, 3, 4, 7]))

@@ -19,11 +19,13 @@ from foresee.batch import Batch
 from foresee.data import FixedData, FreshData, draw, read_examples, shared, write_examples
 from foresee.errors import ForeseeError, RequestError
 from foresee.evaluate import evaluate
+from foresee.examples import WATCHED, first_trained, test_examples, training_data
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
 from foresee.progress import Progress
-from foresee.run import Run, RunSpec
-from foresee.train import WATCHED, first_trained, test_examples, train, training_data
+from foresee.run import Run
+from foresee.run_spec import RunSpec
+from foresee.train import train
 
 # ``foresee.train`` is also a function.
 loop = importlib.import_module("foresee.train")

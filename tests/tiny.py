@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foresee.run import RunSpec
+from foresee.run_spec import RunSpec
 
 TASK = "path-star:degree=2,length=3,nodes=10"
 BACKBONE = "transformer:layers=1,width=32,heads=2"

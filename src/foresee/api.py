@@ -9,7 +9,8 @@ from foresee.backbones.base import Backbone, backbones
 from foresee.backbones.measure import refuse_missing
 from foresee.objectives.base import Objective, objectives
 from foresee.progress import Progress
-from foresee.run import Run, RunSpec, load
+from foresee.run import Run, load
+from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.spec import describe, resolve
 from foresee.tasks.base import Task, tasks

@@ -25,13 +25,14 @@ from torch.nn import functional
 from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.data import draw
+from foresee.environment import environment
+from foresee.examples import training_data
 from foresee.memory import keep_large_blocks
 from foresee.objectives.decoding import greedy
 from foresee.optimiser import adamw
-from foresee.run import RunSpec, environment
+from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.step import autocast, batch_of, update
-from foresee.train import training_data
 
 Work = Callable[[], object]
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from foresee.objectives.base import objectives
 from foresee.progress import Progress
-from foresee.run import CONTROL, SOLVED, Run, RunSpec
+from foresee.run import SOLVED, Run
+from foresee.run_spec import CONTROL, RunSpec
 from foresee.spec import resolve
 from foresee.stats import rate
 from foresee.train import train

@@ -16,7 +16,8 @@ from foresee.compare import value
 from foresee.diagnostics.verdict import plain_words
 from foresee.progress import on_standard_error
 from foresee.report import write_picture, write_report
-from foresee.run import Run, RunSpec
+from foresee.run import Run
+from foresee.run_spec import RunSpec
 from foresee.train import train
 
 GRAPH = "path-star:degree=2,length=5,nodes=50"

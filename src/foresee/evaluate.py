@@ -11,10 +11,10 @@ from foresee.data import read_examples
 from foresee.diagnostics.base import Rows, Subject
 from foresee.diagnostics.run_all import measure_all
 from foresee.errors import RequestError
+from foresee.examples import WATCHED, test_examples, training_data
 from foresee.run import Run
 from foresee.seeds import torch_stream
 from foresee.step import autocast
-from foresee.train import WATCHED, test_examples, training_data
 
 
 def evaluate(run: Run, data: Path | None = None) -> Rows:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from foresee.run import RunSpec
+from foresee.run_spec import RunSpec
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps for each parameter that has had a gradient."""

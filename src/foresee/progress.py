@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from foresee.run import RunSpec
+from foresee.run_spec import RunSpec
 
 
 class Progress(ABC):

@@ -11,7 +11,7 @@ from foresee.batch import Batch
 from foresee.data import TrainingData
 from foresee.objectives.base import LossOut, Objective
 from foresee.optimiser import learning_rate
-from foresee.run import RunSpec
+from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.tasks.base import Task
 

@@ -7,17 +7,12 @@ continues from its last checkpoint and ends, on a CPU, with the bytes of one tha
 
 from __future__ import annotations
 
-import fcntl
 import math
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -26,32 +21,24 @@ from torch import Tensor
 from foresee import files
 from foresee.batch import Batch
 from foresee.data import (
-    File,
-    Fixed,
-    FixedData,
-    FreshData,
     TrainingData,
-    draw,
-    joined,
-    parse_data,
-    read_examples,
-    require_groups,
-    shared,
 )
 from foresee.diagnostics.base import Subject
 from foresee.diagnostics.run_all import measure_all, quick
-from foresee.errors import ForeseeError, RequestError
+from foresee.environment import environment
+from foresee.errors import ForeseeError
+from foresee.examples import WATCHED, first_trained, test_examples, training_data
+from foresee.guard import locked, stop_signals
 from foresee.memory import keep_large_blocks
 from foresee.objectives.base import Objective
 from foresee.optimiser import adamw, learning_rate, restore, state_tensors
 from foresee.progress import Progress, Silent
-from foresee.run import Run, RunSpec, environment, file_digest, load, load_weights, read_spec, rows_as_lines
+from foresee.run import Run, load, load_weights, read_spec, rows_as_lines
+from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.step import autocast, batch_of, update
 from foresee.tasks.base import Task
 
-WATCHED = 1000
-"""Test examples that the evaluations during training look at; the final measurements use others."""
 SOLVED_ENOUGH = 0.97
 """``until_solved`` stops once the watched examples reach this ``exact``: above ``solved`` (0.95), so that the final
 measurement on other examples does not miss it by chance."""
@@ -92,7 +79,7 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
     data.batch_at(0, spec.batch)  # refuses a size that splits groups, before anything is written
     with files.explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory):
+    with locked(directory):
         files.remove_temporaries(directory)
         if (directory / "spec.json").exists():
             read_spec(directory)
@@ -101,44 +88,6 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
             files.write_json(directory / "spec.json", asdict(spec))
         _Training(spec, directory, task, objective, data, test, progress).run()
     return load(directory)
-
-
-def training_data(spec: RunSpec, task: Task) -> TrainingData:
-    """Where the run's batches come from. Raises ``RequestError`` where a file cannot be used or has changed."""
-    source = parse_data(spec.data)
-    if isinstance(source, File):
-        if file_digest(source.path) != spec.data_digest:
-            raise RequestError(f"{source.path} has changed since this run was asked for; ask for a new run")
-        batch = read_examples(source.path, task)
-        require_groups(task, batch, str(source.path))
-        return FixedData(batch, spec.task, spec.seed, task.group)
-    if isinstance(source, Fixed):
-        return FixedData(draw(task, spec.task, "train", source.examples, spec.seed), spec.task, spec.seed, task.group)
-    return FreshData(task, spec.task, spec.seed)
-
-
-def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
-    """The watched examples, then the ones of the final measurement: the same for every seed, so that runs can be
-    paired.
-
-    A user's file may hold problems of the test split; test examples whose problem is in it are left out.
-    """
-    test = draw(task, spec.task, "test", WATCHED + spec.test, 0)
-    if isinstance(parse_data(spec.data), File):
-        assert isinstance(data, FixedData)
-        test = test.rows(~shared(task, test, data.batch))
-        if len(test) <= WATCHED:
-            raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
-    return test
-
-
-def first_trained(data: TrainingData, spec: RunSpec, steps: int, n: int) -> Batch:
-    """The first ``n`` training examples that a run of ``steps`` steps saw, none of them twice."""
-    if isinstance(data, FixedData):
-        n = min(n, len(data))
-    taken = min(steps, math.ceil(n / spec.batch))
-    seen = joined([data.batch_at(step, spec.batch) for step in range(taken)])
-    return seen.rows(slice(0, n))
 
 
 class _Training:
@@ -174,7 +123,7 @@ class _Training:
         else:
             self._resume()
             try:
-                with _stop_signals() as stop:
+                with stop_signals() as stop:
                     self._train(stop)
             finally:
                 self.progress.finish()
@@ -312,40 +261,3 @@ def _position(note: dict[str, Any], path: Path) -> _Position:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within it, Ctrl-C and SIGTERM set a flag that the yielded function reads; a second Ctrl-C interrupts at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may handle signals; elsewhere whoever owns it decides.
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keeps a second process out of a run's directory; the kernel lets go of the lock when its holder dies."""
-    with files.explained(directory / "lock"):
-        lock = (directory / "lock").open("w")
-    with lock as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RequestError(
-                f"{directory} is being run by another process; wait for it, or use another --runs folder"
-            ) from None
-        yield

@@ -27,6 +27,8 @@ class _UnfusedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        # Once here, and not in every product of both passes: a transposed view of a strided tensor is slow to copy.
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         scale = 1.0 / math.sqrt(q.shape[-1])
         scores = (q @ k.transpose(-1, -2)).to(_softmax_dtype(q)).mul_(scale)
         if mask is not None:
@@ -40,7 +42,7 @@ class _UnfusedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, probabilities = ctx.saved_tensors
-        (grad_out,) = gradients
+        grad_out = gradients[0].contiguous()
         grad_v = probabilities.transpose(-1, -2) @ grad_out
         wide = _softmax_dtype(q)
         grad_probabilities = (grad_out @ v.transpose(-1, -2)).to(wide)

@@ -1,0 +1,41 @@
+"""What a run was made with: versions, hardware and code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def environment() -> dict[str, Any]:
+    """What ``env.json`` records: versions, hardware and a digest of this package's code."""
+    import foresee
+
+    code = hashlib.sha256()
+    for path in sorted(Path(foresee.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    return {
+        "foresee": foresee.__version__,
+        "code": code.hexdigest()[:16],
+        "python": platform.python_version(),
+        # Asked of the installation: importing transformers would take a second.
+        **{name: version(name) for name in ("torch", "numpy", "safetensors", "transformers")},
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,0 +1,64 @@
+"""Which examples a run trains on and is tested on."""
+
+from __future__ import annotations
+
+import math
+
+from foresee.batch import Batch
+from foresee.data import (
+    File,
+    Fixed,
+    FixedData,
+    FreshData,
+    TrainingData,
+    draw,
+    joined,
+    parse_data,
+    read_examples,
+    require_groups,
+    shared,
+)
+from foresee.errors import RequestError
+from foresee.run_spec import RunSpec, file_digest
+from foresee.tasks.base import Task
+
+WATCHED = 1000
+"""Test examples that the evaluations during training look at; the final measurements use others."""
+
+
+def training_data(spec: RunSpec, task: Task) -> TrainingData:
+    """Where the run's batches come from. Raises ``RequestError`` where a file cannot be used or has changed."""
+    source = parse_data(spec.data)
+    if isinstance(source, File):
+        if file_digest(source.path) != spec.data_digest:
+            raise RequestError(f"{source.path} has changed since this run was asked for; ask for a new run")
+        batch = read_examples(source.path, task)
+        require_groups(task, batch, str(source.path))
+        return FixedData(batch, spec.task, spec.seed, task.group)
+    if isinstance(source, Fixed):
+        return FixedData(draw(task, spec.task, "train", source.examples, spec.seed), spec.task, spec.seed, task.group)
+    return FreshData(task, spec.task, spec.seed)
+
+
+def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
+    """The watched examples, then the ones of the final measurement: the same for every seed, so that runs can be
+    paired.
+
+    A user's file may hold problems of the test split; test examples whose problem is in it are left out.
+    """
+    test = draw(task, spec.task, "test", WATCHED + spec.test, 0)
+    if isinstance(parse_data(spec.data), File):
+        assert isinstance(data, FixedData)
+        test = test.rows(~shared(task, test, data.batch))
+        if len(test) <= WATCHED:
+            raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
+    return test
+
+
+def first_trained(data: TrainingData, spec: RunSpec, steps: int, n: int) -> Batch:
+    """The first ``n`` training examples that a run of ``steps`` steps saw, none of them twice."""
+    if isinstance(data, FixedData):
+        n = min(n, len(data))
+    taken = min(steps, math.ceil(n / spec.batch))
+    seen = joined([data.batch_at(step, spec.batch) for step in range(taken)])
+    return seen.rows(slice(0, n))

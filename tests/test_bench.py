@@ -1,0 +1,111 @@
+"""The benchmark: what it counts, and that it times the work it says."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from foresee import bench as module
+from foresee.bench import TrainingStep, bench, interleaved, recomputing, show, tokens_read
+from foresee.errors import RequestError
+from foresee.objectives.decoding import greedy
+from foresee.run import RunSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+TASK = "path-star:degree=2,length=3,nodes=10"
+TINY = "transformer:layers=1,width=32,heads=2,context=32"
+
+
+def spec(task: str = TASK, **options: Any) -> RunSpec:
+    return RunSpec.of(task, "next-token", TINY, data="fixed:64", batch=8, device="cpu", precision="float32", **options)
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DRAWN", 64)
+        return bench(task=TASK, backbone=TINY, batch=8, device="cpu", rounds=2, burst=0.0)
+
+
+def test_works_take_turns_and_the_first_calls_are_not_counted() -> None:
+    calls: list[str] = []
+    works = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = interleaved(works, "cpu", rounds=3, burst=0.0)
+    assert calls == ["a", "a", "b", "b"] + ["a", "b"] * 3
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
+    assert min(min(each) for each in seconds.values()) > 0
+
+
+def test_flops_are_six_times_parameters_times_tokens() -> None:
+    training = TrainingStep(spec())
+    # G(2, 3): 15 prompt and 3 answer tokens, of which the last is never read.
+    assert tokens_read(training.batch()) == 8 * 17
+    blocks = 4 * 32 * 32 + 2 * 32 * 128
+    assert training.flops() == 6 * (blocks + 14 * 32) * 8 * 17
+
+
+def test_a_prefix_that_rows_share_is_counted_once() -> None:
+    batch = TrainingStep(spec(f"{TASK},goals=all")).batch()
+    shared = batch.layout.shared
+    assert shared > 0
+    assert tokens_read(batch) == 4 * (shared + 2 * (17 - shared))
+
+
+def test_each_call_is_a_training_step_on_the_next_batch() -> None:
+    training = TrainingStep(spec(warmup=0))
+    first = training.batch()
+    before = [parameter.clone() for parameter in training.objective.parameters()]
+    training()
+    assert training.step == 1
+    assert not torch.equal(training.batch().tokens, first.tokens)
+    moved = [not torch.equal(a, b) for a, b in zip(before, training.objective.parameters(), strict=True)]
+    assert all(moved)
+
+
+def test_recomputing_writes_what_cached_decoding_writes() -> None:
+    training = TrainingStep(spec())
+    backbone, prompts = training.objective.backbone.eval(), training.batch().prompts
+    with torch.inference_mode():
+        assert torch.equal(recomputing(backbone, prompts, 3), greedy(backbone, prompts, 3))
+
+
+def test_what_is_measured_fits_together(measured: dict[str, Any]) -> None:
+    json.dumps(measured, allow_nan=False)
+    training = measured["training"]
+    assert training["model_flops"]["value"] == pytest.approx(
+        training["examples"]["value"] / 8 * training["tokens_a_step"] * training["flops_a_token"]
+    )
+    assert measured["matrix_rate"] == max(each["value"] for each in measured["matrix_products"].values())
+    assert measured["share"] == pytest.approx(training["model_flops"]["value"] / measured["matrix_rate"])
+    for rate in (training["examples"], measured["data"], *measured["matrix_products"].values()):
+        assert 0 < rate["low"] <= rate["value"] <= rate["high"]
+
+
+def test_it_is_shown_to_people(measured: dict[str, Any]) -> None:
+    page = io.StringIO()
+    show(measured, Console(file=page, width=120))
+    text = page.getvalue()
+    assert f"{measured['training']['examples']['value']:,.0f} examples" in text
+    assert f"{measured['share']:.0%} of the best" in text
+
+
+def test_a_batch_that_breaks_groups_is_refused() -> None:
+    with pytest.raises(RequestError, match="groups of 2"):
+        bench(task=f"{TASK},goals=all", backbone=TINY, batch=7, device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["against_transformers", "attention", "data", "decoding"])
+def test_scripts_run(script: str) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), "--quick", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert isinstance(json.loads(done.stdout), dict)
