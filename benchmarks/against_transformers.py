@@ -10,8 +10,8 @@ foresee                as ``foresee train`` runs it
 transformers           GPT2LMHeadModel with its defaults: float32, sdpa attention, tanh GELU, cache on; labels of -100
                        on the prompt
 transformers, tuned    bf16 autocast, eager attention, no cache, logits at the answer alone
-... + dropout          the first with the library's own default of 0.1; everyone else trains without dropout, which is in
-                       the library's favour
+... + dropout          the first with the library's own default of 0.1; everyone else trains without dropout, in the
+                       library's favour
 ... + allocator        the same two, with foresee's setting of the memory allocator (foresee.memory)
 ... + gelu             the tuned one with the exact GELU as well: quicker on a CPU, and what foresee computes
 matrix products        the best rate of three shapes, as in ``foresee bench``

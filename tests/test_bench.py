@@ -17,7 +17,7 @@ from foresee import bench as module
 from foresee.bench import TrainingStep, bench, interleaved, recomputing, show, tokens_read
 from foresee.errors import RequestError
 from foresee.objectives.decoding import greedy
-from foresee.run import RunSpec
+from foresee.run_spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "path-star:degree=2,length=3,nodes=10"
