@@ -128,7 +128,21 @@ def test_follow_counts_only_arms_walked_edge_by_edge_to_their_end(stray_at: int)
 
     rows = measure_all(subject(Strays(TASK)))
     every_third = examples(TASK, 2000).prompts.sum(1) % 3 == 0
-    assert value(rows, "follow") == int((~every_third).sum()) / 2000
+    walked = int((~every_third).sum()) / 2000
+    assert value(rows, "follow_to_end") == walked
+    # The goal as the last token is a copy from the prompt, which needs no looking ahead either.
+    assert value(rows, "follow") == (1.0 if stray_at == TASK.length - 1 else walked)
+
+
+def test_with_one_token_left_copying_the_goal_is_no_walk() -> None:
+    class Copies(Follower):
+        """Guesses the branch and then writes the goal, whatever arm it is on."""
+
+        def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
+            return graph.path[:, -1] if prefix.shape[1] == 2 else super().write_next(graph, prefix)
+
+    rows = measure_all(subject(Copies(PathStar(degree=2, length=3, nodes=50))))
+    assert (value(rows, "follow"), value(rows, "follow_to_end")) == (0.0, 0.0)
 
 
 def test_follow_puts_the_objective_on_each_wrong_arm_equally_often() -> None:

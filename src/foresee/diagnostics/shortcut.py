@@ -1,7 +1,13 @@
 """The shortcut, measured alone: put on a wrong arm, does the model walk it to its end whatever the goal?
 
 The paper reports an accuracy of the Clever Hans cheat, but its formula is not known to us. This one is our own:
-a forced wrong first step, then the whole rest of that arm.
+a forced wrong first step, then the rest of that arm.
+
+The last token is a case of its own. The prompt names the goal, so on the true path the last token can be copied from
+the prompt as well as looked up, and a network with absolute positions learns to copy it before it learns any look-up.
+Put on a wrong arm, such a network walks the arm and then writes the goal. That is the same failure by two short cuts
+instead of one: no token is decided by looking ahead. So ``follow`` lets the last token be either, and
+``follow_to_end`` beside it asks for the arm's own end.
 """
 
 from __future__ import annotations
@@ -24,16 +30,18 @@ def wrong_arms(goal_arm: Tensor, degree: int, rng: torch.Generator) -> Tensor:
 
 @diagnostics.register("shortcut")
 class Shortcut(Diagnostic):
-    """``follow``: the share of wrong arms that are walked to their own end.
+    """``follow``: the share of wrong arms that are walked edge by edge; ``follow_to_end``: to the arm's own end too.
 
     The prompt is continued by the true answer up to the branch token and by the first node of an arm drawn uniformly
-    among the wrong ones; what the objective then writes freely must be exactly the rest of that arm, edge by edge.
+    among the wrong ones. For ``follow_to_end``, what the objective then writes freely must be exactly the rest of that
+    arm. For ``follow`` the last token may be the goal instead, provided that a node before it was walked: where the
+    last token is all that is left to write (length 3), the two rows are the same.
 
     Absent for objectives that do not decide forwards (they cannot be put on an arm), for tasks without arms, with one
     arm only (no wrong one), and with arms that end at their first node (nothing left to walk).
     """
 
-    summary = "put on a wrong arm, walks it to its end whatever the goal"
+    summary = "put on a wrong arm, walks it edge by edge whatever the goal"
 
     def measure(self, subject: Subject) -> Rows:
         facts = subject.test.facts
@@ -42,20 +50,28 @@ class Shortcut(Diagnostic):
         degree, length = facts["arms"].shape[1:]
         if degree < 2 or length < 3:
             return {}
-        walked: list[Tensor] = []
+        walked: list[tuple[Tensor, Tensor]] = []
         for piece in subject.chunks(subject.test):
             # One prefix length at a time; on path-star there is only one.
             branch = piece.facts["branch"]
             walked.extend(walks(subject, piece.rows(branch == at), at) for at in sorted(set(branch.tolist())))
-        return {"follow": share(torch.cat(walked))}
+        follow, to_end = (share(torch.cat(rows)) for rows in zip(*walked, strict=True))
+        return {"follow": follow, "follow_to_end": to_end}
 
 
 @torch.inference_mode()
-def walks(subject: Subject, batch: Batch, at: int) -> Tensor:
-    """[B] bool: rows whose objective, put on a wrong arm at answer index ``at``, walks that arm to its end."""
+def walks(subject: Subject, batch: Batch, at: int) -> tuple[Tensor, Tensor]:
+    """[B] bool, twice: rows whose objective, put on a wrong arm at answer index ``at``, walks that arm and ends at its
+    end or at the goal; and those that end at its end."""
     arms = batch.facts["arms"]
     wrong = wrong_arms(batch.facts["goal_arm"], arms.shape[1], subject.rng)
     arm = arms[torch.arange(len(batch), device=arms.device), wrong]
     prefix = torch.cat([batch.prompts, batch.answers[:, :at], arm[:, 1:2]], 1)
     rest = arm[:, 2:]
-    return (subject.objective.generate(prefix, rest.shape[1]) == rest).all(1)
+    wrote = subject.objective.generate(prefix, rest.shape[1])
+    on_edges = wrote == rest
+    to_end = on_edges.all(1)
+    if rest.shape[1] == 1:
+        return to_end, to_end
+    copied_goal = wrote[:, -1] == batch.answers[:, -1]
+    return on_edges[:, :-1].all(1) & (on_edges[:, -1] | copied_goal), to_end

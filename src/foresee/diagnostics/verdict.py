@@ -182,8 +182,8 @@ PLAIN = {
         "examples, where it only guesses."
     ),
     "clever-hans": (
-        "It learned a shortcut in place of looking ahead: put on any path it follows that path to its end, wherever "
-        "the goal is, but at the one real decision it guesses."
+        "It learned a shortcut in place of looking ahead: put on any path it follows that path, wherever the goal is, "
+        "but at the one real decision it guesses."
     ),
     "compounding": (
         "It knows nearly every step when shown the right ones before it, and its whole answers fail about as often as "

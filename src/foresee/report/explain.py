@@ -33,8 +33,10 @@ right. Chance is one over the number of arms.</dd>
 <dt>forced and free</dt><dd>Accuracy at each position of the answer: <em>forced</em> with the true answer so far
 revealed, <em>free</em> with the model&rsquo;s own. Forced near 1 everywhere but at the branch is the signature of the
 shortcut. For an objective that never sees the true answer so far, forced values do not exist and are left out.</dd>
-<dt>follow</dt><dd>The shortcut measured alone: put on a <em>wrong</em> arm, how often does the model walk that arm to
-its own end, edge by edge, whatever the goal?</dd>
+<dt>follow</dt><dd>The shortcut measured alone: put on a <em>wrong</em> arm, how often does the model walk that arm,
+edge by edge, whatever the goal? The last token may be the arm&rsquo;s end or the goal, which the prompt names and a
+model can copy.</dd>
+<dt>follow to end</dt><dd>The same, where only the arm&rsquo;s own end counts.</dd>
 <dt>train branch</dt><dd>The branch measured on training examples. Far above the test value means memorising.</dd>
 <dt>child</dt><dd>The share of steps the model writes that are edges of the graph.</dd>
 <dt>compounded</dt><dd>The product of the forced accuracies: what exact would be if errors only added up.</dd>

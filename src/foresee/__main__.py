@@ -1,0 +1,5 @@
+"""``python -m foresee``."""
+
+from foresee.cli import main
+
+main()
