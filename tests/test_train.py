@@ -25,7 +25,7 @@ from foresee.objectives.next_token import NextToken
 from foresee.progress import Progress
 from foresee.run import Run
 from foresee.run_spec import RunSpec
-from foresee.train import train
+from foresee.train import SHOWN_EXAMPLES, train
 
 # ``foresee.train`` is also a function.
 loop = importlib.import_module("foresee.train")
@@ -146,7 +146,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         "lock",
     }  # fmt: skip
     examples = [json.loads(line) for line in (run.dir / "examples.jsonl").read_text().splitlines()]
-    assert len(examples) == 8
+    assert len(examples) == SHOWN_EXAMPLES
     for example in examples:
         prompt, _ = run.task.read_line(example["prompt"])
         assert example["answer"] == run.task.write_answer(run.task.solve(prompt))

@@ -43,7 +43,7 @@ SOLVED_ENOUGH = 0.97
 """``until_solved`` stops once the watched examples reach this ``exact``: above ``solved`` (0.95), so that the final
 measurement on other examples does not miss it by chance."""
 SAVE_SECONDS = 20.0
-SHOWN_EXAMPLES = 8
+SHOWN_EXAMPLES = 24
 
 
 class InterruptedTrainingError(ForeseeError):
