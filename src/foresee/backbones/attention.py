@@ -18,8 +18,8 @@ from torch.nn import functional
 
 LONGEST_UNFUSED = 512
 """Up to this many keys a CPU takes the unfused route. Measured forward and backward (benchmarks/attention.py): in
-bfloat16 it is 2 to 9 times as quick up to here and 1.2 times at 1,024, where the [T, T] probabilities begin to cost
-memory; in float32 it is a fifth slower than the fused one by itself, and no different within a training step."""
+bfloat16 it is 11 times as quick at 16 keys, 1.4 times here, and slower at 1,024, where the [T, T] probabilities cost
+memory too; in float32 it is a fifth slower than the fused one by itself, and no different within a training step."""
 
 
 class _UnfusedAttention(torch.autograd.Function):
