@@ -62,8 +62,16 @@ def demo(out: Path, console: Console) -> list[Run]:
     Raises ``ForeseeError`` where a training failed; whatever was trained is kept, and calling it again continues.
     """
     began = time.perf_counter()
+    started: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor() as pool:
-        runs = [run for lane in pool.map(lambda lane: train_lane(lane, out / "runs"), lanes()) for run in lane]
+        trained = [pool.submit(train_lane, lane, out / "runs", started) for lane in lanes()]
+        try:
+            runs = [run for lane in trained for run in lane.result()]
+        except BaseException:
+            # Whatever ends the demo ends its trainings, which save themselves.
+            for process in started:
+                process.terminate()
+            raise
     for run in runs:
         console.print(f"[bold]{run.spec.objective.partition(':')[0]}[/bold] on {run.spec.task}", highlight=False)
         console.print(f"  {_numbers(run)}", highlight=False)
@@ -77,8 +85,9 @@ def demo(out: Path, console: Console) -> list[Run]:
     return runs
 
 
-def train_lane(specs: Sequence[RunSpec], root: Path) -> list[Run]:
-    """Trains runs one after the other, each in a process of its own on one core, and passes on what they say."""
+def train_lane(specs: Sequence[RunSpec], root: Path, started: list[subprocess.Popen[str]]) -> list[Run]:
+    """Trains runs one after the other, each in a process of its own on one core, and passes on what they say. Adds
+    each process to ``started``."""
     for spec in specs:
         if (root / spec.digest / "rows.jsonl").exists():
             continue
@@ -90,6 +99,7 @@ def train_lane(specs: Sequence[RunSpec], root: Path) -> list[Run]:
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
         assert process.stderr is not None
         for line in process.stderr:
             sys.stderr.write(line)
