@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
+from foresee.diagnostics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.progress import Progress
-from foresee.run import SOLVED, Run
+from foresee.run import Run
 from foresee.run_spec import CONTROL, RunSpec
 from foresee.spec import resolve
 from foresee.stats import rate

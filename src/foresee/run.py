@@ -19,15 +19,12 @@ import torch
 
 from foresee import files
 from foresee.diagnostics.base import Rows
-from foresee.diagnostics.verdict import Verdict, judge
+from foresee.diagnostics.verdict import SOLVED, Verdict, judge
 from foresee.errors import RequestError
 from foresee.objectives.base import Objective
 from foresee.run_spec import RunSpec
 from foresee.spec import read_value, write_value
 from foresee.tasks.base import Task
-
-SOLVED = 0.95
-"""Least ``exact`` of a control that has solved."""
 
 
 @dataclass(frozen=True)

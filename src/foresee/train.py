@@ -108,7 +108,6 @@ class _Training:
         self.test = test.rows(slice(WATCHED, None))
         self.progress = progress
         self.optimiser = adamw(objective, spec)
-        self.parameters = list(objective.parameters())
         self.position = _Position()
         self.sums: dict[str, Tensor] = {}  # of the loss and its parts, since the last report
         self.model = directory / "model.safetensors"
