@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foresee import seeds, spec
 from foresee.backbones import Attend, Backbone, Cap, backbones
+from foresee.backbones.block import Block
 from foresee.backbones.measure import measure, refuse_missing
-from foresee.backbones.transformer import Block, Transformer
+from foresee.backbones.transformer import Transformer
 from foresee.batch import Batch
 from foresee.objectives import Objective, objectives
 from foresee.vocabulary import Vocabulary
@@ -22,10 +23,15 @@ from foresee.vocabulary import Vocabulary
 VOCAB = Vocabulary(tuple("0123456789|=/"))
 
 
+def numbered(size: int) -> Vocabulary:
+    """A vocabulary of ``size`` numbers."""
+    return Vocabulary(tuple(map(str, range(size))))
+
+
 def transformer(vocab_size: int = 13, seed: int = 0, **options: Any) -> Transformer:
     """A two-layer Transformer of width 32 unless told otherwise."""
     shape = {"layers": 2, "width": 32, "heads": 4, "context": 32}
-    return Transformer(vocab_size, seeds.torch_stream("test weights", seed), **{**shape, **options})
+    return Transformer(numbered(vocab_size), seeds.torch_stream("test weights", seed), **{**shape, **options})
 
 
 @torch.no_grad()
@@ -42,10 +48,10 @@ class Recurrent(Backbone):
 
     summary = "a GRU"
 
-    def __init__(self, vocab_size: int, generator: torch.Generator, *, width: int = 32) -> None:
+    def __init__(self, vocab: Vocabulary, generator: torch.Generator, *, width: int = 32) -> None:
         super().__init__()
-        self.vocab_size, self.width = vocab_size, width
-        self.table = nn.Parameter(torch.empty(vocab_size, width).normal_(generator=generator))
+        self.vocab_size, self.width = len(vocab), width
+        self.table = nn.Parameter(torch.empty(len(vocab), width).normal_(generator=generator))
         with torch.random.fork_rng(devices=()):
             self.cell = nn.GRU(width, width, batch_first=True)
         for parameter in self.cell.parameters():
@@ -79,7 +85,7 @@ class Recurrent(Backbone):
         return torch.stack([x, self(x)])
 
     def twin(self, generator: torch.Generator) -> Recurrent:
-        return Recurrent(0, generator, width=self.width)
+        return Recurrent(Vocabulary(()), generator, width=self.width)
 
     def flops_per_token(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() == 2)
@@ -107,8 +113,8 @@ class Stub(Recurrent):
 
 
 # Every registered backbone in a small size, the Transformer in each of its kinds, and one that only recurs.
-SMALL: dict[str, Callable[[int, torch.Generator], Backbone]] = {
-    text: lambda vocab_size, generator, text=text: spec.resolve(backbones, text).build(vocab_size, generator)
+SMALL: dict[str, Callable[[Vocabulary, torch.Generator], Backbone]] = {
+    text: lambda vocab, generator, text=text: spec.resolve(backbones, text).build(vocab, generator)
     for text in (
         "transformer:layers=2,width=32,heads=4,context=32",
         "transformer:layers=2,width=32,heads=4,context=32,positions=rotary,norm=rms,mlp=swiglu,bias=false,tied=false",
@@ -122,7 +128,7 @@ def build(objective: str, backbone: str, seed: int = 0) -> Objective:
     lacks what it needs."""
     chosen = spec.resolve(objectives, objective)
     vocab = VOCAB.extended(chosen.cls.symbols)
-    net = SMALL[backbone](len(vocab), seeds.torch_stream("test backbone", seed))
+    net = SMALL[backbone](vocab, seeds.torch_stream("test backbone", seed))
     refuse_missing(chosen.cls.needs, chosen.name, net, backbone)
     return chosen.build(net, vocab, seeds.torch_stream("test objective", seed))
 

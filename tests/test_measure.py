@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import SMALL, Recurrent, transformer
+from support import SMALL, Recurrent, numbered, transformer
 from torch import Tensor
 
 from foresee import seeds, spec
@@ -87,7 +87,7 @@ class ReadsOnlyItself(Twisted):
 
 
 def make(cls: type[Transformer], **options: Any) -> Transformer:
-    return cls(13, seeds.torch_stream("measured"), **{"layers": 2, "width": 32, "heads": 4, **options})
+    return cls(numbered(13), seeds.torch_stream("measured"), **{"layers": 2, "width": 32, "heads": 4, **options})
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
@@ -122,7 +122,7 @@ def test_a_model_without_memory_is_an_error() -> None:
 
 
 def test_a_recurrent_model_only_goes_forwards() -> None:
-    assert Recurrent(13, seeds.torch_stream("measured")).has == frozenset()
+    assert Recurrent(numbered(13), seeds.torch_stream("measured")).has == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -290,3 +290,35 @@ def test_a_sequence_beyond_the_context_is_refused(net: Transformer) -> None:
 def test_positions_without_a_use_for_them_are_refused() -> None:
     with pytest.raises(RequestError, match="positions=none has no use for given positions"):
         transformer(positions="none")(states(4), positions=torch.arange(4))
+
+
+@pytest.mark.parametrize("shape", ["learned", "rotary"])
+def test_recomputing_activations_changes_no_gradient(shape: Any) -> None:
+    x = torch.randn(2, 9, 32, generator=seeds.torch_stream("recompute"))
+    gradients = []
+    for recompute in (False, True):
+        net = transformer(positions=shape)
+        net.recompute = recompute
+        net(x, keep=slice(4, 9)).square().sum().backward()
+        gradients.append({name: value.grad for name, value in net.named_parameters() if value.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+
+
+def test_recomputing_activations_keeps_fewer() -> None:
+    def kept(recompute: bool) -> int:
+        net = transformer(layers=4)
+        net.recompute = recompute
+        x = torch.zeros(4, 16, 32).requires_grad_()
+        sizes: list[int] = []
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            net(x)
+        return sum(sizes)
+
+    assert kept(recompute=True) < kept(recompute=False) / 4

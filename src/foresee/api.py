@@ -7,6 +7,7 @@ from typing import Any
 
 from foresee.backbones.base import Backbone, backbones
 from foresee.backbones.measure import refuse_missing
+from foresee.errors import RequestError
 from foresee.objectives.base import Objective, objectives
 from foresee.progress import Progress
 from foresee.run import Run, load
@@ -25,10 +26,18 @@ def task(spec: str) -> Task:
     return resolve(tasks, spec).build()
 
 
-def backbone(spec: str, *, vocab_size: int, seed: int = 0) -> Backbone:
-    """A backbone of a spec string or preset with fresh weights, e.g. ``transformer:layers=3,width=128,heads=4``."""
+def backbone(spec: str, vocab: Vocabulary | None = None, *, vocab_size: int | None = None, seed: int = 0) -> Backbone:
+    """A backbone of a spec string or preset, e.g. ``transformer:layers=3,width=128,heads=4``, with fresh weights drawn
+    by ``seed`` (but for ``hf:``, which loads them).
+
+    It reads and scores the tokens of ``vocab``, or ``vocab_size`` tokens whose symbols are their numbers. Raises
+    ``RequestError`` where not exactly one of the two is given.
+    """
+    if (vocab is None) == (vocab_size is None):
+        raise RequestError("a backbone needs either vocab=..., e.g. task.vocab, or vocab_size=...")
+    vocab = vocab or Vocabulary(tuple(map(str, range(vocab_size or 0))))
     resolved = resolve(backbones, spec)
-    return resolved.build(vocab_size, torch_stream("weights", resolved.text, seed))
+    return resolved.build(vocab, torch_stream("weights", resolved.text, seed))
 
 
 def objective(spec: str, backbone: Backbone, vocab: Vocabulary, *, seed: int = 0) -> Objective:

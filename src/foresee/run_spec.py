@@ -134,7 +134,7 @@ class RunSpec:
         objective = resolve(objectives, self.objective)
         backbone = resolve(backbones, self.backbone)
         vocab = task.vocab.extended(objective.cls.symbols)
-        network = backbone.build(len(vocab), torch_stream("weights", self.backbone, self.seed))
+        network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
         needed = task.prompt_length + task.answer_length
         if network.longest is not None and network.longest < needed:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from foresee.errors import RequestError
 from foresee.registry import Registry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Attend = Literal["causal", "full"] | Tensor
 
@@ -25,8 +30,9 @@ class Cap(Enum):
 class Backbone(nn.Module, ABC):
     """A sequence model between embeddings and final hidden states.
 
-    Constructor parameters by position: ``vocab_size`` and the ``torch.Generator`` that draws the initial weights;
-    by keyword: the options of its spec.
+    Constructor parameters by position: the ``Vocabulary`` whose tokens it reads and scores (most need only its size; a
+    pretrained model finds its own rows for the symbols) and the ``torch.Generator`` that draws the initial weights; by
+    keyword: the options of its spec.
 
     ``keep`` in ``forward`` and elsewhere is a contiguous range of positions whose final states are wanted: the last
     layer computes queries, projections and its MLP for those alone.
@@ -38,6 +44,10 @@ class Backbone(nn.Module, ABC):
     width: int
     vocab_size: int
     has: frozenset[Cap]
+
+    recompute: bool = False
+    """Where true, training computes each layer's inner activations anew in the backward pass instead of keeping them
+    (``recompute.py``): a third more work, and memory for one layer's activations instead of all."""
 
     @abstractmethod
     def embed(self, tokens: Tensor) -> Tensor:
@@ -91,6 +101,19 @@ class Backbone(nn.Module, ABC):
     def longest(self) -> int | None:
         """How many positions it can read, or None where there is no bound."""
         return None
+
+    def counterpart(self) -> PreTrainedModel:
+        """The model of the ``transformers`` library that computes the same, with these weights, on the CPU.
+
+        Raises ``RequestError`` where there is none: only a backbone that has one overrides this.
+        """
+        raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no counterpart in the transformers library")
+
+    @staticmethod
+    def content_digest(options: Mapping[str, Any]) -> str:
+        """16 hexadecimal characters of the files that its options name, so that a run of another content is another
+        run; empty where it reads none."""
+        return ""
 
 
 backbones: Registry[Backbone] = Registry("backbone", "foresee.backbones")

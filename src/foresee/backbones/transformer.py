@@ -8,7 +8,6 @@ in GPT-2 (the paper's code intends this, but looks for a parameter name that doe
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -17,92 +16,16 @@ from torch.nn import functional
 
 from foresee.backbones.attention import attention, causal_attention
 from foresee.backbones.base import Attend, Backbone, backbones
+from foresee.backbones.block import INIT_STD, Block, Mlp, Norm, build_norm, rotate
 from foresee.backbones.cache import DecodingState, with_capacity
 from foresee.backbones.measure import measure
+from foresee.backbones.recompute import layer
 from foresee.errors import RequestError
+from foresee.vocabulary import Vocabulary
 
-INIT_STD = 0.02
 ROTARY_BASE = 10000.0
 
-Norm = Literal["layer", "rms"]
-Mlp = Literal["gelu", "gelu-tanh", "swiglu"]
 Positions = Literal["learned", "rotary", "none"]
-
-
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotary positions as in Llama: x [B, H, T, d], angles [B or 1, 1, T, d / 2]."""
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x.chunk(2, -1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
-
-
-def _norm(kind: Norm, width: int) -> nn.Module:
-    # Both start at weight one and bias zero without drawing random numbers.
-    return nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-6)
-
-
-class _Linear(nn.Module):
-    """``nn.Linear`` whose weights are drawn from a given stream instead of the global one."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool, std: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs).normal_(0.0, std, generator=generator))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
-
-
-class Block(nn.Module):
-    """One layer. ``attention_in`` holds queries, keys and values, in that order of rows."""
-
-    def __init__(
-        self, width: int, heads: int, hidden: int, norm: Norm, mlp: Mlp, bias: bool, layers: int, rng: torch.Generator
-    ) -> None:
-        super().__init__()
-        self.heads, self.mlp = heads, mlp
-        residual_std = INIT_STD / math.sqrt(2 * layers)
-        self.attention_norm = _norm(norm, width)
-        self.attention_in = _Linear(width, 3 * width, bias, INIT_STD, rng)
-        self.attention_out = _Linear(width, width, bias, residual_std, rng)
-        self.mlp_norm = _norm(norm, width)
-        self.mlp_in = _Linear(width, 2 * hidden if mlp == "swiglu" else hidden, bias, INIT_STD, rng)
-        self.mlp_out = _Linear(hidden, width, bias, residual_std, rng)
-
-    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, T, parts * D] -> ``parts`` tensors [B, H, T, d]."""
-        rows, length, columns = x.shape
-        split = x.view(rows, length, parts, self.heads, columns // (parts * self.heads))
-        return split.permute(2, 0, 3, 1, 4).unbind(0)
-
-    def queries_keys_values(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, H, T, d] each; queries only for the positions in ``keep``."""
-        normed = self.attention_norm(x)
-        if keep is None:
-            q, k, v = self._heads(self.attention_in(normed), 3)
-            return q, k, v
-        width = x.shape[-1]
-        weight, bias = self.attention_in.weight, self.attention_in.bias
-        kept = functional.linear(normed[:, keep], weight[:width], None if bias is None else bias[:width])
-        rest = functional.linear(normed, weight[width:], None if bias is None else bias[width:])
-        (q,) = self._heads(kept, 1)
-        k, v = self._heads(rest, 2)
-        return q, k, v
-
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Adds what attention found ([B, H, T, d]) and the MLP to the residual stream x [B, T, D]."""
-        x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
-        return x + self.feed_forward(self.mlp_norm(x))
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        hidden = self.mlp_in(x)
-        if self.mlp == "swiglu":
-            gate, up = hidden.chunk(2, -1)
-            hidden = functional.silu(gate) * up
-        else:
-            hidden = functional.gelu(hidden, approximate="tanh" if self.mlp == "gelu-tanh" else "none")
-        out: Tensor = self.mlp_out(hidden)
-        return out
 
 
 @backbones.register("transformer")
@@ -116,7 +39,7 @@ class Transformer(Backbone):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab: Vocabulary,
         generator: torch.Generator,
         *,
         layers: int,
@@ -144,16 +67,16 @@ class Transformer(Backbone):
             "layers": layers, "width": width, "heads": heads, "context": context, "positions": positions,
             "norm": norm, "mlp": mlp, "hidden": hidden, "bias": bias, "tied": tied,
         }  # fmt: skip
-        self.vocab_size, self.width, self.context, self.positions = vocab_size, width, context, positions
+        self.vocab_size, self.width, self.context, self.positions = len(vocab), width, context, positions
         # GPT-2 numbers its positions by a table; rotary and none need nothing learned.
-        self.token_table = self._table(vocab_size, generator) if vocab_size else None
+        self.token_table = self._table(len(vocab), generator) if vocab else None
         self.position_table = self._table(context, generator) if positions == "learned" else None
         hidden = hidden or (4 * width if mlp != "swiglu" else 8 * width // 3)
         self.blocks = nn.ModuleList(
             Block(width, heads, hidden, norm, mlp, bias, layers, generator) for _ in range(layers)
         )
-        self.final_norm = _norm(norm, width)
-        self.head = self._table(vocab_size, generator) if vocab_size and not tied else None
+        self.final_norm = build_norm(norm, width)
+        self.head = self._table(len(vocab), generator) if vocab and not tied else None
         self.has = measure(self)
 
     def _table(self, rows: int, generator: torch.Generator) -> nn.Parameter:
@@ -179,7 +102,8 @@ class Transformer(Backbone):
     ) -> Tensor:
         x, angles = self._place(x, positions)
         for index, block in enumerate(self.blocks):
-            x = self._layer(block, x, attend, angles, keep if index == len(self.blocks) - 1 else None)
+            last = index == len(self.blocks) - 1
+            x = layer(self.recompute, self._layer, block, x, attend, angles, keep if last else None)
         out: Tensor = self.final_norm(x)
         return out
 
@@ -273,7 +197,7 @@ class Transformer(Backbone):
     # Shape ----------------------------------------------------------------------------------------------------------
 
     def twin(self, generator: torch.Generator) -> Transformer:
-        return Transformer(0, generator, **self._shape)  # type: ignore[arg-type]  # the options it was built from
+        return Transformer(Vocabulary(()), generator, **self._shape)  # type: ignore[arg-type]  # the options it was built from
 
     def flops_per_token(self) -> int:
         return self.vocab_size * self.width + sum(

@@ -1,0 +1,92 @@
+"""One pre-norm layer of a Transformer, ``x += attention(norm(x)); x += mlp(norm(x))``, and its parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+INIT_STD = 0.02
+
+Norm = Literal["layer", "rms"]
+Mlp = Literal["gelu", "gelu-tanh", "swiglu"]
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotary positions as in Llama: x [B, H, T, d], angles [B or 1, 1, T, d / 2]."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+
+def build_norm(kind: Norm, width: int) -> nn.Module:
+    """Layer or root-mean-square normalisation of the last axis."""
+    # Both start at weight one and bias zero without drawing random numbers.
+    return nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-6)
+
+
+class Linear(nn.Module):
+    """``nn.Linear`` whose weights are drawn from a given stream instead of the global one."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool, std: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs).normal_(0.0, std, generator=generator))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+
+class Block(nn.Module):
+    """One layer. ``attention_in`` holds queries, keys and values, in that order of rows."""
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, norm: Norm, mlp: Mlp, bias: bool, layers: int, rng: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.heads, self.mlp = heads, mlp
+        residual_std = INIT_STD / math.sqrt(2 * layers)
+        self.attention_norm = build_norm(norm, width)
+        self.attention_in = Linear(width, 3 * width, bias, INIT_STD, rng)
+        self.attention_out = Linear(width, width, bias, residual_std, rng)
+        self.mlp_norm = build_norm(norm, width)
+        self.mlp_in = Linear(width, 2 * hidden if mlp == "swiglu" else hidden, bias, INIT_STD, rng)
+        self.mlp_out = Linear(hidden, width, bias, residual_std, rng)
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[B, T, parts * D] -> ``parts`` tensors [B, H, T, d]."""
+        rows, length, columns = x.shape
+        split = x.view(rows, length, parts, self.heads, columns // (parts * self.heads))
+        return split.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def queries_keys_values(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, H, T, d] each; queries only for the positions in ``keep``."""
+        normed = self.attention_norm(x)
+        if keep is None:
+            q, k, v = self._heads(self.attention_in(normed), 3)
+            return q, k, v
+        width = x.shape[-1]
+        weight, bias = self.attention_in.weight, self.attention_in.bias
+        kept = functional.linear(normed[:, keep], weight[:width], None if bias is None else bias[:width])
+        rest = functional.linear(normed, weight[width:], None if bias is None else bias[width:])
+        (q,) = self._heads(kept, 1)
+        k, v = self._heads(rest, 2)
+        return q, k, v
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Adds what attention found ([B, H, T, d]) and the MLP to the residual stream x [B, T, D]."""
+        x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
+        return x + self.feed_forward(self.mlp_norm(x))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        hidden = self.mlp_in(x)
+        if self.mlp == "swiglu":
+            gate, up = hidden.chunk(2, -1)
+            hidden = functional.silu(gate) * up
+        else:
+            hidden = functional.gelu(hidden, approximate="tanh" if self.mlp == "gelu-tanh" else "none")
+        out: Tensor = self.mlp_out(hidden)
+        return out
