@@ -11,6 +11,7 @@ from tiny import tiny
 from torch import nn
 
 from foresee.optimiser import adamw, learning_rate, restore, state_tensors
+from foresee.run import saved_weights
 
 
 def test_warm_up_is_linear_and_then_constant() -> None:
@@ -96,11 +97,12 @@ def test_state_put_away_and_taken_up_again_changes_no_bit() -> None:
     optimiser = adamw(first, spec)
     _steps(first, optimiser, inputs[:3])
     saved = {name: tensor.detach().clone() for name, tensor in state_tensors(first, optimiser).items()}
-    assert {name for name in saved if name.startswith("optimiser.")} == {
+    weights = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+    assert saved.keys() == {
         "optimiser.step.used", "optimiser.exp_avg.used", "optimiser.exp_avg_sq.used",
     }  # fmt: skip
     resumed = adamw(second, spec)
-    second.load_state_dict({name.removeprefix("model."): saved[name] for name in saved if name.startswith("model.")})
+    second.load_state_dict(weights)
     restore(second, resumed, saved)
     _steps(second, resumed, inputs[3:])
     assert torch.equal(second.used, straight.used)
@@ -120,3 +122,17 @@ def test_restoring_copies_so_that_the_source_stays() -> None:
     restore(other, resumed, saved)
     _steps(other, resumed, inputs)
     assert all(torch.equal(saved[name], kept[name]) for name in kept)
+
+
+def test_what_is_frozen_is_not_trained() -> None:
+    spec = tiny(lr=0.1)
+    objective = spec.build_objective(spec.build_task())
+    objective.backbone.requires_grad_(False)
+    frozen = dict(objective.named_parameters())
+    kept, (name, _) = frozen.popitem(), next(iter(frozen.items()))
+    kept[1].requires_grad_(True)
+    optimiser = adamw(objective, spec)
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    assert [id(parameter) for parameter in trained] == [id(kept[1])]
+    assert list(saved_weights(objective)) == [kept[0]]
+    assert name not in saved_weights(objective)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support import numbered
 
 from foresee.backbones.transformer import Transformer
 from foresee.objectives import shared_prefix
@@ -17,7 +18,7 @@ OBJECTIVES = [NextToken, Reversed, Teacherless]
 
 
 def network(positions: str) -> Transformer:
-    return Transformer(24, torch_stream("test"), layers=2, width=16, heads=2, positions=positions)  # type: ignore[arg-type]
+    return Transformer(numbered(24), torch_stream("test"), layers=2, width=16, heads=2, positions=positions)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("objective_class", OBJECTIVES)

@@ -268,3 +268,19 @@ def test_registered_options_can_be_spelled(registry: Registry[Any]) -> None:
 def test_presets_resolve(registry: Registry[Any]) -> None:
     for name, spec in registry.presets().items():
         assert resolve(registry, name).text == resolve(registry, spec).text
+
+
+def test_an_option_that_came_later_is_left_out_at_its_default() -> None:
+    registry: Registry[Any] = Registry("thing", "foresee.tasks")
+
+    @registry.register("old", later=("added",))
+    class Old:
+        def __init__(self, *, size: int = 1, added: str | None = None) -> None:
+            self.size, self.added = size, added
+
+    assert resolve(registry, "old").text == "old:size=1"
+    assert resolve(registry, "old:added=none").text == "old:size=1"
+    assert resolve(registry, "old:added=much").text == "old:size=1,added=much"
+    assert resolve(registry, "old:added=much").build().added == "much"
+    assert describe(registry, Old()) == "old:size=1"
+    assert describe(registry, Old(added="much")) == "old:size=1,added=much"

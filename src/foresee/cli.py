@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from foresee.cli_options import (
+    Accumulate,
     AsJson,
     Backbone,
     BatchSize,
@@ -25,6 +26,7 @@ from foresee.cli_options import (
     Output,
     Plugin,
     Precision,
+    Recompute,
     Runs,
     Schedule,
     Split,
@@ -134,6 +136,8 @@ def train(
     precision: Precision = "auto",
     device: Device = "auto",
     until_solved: UntilSolved = False,
+    accumulate: Accumulate = 1,
+    recompute: Recompute = False,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006
@@ -147,7 +151,7 @@ def train(
     spec = RunSpec.of(
         task, objective, backbone, steps=steps, batch=batch, lr=lr, seed=seed, data=data_source(data), test=test,
         eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=weight_decay, beta2=beta2, clip=clip,
-        precision=precision, device=device, until_solved=until_solved,
+        precision=precision, device=device, until_solved=until_solved, accumulate=accumulate, recompute=recompute,
     )  # fmt: skip
     run = train_spec(spec, runs, on_standard_error())
     emit(run.json()) if as_json else show_run(run, Output())
@@ -192,6 +196,8 @@ def compare(
     precision: Precision = "auto",
     device: Device = "auto",
     until_solved: UntilSolved = False,
+    accumulate: Accumulate = 1,
+    recompute: Recompute = False,
     runs: Runs = Path("runs"),
     report: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
     as_json: AsJson = False,
@@ -208,7 +214,7 @@ def compare(
     spec = RunSpec.of(
         task, chosen[0], backbone, steps=steps, batch=batch, lr=lr, data=data_source(data), test=test,
         eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=weight_decay, beta2=beta2, clip=clip,
-        precision=precision, device=device, until_solved=until_solved,
+        precision=precision, device=device, until_solved=until_solved, accumulate=accumulate, recompute=recompute,
     )  # fmt: skip
     groups = run_all(spec, chosen, seeds, runs, on_standard_error())
     if report is not None:

@@ -55,6 +55,10 @@ Beta2 = Annotated[float, typer.Option(help="AdamW's second decay rate.")]
 Clip = Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.")]
 Precision = Annotated[str, typer.Option(help="auto, bf16 or float32.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Accumulate = Annotated[int, typer.Option(help="Parts that a batch is read in, one after the other, to save memory.")]
+Recompute = Annotated[
+    bool, typer.Option("--recompute", help="Compute activations anew in the backward pass, to save memory.")
+]
 UntilSolved = Annotated[
     bool, typer.Option("--until-solved", help="Stop early once 0.97 of watched examples are exact.")
 ]

@@ -13,13 +13,18 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps for each parameter that has had a gradient."""
 
 
+NO_PRODUCT = ("_table", "A_log")
+"""How the names of parameters end that have two axes or more and yet are no matrix product's weight."""
+
+
 def adamw(model: nn.Module, spec: RunSpec) -> torch.optim.AdamW:
-    """AdamW whose weight decay acts on weights of matrix products alone: not on biases, norms, or the tables that are
-    looked up by row."""
+    """AdamW on everything that is not frozen, whose weight decay acts on weights of matrix products alone: not on
+    biases, norms, tables that are looked up by row, or Mamba's decay rates."""
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (decayed if parameter.dim() >= 2 and not name.endswith("_table") else spared).append(parameter)
+        if parameter.requires_grad:
+            (decayed if parameter.dim() >= 2 and not name.endswith(NO_PRODUCT) else spared).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2), fused=True)
 
@@ -36,10 +41,10 @@ def learning_rate(spec: RunSpec, step: int) -> float:
 
 
 def state_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Weights under ``model.``, and the optimiser's moments and step counts under ``optimiser.<moment>.``."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    """The optimiser's moments and step counts under ``optimiser.<moment>.``."""
+    tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        for moment, value in optimiser.state[parameter].items():
+        for moment, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser.{moment}.{name}"] = value
     return tensors
 

@@ -20,7 +20,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -49,16 +49,22 @@ class Registry(Generic[T]):
         self._package = package
         self._classes: dict[str, type[T]] = {}
         self._presets: dict[str, str] = {}
+        self._later: dict[str, frozenset[str]] = {}
         self._discovered = False
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator that gives a class its name; raises ``RequestError`` when the name is taken."""
+    def register(self, name: str, *, later: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+        """Class decorator that gives a class its name; raises ``RequestError`` when the name is taken.
+
+        ``later`` names options that the class gained after runs of it existed: canonical specs leave them out at their
+        defaults, so those runs keep their digests and their random streams.
+        """
 
         def add(cls: type[T]) -> type[T]:
             if not cls.__module__.startswith(f"{self._package}."):
                 self.discover()  # so that a clash names the newcomer, not the built-in entry, as the one to rename
             self._claim(name, f"{cls.__module__}.{cls.__qualname__}")
             self._classes[name] = cls
+            self._later[name] = frozenset(later)
             return cls
 
         return add
@@ -88,6 +94,10 @@ class Registry(Generic[T]):
             if registered is cls:
                 return name
         raise RequestError(f"{cls.__qualname__} is not a registered {self.kind}; decorate it with register")
+
+    def later(self, name: str) -> frozenset[str]:
+        """The options of a registered class that canonical specs leave out at their defaults."""
+        return self._later[name]
 
     def expand(self, name: str) -> str | None:
         """The spec behind a preset, or None where ``name`` is not a preset."""

@@ -7,6 +7,7 @@ and, while unfinished, ``checkpoint/``. ``rows.jsonl`` is written last: a run th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import typing
@@ -141,15 +142,16 @@ def read_spec(directory: Path) -> RunSpec:
         raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
     raw = files.read_json(path)
     kinds = typing.get_type_hints(RunSpec)
-    if not isinstance(raw, dict) or raw.keys() != kinds.keys():
+    required = {field.name for field in dataclasses.fields(RunSpec) if field.default is dataclasses.MISSING}
+    if not isinstance(raw, dict) or not required <= raw.keys() <= kinds.keys():
         raise files.damaged(path, "its keys are not those of a run of this version")
-    for key, kind in kinds.items():
+    for key, value in raw.items():
         try:
-            same = read_value(write_value(raw[key]), kind) == raw[key]
+            same = read_value(write_value(value), kinds[key]) == value
         except ValueError:
             same = False
         if not same:
-            raise files.damaged(path, f"{key} cannot be {raw[key]!r}")
+            raise files.damaged(path, f"{key} cannot be {value!r}")
     spec = RunSpec(**raw)
     # A folder that was given another name says nothing; one that has a digest's form must have the right one.
     name = directory.resolve().name
@@ -167,9 +169,17 @@ def load(directory: str | Path) -> Run:
     return Run(directory, spec, read_rows(directory), last_number(directory / "timing.jsonl", "seconds"))
 
 
+def saved_weights(objective: Objective) -> dict[str, torch.Tensor]:
+    """What a run saves of a model: everything but frozen weights, which the files behind its backbone hold."""
+    frozen = {
+        name for name, parameter in objective.named_parameters(remove_duplicate=False) if not parameter.requires_grad
+    }
+    return {name: value for name, value in objective.state_dict().items() if name not in frozen}
+
+
 def load_weights(objective: Objective, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Copies weights in. Raises ``RequestError`` where names or shapes differ, as with another vocabulary."""
-    own = objective.state_dict()
+    """Copies ``saved_weights`` in. Raises ``RequestError`` where names or shapes differ, as with another vocabulary."""
+    own = saved_weights(objective)
     for name in sorted(own.keys() | tensors.keys()):
         if name not in own or name not in tensors:
             raise RequestError(f"{path} does not fit this model: weight {name!r} is only on one side")
@@ -178,4 +188,4 @@ def load_weights(objective: Objective, tensors: dict[str, torch.Tensor], path: P
                 f"{path} does not fit this model: weight {name!r} has shape {tuple(tensors[name].shape)}, but "
                 f"{tuple(own[name].shape)} is needed; was it made for another vocabulary or size?"
             )
-    objective.load_state_dict(tensors)
+    objective.load_state_dict(tensors, strict=False)  # not strict: frozen weights are where they came from

@@ -52,6 +52,12 @@ class RunSpec:
     device: Literal["cpu", "cuda"]
     until_solved: bool
 
+    # Fields that have a default came after runs existed. At its default one is left out of the digest, and a spec file
+    # may lack it, so that older runs keep their names.
+    backbone_digest: str = ""
+    accumulate: int = 1
+    recompute: bool = False
+
     @staticmethod
     def of(
         task: str,
@@ -73,10 +79,13 @@ class RunSpec:
         precision: str = "auto",
         device: str = "auto",
         until_solved: bool = False,
+        accumulate: int = 1,
+        recompute: bool = False,
     ) -> RunSpec:
         """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong."""
         for name, value, least in (
             ("steps", steps, 1), ("batch", batch, 1), ("test", test, 1), ("eval_every", eval_every, 1),
+            ("accumulate", accumulate, 1),
             ("warmup", warmup, 0), ("seed", seed, 0), ("weight_decay", weight_decay, 0), ("clip", clip, 0),
         ):  # fmt: skip
             if not value >= least:
@@ -95,6 +104,8 @@ class RunSpec:
         if precision not in ("auto", "bf16", "float32"):
             raise RequestError(f"precision={precision!r} must be auto, bf16 or float32")
         precision = ("bf16" if quick_bf16(device) else "float32") if precision == "auto" else precision
+        if batch % accumulate:
+            raise RequestError(f"batch={batch} must be a multiple of accumulate={accumulate}, the parts it is read in")
         source = parse_data(data)
         parts = (resolve(tasks, task), resolve(objectives, objective), resolve(backbones, backbone))
         return RunSpec(
@@ -107,12 +118,15 @@ class RunSpec:
             beta2=float(beta2), clip=float(clip),
             data_digest=file_digest(source.path) if isinstance(source, File) else "",
             precision=precision, device=device, until_solved=until_solved,  # type: ignore[arg-type]
+            backbone_digest=parts[2].cls.content_digest(parts[2].options), accumulate=accumulate, recompute=recompute,
         )  # fmt: skip
 
     @property
     def digest(self) -> str:
         """16 hexadecimal characters: the run's name."""
-        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
+        later = {field.name: field.default for field in dataclasses.fields(self)}
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if value != later[name]}
+        text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def under(self, objective: str) -> RunSpec:
@@ -133,8 +147,11 @@ class RunSpec:
         where the backbone lacks what the objective needs or is too short for the task."""
         objective = resolve(objectives, self.objective)
         backbone = resolve(backbones, self.backbone)
+        if backbone.cls.content_digest(backbone.options) != self.backbone_digest:
+            raise RequestError(f"the files behind backbone {self.backbone} are not those that this run was asked with")
         vocab = task.vocab.extended(objective.cls.symbols)
         network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
+        network.recompute = self.recompute
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
         needed = task.prompt_length + task.answer_length
         if network.longest is not None and network.longest < needed:

@@ -94,18 +94,23 @@ def options_of(cls: type) -> dict[str, inspect.Parameter]:
 
 @dataclass(frozen=True)
 class Resolved(Generic[T]):
-    """A class and every one of its options."""
+    """A class and every one of its options; ``later`` as in ``Registry.register``."""
 
     name: str
     cls: type[T]
     options: Mapping[str, Any]
+    later: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
-        """The canonical spec string: every option, in the order of declaration."""
-        if not self.options:
-            return self.name
-        return self.name + ":" + ",".join(f"{key}={write_value(value)}" for key, value in self.options.items())
+        """The canonical spec string: every option in the order of declaration, but for later ones at their default."""
+        declared = options_of(self.cls)
+        shown = [
+            f"{key}={write_value(value)}"
+            for key, value in self.options.items()
+            if key not in self.later or value != declared[key].default
+        ]
+        return f"{self.name}:{','.join(shown)}" if shown else self.name
 
     def build(self, *context: Any) -> T:
         """Constructs the class; ``context`` holds its positional parameters (a vocabulary size, a backbone, ...)."""
@@ -149,7 +154,7 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
         else:
             # Read back as if it had been given, so that ``ratio: float = 0`` and ``ratio=0`` have one spelling.
             options[key] = read_value(write_value(parameter.default), parameter.annotation)
-    return Resolved(name, cls, options)
+    return Resolved(name, cls, options, registry.later(name))
 
 
 def options_text(cls: type) -> dict[str, str]:
@@ -176,7 +181,8 @@ def split_list(text: str) -> list[str]:
 def describe(registry: Registry[T], built: T) -> str:
     """The canonical spec of an object that keeps its options as attributes of the same names, as tasks do."""
     cls = type(built)
-    return Resolved(registry.name_of(cls), cls, {key: getattr(built, key) for key in options_of(cls)}).text
+    name = registry.name_of(cls)
+    return Resolved(name, cls, {key: getattr(built, key) for key in options_of(cls)}, registry.later(name)).text
 
 
 def example(declared: Mapping[str, inspect.Parameter]) -> str:

@@ -26,15 +26,41 @@ def batch_of(data: TrainingData, task: Task, spec: RunSpec, step: int) -> Batch:
     return data.batch_at(step, spec.batch).sharing(task.group, task.shared_prefix).to(spec.device)
 
 
+def parts_of(batch: Batch, accumulate: int) -> list[Batch]:
+    """The batch in ``accumulate`` parts of as many rows, groups that share a prefix kept whole."""
+    rows, layout = len(batch) // accumulate, batch.layout
+    parts = [batch.rows(slice(start, start + rows)) for start in range(0, len(batch), rows)]
+    return [part.sharing(layout.group, layout.shared) for part in parts]
+
+
+def _add_up(objective: Objective, batch: Batch, spec: RunSpec, rng: torch.Generator) -> LossOut:
+    """Backward passes of the parts one after the other, so that only one part's activations are held at a time.
+
+    Each part's mean counts by its share of the answer tokens, so the sum is the mean over the whole batch.
+    """
+    answers = batch.answer_len.sum()
+    outs: list[LossOut] = []
+    for part in parts_of(batch, spec.accumulate):
+        with autocast(spec):
+            out = objective.loss(part, rng)
+        share = 1.0 / spec.accumulate if batch.layout.uniform else part.answer_len.sum() / answers
+        (out.total * share).backward()  # type: ignore[no-untyped-call]
+        named = {name: value.detach() * share for name, value in out.parts.items()}
+        outs.append(LossOut(out.total.detach() * share, named, out.per_token))
+    return LossOut(
+        torch.stack([out.total for out in outs]).sum(),
+        {name: torch.stack([out.parts[name] for out in outs]).sum() for name in outs[0].parts},
+        torch.cat([out.per_token for out in outs]),
+    )
+
+
 def update(objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, spec: RunSpec, step: int) -> LossOut:
     """Loss, backward pass, clipping, and AdamW at this step's learning rate. Gives the loss before the update.
 
     A pure function of weights, optimiser state, batch, spec and step. It never waits for the device.
     """
-    with autocast(spec):
-        out = objective.loss(batch, torch_stream("objective", spec.objective, spec.seed, step))
     optimiser.zero_grad()
-    out.total.backward()  # type: ignore[no-untyped-call]
+    out = _add_up(objective, batch, spec, torch_stream("objective", spec.objective, spec.seed, step))
     if spec.clip:
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, spec.clip, foreach=True)

@@ -20,20 +20,18 @@ from torch import Tensor
 
 from foresee import files
 from foresee.batch import Batch
-from foresee.data import (
-    TrainingData,
-)
+from foresee.data import TrainingData
 from foresee.diagnostics.base import Subject
 from foresee.diagnostics.run_all import measure_all, quick
 from foresee.environment import environment
-from foresee.errors import ForeseeError
+from foresee.errors import ForeseeError, RequestError
 from foresee.examples import WATCHED, first_trained, test_examples, training_data
 from foresee.guard import locked, stop_signals
 from foresee.memory import keep_large_blocks
 from foresee.objectives.base import Objective
 from foresee.optimiser import adamw, learning_rate, restore, state_tensors
 from foresee.progress import Progress, Silent
-from foresee.run import Run, load, load_weights, read_spec, rows_as_lines
+from foresee.run import Run, load, load_weights, read_spec, rows_as_lines, saved_weights
 from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.step import autocast, batch_of, update
@@ -77,6 +75,11 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
     data = training_data(spec, task)
     test = test_examples(spec, task, data)
     data.batch_at(0, spec.batch)  # refuses a size that splits groups, before anything is written
+    if (spec.batch // spec.accumulate) % task.group:
+        raise RequestError(
+            f"batch={spec.batch} in accumulate={spec.accumulate} parts would split groups of {task.group} rows of one "
+            f"problem; each part needs a multiple of {task.group} rows"
+        )
     with files.explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
@@ -127,7 +130,7 @@ class _Training:
             finally:
                 self.progress.finish()
             # No times: the same spec gives the same bytes.
-            files.write_tensors(self.model, dict(self.objective.state_dict()), {"step": self.position.step})
+            files.write_tensors(self.model, saved_weights(self.objective), {"step": self.position.step})
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
         try:
             self._measure()
@@ -204,7 +207,8 @@ class _Training:
     # Saving ---------------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self) -> None:
-        tensors = state_tensors(self.objective, self.optimiser)
+        tensors = {f"model.{name}": value for name, value in saved_weights(self.objective).items()}
+        tensors |= state_tensors(self.objective, self.optimiser)
         tensors |= {f"sum.{name}": value for name, value in self.sums.items()}
         files.write_tensors(self.checkpoint, tensors, asdict(self.position))
 

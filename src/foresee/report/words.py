@@ -133,7 +133,7 @@ def budget(spec: Mapping[str, Any]) -> str:
 
 
 _OPTIONS = ("steps", "batch", "lr", "seed", "data", "test", "eval_every", "warmup", "schedule", "weight_decay", "beta2",
-            "clip", "precision", "device", "until_solved")  # fmt: skip
+            "clip", "precision", "device", "until_solved", "accumulate", "recompute")  # fmt: skip
 
 
 def command(spec: Mapping[str, Any]) -> str:
