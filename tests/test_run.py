@@ -45,10 +45,25 @@ def test_the_digest_depends_on_every_field() -> None:
         "steps": 31, "batch": 33, "lr": 2e-3, "seed": 1, "data": "fixed:2001", "data_digest": "0" * 16, "test": 201,
         "eval_every": 11, "warmup": 6, "schedule": "cosine", "weight_decay": 0.02, "beta2": 0.99, "clip": 2.0,
         "precision": "float32" if tiny().precision == "bf16" else "bf16", "device": "cuda", "until_solved": True,
+        "backbone_digest": "0" * 16, "accumulate": 2, "recompute": True,
     }  # fmt: skip
     assert changes.keys() == {field.name for field in dataclasses.fields(RunSpec)}
     digests = {dataclasses.replace(tiny(), **{key: value}).digest for key, value in changes.items()}
     assert len(digests | {tiny().digest}) == len(changes) + 1
+
+
+def test_a_run_from_before_a_setting_existed_keeps_its_name(tmp_path: Path) -> None:
+    run = train(tiny(), tmp_path)
+    path = run.dir / "spec.json"
+    raw = json.loads(path.read_text())
+    for key in ("backbone_digest", "accumulate", "recompute"):
+        del raw[key]
+    path.write_text(json.dumps(raw))
+    assert load(run.dir).spec == run.spec
+    del raw["lr"]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(RequestError, match="its keys are not those of a run"):
+        load(run.dir)
 
 
 def test_what_means_the_same_run_has_the_same_digest() -> None:

@@ -38,7 +38,9 @@ def test_parts_add_up_to_the_batch(objective: str, task: str, ragged: bool) -> N
         # The second half of the rows lacks its last answer token.
         cut = torch.arange(12) // 6
         batch = Batch.of(batch.tokens, batch.prompt_len, batch.answer_len - cut).sharing(built.group, 0)
-    outcomes = [updated(tiny(objective, task, accumulate=parts, precision="float32"), batch) for parts in (1, 3)]
+    outcomes = [
+        updated(tiny(objective, task, batch=12, accumulate=parts, precision="float32"), batch) for parts in (1, 3)
+    ]
     torch.testing.assert_close(outcomes[1][2], outcomes[0][2])
     assert outcomes[0][1].keys() == outcomes[1][1].keys()
     for name, gradient in outcomes[0][1].items():
