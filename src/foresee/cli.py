@@ -247,6 +247,19 @@ def report(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The checkpoint folder to write; must not exist yet.")],
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Writes a finished run as a standard checkpoint folder that the transformers library loads."""
+    from foresee.export import export as write
+    from foresee.run import load
+
+    print(write(load(run), out))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for its runs and its page.")] = Path("foresee-demo"),
 ) -> None:

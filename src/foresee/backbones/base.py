@@ -14,7 +14,7 @@ from foresee.errors import RequestError
 from foresee.registry import Registry
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Attend = Literal["causal", "full"] | Tensor
 
@@ -108,6 +108,17 @@ class Backbone(nn.Module, ABC):
         Raises ``RequestError`` where there is none: only a backbone that has one overrides this.
         """
         raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no counterpart in the transformers library")
+
+    def counterpart_ids(self) -> tuple[int, ...]:
+        """The counterpart's token for each symbol of the vocabulary."""
+        return tuple(range(self.vocab_size))
+
+    def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
+        """The tokenizer that reads the task's text form into the counterpart's tokens."""
+        # Not at the top: reading the library takes a second, and only an export needs it.
+        from foresee.backbones.word_tokenizer import word_tokenizer
+
+        return word_tokenizer(vocab)
 
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:

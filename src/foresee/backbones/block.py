@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 INIT_STD = 0.02
+ROTARY_BASE = 10000.0
+NORM_EPS = {"layer": 1e-5, "rms": 1e-6}
+"""As in GPT-2 and in Llama's code."""
 
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu-tanh", "swiglu"]
@@ -25,7 +28,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 def build_norm(kind: Norm, width: int) -> nn.Module:
     """Layer or root-mean-square normalisation of the last axis."""
     # Both start at weight one and bias zero without drawing random numbers.
-    return nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-6)
+    return nn.LayerNorm(width, NORM_EPS[kind]) if kind == "layer" else nn.RMSNorm(width, NORM_EPS[kind])
 
 
 class Linear(nn.Module):

@@ -8,7 +8,7 @@ in GPT-2 (the paper's code intends this, but looks for a parameter name that doe
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,15 @@ from torch.nn import functional
 
 from foresee.backbones.attention import attention, causal_attention
 from foresee.backbones.base import Attend, Backbone, backbones
-from foresee.backbones.block import INIT_STD, Block, Mlp, Norm, build_norm, rotate
+from foresee.backbones.block import INIT_STD, ROTARY_BASE, Block, Mlp, Norm, build_norm, rotate
 from foresee.backbones.cache import DecodingState, with_capacity
 from foresee.backbones.measure import measure
 from foresee.backbones.recompute import layer
 from foresee.errors import RequestError
 from foresee.vocabulary import Vocabulary
 
-ROTARY_BASE = 10000.0
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Positions = Literal["learned", "rotary", "none"]
 
@@ -63,7 +64,8 @@ class Transformer(Backbone):
                 f"transformer: width={width} must be a multiple of heads={heads}, with an even quotient for rotary "
                 "positions"
             )
-        self._shape = {
+        hidden = hidden or (4 * width if mlp != "swiglu" else 8 * width // 3)
+        self.shape: dict[str, Any] = {
             "layers": layers, "width": width, "heads": heads, "context": context, "positions": positions,
             "norm": norm, "mlp": mlp, "hidden": hidden, "bias": bias, "tied": tied,
         }  # fmt: skip
@@ -71,7 +73,6 @@ class Transformer(Backbone):
         # GPT-2 numbers its positions by a table; rotary and none need nothing learned.
         self.token_table = self._table(len(vocab), generator) if vocab else None
         self.position_table = self._table(context, generator) if positions == "learned" else None
-        hidden = hidden or (4 * width if mlp != "swiglu" else 8 * width // 3)
         self.blocks = nn.ModuleList(
             Block(width, heads, hidden, norm, mlp, bias, layers, generator) for _ in range(layers)
         )
@@ -145,17 +146,11 @@ class Transformer(Backbone):
             return x + (table[first:end] if positions is None else functional.embedding(positions, table)), None
         if self.positions == "none":
             return x, None
-        size = self.width // self._heads_count
+        size = self.width // self.shape["heads"]
         places = torch.arange(first, end, device=x.device) if positions is None else positions
         inverse = ROTARY_BASE ** (-torch.arange(0, size, 2, device=x.device, dtype=torch.float32) / size)
         angles = places[..., None].float() * inverse
         return x, (angles[:, None] if angles.dim() == 3 else angles[None, None])
-
-    @property
-    def _heads_count(self) -> int:
-        heads = self._shape["heads"]
-        assert isinstance(heads, int)
-        return heads
 
     # Decoding -------------------------------------------------------------------------------------------------------
 
@@ -197,7 +192,13 @@ class Transformer(Backbone):
     # Shape ----------------------------------------------------------------------------------------------------------
 
     def twin(self, generator: torch.Generator) -> Transformer:
-        return Transformer(Vocabulary(()), generator, **self._shape)  # type: ignore[arg-type]  # the options it was built from
+        return Transformer(Vocabulary(()), generator, **self.shape)
+
+    def counterpart(self) -> PreTrainedModel:
+        # Not at the top: reading the library takes a second, and only an export needs it.
+        from foresee.backbones.transformer_counterpart import counterpart
+
+        return counterpart(self)
 
     def flops_per_token(self) -> int:
         return self.vocab_size * self.width + sum(

@@ -1,0 +1,100 @@
+"""A trained run leaves as a checkpoint that the transformers library loads, with equal logits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import TASK, tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from foresee import files
+from foresee.errors import ForeseeError, RequestError
+from foresee.export import export
+from foresee.run import Run
+from foresee.seeds import stream
+from foresee.train import train
+
+BACKBONES = (
+    "transformer:layers=1,width=16,heads=2",
+    "transformer:layers=1,width=16,heads=2,positions=rotary,norm=rms,mlp=swiglu,bias=false",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tiny(steps=2), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_folder_loads_and_computes_the_same(backbone: str, tmp_path: Path) -> None:
+    trained = train(tiny("teacherless", backbone=backbone, steps=2), tmp_path / "runs")
+    folder = export(trained, tmp_path / "made" / "checkpoint")
+    with torch.random.fork_rng(devices=()):  # some of the library's models draw weights before they read them
+        model = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = trained.task.sample(1, stream("export")).prompts
+    text = trained.task.write_line(prompt[0].tolist(), [])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer(text).input_ids == prompt[0].tolist()
+    net = trained.objective.backbone
+    with torch.no_grad():
+        expected = net.logits(net(net.embed(prompt)))
+        torch.testing.assert_close(model(prompt).logits, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_card_says_what_it_is(run: Run, tmp_path: Path) -> None:
+    folder = export(run, tmp_path / "checkpoint")
+    card = (folder / "README.md").read_text()
+    for part in (run.spec.task, run.verdict.name, "| exact |", "foresee train", "GPT2LMHeadModel", "`fixed:"):
+        assert part in card, part
+    facts: dict[str, Any] = json.loads((folder / "foresee.json").read_text())
+    assert facts["spec"]["objective"] == "next-token"
+    assert facts["vocabulary"] == list(run.objective.vocab)
+    assert facts["tokens"] == list(range(len(run.objective.vocab)))
+    assert facts["rows"] == run.rows
+    assert str(tmp_path) not in card + json.dumps(facts)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_code_on_the_card_runs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(run, tmp_path / "checkpoint")
+    monkeypatch.chdir(tmp_path)
+    code = (tmp_path / "checkpoint" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(code, "model card", "exec"), names)  # noqa: S102  # our own card's example
+    prompt, answer = names["prompt"]["input_ids"], names["answer"]
+    with torch.inference_mode():
+        expected = run.objective.generate(prompt, run.task.answer_length)
+    assert torch.equal(answer[:, prompt.shape[1] :], expected)
+
+
+def test_a_folder_that_holds_something_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RequestError, match="exists and is not an empty folder"):
+        export(run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_used(run: Run, tmp_path: Path) -> None:
+    assert (export(run, tmp_path) / "config.json").exists()
+
+
+def test_a_failed_export_leaves_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_json", full)
+    with pytest.raises(ForeseeError, match="the disk is full"):
+        export(run, tmp_path / "checkpoint")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_counterpart_is_refused(tmp_path: Path) -> None:
+    odd = train(tiny(backbone="transformer:layers=1,width=16,heads=2,positions=none", steps=1), tmp_path / "runs")
+    with pytest.raises(RequestError, match="only GPT-2's parts together"):
+        export(odd, tmp_path / "checkpoint")
+    assert not (tmp_path / "checkpoint").exists()
+    assert TASK in odd.spec.task
