@@ -102,6 +102,8 @@ def test_no_global_random_state_is_used(path: Path) -> None:
         if isinstance(node, ast.Attribute):
             name = dotted(node)
             wrong = name in touching or name.startswith(("torch.random.", "torch.cuda.manual_seed"))
+            # The one place that lends the global stream to other people's code, and puts it back.
+            wrong = wrong and (path.name, name) != ("seeds.py", "torch.random.fork_rng")
             assert not wrong, f"{path}:{node.lineno}: {name}"
 
 

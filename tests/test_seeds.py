@@ -9,7 +9,7 @@ from conftest import global_random_states
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee.seeds import digest, stream, torch_stream
+from foresee.seeds import digest, global_stream_from, stream, torch_stream
 
 KEYS = st.lists(st.one_of(st.text(max_size=6), st.integers(-(2**40), 2**40)), max_size=4).map(tuple)
 
@@ -85,3 +85,20 @@ def test_global_states_are_neither_read_nor_written() -> None:
 def test_torch_stream_is_on_the_device_asked_for() -> None:
     assert torch_stream("a").device == torch.device("cpu")
     assert torch_stream("a", device=torch.device("cpu")).device == torch.device("cpu")
+
+
+def test_the_global_stream_is_lent_and_given_back() -> None:
+    def drawn(key: str) -> torch.Tensor:
+        with global_stream_from(torch_stream(key)):
+            return torch.rand(3)
+
+    def fail_within() -> None:
+        with global_stream_from(torch_stream("one")):
+            raise ValueError(f"{torch.rand(1)}")
+
+    before = torch.get_rng_state()
+    assert torch.equal(drawn("one"), drawn("one"))
+    assert not torch.equal(drawn("one"), drawn("other"))
+    with pytest.raises(ValueError, match="tensor"):
+        fail_within()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -2,13 +2,15 @@
 
 A stream is keyed by a hash of what it is for, e.g. ``("data", task, "train", seed, block)``. So two purposes never
 share numbers, nothing is ever ``seed + i``, the n-th block of a stream needs none before it (which is what makes
-resuming exact and free), and no global random state is read or written.
+resuming exact and free), and no global random state is read or left changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy
 import torch
@@ -32,3 +34,13 @@ def torch_stream(*key: Key, device: torch.device | str = "cpu") -> torch.Generat
     # 63 bits: manual_seed takes a signed 64-bit number.
     generator.manual_seed(int.from_bytes(digest(*key)[:8], "little") >> 1)
     return generator
+
+
+@contextmanager
+def global_stream_from(generator: torch.Generator) -> Iterator[None]:
+    """For other people's code that draws only from torch's global CPU stream: within, it draws what ``generator``
+    decides; afterwards the global stream stands where it stood."""
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)
+        yield

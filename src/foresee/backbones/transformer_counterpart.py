@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from foresee.backbones.block import NORM_EPS, ROTARY_BASE, Block
 from foresee.errors import RequestError
+from foresee.seeds import global_stream_from, torch_stream
 
 if TYPE_CHECKING:
     from foresee.backbones.transformer import Transformer
@@ -27,7 +28,7 @@ def counterpart(net: Transformer) -> PreTrainedModel:
         raise RequestError("transformer: a twin has no token table and so no counterpart; take that of its original")
     for parts, build, matching in ((GPT2_PARTS, _gpt2, _gpt2_weights), (LLAMA_PARTS, _llama, _llama_weights)):
         if all(net.shape[name] in allowed for name, allowed in parts.items()):
-            with torch.random.fork_rng(devices=()):  # the library draws initial weights from the global stream
+            with global_stream_from(torch_stream("counterpart")):
                 model = build(net)
             with torch.no_grad():
                 for ours, theirs in matching(net, model):
