@@ -204,11 +204,13 @@ def compare(
     plugin: Plugin = [],  # noqa: B006
 ) -> None:
     """Trains objectives on one task over seeds, always with the positive control (reversed)."""
+    from foresee.backbones.base import backbones
     from foresee.compare import compare as run_all
-    from foresee.compare import table
     from foresee.progress import on_standard_error
     from foresee.run_spec import RunSpec
-    from foresee.spec import split_list
+    from foresee.show import show_groups
+    from foresee.spec import brief, split_list
+    from foresee.tasks.base import tasks
 
     chosen = split_list(names)
     spec = RunSpec.of(
@@ -224,7 +226,7 @@ def compare(
     if as_json:
         emit({"task": spec.task, "backbone": spec.backbone, "groups": [group.json() for group in groups]})
     else:
-        Output().print(table(groups, f"{spec.task} with {spec.backbone}"))
+        show_groups(groups, f"{brief(tasks, spec.task)} with {brief(backbones, spec.backbone)}", Output())
 
 
 @app.command()

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from foresee.diagnostics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.progress import Progress
@@ -80,39 +78,3 @@ def compare(
         specs[0].build_objective(specs[0].build_task())
     done = {name: Group(name, tuple(train(each, root, progress) for each in specs)) for name, specs in runs.items()}
     return [done[name] for name in [*wanted, *([] if control in wanted else [control])]]
-
-
-def table(groups: Sequence[Group], title: str) -> Table:
-    """The groups as a table for a terminal."""
-    out = Table(title=title, title_justify="left")
-    for heading in (
-        "objective",
-        "solved (95 % interval)",
-        "exact by seed",
-        "branch",
-        "follow",
-        "steps to solve",
-        "verdict",
-    ):
-        out.add_column(heading, overflow="fold")
-    for group in groups:
-        share = group.solved
-        verdicts = [run.verdict for run in group.runs]
-        solved = sum(each >= SOLVED for each in group.exact)
-        out.add_row(
-            group.objective,
-            f"{solved}/{len(group.runs)} ({share['low']:.2f} to {share['high']:.2f})",
-            "  ".join(f"{each:.3f}" for each in group.exact),
-            _by_seed(group, "branch"),
-            _by_seed(group, "follow"),
-            "  ".join(
-                f"not in {run.steps}" if at is None else str(at)
-                for run, at in zip(group.runs, group.steps_to_solve, strict=True)
-            ),
-            ", ".join(dict.fromkeys(each.name + (" (inconclusive)" if each.inconclusive else "") for each in verdicts)),
-        )
-    return out
-
-
-def _by_seed(group: Group, row: str) -> str:
-    return "  ".join(f"{value(run, row):.3f}" if row in run.rows else "-" for run in group.runs)

@@ -138,7 +138,14 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) 
 
     The same tensors and note give the same bytes.
     """
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stored: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        held = tensor.detach().cpu().contiguous()
+        place = held.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share memory, as those of a layer that a model uses twice do.
+        stored[name] = held.clone() if place in places else held
+        places.add(place)
     # One key of metadata: safetensors writes several in no fixed order.
     header = {"note": json.dumps({**note, "digest": _digest(stored, note)})}
     # save() leaves the write to us, so that a full disk is an OSError like any other.

@@ -1,13 +1,19 @@
-"""A run's measurements for a person at a terminal."""
+"""Measurements for a person at a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from foresee.compare import Group, value
 from foresee.diagnostics.base import Row
-from foresee.diagnostics.verdict import plain_words
+from foresee.diagnostics.verdict import SOLVED, plain_words
+from foresee.objectives.base import objectives
 from foresee.run import Run
+from foresee.spec import brief
 
 
 def show_run(run: Run, console: Console) -> None:
@@ -32,3 +38,36 @@ def _cells(row: Row) -> tuple[str, str, str]:
     if "reference" in row:
         interval = f"beside {row['reference']:.4f}"
     return f"{row['value']:.4f}", interval, f"{row['n']:,}"
+
+
+def show_groups(groups: Sequence[Group], title: str, console: Console) -> None:
+    """Prints objectives beside each other: a line a seed, since outcomes are bimodal, then the share that solved."""
+    shown = Table(title=title, title_justify="left", box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("objective", "seed", "exact", "branch", "follow", "solved at", "verdict"):
+        shown.add_column(heading, overflow="fold")
+    for group in groups:
+        for place, (run, exact, at) in enumerate(zip(group.runs, group.exact, group.steps_to_solve, strict=True)):
+            verdict = run.verdict
+            shown.add_row(
+                brief(objectives, group.objective) if place == 0 else "",
+                str(run.spec.seed),
+                f"{exact:.3f}",
+                _rate(run, "branch"),
+                _rate(run, "follow"),
+                "-" if at is None else f"step {at}",
+                verdict.name + (" (inconclusive)" if verdict.inconclusive else ""),
+            )
+        shown.add_section()
+    console.print(shown)
+    for group in groups:
+        share, solved = group.solved, sum(exact >= SOLVED for exact in group.exact)
+        console.print(
+            f"{brief(objectives, group.objective)}: {solved} of {len(group.runs)} seeds solved "
+            f"(95 % interval {share['low']:.2f} to {share['high']:.2f})",
+            markup=False,
+            highlight=False,
+        )
+
+
+def _rate(run: Run, row: str) -> str:
+    return f"{value(run, row):.3f}" if row in run.rows else "-"

@@ -157,6 +157,14 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
     return Resolved(name, cls, options, registry.later(name))
 
 
+def brief(registry: Registry[T], text: str) -> str:
+    """A spec for a person: the options that are not at their defaults."""
+    resolved = resolve(registry, text)
+    declared = options_of(resolved.cls)
+    given = [f"{key}={write_value(value)}" for key, value in resolved.options.items() if value != declared[key].default]
+    return f"{resolved.name}:{','.join(given)}" if given else resolved.name
+
+
 def options_text(cls: type) -> dict[str, str]:
     """The options of a registered class and their defaults as a spec spells them; a required one's is its type."""
     shown: dict[str, str] = {}
