@@ -16,6 +16,8 @@ from foresee.registry import Registry
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from foresee.vocabulary import Vocabulary
+
 Attend = Literal["causal", "full"] | Tensor
 
 
@@ -25,6 +27,14 @@ class Cap(Enum):
     LOOKAHEAD = "attend='full' lets a position read what comes after it"
     VISIBILITY = "a bool mask [B, T, T] decides which positions each position reads"
     POSITIONS = "positions may be given, so that a token's place is not its index"
+
+
+class Layer(nn.Module, ABC):
+    """One layer of a backbone and a final norm, apart from any backbone."""
+
+    @abstractmethod
+    def forward(self, z: Tensor, *, keep: slice | None = None) -> Tensor:
+        """Trunk states [B, T, D] -> final states [B, T, D] (or [B, K, D] with ``keep``), read causally."""
 
 
 class Backbone(nn.Module, ABC):
@@ -91,6 +101,22 @@ class Backbone(nn.Module, ABC):
     def twin(self, generator: torch.Generator) -> Backbone:
         """A backbone of the same shape with fresh weights and no token table of its own (``embed`` and ``logits`` raise
         on it), for objectives that need a second encoder."""
+
+    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+        """Reads x [B, T, D] causally and gives (the trunk's states [B, T, D], the final states as ``forward`` does).
+
+        The trunk is everything below the last layer: what further heads of the same depth stand on
+        (research/objectives.md section 4).
+        """
+        states = self.trace(x)
+        return states[-2], states[-1] if keep is None else states[-1, :, keep]
+
+    def last_layer(self, generator: torch.Generator) -> Layer:
+        """A fresh layer of this kind with a final norm of its own, to stand beside the last one on the trunk's states.
+
+        Raises ``RequestError`` where this backbone has none to give.
+        """
+        raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no single layer to build a head from")
 
     @abstractmethod
     def flops_per_token(self) -> int:

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foresee.backbones.attention import attention, causal_attention
+from foresee.backbones.base import Attend, Layer
+
 INIT_STD = 0.02
 ROTARY_BASE = 10000.0
 NORM_EPS = {"layer": 1e-5, "rms": 1e-6}
@@ -23,6 +26,13 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+
+def rotary_angles(positions: Tensor, size: int) -> Tensor:
+    """Positions [T] or [B, T] -> angles [1 or B, 1, T, size / 2] for heads of ``size`` dimensions."""
+    steps = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
+    angles = positions[..., None].float() * ROTARY_BASE**-steps
+    return angles[:, None] if angles.dim() == 3 else angles[None, None]
 
 
 def build_norm(kind: Norm, width: int) -> nn.Module:
@@ -59,6 +69,20 @@ class Block(nn.Module):
         self.mlp_in = Linear(width, 2 * hidden if mlp == "swiglu" else hidden, bias, INIT_STD, rng)
         self.mlp_out = Linear(hidden, width, bias, residual_std, rng)
 
+    def forward(self, x: Tensor, attend: Attend, angles: Tensor | None, keep: slice | None) -> Tensor:
+        """[B, T, D] -> [B, T, D], or [B, K, D] where only the positions in ``keep`` are wanted."""
+        q, k, v = self.queries_keys_values(x, keep)
+        if angles is not None:
+            q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
+        if isinstance(attend, Tensor):
+            visible = attend if keep is None else attend[:, keep]
+            attended = attention(q, k, v, visible[:, None])
+        elif attend == "full":
+            attended = attention(q, k, v, None)
+        else:
+            attended = causal_attention(q, k, v, 0 if keep is None else keep.indices(x.shape[1])[0])
+        return self.finish(x if keep is None else x[:, keep], attended)
+
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """[B, T, parts * D] -> ``parts`` tensors [B, H, T, d]."""
         rows, length, columns = x.shape
@@ -92,4 +116,18 @@ class Block(nn.Module):
         else:
             hidden = functional.gelu(hidden, approximate="tanh" if self.mlp == "gelu-tanh" else "none")
         out: Tensor = self.mlp_out(hidden)
+        return out
+
+
+class TransformerLayer(Layer):
+    """A block with a final norm. Learned positions are in the trunk's states already; rotary ones act here again."""
+
+    def __init__(self, block: Block, norm: nn.Module, rotary: bool) -> None:
+        super().__init__()
+        self.block, self.norm, self.rotary = block, norm, rotary
+
+    def forward(self, z: Tensor, *, keep: slice | None = None) -> Tensor:
+        places = torch.arange(z.shape[1], device=z.device)
+        angles = rotary_angles(places, z.shape[2] // self.block.heads) if self.rotary else None
+        out: Tensor = self.norm(self.block(z, "causal", angles, keep))
         return out

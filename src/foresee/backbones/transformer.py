@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.attention import attention, causal_attention
+from foresee.backbones.attention import causal_attention
 from foresee.backbones.base import Attend, Backbone, backbones
-from foresee.backbones.block import INIT_STD, ROTARY_BASE, Block, Mlp, Norm, build_norm, rotate
+from foresee.backbones.block import INIT_STD, Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles, rotate
 from foresee.backbones.cache import DecodingState, with_capacity
 from foresee.backbones.measure import measure
 from foresee.backbones.recompute import layer
@@ -73,12 +73,17 @@ class Transformer(Backbone):
         # GPT-2 numbers its positions by a table; rotary and none need nothing learned.
         self.token_table = self._table(len(vocab), generator) if vocab else None
         self.position_table = self._table(context, generator) if positions == "learned" else None
-        self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, norm, mlp, bias, layers, generator) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(self._block(generator) for _ in range(layers))
         self.final_norm = build_norm(norm, width)
         self.head = self._table(len(vocab), generator) if vocab and not tied else None
         self.has = measure(self)
+
+    def _block(self, generator: torch.Generator) -> Block:
+        shape = self.shape
+        return Block(
+            self.width, shape["heads"], shape["hidden"], shape["norm"], shape["mlp"], shape["bias"], shape["layers"],
+            generator,
+        )  # fmt: skip
 
     def _table(self, rows: int, generator: torch.Generator) -> nn.Parameter:
         return nn.Parameter(torch.empty(rows, self.width).normal_(0.0, INIT_STD, generator=generator))
@@ -104,31 +109,28 @@ class Transformer(Backbone):
         x, angles = self._place(x, positions)
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1
-            x = layer(self.recompute, self._layer, block, x, attend, angles, keep if last else None)
+            x = layer(self.recompute, block, x, attend, angles, keep if last else None)
         out: Tensor = self.final_norm(x)
         return out
+
+    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+        x, angles = self._place(x, None)
+        for block in self.blocks[:-1]:
+            x = layer(self.recompute, block, x, "causal", angles, None)
+        final = layer(self.recompute, self.blocks[-1], x, "causal", angles, keep)
+        return x, self.final_norm(final)
+
+    def last_layer(self, generator: torch.Generator) -> TransformerLayer:
+        rotary = self.positions == "rotary"
+        return TransformerLayer(self._block(generator), build_norm(self.shape["norm"], self.width), rotary)
 
     def trace(self, x: Tensor) -> Tensor:
         x, angles = self._place(x, None)
         states = [x]
         for block in self.blocks:
-            x = self._layer(block, x, "causal", angles, None)
+            x = block(x, "causal", angles, None)
             states.append(x)
         return torch.stack([*states[:-1], self.final_norm(x)])
-
-    def _layer(self, block: nn.Module, x: Tensor, attend: Attend, angles: Tensor | None, keep: slice | None) -> Tensor:
-        assert isinstance(block, Block)
-        q, k, v = block.queries_keys_values(x, keep)
-        if angles is not None:
-            q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
-        if isinstance(attend, Tensor):
-            visible = attend if keep is None else attend[:, keep]
-            attended = attention(q, k, v, visible[:, None])
-        elif attend == "full":
-            attended = attention(q, k, v, None)
-        else:
-            attended = causal_attention(q, k, v, 0 if keep is None else keep.indices(x.shape[1])[0])
-        return block.finish(x if keep is None else x[:, keep], attended)
 
     def _place(self, x: Tensor, positions: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor | None]:
         """Adds learned positions to x [B, T, D], or gives rotary angles [B or 1, 1, T, d / 2]."""
@@ -146,11 +148,8 @@ class Transformer(Backbone):
             return x + (table[first:end] if positions is None else functional.embedding(positions, table)), None
         if self.positions == "none":
             return x, None
-        size = self.width // self.shape["heads"]
         places = torch.arange(first, end, device=x.device) if positions is None else positions
-        inverse = ROTARY_BASE ** (-torch.arange(0, size, 2, device=x.device, dtype=torch.float32) / size)
-        angles = places[..., None].float() * inverse
-        return x, (angles[:, None] if angles.dim() == 3 else angles[None, None])
+        return x, rotary_angles(places, self.width // self.shape["heads"])
 
     # Decoding -------------------------------------------------------------------------------------------------------
 
