@@ -22,9 +22,11 @@ def adamw(model: nn.Module, spec: RunSpec) -> torch.optim.AdamW:
     biases, norms, tables that are looked up by row, or Mamba's decay rates."""
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (decayed if parameter.dim() >= 2 and not name.endswith(NO_PRODUCT) else spared).append(parameter)
+            looked_up = name.endswith(NO_PRODUCT) or id(parameter) in embeddings
+            (decayed if parameter.dim() >= 2 and not looked_up else spared).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2), fused=True)
 

@@ -157,7 +157,7 @@ class RunSpec:
         if network.longest is not None and network.longest < needed:
             raise RequestError(
                 f"task {self.task} needs {needed} positions, but backbone {self.backbone} has {network.longest}; "
-                f"give it more, e.g. context={needed}"
+                f"choose one that reads more, or give it more where it has such an option (context={needed})"
             )
         return objective.build(network, vocab, torch_stream("weights", self.backbone, self.objective, self.seed))
 

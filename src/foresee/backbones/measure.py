@@ -26,6 +26,9 @@ as in use, so that what attention adds to it shows in the output."""
 SMALLEST = 1e-6
 """A smaller difference of final hidden states, which are of order one, is rounding."""
 
+EQUAL = 1e-3
+"""Final hidden states that differ by less are the same but for the order of sums."""
+
 
 def measure(backbone: Backbone) -> frozenset[Cap]:
     """What ``backbone`` can do. Raises ``ForeseeError`` where its causal mode leaks the future, which no objective
@@ -87,6 +90,13 @@ def _measure(backbone: Backbone) -> frozenset[Cap]:
         unchanged = (backbone(x, positions=plain) - default).abs().amax()
         if (backbone(x, positions=permuted) - default).abs().amax() > 10 * unchanged.clamp_min(SMALLEST):
             found.add(Cap.POSITIONS)
+        # Positions alone must tell the order. Where everyone sees everyone this can be asked: permuting inputs and
+        # positions together then only permutes the outputs, but not where a recurrent half reads the order as well.
+        if found >= {Cap.POSITIONS, Cap.LOOKAHEAD}:
+            full = backbone(x, attend="full", positions=plain)
+            together = backbone(x[:, permuted], attend="full", positions=permuted)
+            if (together - full[:, permuted]).abs().amax() > EQUAL:
+                found.remove(Cap.POSITIONS)
     return frozenset(found)
 
 

@@ -1,0 +1,260 @@
+"""Any causal language model of the transformers library, pretrained or from its architecture alone.
+
+Of a checkpoint's embedding table and output head only the rows of the task's symbols are kept: the model is asked for,
+and scored on, those alone, and neither memory nor the optimiser pays for the rest. Between them stands the library's
+own model, fed with ``inputs_embeds``. What it can do is measured (``measure.py``); that embedding, model and scores
+together still give the checkpoint's own logits is checked on a few tokens before its tables are let go.
+
+Weights are float32 by default: the master copy, of which the training loop's autocast makes bfloat16 copies on the fly.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foresee.backbones.base import Attend, Backbone, Cap, backbones
+from foresee.backbones.hf_adapters import add_adapters, merged_state
+from foresee.backbones.hf_checks import (
+    LogitsForm,
+    embedding_scale,
+    fit_logits,
+    matrix_parameters,
+    own_logits,
+    refuse_randomness,
+)
+from foresee.backbones.hf_decoding import Decoder, DecodingState, choose_decoder
+from foresee.backbones.hf_export import exported_ids, put_back, tokenizer_of
+from foresee.backbones.hf_loading import (
+    checkpoint_digest,
+    checkpoint_folder,
+    first_line,
+    fresh_model,
+    load_model,
+    read_config,
+    without_dropout,
+)
+from foresee.backbones.hf_reading import REFUSALS, Reader
+from foresee.backbones.hf_symbols import Symbols, rows_of, token_ids
+from foresee.backbones.measure import measure
+from foresee.errors import ForeseeError, RequestError
+from foresee.seeds import torch_stream
+from foresee.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["HuggingFace", "checkpoint_digest"]
+
+POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""What configurations call the longest sequence that was trained on."""
+
+PROBE_LENGTH, PROBE_SCALE = 6, 0.1
+"""Of the inputs on which training mode and decoding are tried."""
+
+
+@backbones.register("hf")
+class HuggingFace(Backbone):
+    """Options: ``path``, a folder as ``save_pretrained`` writes it or a hub id; ``dtype`` of the weights: float32 (the
+    default, see above), or bfloat16, which halves them and loses updates below a 256th of a weight, so that it suits
+    ``lora``, whose adapters and token rows stay float32; ``attention``, an implementation that the model supports
+    (eager, sdpa, ...; none: its own default); ``random``, fresh weights in the checkpoint's architecture; ``symbols``,
+    by the tokenizer, by the first rows of the table, or auto: the tokenizer where there is one; ``lora``, the rank of
+    adapters on linear layers, with everything but them and the token rows frozen; ``lora_alpha``, 2 x rank unless
+    given. Every dropout is set to 0."""
+
+    summary = "any causal language model of transformers: a checkpoint folder or hub id, or its architecture"
+
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        generator: torch.Generator,
+        *,
+        path: str,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        attention: str | None = None,
+        random: bool = False,
+        symbols: Symbols = "auto",
+        lora: int | None = None,
+        lora_alpha: int | None = None,
+    ) -> None:
+        super().__init__()
+        if lora is not None and lora < 1:
+            raise RequestError(f"hf: lora={lora} must be a rank of at least 1, or none")
+        self.path, self.attention, self.random, self.lora = path, attention, random, lora
+        self.folder = checkpoint_folder(path)
+        self.config = read_config(self.folder, path)
+        self.whose = f"{path} ({self.config.model_type})"
+        model = self._model(without_dropout(self.config), generator)
+        table, head = self._parts(model)
+        self.vocab_size, self.width, self._rows = len(vocab), table.embedding_dim, len(table.weight)
+        self.token_ids = token_ids(vocab, self.folder, path, symbols, self._rows) if len(vocab) else ()
+        self._take_rows(table, head, generator)
+        self.body: Any = model.base_model
+        self._reader = Reader(self.body, self.whose)
+        try:
+            expected = own_logits(model, self.token_ids)
+            model.set_input_embeddings(None)
+            self._check(expected)
+        except RequestError:
+            raise
+        except (ForeseeError, *REFUSALS) as error:
+            raise RequestError(f"hf: {self.whose} does not serve as a backbone: {first_line(error)}") from error
+        if lora is not None:
+            add_adapters(self.body, lora, 2 * lora if lora_alpha is None else lora_alpha, generator)
+        if dtype == "bfloat16":
+            self._halve()
+        self.train()
+
+    @staticmethod
+    def content_digest(options: Mapping[str, Any]) -> str:
+        return checkpoint_digest(str(options["path"]))
+
+    # Construction ---------------------------------------------------------------------------------------------------
+
+    def _model(self, config: Any, generator: torch.Generator) -> Any:
+        """The whole causal language model of ``config``: fresh, or with the checkpoint's weights."""
+        if self.random:
+            return fresh_model(config, self.attention, generator, self.path).eval()
+        return load_model(self.folder, config, self.attention, self.path).eval()
+
+    def _parts(self, model: Any) -> tuple[nn.Embedding, nn.Linear]:
+        table, head = model.get_input_embeddings(), model.get_output_embeddings()
+        if model.base_model is model or not isinstance(table, nn.Embedding) or not isinstance(head, nn.Linear):
+            raise RequestError(f"hf: {self.whose} has no plain embedding table, model and linear head")
+        if head.in_features != table.embedding_dim:
+            raise RequestError(
+                f"hf: {self.whose} has embeddings of width {table.embedding_dim} but final states of width "
+                f"{head.in_features}; foresee needs one width"
+            )
+        if not {"inputs_embeds", "use_cache"} <= inspect.signature(model.base_model.forward).parameters.keys():
+            raise RequestError(f"hf: {self.whose} cannot be given embeddings (inputs_embeds)")
+        return table, head
+
+    def _take_rows(self, table: nn.Embedding, head: nn.Linear, generator: torch.Generator) -> None:
+        """Copies the task's rows of table and head; a tied head stays tied."""
+        self.token_table: nn.Parameter | None = None
+        self.head: nn.Parameter | None = None
+        self.head_bias: nn.Parameter | None = None
+        self.embed_scale, self.logits_form = 1.0, LogitsForm()
+        if not self.token_ids:
+            return
+        self.embed_scale = embedding_scale(table, self.whose)
+        self.token_table = nn.Parameter(rows_of(table.weight, self.token_ids, generator))
+        if head.weight is not table.weight:
+            self.head = nn.Parameter(rows_of(head.weight, self.token_ids, generator))
+        if head.bias is not None:
+            self.head_bias = nn.Parameter(rows_of(head.bias, self.token_ids, generator))
+
+    def _check(self, expected: Tensor) -> None:
+        """Finds what the model can do, and refuses one that does not compute what the checkpoint's own does:
+        ``expected`` [T, T'] are its logits on the first T known tokens, for all T' of them."""
+        x = PROBE_SCALE * torch.randn(2, PROBE_LENGTH, self.width, generator=torch_stream("hf", "probe"))
+        refuse_randomness(self.body, lambda: self._reader(x), self.whose)
+        self.has = frozenset(Cap)  # so that measuring may try
+        self.has = measure(self)
+        if expected.numel():
+            known = torch.tensor([index for index, token in enumerate(self.token_ids) if token is not None])
+            with torch.no_grad():
+                raw = self.logits(self(self.embed(known[None, : len(expected)])))[0][:, known]
+            self.logits_form = fit_logits(raw, expected, self.config, self.whose)
+        self._decoder: Decoder = choose_decoder(self.body, self._reader, x)
+
+    def _halve(self) -> None:
+        # Not ``body.to``: rotary frequencies are buffers, and useless in bfloat16.
+        for name, parameter in self.body.named_parameters():
+            if "lora_" not in name:
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    @property
+    def longest(self) -> int | None:
+        limits = [getattr(self.config, name, None) for name in POSITION_LIMITS]
+        return next((limit for limit in limits if isinstance(limit, int)), None)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        if self.token_table is None:
+            raise RuntimeError("this backbone is a twin: it has no token table; embed with the one it was made from")
+        embedded = functional.embedding(tokens, self.token_table)
+        return embedded if self.embed_scale == 1.0 else embedded * self.embed_scale
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        table = self.token_table if self.head is None else self.head
+        if table is None:
+            raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
+        return self.logits_form(functional.linear(hidden, table, self.head_bias))
+
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        if positions is None:  # given ones may repeat, as where several rows are read as one
+            self._refuse_length(x.shape[1])
+        self._reader.recompute(self._recomputes)
+        if isinstance(attend, str) and attend == "causal" and positions is None:
+            hidden = self._reader(x)
+        else:
+            hidden = self._reader.masked(x, attend, positions, self.has)
+        return hidden if keep is None else hidden[:, keep]
+
+    def trace(self, x: Tensor) -> Tensor:
+        self._refuse_length(x.shape[1])
+        self._reader.recompute(self._recomputes)
+        return self._reader.trace(x)
+
+    @property
+    def _recomputes(self) -> bool:
+        return self.recompute and self.training and torch.is_grad_enabled()
+
+    def _refuse_length(self, length: int) -> None:
+        if self.longest is not None and length > self.longest:
+            raise RequestError(f"hf: {self.whose} has {self.longest} positions, too few for a sequence of {length}")
+
+    # Decoding -------------------------------------------------------------------------------------------------------
+
+    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, DecodingState]:
+        self._refuse_length(x.shape[1])
+        self._reader.recompute(False)
+        hidden, state = self._decoder.start(x.to(self._reader.dtype))
+        return hidden.to(x.dtype), state
+
+    def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+        self._refuse_length(state.length + 1)
+        self._reader.recompute(False)
+        hidden, state = self._decoder.step(x.to(self._reader.dtype), state)
+        return hidden.to(x.dtype), state
+
+    def fork(self, state: DecodingState, n: int) -> DecodingState:
+        return self._decoder.fork(state, n)
+
+    # Shape ----------------------------------------------------------------------------------------------------------
+
+    def twin(self, generator: torch.Generator) -> HuggingFace:
+        return HuggingFace(Vocabulary(()), generator, path=self.path, attention=self.attention, random=True)
+
+    def flops_per_token(self) -> int:
+        return self.vocab_size * self.width + matrix_parameters(self.body)
+
+    def counterpart(self) -> PreTrainedModel:
+        """The checkpoint's whole causal language model, dropouts as in its configuration, with the trained weights put
+        back and adapters merged. Symbol i is its token ``counterpart_ids()[i]``."""
+        if self.token_table is None:
+            raise RequestError(f"hf: a twin of {self.whose} has no counterpart: it has no tokens")
+        model = self._model(self.config, torch_stream("hf", "rows of no symbol", self.path))
+        state = self.body.state_dict() if self.lora is None else merged_state(self.body)
+        rows = {"table": self.token_table, "head": self.head, "bias": self.head_bias}
+        put_back(model, state, self.token_ids, rows)
+        counterpart: PreTrainedModel = model
+        return counterpart
+
+    def counterpart_ids(self) -> tuple[int, ...]:
+        """``token_ids``, and for symbols without one of their own, new rows at the end of the table."""
+        return exported_ids(self.token_ids, self._rows)
+
+    def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
+        return tokenizer_of(vocab, self.counterpart_ids())

@@ -1,0 +1,108 @@
+"""Task symbols as tokens of a checkpoint: which row of the pretrained table belongs to each symbol.
+
+Each symbol is its own single token of the checkpoint's tokenizer, the one that the paper's text form
+``32,3|16,12/32,12=`` gives it: a label after a comma, a delimiter after a digit. So a sentencepiece label is the
+token without the word-start mark, and only where the tokenizer knows it at the start of a word alone is that one taken.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from foresee.backbones.hf_loading import TOKENIZER_FILES, first_line, quiet
+from foresee.errors import RequestError
+from foresee.vocabulary import Vocabulary
+
+Symbols = Literal["auto", "tokenizer", "first"]
+
+FRESH_NOISE = 0.1
+"""Standard deviation of a fresh row's noise as a share of the table's: enough to tell two fresh rows apart."""
+
+
+def token_ids(vocab: Vocabulary, folder: Path, path: str, symbols: Symbols, rows: int) -> tuple[int | None, ...]:
+    """The checkpoint's token of each symbol of ``vocab``, in order.
+
+    ``symbols`` is "tokenizer"; "first", which numbers the first rows as the task numbers its symbols; or "auto", the
+    tokenizer where the checkpoint has one. Under a tokenizer, symbols in angle brackets (``<mask>``), which objectives
+    add, have no token: None. ``rows`` is how many the table has.
+
+    Raises ``RequestError`` on a symbol that is not a single token, on two symbols of one token, and on too few rows.
+    """
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    if symbols == "tokenizer" and not has_tokenizer:
+        raise RequestError(f"hf: {path} holds no tokenizer; symbols=first takes the first rows of its table")
+    if symbols == "first" or not has_tokenizer:
+        if len(vocab) > rows:
+            raise RequestError(f"hf: the task has {len(vocab)} symbols, but the table of {path} has {rows} rows")
+        return tuple(range(len(vocab)))
+    tokenizer = _load(folder, path)
+    ids = tuple(None if _bracketed(symbol) else _single(symbol, tokenizer, path, rows) for symbol in vocab)
+    holder: dict[int, str] = {}
+    for symbol, token in zip(vocab, ids, strict=True):
+        if token is not None and token in holder:
+            raise RequestError(
+                f"hf: the tokenizer of {path} gives symbols {holder[token]!r} and {symbol!r} the same token; "
+                "symbols=first takes the first rows of its table instead"
+            )
+        if token is not None:
+            holder[token] = symbol
+    return ids
+
+
+def _bracketed(symbol: str) -> bool:
+    return len(symbol) > 2 and symbol.startswith("<") and symbol.endswith(">")
+
+
+def _load(folder: Path, path: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, TypeError, OSError, ImportError, AttributeError) as error:
+        raise RequestError(
+            f"hf: the tokenizer of {path} cannot be loaded ({first_line(error)}); symbols=first does without it"
+        ) from None
+
+
+def _single(symbol: str, tokenizer: Any, path: str, rows: int) -> int:
+    """The one token of a symbol within text, or of the symbol alone where text around it changes how it is cut."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    before = encode("," if symbol.isalnum() else "0")
+    within = encode(("," if symbol.isalnum() else "0") + symbol)
+    alone = encode(symbol)
+    # A word-start mark that stands by itself is no part of the symbol.
+    pieces = [token for token in alone if tokenizer.decode([token]).strip()]
+    candidates = [within[len(before) :] if within[: len(before)] == before else [], pieces]
+    for candidate in candidates:
+        if len(candidate) == 1 and candidate[0] != tokenizer.unk_token_id:
+            if candidate[0] >= rows:
+                raise RequestError(
+                    f"hf: symbol {symbol!r} is token {candidate[0]} of the tokenizer of {path}, but the table has "
+                    f"{rows} rows"
+                )
+            return candidate[0]
+    cut = tokenizer.convert_ids_to_tokens(pieces)
+    became = f"splits symbol {symbol!r} into {cut}" if len(cut) > 1 else f"has no token for symbol {symbol!r}"
+    raise RequestError(
+        f"hf: the tokenizer of {path} {became}; every symbol must be one token: choose fewer or other labels, "
+        "or symbols=first to take the first rows of its table instead"
+    )
+
+
+def rows_of(table: Tensor, ids: tuple[int | None, ...], generator: torch.Generator) -> Tensor:
+    """[V, ...] copied rows of ``table`` [N, ...]; where an id is None, the mean of all rows plus noise."""
+    table = table.detach()
+    picked = table[torch.tensor([token or 0 for token in ids], dtype=torch.int64)].clone()
+    for index, token in enumerate(ids):
+        if token is None:
+            noise = torch.randn(picked[index].shape, generator=generator, dtype=table.dtype)
+            picked[index] = table.mean(0) + FRESH_NOISE * table.std() * noise
+    return picked

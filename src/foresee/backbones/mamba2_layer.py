@@ -1,0 +1,139 @@
+"""One layer of Mamba-2 (Dao & Gu 2024, figure 6), as in the authors' code (``mamba_ssm``, modules/mamba2.py).
+
+``x += out_proj(gated_norm(heads(convolution(...)), gate))`` with everything projected from ``norm(x)`` at once.
+
+Initial weights are the authors': projections uniform within 1 / sqrt(inputs), the one back to the residual stream
+divided by sqrt(layers); the convolution uniform within 1 / sqrt(taps); -A uniform in [1, 16]; dt log-uniform in
+[0.001, 0.1] and at least 0.0001; D and the norms one. The transformers library sets -A to 1, 2, ... by head instead, so
+that how fast a head forgets depends on how many there are, and the convolution's bias to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
+from foresee.backbones.gated_norm import gated_norm
+from foresee.backbones.state_space_dual import state_space_dual, state_space_outputs, state_space_step
+
+NORM_EPS = 1e-5
+A_RANGE = (1.0, 16.0)
+DT_RANGE = (0.001, 0.1)
+DT_FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The widths within a layer."""
+
+    width: int
+    state: int
+    head_width: int
+    groups: int
+    convolution: int
+    expansion: int
+
+    @property
+    def inner(self) -> int:
+        """Channels of all heads together."""
+        return self.expansion * self.width
+
+    @property
+    def heads(self) -> int:
+        """Heads of ``head_width`` channels."""
+        return self.inner // self.head_width
+
+    @property
+    def convolved(self) -> int:
+        """Channels that go through the convolution: the heads' inputs, and B and C of every group."""
+        return self.inner + 2 * self.groups * self.state
+
+
+@dataclass
+class LayerState:
+    """What a layer remembers: the last inputs of its convolution [B, K - 1, channels] and its heads' states
+    [B, H, P, N], in float32 (float64)."""
+
+    window: Tensor
+    heads: Tensor
+
+
+def _uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
+
+
+class Layer(nn.Module):
+    """One layer, residual connection included. ``in_proj`` gives the gate, then what is convolved (the heads' inputs,
+    B, C), then dt, in that order of rows."""
+
+    def __init__(self, sizes: Sizes, layers: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.sizes = sizes
+        width, inner, heads = sizes.width, sizes.inner, sizes.heads
+        self.norm = nn.RMSNorm(width, eps=NORM_EPS)
+        self.in_proj = _uniform(width**-0.5, generator, inner + sizes.convolved + heads, width)
+        self.convolution_weight = _uniform(sizes.convolution**-0.5, generator, sizes.convolved, sizes.convolution)
+        self.convolution_bias = _uniform(sizes.convolution**-0.5, generator, sizes.convolved)
+        self.A_log = nn.Parameter(torch.empty(heads).uniform_(*A_RANGE, generator=generator).log_())
+        shortest, longest = (math.log(limit) for limit in DT_RANGE)
+        dt = torch.empty(heads).uniform_(shortest, longest, generator=generator).exp_().clamp_(min=DT_FLOOR)
+        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+        self.D = nn.Parameter(torch.ones(heads))
+        self.gated_norm_weight = nn.Parameter(torch.ones(inner))
+        self.out_proj = _uniform((inner * layers) ** -0.5, generator, width, inner)
+
+    def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
+        """The residual stream x [B, T, D] -> the same after this layer, at the positions in ``keep``."""
+        gate, inputs, dt = self._project(x, keep)
+        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
+        y = state_space_outputs(*self._operands(convolved, dt))
+        return self._finish(x, y, gate, keep)
+
+    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, LayerState]:
+        """As ``forward``, and what decoding continues from."""
+        gate, inputs, dt = self._project(x, keep)
+        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
+        y, heads = state_space_dual(*self._operands(convolved, dt))
+        state = LayerState(last_inputs(inputs, self.sizes.convolution), heads)
+        return self._finish(x, y, gate, keep), state
+
+    def step(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """One position: x [B, D]. The given state is spent."""
+        gate, inputs, dt = self._project(x, None)
+        convolved, window = convolution_step(inputs, state.window, self.convolution_weight, self.convolution_bias)
+        y, heads = state_space_step(*self._operands(convolved, dt), state.heads)
+        return self._finish(x, y, gate, None), LayerState(window, heads)
+
+    def _project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
+        """[..., D] -> the gate, at the positions in ``keep``, the inputs of the convolution, and dt as projected."""
+        normed, sizes = self.norm(x), self.sizes
+        rest = [sizes.convolved, sizes.heads]
+        if keep is None:
+            gate, inputs, dt = torch.split(functional.linear(normed, self.in_proj), [sizes.inner, *rest], -1)
+        else:
+            gate = functional.linear(normed[:, keep], self.in_proj[: sizes.inner])
+            inputs, dt = torch.split(functional.linear(normed, self.in_proj[sizes.inner :]), rest, -1)
+        return gate, inputs, dt
+
+    def _operands(self, convolved: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """x [..., H, P], dt [..., H], A [H], B and C [..., G, N], D [H], with dt and A in float32 at least."""
+        sizes, between = self.sizes, self.sizes.groups * self.sizes.state
+        x, B, C = torch.split(functional.silu(convolved), [sizes.inner, between, between], -1)
+        x = torch.unflatten(x, -1, (sizes.heads, sizes.head_width))
+        B, C = (torch.unflatten(value, -1, (sizes.groups, sizes.state)) for value in (B, C))
+        high = torch.promote_types(dt.dtype, torch.float32)
+        dt = functional.softplus(dt.to(high) + self.dt_bias)
+        return x, dt, -self.A_log.to(high).exp(), B, C, self.D
+
+    def _finish(self, x: Tensor, y: Tensor, gate: Tensor, keep: slice | None) -> Tensor:
+        """Gates and norms what the heads gave, y [..., H, P], by group, and adds it to the residual stream."""
+        y = y.flatten(-2)
+        if keep is not None:
+            x, y = x[:, keep], y[:, keep]
+        normed = gated_norm(y, gate, self.gated_norm_weight, self.sizes.groups, NORM_EPS)
+        return x + functional.linear(normed, self.out_proj)

@@ -1,0 +1,558 @@
+"""A checkpoint as a backbone: its rows, masks, positions and options, what is refused, and a run from end to end."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_checkpoints as tiny
+import torch
+from support import random_batch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import foresee
+from foresee import seeds
+from foresee.backbones.base import Backbone, Cap, backbones
+from foresee.backbones.hf import HuggingFace, checkpoint_digest
+from foresee.backbones.hf_checks import LogitsForm
+from foresee.backbones.hf_loading import quiet
+from foresee.errors import ForeseeError, RequestError
+from foresee.objectives.next_token import NextToken
+from foresee.run_spec import RunSpec
+from foresee.spec import resolve
+from foresee.train import train
+from foresee.vocabulary import Vocabulary
+
+VOCAB = tiny.path_star(10)
+STD = 0.2
+
+
+def load(folder: Path, vocab: Vocabulary = VOCAB, stream: str = "weights", **options: Any) -> HuggingFace:
+    return HuggingFace(vocab, tiny.generator(stream), path=str(folder), **options)
+
+
+def whole(folder: Path, **options: Any) -> Any:
+    auto: Any = AutoModelForCausalLM
+    with quiet():
+        return auto.from_pretrained(folder, dtype=torch.float32, **options).eval()
+
+
+def tokens(rows: int = 3, length: int = 9, seed: int = 0) -> Tensor:
+    return torch.randint(len(VOCAB), (rows, length), generator=seeds.torch_stream("test tokens", seed))
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """GPT-2 with a tokenizer whose numbers are not the task's."""
+    folder = tiny.save(tmp_path_factory.mktemp("gpt2"), "gpt2", std=STD)
+    return tiny.single_digits(folder)
+
+
+@pytest.fixture(scope="module")
+def phi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phi, whose head is its own and has a bias, without a tokenizer."""
+    return tiny.save(tmp_path_factory.mktemp("phi"), "phi", std=STD)
+
+
+# Rows of the table ----------------------------------------------------------------------------------------------------
+
+
+def test_only_the_rows_of_the_task_are_kept(gpt2: Path) -> None:
+    net, model = load(gpt2), whole(gpt2)
+    assert net.token_ids == (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 3, 2, 1, 0)
+    assert net.token_table is not None
+    assert torch.equal(net.token_table, model.transformer.wte.weight[torch.tensor(net.token_ids)])
+    assert not [name for name, parameter in net.named_parameters() if tiny.ROWS in parameter.shape]
+    assert net.head is None
+    assert net.head_bias is None
+
+
+def test_a_head_of_its_own_and_its_bias_are_kept(phi: Path) -> None:
+    net, model = load(phi), whole(phi)
+    assert net.token_ids == tuple(range(len(VOCAB)))
+    assert net.head is not None
+    assert net.head_bias is not None
+    assert torch.equal(net.head, model.lm_head.weight[: len(VOCAB)])
+    assert torch.equal(net.head_bias, model.lm_head.bias[: len(VOCAB)])
+    torch.testing.assert_close(net.logits(net(net.embed(tokens()))), model(tokens()).logits[..., : len(VOCAB)])
+
+
+def test_symbols_in_angle_brackets_get_fresh_rows_near_the_mean(gpt2: Path) -> None:
+    vocab = VOCAB.extended(("<mask>", "<pad>"))
+    net, again, other = load(gpt2, vocab), load(gpt2, vocab), load(gpt2, vocab, "another stream")
+    table = whole(gpt2).transformer.wte.weight.detach()
+    assert net.token_ids[-2:] == (None, None)
+    assert net.token_table is not None
+    assert again.token_table is not None
+    assert other.token_table is not None
+    mask, pad = net.token_table.detach()[-2:]
+    assert not torch.equal(mask, pad)
+    assert float((mask - table.mean(0)).std() / table.std()) == pytest.approx(0.1, rel=0.5)
+    assert torch.equal(net.token_table, again.token_table)
+    assert torch.equal(net.token_table[:-2], other.token_table[:-2])
+    assert not torch.equal(net.token_table[-2:], other.token_table[-2:])
+
+
+def test_a_family_that_scales_and_caps_is_followed(tmp_path: Path) -> None:
+    gemma = load(tiny.save(tmp_path / "gemma2", "gemma2", std=STD))
+    cohere = load(tiny.save(tmp_path / "cohere", "cohere", std=STD))
+    assert gemma.embed_scale == pytest.approx(tiny.WIDTH**0.5)
+    assert gemma.logits_form == LogitsForm(1.0, 2.0)
+    assert cohere.logits_form.scale == pytest.approx(0.25)
+    for net, folder in ((gemma, tmp_path / "gemma2"), (cohere, tmp_path / "cohere")):
+        ours, theirs = net.logits(net(net.embed(tokens()))), whole(folder)(tokens()).logits[..., : len(VOCAB)]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_that_rows_alone_do_not_give_are_refused(phi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import PhiForCausalLM
+
+    plain = PhiForCausalLM.forward
+
+    def shifted(self: Any, *given: Any, **options: Any) -> Any:
+        out = plain(self, *given, **options)
+        out.logits = out.logits + torch.arange(tiny.ROWS)
+        return out
+
+    monkeypatch.setattr(PhiForCausalLM, "forward", shifted)
+    with pytest.raises(RequestError, match=r"\(phi\) computes its logits in a way that its rows alone do not give"):
+        load(phi)
+
+
+# Masks, positions, training -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_two_sequences_packed_into_one_row_are_read_as_if_alone(gpt2: Path, attention: str) -> None:
+    """A bool mask would hide nothing under eager attention, and positions alone would be read as packed documents."""
+    net = load(gpt2, attention=attention).eval()
+    x = net.embed(tokens())
+    first, second = x[:, :4], x[:, 4:]
+    places = torch.cat((torch.arange(4), torch.arange(5)))
+    document = torch.tensor([0] * 4 + [1] * 5)
+    visible = ((document[:, None] == document) & (torch.ones(9, 9).tril() > 0))[None]
+    packed = net(x, attend=visible, positions=places)
+    torch.testing.assert_close(packed, torch.cat((net(first), net(second)), 1), rtol=1e-4, atol=1e-5)
+    assert (packed - net(x)).abs().max() > 0.1
+
+
+def test_causal_full_and_kept_positions(gpt2: Path) -> None:
+    net = load(gpt2).eval()
+    x = net.embed(tokens())
+    causal = net(x)
+    assert torch.equal(net(x, keep=slice(3, 6)), causal[:, 3:6])
+    torch.testing.assert_close(net(x, positions=torch.arange(9)), causal, rtol=1e-4, atol=1e-5)
+    everything = torch.ones(3, 9, 9, dtype=torch.bool)
+    torch.testing.assert_close(net(x, attend="full"), net(x, attend=everything))
+    changed = x.clone()
+    changed[:, -1] = 0
+    assert (net(changed, attend="full") - net(x, attend="full"))[:, 0].abs().max() > 1e-2
+    assert torch.equal(net(changed)[:, :-1], causal[:, :-1])
+
+
+def test_a_mask_wider_than_local_attention_is_refused(tmp_path: Path) -> None:
+    net = load(tiny.save(tmp_path, "gemma2", std=STD))
+    net(torch.zeros(1, 16, tiny.WIDTH), attend="full")
+    with pytest.raises(RequestError, match=r"\(gemma2\) attends within 16 tokens, which a mask for 17 would undo"):
+        net(torch.zeros(1, 17, tiny.WIDTH), attend="full")
+    net(torch.zeros(1, 17, tiny.WIDTH))
+
+
+def test_training_draws_nothing_though_the_checkpoint_has_dropout(gpt2: Path) -> None:
+    assert whole(gpt2).config.resid_pdrop == 0.1
+    net = load(gpt2)
+    x = net.embed(tokens())
+    assert net.training
+    assert torch.equal(net(x), net(x))
+    assert torch.equal(net(x), net.eval()(x))
+
+
+def gradients(net: Backbone) -> dict[str, Tensor]:
+    net.zero_grad()
+    torch.autograd.backward(net.logits(net(net.embed(tokens()))).log_softmax(-1)[..., 0].sum())
+    return {name: parameter.grad.clone() for name, parameter in net.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mamba", "jamba"])
+def test_recomputing_gives_the_same_gradients(tmp_path: Path, family: str) -> None:
+    net = load(tiny.save(tmp_path, family, std=STD))
+    plain = gradients(net)
+    calls = []
+    inner = next(module for name, module in net.body.named_modules() if name.endswith(("mlp", "mixer", "mamba")))
+    inner.register_forward_pre_hook(lambda *given: calls.append(1))
+    net.recompute = True
+    again = gradients(net)
+    assert len(calls) == 2
+    assert plain.keys() == again.keys() == dict(net.named_parameters()).keys()
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    net.recompute = False
+    gradients(net)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "mamba"])
+def test_the_trunk_s_states_carry_gradients(tmp_path: Path, family: str) -> None:
+    net = load(tiny.save(tmp_path, family, std=STD))
+
+    def outcome() -> list[Tensor]:
+        trunk, final = net.with_trunk(net.embed(tokens()), keep=slice(4, 7))
+        assert torch.equal(final, net(net.embed(tokens()))[:, 4:7])
+        loss = (trunk**2).sum() + final[..., 0].sum()
+        return [trunk, *torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)]
+
+    plain = outcome()
+    net.recompute = True
+    assert all(torch.equal(first, again) for first, again in zip(plain, outcome(), strict=True))
+    assert plain[1].any()
+
+
+def test_recomputing_does_not_disturb_decoding(gpt2: Path) -> None:
+    net = load(gpt2)
+    net.recompute = True
+    x = net.embed(tokens())
+    full = net(x)
+    hidden, state = net.start(x[:, :5])
+    torch.testing.assert_close(hidden, full[:, 4], rtol=1e-4, atol=1e-5)
+    hidden, _ = net.step(x[:, 5], state)
+    torch.testing.assert_close(hidden, full[:, 5], rtol=1e-4, atol=1e-5)
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_half_precision_checkpoint_becomes_float32(tmp_path: Path) -> None:
+    with quiet():
+        tiny.model("gpt2").half().save_pretrained(tmp_path)
+    net = load(tmp_path)
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+
+
+def test_bfloat16_weights_leave_rows_and_the_interface_in_float32(gpt2: Path) -> None:
+    net, exact = load(gpt2, dtype="bfloat16"), load(gpt2)
+    assert {parameter.dtype for parameter in net.body.parameters()} == {torch.bfloat16}
+    assert net.token_table is not None
+    assert net.token_table.dtype == torch.float32
+    assert net.has == exact.has
+    hidden = net(net.embed(tokens()))
+    assert hidden.dtype == torch.float32
+    difference = (hidden - exact(exact.embed(tokens()))).abs().max()
+    assert 0 < difference < 0.1
+    _, state = net.start(net.embed(tokens()))
+    assert net.step(net.embed(tokens()[:, 0]), state)[0].dtype == torch.float32
+    gradients(net)
+
+
+def test_the_attention_asked_for_is_used(gpt2: Path) -> None:
+    eager, default = load(gpt2, attention="eager"), load(gpt2)
+    assert (eager.body.config._attn_implementation, default.body.config._attn_implementation) == ("eager", "sdpa")
+    x = eager.embed(tokens())
+    torch.testing.assert_close(eager(x), default(x), rtol=1e-4, atol=1e-5)
+
+
+def test_random_weights_are_drawn_from_the_generator_alone(gpt2: Path, tmp_path: Path) -> None:
+    first, again, other = (load(gpt2, random=True, stream=stream) for stream in ("a", "a", "b"))
+    pretrained = load(gpt2)
+    for name, value in first.named_parameters():
+        assert torch.equal(value, dict(again.named_parameters())[name])
+    name = "body.h.0.attn.c_attn.weight"
+    weights = [dict(net.named_parameters())[name].detach() for net in (first, other, pretrained)]
+    assert not torch.equal(weights[0], weights[1])
+    assert float(weights[0].std()) == pytest.approx(0.02, rel=0.1)
+    assert float(weights[2].std()) == pytest.approx(STD, rel=0.1)
+    assert first.token_ids == pretrained.token_ids
+    tiny.config("gpt2").save_pretrained(tmp_path)
+    assert load(tmp_path, random=True).vocab_size == len(VOCAB)
+
+
+def test_the_spec_has_a_bare_form(gpt2: Path) -> None:
+    resolved = resolve(backbones, f"hf:{gpt2}")
+    assert resolved.cls is HuggingFace
+    assert resolved.text == (
+        f"hf:path={gpt2},dtype=float32,attention=none,random=false,symbols=auto,lora=none,lora_alpha=none"
+    )
+    assert resolve(backbones, resolved.text) == resolved
+    assert resolve(backbones, f"hf:{gpt2},symbols=first,lora=4").options["lora"] == 4
+
+
+# Shape and export -----------------------------------------------------------------------------------------------------
+
+
+def test_a_twin_is_fresh_and_has_no_tokens(gpt2: Path) -> None:
+    net = load(gpt2)
+    twin, again = net.twin(tiny.generator("twin")), net.twin(tiny.generator("twin"))
+    assert (twin.vocab_size, twin.width, twin.has, twin.token_table) == (0, net.width, net.has, None)
+    x = net.embed(tokens())
+    assert torch.equal(twin(x), again(x))
+    assert (twin(x) - net(x)).abs().max() > 0.1
+    for call in (lambda: twin.embed(tokens()), lambda: twin.logits(x)):
+        with pytest.raises(RuntimeError, match="is a twin"):
+            call()  # type: ignore[no-untyped-call]
+    with pytest.raises(RequestError, match=r"a twin of .* has no counterpart"):
+        twin.counterpart()
+
+
+def test_parameters_in_matrix_products(gpt2: Path, phi: Path) -> None:
+    layer = 4 * tiny.WIDTH**2 + 8 * tiny.WIDTH**2
+    assert load(gpt2).flops_per_token() == 2 * layer + len(VOCAB) * tiny.WIDTH
+    assert load(phi).flops_per_token() == 2 * (4 * 32 * 32 + 2 * 32 * 48) + len(VOCAB) * tiny.WIDTH
+
+
+@torch.no_grad()
+def nudge(net: HuggingFace) -> None:
+    """Changes every parameter, as training would."""
+    rng = tiny.generator("nudge")
+    for parameter in net.parameters():
+        parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
+
+
+@pytest.mark.parametrize("random", [False, True])
+@pytest.mark.parametrize("name", ["gpt2", "phi"])
+def test_the_counterpart_computes_the_same_once_saved(
+    name: str, random: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(name)
+    vocab = VOCAB.extended(("<mask>",)) if name == "gpt2" else VOCAB
+    net = load(folder, vocab, random=random).eval()
+    nudge(net)
+    with quiet():
+        net.counterpart().save_pretrained(tmp_path)
+    model, ids = whole(tmp_path), torch.tensor(net.counterpart_ids())
+    shown = tokens()
+    shown[:, 2] = net.vocab_size - 1
+    torch.testing.assert_close(
+        net.logits(net(net.embed(shown))), model(ids[shown]).logits[..., ids], rtol=1e-4, atol=1e-5
+    )
+    net.counterpart_tokenizer(vocab).save_pretrained(tmp_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer("1,2|0,9/1,9=$")["input_ids"] == [ids[token] for token in vocab.encode("12|09/19=$")]
+    table, original = model.get_input_embeddings().weight, whole(folder).get_input_embeddings().weight
+    assert len(table) == tiny.ROWS + (name == "gpt2")
+    spare = [row for row in range(tiny.ROWS) if row not in net.token_ids]
+    assert torch.equal(table[spare], original[spare]) is not random
+    assert model.config.to_dict().get("resid_pdrop") == whole(folder).config.to_dict().get("resid_pdrop")
+
+
+def test_the_trace_is_the_library_s_own(gpt2: Path) -> None:
+    net, model = load(gpt2).eval(), whole(gpt2)
+    ids = torch.tensor(net.token_ids)
+    theirs = model(ids[tokens()], output_hidden_states=True).hidden_states
+    trace = net.trace(net.embed(tokens()))
+    assert len(trace) == len(theirs) == 3
+    for ours, state in zip(trace, theirs, strict=True):
+        torch.testing.assert_close(ours, state, rtol=1e-4, atol=1e-5)
+    assert torch.equal(trace[-1], net(net.embed(tokens())))
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+def empty(folder: Path) -> None:
+    """Leaves the folder as it is."""
+
+
+def pickled(folder: Path) -> None:
+    tiny.config("gpt2").save_pretrained(folder)
+    torch.save({}, folder / "pytorch_model.bin")
+
+
+def encoder_decoder(folder: Path) -> None:
+    from transformers import T5Config
+
+    T5Config().save_pretrained(folder)
+
+
+def encoder(folder: Path) -> None:
+    from transformers import DistilBertConfig
+
+    DistilBertConfig().save_pretrained(folder)
+
+
+def own_code(folder: Path) -> None:
+    tiny.config("gpt2").save_pretrained(folder)
+    tiny.edit_config(folder, model_type="mine", auto_map={"AutoModelForCausalLM": "modeling_mine.Mine"})
+
+
+def quantised(folder: Path) -> None:
+    tiny.save(folder)
+    tiny.edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+
+
+def unknown(folder: Path) -> None:
+    tiny.config("gpt2").save_pretrained(folder)
+    tiny.edit_config(folder, model_type="no-such-type")
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def truncated(folder: Path) -> None:
+    tiny.save(folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def of_another_size(folder: Path) -> None:
+    tiny.save(folder)
+    tiny.edit_config(folder, n_embd=2 * tiny.WIDTH)
+
+
+def of_fewer_layers(folder: Path) -> None:
+    tiny.save(folder)
+    tiny.edit_config(folder, n_layer=3)
+
+
+def uneven_heads(folder: Path) -> None:
+    tiny.config("gpt2").save_pretrained(folder)
+    tiny.edit_config(folder, n_head=5)
+
+
+def without_weights(folder: Path) -> None:
+    tiny.config("gpt2").save_pretrained(folder)
+
+
+def bidirectional(folder: Path) -> None:
+    with quiet():
+        tiny.save(folder, "bert")
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "says"),
+    [
+        (empty, {}, "holds no config.json, so there is no model in it"),
+        (broken_config, {}, "config.json cannot be read"),
+        (unknown, {}, "transformers has no architecture of model_type='no-such-type'"),
+        (own_code, {}, r"needs code of its own \(model_type='mine'\), which is never run"),
+        (quantised, {}, "holds quantised weights"),
+        (encoder_decoder, {}, r"\(t5\) is an encoder-decoder"),
+        (encoder, {}, r"\(distilbert\) is not a causal language model"),
+        (bidirectional, {}, r"\(bert\) does not serve as a backbone: HuggingFace leaks: in causal mode a position"),
+        (pickled, {}, r"holds pickled weights alone, and nothing is unpickled here; .*save_pretrained"),
+        (without_weights, {}, "holds no model.safetensors; random=true starts from its architecture alone"),
+        (truncated, {}, "the weights of .* cannot be loaded"),
+        (of_another_size, {}, "the weights of .* cannot be loaded"),
+        (of_fewer_layers, {}, r"lacks the weights 'transformer\.h\.2\."),
+        (uneven_heads, {"random": True}, r"\(gpt2\) cannot be built: "),
+        (tiny.save, {"attention": "no-such"}, r"\(gpt2\) with attention=no-such cannot be built"),
+        (tiny.save, {"attention": "flash_attention_2"}, r"\(gpt2\) with attention=flash_attention_2 cannot be built"),
+        (tiny.save, {"lora": 0}, "lora=0 must be a rank of at least 1, or none"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(
+    make: Callable[[Path], Any], options: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    with pytest.raises(RequestError, match=says) as refusal:
+        load(tmp_path, **options)
+    assert "\n" not in str(refusal.value)
+    if "lora" not in options:
+        assert str(tmp_path) in str(refusal.value)
+
+
+def test_a_path_that_is_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "file").write_text("")
+    for path, says in {
+        str(tmp_path / "missing"): "no such folder",
+        "./missing": "no such folder",
+        str(tmp_path / "file"): "is a file; give the folder",
+        "nobody/no-such-model": "is not in the local cache of the hub, and the hub cannot be reached",
+        "no such model": "the hub does not give it",
+        "a,b": "holds a comma, which a spec cannot",
+    }.items():
+        with pytest.raises(RequestError, match=says) as refusal:
+            HuggingFace(VOCAB, tiny.generator(), path=path)
+        assert "\n" not in str(refusal.value)
+
+
+def test_sequences_beyond_the_checkpoint_s_positions_are_refused(gpt2: Path) -> None:
+    net = load(gpt2)
+    assert net.longest == tiny.CONTEXT
+    x = torch.zeros(1, tiny.CONTEXT + 1, tiny.WIDTH)
+    for call in (net, net.start, net.trace):
+        with pytest.raises(RequestError, match=r"\(gpt2\) has 64 positions, too few for a sequence of 65"):
+            call(x)
+    _, state = net.start(x[:, :-1])
+    with pytest.raises(RequestError, match="too few for a sequence of 65"):
+        net.step(x[:, 0], state)
+    task = "path-star:degree=2,length=12,nodes=30"
+    with pytest.raises(RequestError, match=f"needs 81 positions, but backbone hf:path={gpt2}.* has 64"):
+        RunSpec.of(task, "next-token", f"hf:{gpt2},symbols=first").build_objective(foresee.task(task))
+
+
+# Whole runs -----------------------------------------------------------------------------------------------------------
+
+TASK = "path-star:degree=2,length=3,nodes=8"
+SETTINGS: dict[str, Any] = {"steps": 5, "batch": 8, "data": "fixed:100", "test": 20, "eval_every": 5, "device": "cpu"}
+
+
+def test_a_run_trains_generates_and_can_be_loaded_again(gpt2: Path, tmp_path: Path) -> None:
+    run = foresee.train(TASK, objective="next-token", backbone=f"hf:{gpt2}", root=tmp_path, **SETTINGS)
+    assert run.steps == 5
+    prompt = "1,2|2,3|1,4|4,5/1,3="
+    assert foresee.load(run.dir).generate(prompt) == run.generate(prompt)
+    started = dict(load(gpt2, foresee.task(TASK).vocab).state_dict())
+    trained = run.objective.backbone.state_dict()
+    assert all(not torch.equal(started[name], trained[name]) for name in ("token_table", "body.h.0.mlp.c_fc.weight"))
+
+
+def test_a_stopped_run_ends_as_if_it_had_not_been(gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = importlib.import_module("foresee.train")
+    spec = RunSpec.of(TASK, "teacherless:hybrid=0.5", f"hf:{gpt2}", **SETTINGS)
+    whole_run = train(spec, tmp_path / "whole")
+    real, steps = loop.update, []
+
+    def fails_at_the_fourth(*given: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 4:
+            raise ForeseeError("stopped by the test")
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "update", fails_at_the_fourth)
+        patch.setattr(loop, "SAVE_SECONDS", -1.0)
+        with pytest.raises(ForeseeError, match="stopped by the test"):
+            train(spec, tmp_path / "stopped")
+    resumed = train(spec, tmp_path / "stopped")
+    for name in ("model.safetensors", "metrics.jsonl", "rows.jsonl"):
+        assert (resumed.dir / name).read_bytes() == (whole_run.dir / name).read_bytes()
+
+
+def test_another_checkpoint_under_the_same_name_is_another_run(tmp_path: Path) -> None:
+    folder = tiny.single_digits(tiny.save(tmp_path))
+    before = checkpoint_digest(str(folder))
+    assert len(before) == 16
+    assert HuggingFace.content_digest({"path": str(folder)}) == before
+    (folder / "README.md").write_text("a card says nothing about what is computed")
+    assert checkpoint_digest(str(folder)) == before
+    digests = {before}
+    for change in (
+        lambda: tiny.save(folder, std=STD),
+        lambda: tiny.edit_config(folder, layer_norm_epsilon=1e-3),
+        lambda: tiny.merged_digits(folder, ["10"]),
+    ):
+        change()
+        digests.add(checkpoint_digest(str(folder)))
+    assert len(digests) == 4
+    with pytest.raises(RequestError, match="no such folder"):
+        checkpoint_digest(str(tmp_path / "missing"))
+
+
+def test_one_batch_is_memorised(tmp_path: Path) -> None:
+    vocab = Vocabulary(tuple("0123456789|=/"))
+    made = NextToken(load(tiny.save(tmp_path), vocab), vocab, tiny.generator())
+    batch, rng = random_batch(8), tiny.generator("loss")
+    optimiser = torch.optim.AdamW(made.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        torch.autograd.backward(made.loss(batch, rng).total)
+        optimiser.step()
+    assert made.eval().generate(batch.prompts, 4).equal(batch.answers)
+
+
+def test_what_is_measured_of_a_transformer(gpt2: Path) -> None:
+    assert load(gpt2).has == frozenset(Cap)

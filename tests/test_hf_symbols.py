@@ -1,0 +1,129 @@
+"""Task symbols and the rows of a checkpoint's table that stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_checkpoints as tiny
+import torch
+from transformers import AutoTokenizer
+
+from foresee.backbones.hf_symbols import Symbols, rows_of, token_ids
+from foresee.errors import RequestError
+from foresee.vocabulary import Vocabulary
+
+ROWS = 61
+LABELS = [str(label) for label in range(14)]
+
+
+def found(vocab: Vocabulary, folder: Path, symbols: Symbols = "auto", rows: int = ROWS) -> tuple[int | None, ...]:
+    return token_ids(vocab, folder, str(folder), symbols, rows)
+
+
+def merged(folder: Path) -> Path:
+    return tiny.merged_digits(folder, LABELS)
+
+
+def as_words(folder: Path) -> Path:
+    return tiny.words(folder, [*LABELS, ",", "|", "=", "/", "$"])
+
+
+@pytest.mark.parametrize(
+    ("make", "labels"),
+    [(merged, 14), (tiny.single_digits, 10), (as_words, 14), (tiny.word_starts, 10)],
+)
+def test_each_symbol_is_the_token_that_the_paper_s_text_gives_it(
+    make: Callable[[Path], Any], labels: int, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    vocab = tiny.path_star(labels)
+    ids = dict(zip(vocab, found(vocab, tmp_path), strict=True))
+    assert len(set(ids.values())) == len(vocab)
+    last, other = str(labels - 1), str(labels - 2)
+    text = f"{last},3|{other},{last}/{last},3="
+    written = AutoTokenizer.from_pretrained(tmp_path).encode(text, add_special_tokens=False)
+    named = {token: symbol for symbol, token in ids.items()}
+    symbols = [named[token] for token in written if token in named]
+    expected = [last, "3", "|", other, last, "/", last, "3", "="]
+    # At the start of a text sentencepiece marks a word, so that the first label is another token there.
+    assert symbols == (expected[1:] if make is tiny.word_starts else expected)
+
+
+def test_a_word_start_is_taken_where_a_digit_has_no_other_token(tmp_path: Path) -> None:
+    tiny.marked_words(tmp_path, "789|")
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
+    ids = found(Vocabulary(("7", "8", "|")), tmp_path)
+    assert [tokenizer.convert_ids_to_tokens(token) for token in ids] == ["▁7", "▁8", "▁|"]
+
+
+@pytest.mark.parametrize(
+    ("make", "labels", "says"),
+    [
+        (merged, 15, r"splits symbol '14' into \['1', '4'\]"),
+        (tiny.single_digits, 12, r"splits symbol '10' into \['1', '0'\]"),
+        (as_words, 15, "has no token for symbol '14'"),
+        (tiny.word_starts, 11, "splits symbol '10' into"),
+    ],
+)
+def test_a_label_that_is_not_one_token_is_refused(
+    make: Callable[[Path], Any], labels: int, says: str, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    with pytest.raises(RequestError, match=f"the tokenizer of {tmp_path} {says}.*symbols=first") as refusal:
+        found(tiny.path_star(labels), tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_two_symbols_of_one_token_are_refused(tmp_path: Path) -> None:
+    tiny.lower_cased(tmp_path)
+    assert found(Vocabulary(("A", "b")), tmp_path) == (1, 2)
+    with pytest.raises(RequestError, match=r"gives symbols 'A' and 'a' the same token; symbols=first"):
+        found(Vocabulary(("A", "b", "a")), tmp_path)
+
+
+def test_a_token_beyond_the_table_is_refused(tmp_path: Path) -> None:
+    merged(tmp_path)
+    with pytest.raises(RequestError, match=r"symbol '10' is token 15 of the tokenizer .* the table has 15 rows"):
+        found(tiny.path_star(11), tmp_path, rows=15)
+
+
+def test_symbols_in_angle_brackets_have_no_token(tmp_path: Path) -> None:
+    merged(tmp_path)
+    assert found(Vocabulary(("<mask>", "3", "<x>")), tmp_path) == (None, 3, None)
+    with pytest.raises(RequestError, match="symbol '<>'"):
+        found(Vocabulary(("<>",)), tmp_path)
+
+
+def test_the_first_rows_are_taken_when_asked_or_without_a_tokenizer(tmp_path: Path) -> None:
+    vocab = tiny.path_star(14).extended(("<mask>",))
+    assert found(vocab, tmp_path) == tuple(range(19))
+    with pytest.raises(RequestError, match="holds no tokenizer; symbols=first takes the first rows"):
+        found(vocab, tmp_path, "tokenizer")
+    merged(tmp_path)
+    assert found(vocab, tmp_path, "first") == tuple(range(19))
+    assert found(vocab, tmp_path, "tokenizer") == found(vocab, tmp_path) != tuple(range(19))
+    with pytest.raises(RequestError, match=r"the task has 19 symbols, but the table of .* has 18 rows"):
+        found(vocab, tmp_path, "first", rows=18)
+
+
+def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
+    tiny.config("gpt2").save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(RequestError, match=r"the tokenizer of .* cannot be loaded \(.*symbols=first does without it"):
+        found(tiny.path_star(8), tmp_path)
+
+
+def test_rows_are_copies(tmp_path: Path) -> None:
+    table = torch.randn(5, 3, generator=tiny.generator("table"), requires_grad=True)
+    rows = rows_of(table, (4, 0, 4), tiny.generator())
+    assert torch.equal(rows, table[[4, 0, 4]])
+    assert not rows.requires_grad
+    rows.zero_()
+    assert table.abs().min() > 0
+    bias = rows_of(table[:, 0], (None, 2), tiny.generator())
+    assert bias.shape == (2,)
+    assert bias[1] == table[2, 0]
+    assert 0 < (bias[0] - table[:, 0].mean()).abs() < table.std()
