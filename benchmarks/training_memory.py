@@ -64,7 +64,8 @@ def main() -> None:
         "weights_gib": held / GIB, "gradients_gib": 4 * trained / GIB, "moments_gib": 8 * trained / GIB,
         "peak_gib": peak / GIB, "device": spec.device,
     }  # fmt: skip
-    fixed = f"weights {held / GIB:.1f} GiB + gradients {4 * trained / GIB:.1f} + AdamW's two moments {8 * trained / GIB:.1f}"
+    moments = f"AdamW's two moments {8 * trained / GIB:.1f}"
+    fixed = f"weights {held / GIB:.1f} GiB + gradients {4 * trained / GIB:.1f} + {moments}"
     lines = [
         f"{found['backbone']}: {found['parameters']:,} parameters, {trained:,} of them trained",
         f"{fixed} = {(held + 12 * trained) / GIB:.1f} GiB before activations",
