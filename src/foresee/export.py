@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from foresee import files
+from foresee.backbones.hf_loading import quiet
 from foresee.errors import RequestError
 from foresee.model_card import model_card
 from foresee.run import Run
@@ -40,7 +41,8 @@ def export(run: Run, folder: str | Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         written = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=files.TEMPORARY))
         try:
-            model.save_pretrained(written)
+            with quiet():
+                model.save_pretrained(written)
             objective.backbone.counterpart_tokenizer(objective.vocab).save_pretrained(written)
             files.write_json(written / "foresee.json", described)
             files.write_text(written / "README.md", model_card(run, type(model).__name__, folder.name))
