@@ -119,6 +119,7 @@ SMALL: dict[str, Callable[[Vocabulary, torch.Generator], Backbone]] = {
         "transformer:layers=2,width=32,heads=4,context=32",
         "transformer:layers=2,width=32,heads=4,context=32,positions=rotary,norm=rms,mlp=swiglu,bias=false,tied=false",
         "transformer:layers=2,width=32,heads=4,context=32,positions=none",
+        "mamba:layers=2,width=32,state=4",
         "mamba2:layers=2,width=32,state=8,head_width=16",
     )
 } | {"recurrent": Recurrent}

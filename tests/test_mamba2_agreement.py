@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Mamba2Config, Mamba2ForCausalLM
 
 from foresee import seeds
+from foresee.backbones.counterparts.mamba2 import matching_weights
 from foresee.backbones.mamba2 import Mamba2
-from foresee.backbones.mamba2_counterpart import matching_weights
 
 ROWS, VOCAB_SIZE, LAYERS = 3, 19, 3
 LENGTHS = [1, 3, 31, 150]

@@ -142,7 +142,7 @@ class Backbone(nn.Module, ABC):
     def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
         """The tokenizer that reads the task's text form into the counterpart's tokens."""
         # Not at the top: reading the library takes a second, and only an export needs it.
-        from foresee.backbones.word_tokenizer import word_tokenizer
+        from foresee.backbones.counterparts.words import word_tokenizer
 
         return word_tokenizer(vocab)
 

@@ -54,7 +54,7 @@ def tokenizer_of(vocab: Vocabulary, ids: tuple[int, ...]) -> PreTrainedTokenizer
     commas between labels, which the backbone was never shown."""
     from tokenizers.models import WordLevel
 
-    from foresee.backbones.word_tokenizer import word_tokenizer
+    from foresee.backbones.counterparts.words import word_tokenizer
 
     made = word_tokenizer(vocab)
     made.backend_tokenizer.model = WordLevel(dict(zip(vocab, ids, strict=True)), unk_token="")

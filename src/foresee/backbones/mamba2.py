@@ -142,7 +142,7 @@ class Mamba2(Backbone):
         return self.vocab_size * self.width + sum(projections)
 
     def counterpart(self) -> Mamba2ForCausalLM:
-        from foresee.backbones.mamba2_counterpart import counterpart
+        from foresee.backbones.counterparts.mamba2 import counterpart
 
         return counterpart(self)
 

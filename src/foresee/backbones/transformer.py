@@ -195,7 +195,7 @@ class Transformer(Backbone):
 
     def counterpart(self) -> PreTrainedModel:
         # Not at the top: reading the library takes a second, and only an export needs it.
-        from foresee.backbones.transformer_counterpart import counterpart
+        from foresee.backbones.counterparts.transformer import counterpart
 
         return counterpart(self)
 

@@ -1,0 +1,246 @@
+"""Mamba from scratch (Gu & Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces").
+
+Pre-norm layers, ``x += mixer(norm(x))`` (figure 3), a final norm, and an output head tied to the token table. All norms
+are root-mean-square norms. It has no positions and reads only backwards.
+
+Initial weights are those of the authors' code (``mamba_ssm``, modules/mamba_simple.py and models/mixer_seq_simple.py):
+token table N(0, 0.02); A = -(1, ..., N) in every channel; D one; the bias of dt such that softplus gives a log-uniform
+draw from [0.001, 0.1], at least 0.0001; the projection to dt uniform within 1 / sqrt(rank), other weights within
+1 / sqrt(inputs), the convolution's bias among them; the projection back to the residual stream divided by sqrt(layers).
+The transformers library starts otherwise: token table and projections N(0, 0.1), the convolution's bias zero, and the
+last projection undivided. Weight decay must spare ``A_log`` (and D and the biases), as the authors' does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foresee.backbones.base import Attend, Backbone, backbones
+from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
+from foresee.backbones.measure import measure
+from foresee.backbones.recompute import layer
+from foresee.backbones.selective_scan import continue_scan, empty_state, scan_step, selective_scan
+from foresee.errors import RequestError
+from foresee.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import MambaForCausalLM
+
+EMBEDDING_STD = 0.02
+NORM_EPS = 1e-5
+DT_RANGE = (0.001, 0.1)
+DT_FLOOR = 1e-4
+
+
+@dataclass
+class LayerState:
+    """What a layer remembers: the last inputs of its convolution [B, K - 1, channels], and the state of its scan
+    [B, N, channels] in float32 (float64)."""
+
+    window: Tensor
+    scan: Tensor
+
+
+def _uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
+
+
+class Layer(nn.Module):
+    """One layer, residual connection included. ``in_proj`` gives the scan's channels, then the gate; ``x_proj`` gives
+    what dt is projected from, then B, then C, in that order of rows."""
+
+    def __init__(
+        self,
+        width: int,
+        state: int,
+        convolution: int,
+        expansion: int,
+        rank: int,
+        layers: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        inner = expansion * width
+        self.inner, self.parts = inner, [rank, state, state]
+        self.norm = nn.RMSNorm(width, eps=NORM_EPS)
+        self.in_proj = _uniform(width**-0.5, generator, 2 * inner, width)
+        self.convolution_weight = _uniform(convolution**-0.5, generator, inner, convolution)
+        self.convolution_bias = _uniform(convolution**-0.5, generator, inner)
+        self.x_proj = _uniform(inner**-0.5, generator, sum(self.parts), inner)
+        self.dt_proj = _uniform(rank**-0.5, generator, inner, rank)
+        shortest, longest = (math.log(limit) for limit in DT_RANGE)
+        dt = torch.empty(inner).uniform_(shortest, longest, generator=generator).exp_().clamp_(min=DT_FLOOR)
+        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+        self.A_log = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = _uniform((inner * layers) ** -0.5, generator, width, inner)
+
+    def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
+        """The residual stream x [B, T, D] -> the same after this layer, at the positions in ``keep``."""
+        inputs, gate = self._project(x, keep)
+        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
+        return self._finish(x, selective_scan(*self._operands(convolved)), gate, keep)
+
+    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, LayerState]:
+        """As ``forward``, and what decoding continues from."""
+        inputs, gate = self._project(x, keep)
+        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
+        operands = self._operands(convolved)
+        y, scan = continue_scan(*operands, empty_state(operands[0], self.A_log))
+        window = last_inputs(inputs, self.convolution_weight.shape[1])
+        return self._finish(x, y, gate, keep), LayerState(window, scan)
+
+    def step(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """One position: x [B, D]. The given state is spent."""
+        inputs, gate = self._project(x, None)
+        convolved, window = convolution_step(inputs, state.window, self.convolution_weight, self.convolution_bias)
+        y, scan = scan_step(*self._operands(convolved), state.scan)
+        return self._finish(x, y, gate, None), LayerState(window, scan)
+
+    def _project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor]:
+        """[..., D] -> the inputs of the convolution, and the gate at the positions in ``keep``."""
+        normed = self.norm(x)
+        if keep is None:
+            inputs, gate = functional.linear(normed, self.in_proj).chunk(2, -1)
+            return inputs, gate
+        inputs = functional.linear(normed, self.in_proj[: self.inner])
+        return inputs, functional.linear(normed[:, keep], self.in_proj[self.inner :])
+
+    def _operands(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """x and dt [..., channels], A [channels, N], B and C [..., N], D [channels] of the scan, with dt and A in
+        float32 at least: a time step is small beside the bias that it is added to."""
+        x = functional.silu(convolved)
+        dt, B, C = torch.split(functional.linear(x, self.x_proj), self.parts, -1)
+        high = torch.promote_types(x.dtype, torch.float32)
+        dt = functional.softplus(functional.linear(dt, self.dt_proj).to(high) + self.dt_bias)
+        return x, dt, -self.A_log.to(high).exp(), B, C, self.D
+
+    def _finish(self, x: Tensor, y: Tensor, gate: Tensor, keep: slice | None) -> Tensor:
+        """Gates what the scan gave and adds it to the residual stream."""
+        if keep is not None:
+            x, y = x[:, keep], y[:, keep]
+        return x + functional.linear(y * functional.silu(gate), self.out_proj)
+
+
+@backbones.register("mamba")
+class Mamba(Backbone):
+    """Options: ``layers``, ``width``; ``state``, the numbers kept for each channel; ``convolution``, taps;
+    ``expansion``, channels as a multiple of ``width``; ``time_step_rank``, of the projection to the time steps (width /
+    16, rounded up); ``tied``, one table for embedding and head."""
+
+    summary = "Mamba: selective state spaces from scratch; reads any length, decodes at constant cost"
+
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        generator: torch.Generator,
+        *,
+        layers: int,
+        width: int,
+        state: int = 16,
+        convolution: int = 4,
+        expansion: int = 2,
+        time_step_rank: int | None = None,
+        tied: bool = True,
+    ) -> None:
+        super().__init__()
+        options = {
+            "layers": layers, "width": width, "state": state, "convolution": convolution, "expansion": expansion,
+            "time_step_rank": -(-width // 16) if time_step_rank is None else time_step_rank,
+        }  # fmt: skip
+        for name, value in options.items():
+            if value < 1:
+                raise RequestError(f"mamba: {name}={value} must be at least 1")
+        self.options: dict[str, Any] = {**options, "tied": tied}
+        self.vocab_size, self.width = len(vocab), width
+        self.token_table = self._table(generator) if vocab else None
+        rank = options["time_step_rank"]
+        self.layers = nn.ModuleList(
+            Layer(width, state, convolution, expansion, rank, layers, generator) for _ in range(layers)
+        )
+        self.final_norm = nn.RMSNorm(width, eps=NORM_EPS)
+        self.head = self._table(generator) if vocab and not tied else None
+        self.has = measure(self)
+
+    def _table(self, generator: torch.Generator) -> nn.Parameter:
+        shape = self.vocab_size, self.width
+        return nn.Parameter(torch.empty(*shape).normal_(0.0, EMBEDDING_STD, generator=generator))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        if self.token_table is None:
+            raise RuntimeError("this backbone is a twin: it has no token table; embed with the one it was made from")
+        return functional.embedding(tokens, self.token_table)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        table = self.token_table if self.head is None else self.head
+        if table is None:
+            raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
+        return functional.linear(hidden, table)
+
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        if isinstance(attend, Tensor) or attend != "causal":
+            raise RequestError("mamba: a recurrent model only reads what came before; leave attend='causal'")
+        if positions is not None:
+            raise RequestError("mamba: a recurrent model has no positions that could be given; leave them out")
+        if keep is not None:
+            first, end, _ = keep.indices(x.shape[1])
+            x, keep = x[:, :end], slice(first, end)  # nothing reads what comes after the last wanted position
+        for index, each in enumerate(self.layers):
+            x = layer(self.recompute, each, x, keep if index == len(self.layers) - 1 else None)
+        out: Tensor = self.final_norm(x)
+        return out
+
+    def trace(self, x: Tensor) -> Tensor:
+        states = [x]
+        for each in self.layers:
+            states.append(each(states[-1]))
+        return torch.stack([*states[:-1], self.final_norm(states[-1])])
+
+    # Decoding -------------------------------------------------------------------------------------------------------
+
+    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, list[LayerState]]:
+        states: list[LayerState] = []
+        last = slice(x.shape[1] - 1, x.shape[1])
+        for index, each in enumerate(self.layers):
+            assert isinstance(each, Layer)
+            x, state = each.start(x, last if index == len(self.layers) - 1 else None)
+            states.append(state)
+        return self.final_norm(x)[:, -1], states
+
+    def step(self, x: Tensor, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
+        states: list[LayerState] = []
+        for each, before in zip(self.layers, state, strict=True):
+            assert isinstance(each, Layer)
+            x, after = each.step(x, before)
+            states.append(after)
+        return self.final_norm(x), states
+
+    def fork(self, state: list[LayerState], n: int) -> list[LayerState]:
+        return [LayerState(each.window.repeat_interleave(n, 0), each.scan.repeat_interleave(n, 0)) for each in state]
+
+    # Shape ----------------------------------------------------------------------------------------------------------
+
+    def twin(self, generator: torch.Generator) -> Mamba:
+        return Mamba(Vocabulary(()), generator, **self.options)
+
+    def flops_per_token(self) -> int:
+        products = ("in_proj", "x_proj", "dt_proj", "out_proj")
+        in_layers = sum(each.get_parameter(name).numel() for each in self.layers for name in products)
+        return self.vocab_size * self.width + in_layers
+
+    def counterpart(self) -> MambaForCausalLM:
+        # Not at the top: reading the library takes a second, and only an export needs it.
+        from foresee.backbones.counterparts.mamba import counterpart
+
+        return counterpart(self)
+
+
+backbones.preset("mamba-nano", "mamba:layers=3,width=128")

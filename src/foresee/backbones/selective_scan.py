@@ -1,0 +1,194 @@
+"""The selective scan of Mamba (Gu & Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces").
+
+For every sequence and channel d a state of N numbers, and an output at every position (algorithm 2; B is discretised by
+an Euler step, as in the authors' code, in place of equation 4):
+
+    state[n] = exp(dt[d] A[d, n]) state[n] + dt[d] B[n] x[d]        y[d] = sum over n of C[n] state[n] + D[d] x[d]
+
+One step of 64 sequences of 768 channels moves 3 MB of states, so what counts is how often memory is passed over. States
+are laid out as [rows, steps, N, D], channels last: elementwise operations run over long rows, and the sums over n and
+over d are batched matrix products. Long sequences are cut into chunks, and the rows into blocks of which a chunk stays
+in the processor's cache. Only the state before each chunk is kept for the backward pass, which computes the others anew
+(section 3.3.2). Powers of two stand for powers of e, which take PyTorch five times as long on a CPU.
+
+The routes, by device:
+
+* "sequential", on a CPU: chunk after chunk.
+* "parallel", on other devices, where every operation costs a launch however small: all chunks at once, as if they were
+  rows. A first pass finds what each adds to the state, starting from nothing; a short loop over chunks gives their true
+  first states; a second pass runs them from those. It multiplies only decays, at most one each: nothing overflows.
+* the authors' kernel, on a CUDA device where their package ``mamba_ssm`` is installed, if no state is given or wanted.
+
+The arithmetic is in float32 (float64 for float64 inputs) whatever autocast says. Not differentiable twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from foresee.backbones.selective_scan_passes import blocks, chunk_backward, chunk_forward, fill_decays, run, run_back
+
+Route = Literal["sequential", "parallel"]
+
+CHUNK = 32
+"""Steps between two kept states on a CPU: 8 and 16 were slower, and 64 leaves the cache."""
+
+
+def selective_scan(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, *, route: Route | None = None
+) -> Tensor:
+    """Outputs [B, T, D] from empty states, in float32 (float64).
+
+    x [B, T, D]; dt [B, T, D], positive time steps; A [D, N], negative; B and C [B, T, N]; D [D], the weight of x in its
+    own output. ``route`` overrides the choice by device.
+    """
+    if x.is_cuda and x.dtype is not torch.float64 and route is None:
+        kernel = published_kernel()
+        if kernel is not None:
+            return by_kernel(kernel, x, dt, A, B, C, D)
+    return continue_scan(x, dt, A, B, C, D, empty_state(x, A), route=route)[0]
+
+
+def continue_scan(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, *, route: Route | None = None
+) -> tuple[Tensor, Tensor]:
+    """As ``selective_scan`` from a state [B, N, D] on: the outputs [B, T, D] and the state after them."""
+    high = torch.promote_types(x.dtype, torch.float32)
+    x, dt, A, B, C, D, state = (each.to(high) for each in (x, dt, A.T.contiguous(), B, C, D, state))
+    rows, length, channels = x.shape
+    chunks = 1
+    if (route or ("sequential" if x.device.type == "cpu" else "parallel")) == "parallel":
+        # About as many chunks as steps in each, since there is a loop over either.
+        chunks = math.isqrt(length)
+        steps = -(-length // chunks)
+        x, dt, B, C = (_fold(each, chunks, steps) for each in (x, dt, B, C))
+    y, last = _Scan.apply(x, dt, A, B, C, D, state, chunks)  # type: ignore[no-untyped-call]
+    return y.view(rows, -1, channels)[:, :length], last
+
+
+def scan_step(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One position: x and dt [B, D], B and C [B, N], a state [B, N, D] -> its output [B, D] and the new state."""
+    high = torch.promote_types(x.dtype, torch.float32)
+    x, dt, A, B, C, D = (each.to(high) for each in (x, dt, A.T, B, C, D))
+    state = torch.addcmul((dt * x)[:, None] * B[..., None], (dt[:, None] * A).exp(), state)
+    return torch.addcmul((state * C[..., None]).sum(1), x, D), state
+
+
+def empty_state(x: Tensor, A: Tensor) -> Tensor:
+    """Zeros [B, N, D] for x [B, ..., D] and A [D, N]."""
+    return x.new_zeros(len(x), A.shape[1], A.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+@cache
+def published_kernel() -> Callable[..., Tensor] | None:
+    """The authors' own function, where it is installed."""
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    found: Callable[..., Tensor] = selective_scan_fn
+    return found
+
+
+def by_kernel(
+    kernel: Callable[..., Tensor], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+) -> Tensor:
+    """As ``selective_scan``, by the authors' function, in whose tensors time comes last: x and dt [B, D, T], B and C
+    [B, N, T]."""
+    x, dt, B, C = (each.float().transpose(1, 2).contiguous() for each in (x, dt, B, C))
+    return kernel(x, dt, A.float(), B, C, D.float()).transpose(1, 2)
+
+
+def _fold(each: Tensor, chunks: int, steps: int) -> Tensor:
+    """[B, T, X] -> [B * chunks, steps, X]. A time step of zero, as at the padding, leaves the state as it is."""
+    return functional.pad(each, (0, 0, 0, chunks * steps - each.shape[1])).reshape(-1, steps, each.shape[2])
+
+
+class _Scan(torch.autograd.Function):
+    """On x, dt [rows, steps, D], A [N, D], B, C [rows, steps, N], D [D], where each sequence is ``chunks`` rows, and
+    the first states of sequences [rows / chunks, N, D]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, chunks: int
+    ) -> tuple[Tensor, Tensor]:
+        y, starts = torch.empty_like(x, memory_format=torch.contiguous_format), []
+        with torch.autocast(x.device.type, enabled=False):
+            if chunks > 1:
+                state = _first_states(x, dt, A, B, state, chunks)
+            for at in _spans(x.shape[1], chunks):
+                starts.append(state)
+                state = chunk_forward((x[:, at], dt[:, at], A, B[:, at], C[:, at], D), state, y[:, at])
+        ctx.chunks = chunks
+        ctx.save_for_backward(x, dt, A, B, C, D, *starts)
+        return y, torch.unflatten(state, 0, (-1, chunks))[:, -1].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> tuple[Tensor | None, ...]:
+        x, dt, A, B, C, D, *starts = ctx.saved_tensors
+        grads = [torch.zeros_like(each, memory_format=torch.contiguous_format) for each in (x, dt, A, B, C, D)]
+        with torch.autocast(x.device.type, enabled=False):
+            if ctx.chunks > 1:
+                grad_state = _last_gradients(dt, A, C, grad_y, grad_state, ctx.chunks)
+            for at, start in reversed(list(zip(_spans(x.shape[1], ctx.chunks), starts, strict=True))):
+                inputs, outputs = (
+                    (a[:, at], b[:, at], c, d[:, at], e[:, at], f) for a, b, c, d, e, f in ((x, dt, A, B, C, D), grads)
+                )
+                grad_state = chunk_backward(inputs, start, grad_y[:, at], grad_state, outputs)
+        return *grads, torch.unflatten(grad_state, 0, (-1, ctx.chunks))[:, 0], None
+
+
+def _spans(length: int, chunks: int) -> list[slice]:
+    steps = CHUNK if chunks == 1 else length
+    return [slice(first, min(length, first + steps)) for first in range(0, length, steps)]
+
+
+# What joins chunks that run at once ----------------------------------------------------------------------------------
+
+
+def _first_states(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, state: Tensor, chunks: int) -> Tensor:
+    """The states that chunks start from [rows, N, D]: what each adds, carried on through the next ones."""
+    added, nothing = x.new_empty(len(x), *A.shape), x.new_zeros(())
+    for rows, (decays, states) in blocks(x, A, 2):
+        run(x[rows], dt[rows], A, B[rows], nothing, decays, states)
+        added[rows] = states[:, -1]
+    return _carry(state, added, _whole_decays(dt, A), chunks, range(chunks))
+
+
+def _last_gradients(dt: Tensor, A: Tensor, C: Tensor, grad_y: Tensor, grad_state: Tensor, chunks: int) -> Tensor:
+    """The gradients of the states that chunks end with [rows, N, D]: likewise, the last chunk first."""
+    added, nothing = dt.new_empty(len(dt), *A.shape), dt.new_zeros(())
+    for rows, (decays, grad_states) in blocks(dt, A, 2):
+        fill_decays(dt[rows][:, :, None], A, decays)
+        run_back(grad_y[rows], C[rows], nothing, decays, grad_states)
+        torch.mul(decays[:, 0], grad_states[:, 0], out=added[rows])
+    return _carry(grad_state, added, _whole_decays(dt, A), chunks, range(chunks - 1, -1, -1))
+
+
+def _whole_decays(dt: Tensor, A: Tensor) -> Tensor:
+    """How much of its first state each chunk leaves [rows, N, D]."""
+    out = dt.new_empty(len(dt), *A.shape)
+    fill_decays(dt.sum(1)[:, None], A, out)
+    return out
+
+
+def _carry(first: Tensor, added: Tensor, decays: Tensor, chunks: int, order: range) -> Tensor:
+    """What each chunk is given, [rows, N, D]: ``first`` [rows / chunks, N, D] for the first in ``order``, then what the
+    one before was given, decayed, and what it added."""
+    added, decays = (torch.unflatten(each, 0, (-1, chunks)) for each in (added, decays))
+    given = torch.empty_like(added)
+    for chunk in order:
+        given[:, chunk] = first
+        first = torch.addcmul(added[:, chunk], decays[:, chunk], first)
+    return given.flatten(0, 1)
