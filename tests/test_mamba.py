@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from foresee import seeds, spec
 from foresee.backbones import backbones
-from foresee.backbones.mamba import Layer, LayerState, Mamba
+from foresee.backbones.mamba import Mamba, MambaLayer, MambaState
 from foresee.backbones.selective_scan import CHUNK
 from foresee.errors import RequestError
 from foresee.vocabulary import Vocabulary
@@ -58,7 +59,7 @@ def test_decoding_equals_reading(net: Mamba, prompt: int) -> None:
         torch.testing.assert_close(hidden, whole[:, place], rtol=1e-9, atol=1e-11)
 
 
-def held(state: list[LayerState]) -> int:
+def held(state: Sequence[Any]) -> int:
     """Bytes of memory that a state keeps alive."""
     return sum(part.untyped_storage().nbytes() for each in state for part in (each.window, each.scan))
 
@@ -105,7 +106,7 @@ def test_decoding_under_bfloat16_autocast(net: Mamba) -> None:
         for place in range(3, 20):
             hidden, state = net.step(x[:, place], state)
             written.append(hidden)
-    assert all(each.scan.dtype == torch.float32 for each in state)
+    assert all(isinstance(each, MambaState) and each.scan.dtype == torch.float32 for each in state)
     exact = net(x)[:, 2:]
     assert 0 < (torch.stack(written, 1) - exact).norm() / exact.norm() < 0.06
 
@@ -218,7 +219,7 @@ def test_weights_start_as_published() -> None:
     assert net.token_table is not None
     assert net.token_table.std().item() == pytest.approx(0.02, rel=0.02)
     for layer in net.layers:
-        assert isinstance(layer, Layer)
+        assert isinstance(layer, MambaLayer)
         for weight, bound in (
             (layer.in_proj, 1 / math.sqrt(256)),
             (layer.x_proj, 1 / math.sqrt(512)),
@@ -266,7 +267,7 @@ def test_sizes_by_formula() -> None:
 @pytest.mark.parametrize(("width", "rank"), [(128, 8), (32, 2), (33, 3), (8, 1)])
 def test_the_rank_of_time_steps_by_default(width: int, rank: int) -> None:
     layer = mamba(width=width).layers[0]
-    assert isinstance(layer, Layer)
+    assert isinstance(layer, MambaLayer)
     assert layer.dt_proj.shape == (2 * width, rank)
 
 

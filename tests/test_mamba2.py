@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from foresee import seeds, spec
 from foresee.backbones import backbones
 from foresee.backbones.mamba2 import Mamba2
-from foresee.backbones.mamba2_layer import Layer, LayerState
+from foresee.backbones.mamba2_layer import Mamba2Layer
 from foresee.backbones.state_space_dual import CHUNK
 from foresee.errors import RequestError
 from foresee.vocabulary import Vocabulary
@@ -60,7 +61,7 @@ def test_decoding_equals_reading(net: Mamba2, prompt: int) -> None:
         torch.testing.assert_close(hidden, whole[:, place], rtol=1e-9, atol=1e-11)
 
 
-def held(state: list[LayerState]) -> int:
+def held(state: Sequence[Any]) -> int:
     """Bytes of memory that a state keeps alive."""
     return sum(part.untyped_storage().nbytes() for each in state for part in (each.window, each.heads))
 
@@ -222,7 +223,7 @@ def test_weights_start_as_published() -> None:
     assert net.token_table is not None
     assert net.token_table.std().item() == pytest.approx(0.02, rel=0.02)
     for layer in net.layers:
-        assert isinstance(layer, Layer)
+        assert isinstance(layer, Mamba2Layer)
         for weight, bound in (
             (layer.in_proj, 1 / math.sqrt(256)),
             (layer.out_proj, 1 / math.sqrt(512) / math.sqrt(4)),

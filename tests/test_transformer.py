@@ -322,19 +322,3 @@ def test_recomputing_activations_keeps_fewer() -> None:
         return sum(sizes)
 
     assert kept(recompute=True) < kept(recompute=False) / 4
-
-
-def test_the_last_layer_stands_on_the_trunk(net: Transformer) -> None:
-    x = torch.randn(2, 9, 32, generator=seeds.torch_stream("trunk"))
-    with torch.no_grad():
-        trunk, final = net.with_trunk(x, keep=slice(3, 6))
-        torch.testing.assert_close(final, net(x, keep=slice(3, 6)))
-        torch.testing.assert_close(trunk, net.trace(x)[-2])
-        head = net.last_layer(seeds.torch_stream("head"))
-        assert not torch.equal(head(trunk), net(x)), "its weights are its own"
-        head.block.load_state_dict(net.blocks[-1].state_dict())
-        head.norm.load_state_dict(net.final_norm.state_dict())
-        torch.testing.assert_close(head(trunk), net(x))
-        torch.testing.assert_close(head(trunk, keep=slice(3, 6)), final)
-    parameters = sum(parameter.numel() for parameter in head.parameters())
-    assert parameters == sum(each.numel() for part in (net.blocks[-1], net.final_norm) for each in part.parameters())

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.base import Attend, Backbone, backbones
+from foresee.backbones.base import backbones
 from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
 from foresee.backbones.measure import measure
-from foresee.backbones.recompute import layer
+from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentBackbone, RecurrentLayer
 from foresee.backbones.selective_scan import continue_scan, empty_state, scan_step, selective_scan
 from foresee.errors import RequestError
 from foresee.vocabulary import Vocabulary
@@ -32,26 +32,27 @@ from foresee.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from transformers import MambaForCausalLM
 
-EMBEDDING_STD = 0.02
-NORM_EPS = 1e-5
 DT_RANGE = (0.001, 0.1)
 DT_FLOOR = 1e-4
 
 
 @dataclass
-class LayerState:
+class MambaState(LayerState):
     """What a layer remembers: the last inputs of its convolution [B, K - 1, channels], and the state of its scan
     [B, N, channels] in float32 (float64)."""
 
     window: Tensor
     scan: Tensor
 
+    def fork(self, n: int) -> MambaState:
+        return MambaState(self.window.repeat_interleave(n, 0), self.scan.repeat_interleave(n, 0))
+
 
 def _uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
 
 
-class Layer(nn.Module):
+class MambaLayer(RecurrentLayer):
     """One layer, residual connection included. ``in_proj`` gives the scan's channels, then the gate; ``x_proj`` gives
     what dt is projected from, then B, then C, in that order of rows."""
 
@@ -82,26 +83,23 @@ class Layer(nn.Module):
         self.out_proj = _uniform((inner * layers) ** -0.5, generator, width, inner)
 
     def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
-        """The residual stream x [B, T, D] -> the same after this layer, at the positions in ``keep``."""
         inputs, gate = self._project(x, keep)
         convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
         return self._finish(x, selective_scan(*self._operands(convolved)), gate, keep)
 
-    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, LayerState]:
-        """As ``forward``, and what decoding continues from."""
+    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, MambaState]:
         inputs, gate = self._project(x, keep)
         convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
         operands = self._operands(convolved)
         y, scan = continue_scan(*operands, empty_state(operands[0], self.A_log))
         window = last_inputs(inputs, self.convolution_weight.shape[1])
-        return self._finish(x, y, gate, keep), LayerState(window, scan)
+        return self._finish(x, y, gate, keep), MambaState(window, scan)
 
-    def step(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        """One position: x [B, D]. The given state is spent."""
+    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         inputs, gate = self._project(x, None)
         convolved, window = convolution_step(inputs, state.window, self.convolution_weight, self.convolution_bias)
         y, scan = scan_step(*self._operands(convolved), state.scan)
-        return self._finish(x, y, gate, None), LayerState(window, scan)
+        return self._finish(x, y, gate, None), MambaState(window, scan)
 
     def _project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor]:
         """[..., D] -> the inputs of the convolution, and the gate at the positions in ``keep``."""
@@ -129,7 +127,7 @@ class Layer(nn.Module):
 
 
 @backbones.register("mamba")
-class Mamba(Backbone):
+class Mamba(RecurrentBackbone):
     """Options: ``layers``, ``width``; ``state``, the numbers kept for each channel; ``convolution``, taps;
     ``expansion``, channels as a multiple of ``width``; ``time_step_rank``, of the projection to the time steps (width /
     16, rounded up); ``tied``, one table for embedding and head."""
@@ -158,75 +156,15 @@ class Mamba(Backbone):
             if value < 1:
                 raise RequestError(f"mamba: {name}={value} must be at least 1")
         self.options: dict[str, Any] = {**options, "tied": tied}
-        self.vocab_size, self.width = len(vocab), width
-        self.token_table = self._table(generator) if vocab else None
-        rank = options["time_step_rank"]
-        self.layers = nn.ModuleList(
-            Layer(width, state, convolution, expansion, rank, layers, generator) for _ in range(layers)
-        )
-        self.final_norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.head = self._table(generator) if vocab and not tied else None
+        self.build(vocab, generator, layers, width, tied)
         self.has = measure(self)
 
-    def _table(self, generator: torch.Generator) -> nn.Parameter:
-        shape = self.vocab_size, self.width
-        return nn.Parameter(torch.empty(*shape).normal_(0.0, EMBEDDING_STD, generator=generator))
-
-    def embed(self, tokens: Tensor) -> Tensor:
-        if self.token_table is None:
-            raise RuntimeError("this backbone is a twin: it has no token table; embed with the one it was made from")
-        return functional.embedding(tokens, self.token_table)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        table = self.token_table if self.head is None else self.head
-        if table is None:
-            raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
-        return functional.linear(hidden, table)
-
-    def forward(
-        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
-    ) -> Tensor:
-        if isinstance(attend, Tensor) or attend != "causal":
-            raise RequestError("mamba: a recurrent model only reads what came before; leave attend='causal'")
-        if positions is not None:
-            raise RequestError("mamba: a recurrent model has no positions that could be given; leave them out")
-        if keep is not None:
-            first, end, _ = keep.indices(x.shape[1])
-            x, keep = x[:, :end], slice(first, end)  # nothing reads what comes after the last wanted position
-        for index, each in enumerate(self.layers):
-            x = layer(self.recompute, each, x, keep if index == len(self.layers) - 1 else None)
-        out: Tensor = self.final_norm(x)
-        return out
-
-    def trace(self, x: Tensor) -> Tensor:
-        states = [x]
-        for each in self.layers:
-            states.append(each(states[-1]))
-        return torch.stack([*states[:-1], self.final_norm(states[-1])])
-
-    # Decoding -------------------------------------------------------------------------------------------------------
-
-    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, list[LayerState]]:
-        states: list[LayerState] = []
-        last = slice(x.shape[1] - 1, x.shape[1])
-        for index, each in enumerate(self.layers):
-            assert isinstance(each, Layer)
-            x, state = each.start(x, last if index == len(self.layers) - 1 else None)
-            states.append(state)
-        return self.final_norm(x)[:, -1], states
-
-    def step(self, x: Tensor, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
-        states: list[LayerState] = []
-        for each, before in zip(self.layers, state, strict=True):
-            assert isinstance(each, Layer)
-            x, after = each.step(x, before)
-            states.append(after)
-        return self.final_norm(x), states
-
-    def fork(self, state: list[LayerState], n: int) -> list[LayerState]:
-        return [LayerState(each.window.repeat_interleave(n, 0), each.scan.repeat_interleave(n, 0)) for each in state]
-
-    # Shape ----------------------------------------------------------------------------------------------------------
+    def fresh_layer(self, generator: torch.Generator) -> MambaLayer:
+        sizes = self.options
+        return MambaLayer(
+            sizes["width"], sizes["state"], sizes["convolution"], sizes["expansion"], sizes["time_step_rank"],
+            sizes["layers"], generator,
+        )  # fmt: skip
 
     def twin(self, generator: torch.Generator) -> Mamba:
         return Mamba(Vocabulary(()), generator, **self.options)

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
 from foresee.backbones.gated_norm import gated_norm
+from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentLayer
 from foresee.backbones.state_space_dual import state_space_dual, state_space_outputs, state_space_step
 
-NORM_EPS = 1e-5
 A_RANGE = (1.0, 16.0)
 DT_RANGE = (0.001, 0.1)
 DT_FLOOR = 1e-4
@@ -55,19 +55,22 @@ class Sizes:
 
 
 @dataclass
-class LayerState:
+class Mamba2State(LayerState):
     """What a layer remembers: the last inputs of its convolution [B, K - 1, channels] and its heads' states
     [B, H, P, N], in float32 (float64)."""
 
     window: Tensor
     heads: Tensor
 
+    def fork(self, n: int) -> Mamba2State:
+        return Mamba2State(self.window.repeat_interleave(n, 0), self.heads.repeat_interleave(n, 0))
+
 
 def _uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
 
 
-class Layer(nn.Module):
+class Mamba2Layer(RecurrentLayer):
     """One layer, residual connection included. ``in_proj`` gives the gate, then what is convolved (the heads' inputs,
     B, C), then dt, in that order of rows."""
 
@@ -94,20 +97,20 @@ class Layer(nn.Module):
         y = state_space_outputs(*self._operands(convolved, dt))
         return self._finish(x, y, gate, keep)
 
-    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, LayerState]:
+    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Mamba2State]:
         """As ``forward``, and what decoding continues from."""
         gate, inputs, dt = self._project(x, keep)
         convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
         y, heads = state_space_dual(*self._operands(convolved, dt))
-        state = LayerState(last_inputs(inputs, self.sizes.convolution), heads)
+        state = Mamba2State(last_inputs(inputs, self.sizes.convolution), heads)
         return self._finish(x, y, gate, keep), state
 
-    def step(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    def step(self, x: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
         """One position: x [B, D]. The given state is spent."""
         gate, inputs, dt = self._project(x, None)
         convolved, window = convolution_step(inputs, state.window, self.convolution_weight, self.convolution_bias)
         y, heads = state_space_step(*self._operands(convolved, dt), state.heads)
-        return self._finish(x, y, gate, None), LayerState(window, heads)
+        return self._finish(x, y, gate, None), Mamba2State(window, heads)
 
     def _project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
         """[..., D] -> the gate, at the positions in ``keep``, the inputs of the convolution, and dt as projected."""

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foresee.backbones import tables
 from foresee.backbones.attention import causal_attention
 from foresee.backbones.base import Attend, Backbone, backbones
-from foresee.backbones.block import INIT_STD, Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles, rotate
+from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles, rotate
 from foresee.backbones.cache import DecodingState, with_capacity
 from foresee.backbones.measure import measure
 from foresee.backbones.recompute import layer
@@ -71,11 +72,11 @@ class Transformer(Backbone):
         }  # fmt: skip
         self.vocab_size, self.width, self.context, self.positions = len(vocab), width, context, positions
         # GPT-2 numbers its positions by a table; rotary and none need nothing learned.
-        self.token_table = self._table(len(vocab), generator) if vocab else None
-        self.position_table = self._table(context, generator) if positions == "learned" else None
+        self.token_table = tables.table(len(vocab), width, generator) if vocab else None
+        self.position_table = tables.table(context, width, generator) if positions == "learned" else None
         self.blocks = nn.ModuleList(self._block(generator) for _ in range(layers))
         self.final_norm = build_norm(norm, width)
-        self.head = self._table(len(vocab), generator) if vocab and not tied else None
+        self.head = tables.table(len(vocab), width, generator) if vocab and not tied else None
         self.has = measure(self)
 
     def _block(self, generator: torch.Generator) -> Block:
@@ -85,23 +86,15 @@ class Transformer(Backbone):
             generator,
         )  # fmt: skip
 
-    def _table(self, rows: int, generator: torch.Generator) -> nn.Parameter:
-        return nn.Parameter(torch.empty(rows, self.width).normal_(0.0, INIT_STD, generator=generator))
-
     @property
     def longest(self) -> int:
         return self.context
 
     def embed(self, tokens: Tensor) -> Tensor:
-        if self.token_table is None:
-            raise RuntimeError("this backbone is a twin: it has no token table; embed with the one it was made from")
-        return functional.embedding(tokens, self.token_table)
+        return tables.embed(tokens, self.token_table)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        table = self.token_table if self.head is None else self.head
-        if table is None:
-            raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
-        return functional.linear(hidden, table)
+        return tables.logits(hidden, self.token_table, self.head)
 
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Mamba2Config, Mamba2ForCausalLM
 
-from foresee.backbones.mamba2_layer import NORM_EPS
+from foresee.backbones.recurrent import NORM_EPS
 from foresee.errors import RequestError
 
 if TYPE_CHECKING:

@@ -19,5 +19,7 @@ def word_tokenizer(vocab: Vocabulary) -> PreTrainedTokenizerFast:
     # No unknown token: it would need a row in the model's table, and what is not a symbol never becomes a token.
     tokenizer = Tokenizer(WordLevel({symbol: token for token, symbol in enumerate(vocab)}, unk_token=""))
     symbols = Regex("|".join(map(re.escape, longest_first)))
-    tokenizer.pre_tokenizer = Split(symbols, behavior="removed", invert=True)  # type: ignore[assignment]
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    tokenizer.pre_tokenizer = Split(symbols, behavior="removed", invert=True)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False
+    )

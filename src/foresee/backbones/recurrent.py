@@ -1,0 +1,133 @@
+"""A stack of recurrent layers as a backbone: what Mamba and Mamba-2 have in common.
+
+A token table, pre-norm layers with their residual connections, a final root-mean-square norm, and a head that may be
+tied to the table. There are no positions, and nothing but what came before is read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foresee.backbones import tables
+from foresee.backbones.base import Attend, Backbone, Layer
+from foresee.backbones.recompute import layer
+from foresee.errors import RequestError
+from foresee.vocabulary import Vocabulary
+
+NORM_EPS = 1e-5
+
+
+class LayerState(ABC):
+    """What one layer remembers of the past: tensors [B, ...] of a size that does not grow."""
+
+    @abstractmethod
+    def fork(self, n: int) -> LayerState:
+        """``n`` copies of every row, row-major."""
+
+
+class RecurrentLayer(nn.Module, ABC):
+    """One layer, its norm and residual connection included."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
+        """The residual stream x [B, T, D] -> the same after this layer, at the positions in ``keep``."""
+
+    @abstractmethod
+    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Any]:
+        """As ``forward``, and the ``LayerState`` that decoding continues from."""
+
+    @abstractmethod
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One position: x [B, D]. The given state is spent."""
+
+
+class _LastLayer(Layer):
+    """A layer and a final norm of its own."""
+
+    def __init__(self, layer: RecurrentLayer, norm: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.norm = layer, norm
+
+    def forward(self, z: Tensor, *, keep: slice | None = None) -> Tensor:
+        out: Tensor = self.norm(self.layer(z, keep))
+        return out
+
+
+class RecurrentBackbone(Backbone, ABC):
+    """Subclasses give ``fresh_layer`` and call ``build`` at the end of their constructor."""
+
+    token_table: nn.Parameter | None
+    head: nn.Parameter | None
+
+    def build(self, vocab: Vocabulary, generator: torch.Generator, layers: int, width: int, tied: bool) -> None:
+        """Draws the weights: table, layers from the first to the last, head."""
+        self.vocab_size, self.width = len(vocab), width
+        self.token_table = tables.table(len(vocab), width, generator) if vocab else None
+        self.layers = nn.ModuleList(self.fresh_layer(generator) for _ in range(layers))
+        self.final_norm = nn.RMSNorm(width, eps=NORM_EPS)
+        self.head = tables.table(len(vocab), width, generator) if vocab and not tied else None
+
+    @abstractmethod
+    def fresh_layer(self, generator: torch.Generator) -> RecurrentLayer:
+        """One more layer of this backbone's kind and size."""
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return tables.embed(tokens, self.token_table)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return tables.logits(hidden, self.token_table, self.head)
+
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        kind = type(self).__name__.lower()
+        if isinstance(attend, Tensor) or attend != "causal":
+            raise RequestError(f"{kind}: a recurrent model only reads what came before; leave attend='causal'")
+        if positions is not None:
+            raise RequestError(f"{kind}: a recurrent model has no positions that could be given; leave them out")
+        if keep is not None:
+            first, end, _ = keep.indices(x.shape[1])
+            x, keep = x[:, :end], slice(first, end)  # nothing reads what comes after the last wanted position
+        return self.with_trunk(x, keep=keep)[1]
+
+    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+        for each in self.layers[:-1]:
+            x = layer(self.recompute, each, x)
+        return x, self.final_norm(layer(self.recompute, self.layers[-1], x, keep))
+
+    def last_layer(self, generator: torch.Generator) -> Layer:
+        return _LastLayer(self.fresh_layer(generator), nn.RMSNorm(self.width, eps=NORM_EPS))
+
+    def trace(self, x: Tensor) -> Tensor:
+        states = [x]
+        for each in self.layers:
+            states.append(each(states[-1]))
+        return torch.stack([*states[:-1], self.final_norm(states[-1])])
+
+    # Decoding -------------------------------------------------------------------------------------------------------
+
+    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, list[LayerState]]:
+        states: list[LayerState] = []
+        last = slice(x.shape[1] - 1, x.shape[1])
+        for index, each in enumerate(self._layers()):
+            x, state = each.start(x, last if index == len(self.layers) - 1 else None)
+            states.append(state)
+        return self.final_norm(x)[:, -1], states
+
+    def step(self, x: Tensor, state: Sequence[LayerState]) -> tuple[Tensor, list[LayerState]]:
+        states: list[LayerState] = []
+        for each, before in zip(self._layers(), state, strict=True):
+            x, after = each.step(x, before)
+            states.append(after)
+        return self.final_norm(x), states
+
+    def fork(self, state: Sequence[LayerState], n: int) -> list[LayerState]:
+        return [each.fork(n) for each in state]
+
+    def _layers(self) -> Sequence[RecurrentLayer]:
+        return [each for each in self.layers if isinstance(each, RecurrentLayer)]
