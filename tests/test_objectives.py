@@ -18,7 +18,7 @@ from foresee.errors import RequestError
 from foresee.objectives import LossOut, Objective, objectives
 from foresee.objectives.reversed import flipped
 
-OBJECTIVES = [*objectives.names(), "teacherless:hybrid=0.5"]
+OBJECTIVES = [*objectives.names(), "teacherless:hybrid=0.5", "next-latent:latents=answer"]
 
 
 def lacking(objective: str, backbone: str) -> str | None:

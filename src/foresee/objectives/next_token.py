@@ -18,18 +18,24 @@ from foresee.objectives.decoding import greedy
 from foresee.vocabulary import Vocabulary
 
 
-def teacher_forced(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
-    """Logits [B, A, V] for the batch's answer columns, where ``inputs`` [B, T] is what the backbone is shown.
+def answer_states(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
+    """Final states [B, A, D] that predict the batch's answer columns, where ``inputs`` [B, T] is what is shown.
 
-    Column ``layout.first + i`` of the tokens is predicted by logits ``[:, i]``, from the position before it.
+    Column ``layout.first + i`` of the tokens is predicted by state ``[:, i]``, that of the position before it.
     Where rows share a prefix (``layout.shared``), ``inputs`` must too: what is shown of answers may be changed, prompts
     may not.
     """
     first, last = batch.layout.first, batch.layout.last
     shown = inputs[:, : last - 1]
     if shared_prefix.can_share(backbone, batch.layout, len(batch)):
-        return backbone.logits(shared_prefix.states(backbone, shown, batch.layout))
-    return backbone.logits(backbone(backbone.embed(shown), keep=slice(first - 1, last - 1)))
+        return shared_prefix.states(backbone, shown, batch.layout)
+    hidden: Tensor = backbone(backbone.embed(shown), keep=slice(first - 1, last - 1))
+    return hidden
+
+
+def teacher_forced(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
+    """Logits [B, A, V] for the batch's answer columns, of the states that ``answer_states`` gives."""
+    return backbone.logits(answer_states(backbone, inputs, batch))
 
 
 def answer_loss(logits: Tensor, batch: Batch, part: str) -> LossOut:

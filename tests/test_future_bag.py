@@ -1,0 +1,190 @@
+"""Future bag: bags, the loss by hand, what may change with what, and that the second head is dropped."""
+
+from __future__ import annotations
+
+from math import log
+
+import pytest
+import torch
+from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scramble
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.objectives.future_bag import FutureBag, future_bags
+from foresee.objectives.next_token import NextToken, answer_states
+from foresee.seeds import torch_stream
+from foresee.vocabulary import Vocabulary
+
+FIRST = next(iter(SMALL))
+
+AFTER_TOKEN = torch.tensor([[1 / 4, 3 / 4], [2 / 3, 1 / 3]])
+"""Row t: next-token's probabilities of a and b after reading a or b."""
+
+BAG_AFTER_TOKEN = torch.tensor([[1 / 5, 5 / 6], [3 / 7, 2 / 9]])
+"""Row t: how likely a and b are still to come, says the second head after reading a or b."""
+
+
+def stubbed(horizon: int | None = None, weight: float = 1.0) -> FutureBag:
+    made = FutureBag(
+        Stub(AFTER_TOKEN.log() + 5, "token"),
+        Vocabulary(("a", "b")),
+        torch_stream("by hand"),
+        horizon=horizon,
+        weight=weight,
+    )
+    with torch.no_grad():
+        made.bag_head.copy_(BAG_AFTER_TOKEN.logit().T)
+    return made
+
+
+def scrambled(spec: str = "future-bag", backbone: str = FIRST) -> FutureBag:
+    made = build(spec, backbone)
+    assert isinstance(made, FutureBag)
+    scramble(made)
+    return made
+
+
+def slow_bags(answers: list[int], symbols: int, horizon: int | None) -> list[list[float]]:
+    """The definition: the position before column i, t = i - 1, is asked for tokens t + 2 to t + horizon."""
+    rows = []
+    for t in range(-1, len(answers) - 1):
+        stop = len(answers) if horizon is None else t + horizon + 1
+        coming = set(answers[t + 2 : stop])
+        rows.append([float(symbol in coming) for symbol in range(symbols)])
+    return rows
+
+
+# The loss.
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_loss_by_hand(weight: float) -> None:
+    """Prompt "a", answer "b b a": reads a, b, b; after the next token come {b, a}, then {a}, then nothing."""
+    out = stubbed(weight=weight).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), torch_stream("none"))
+    bags = [log(1 / 5) + log(5 / 6), log(3 / 7) + log(7 / 9), log(4 / 7) + log(7 / 9)]
+    plain = [log(3 / 4), log(1 / 3), log(2 / 3)]
+    assert list(out.parts) == ["next-token", "future-bag"]
+    assert out.parts["next-token"].item() == pytest.approx(-sum(plain) / 3, rel=1e-5)
+    # Means over three positions and two symbols.
+    assert out.parts["future-bag"].item() == pytest.approx(-weight * sum(bags) / 6, rel=1e-5)
+    assert out.total.item() == pytest.approx(-sum(plain) / 3 - weight * sum(bags) / 6, rel=1e-5)
+    assert out.per_token[0].tolist() == pytest.approx([0, *(-term for term in plain)], rel=1e-5)
+
+
+def test_a_horizon_of_two_asks_for_one_token() -> None:
+    """After the next token come {b}, then {a}, then nothing."""
+    out = stubbed(horizon=2).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), torch_stream("none"))
+    bags = [log(4 / 5) + log(5 / 6), log(3 / 7) + log(7 / 9), log(4 / 7) + log(7 / 9)]
+    assert out.parts["future-bag"].item() == pytest.approx(-sum(bags) / 6, rel=1e-5)
+
+
+def test_at_the_start_the_loss_does_not_grow_with_the_vocabulary() -> None:
+    """About ln 2 with scores near zero, not V ln 2, which would swamp next-token's."""
+    out = build("future-bag", FIRST).loss(random_batch(), torch_stream("none"))
+    assert out.parts["future-bag"].item() == pytest.approx(log(2), rel=0.05)
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_ragged_rows_lose_what_they_lose_alone_whatever_the_padding(backbone: str) -> None:
+    made = scrambled(backbone=backbone)
+    rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate([(3, 4), (6, 2), (4, 4), (3, 1)])]
+    alone = [made.loss(row, torch_stream("none")).parts["future-bag"] * row.layout.width for row in rows]
+    for padding in (0, 12):
+        together = made.loss(right_padded(rows, padding), torch_stream("none")).parts["future-bag"]
+        torch.testing.assert_close(together, torch.stack(alone).sum() / 11)
+
+
+# The bags.
+
+
+@pytest.mark.parametrize("horizon", [None, 2, 3, 6, 100])
+def test_bags_against_the_definition(horizon: int | None) -> None:
+    answers = torch.randint(4, (20, 6), generator=torch_stream("answers"))
+    expected = [slow_bags(row, 5, horizon) for row in answers.tolist()]
+    bags = future_bags(answers, torch.ones(20, 6, dtype=torch.bool), 5, horizon)
+    assert torch.equal(bags, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("column", range(5))
+def test_the_next_token_is_never_in_the_bag(column: int) -> None:
+    """Column i is in the bags of the positions that predict a column before it, and in no others."""
+    answers, answered = torch.tensor([[3, 1, 4, 0, 2]]), torch.ones(1, 5, dtype=torch.bool)
+    changed = answers.clone()
+    changed[0, column] = 5
+    moved = (future_bags(answers, answered, 6, None) != future_bags(changed, answered, 6, None)).any(-1)[0]
+    assert moved.tolist() == [row < column for row in range(5)]
+
+
+# What reads what.
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_scores_change_only_after_the_token_is_read(backbone: str) -> None:
+    """Column 6 is the first answer token, predicted from column 5."""
+    made, batch = scrambled(backbone=backbone), random_batch()
+
+    def scores(shown: Tensor) -> Tensor:
+        with torch.no_grad():
+            return answer_states(made.backbone, shown, batch) @ made.bag_head.T
+
+    for column in range(10):
+        tokens = batch.tokens.clone()
+        tokens[:, column] = (tokens[:, column] + 3) % 10
+        moved = (scores(batch.tokens) != scores(tokens)).any(-1)
+        assert moved.all(0).tolist() == moved.any(0).tolist() == [column <= 5 + place for place in range(4)]
+
+
+def test_rows_that_share_a_prefix_lose_the_same_read_once() -> None:
+    made = scrambled()
+    tokens = random_batch(8, 6, 4).tokens
+    tokens[1::2, :5] = tokens[::2, :5]
+    tokens[:, 5] = torch.arange(8)
+    apart = Batch.of(tokens, 6, 4)
+    outs = [made.loss(batch, torch_stream("none")) for batch in (apart, apart.sharing(2, 5))]
+    torch.testing.assert_close(outs[0].parts["future-bag"], outs[1].parts["future-bag"])
+    torch.testing.assert_close(outs[0].per_token, outs[1].per_token)
+
+
+# The second head.
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_decoding_and_forcing_are_next_tokens_own(backbone: str) -> None:
+    made, batch = scrambled(backbone=backbone), random_batch()
+    plain = NextToken(made.backbone, made.vocab, torch_stream("none"))
+    with torch.no_grad():
+        made.bag_head.normal_(generator=torch_stream("other head"))
+        assert torch.equal(made.generate(batch.prompts, 4), plain.generate(batch.prompts, 4))
+        assert torch.equal(made.forced(batch), plain.forced(batch))
+        lost, plainly = made.loss(batch, torch_stream("none")), plain.loss(batch, torch_stream("none"))
+    assert torch.equal(lost.per_token, plainly.per_token)
+    assert torch.equal(lost.parts["next-token"], plainly.total)
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_the_head_is_symbols_times_width(backbone: str) -> None:
+    made, plain = build("future-bag", backbone), build("next-token", backbone)
+    added = sum(p.numel() for p in made.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert added == len(VOCAB) * made.backbone.width
+    assert made.vocab == VOCAB
+
+
+def test_nothing_is_drawn() -> None:
+    draws = torch_stream("draws")
+    build("future-bag", FIRST).loss(random_batch(), draws)
+    assert torch.equal(draws.get_state(), torch_stream("draws").get_state())
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("horizon=1", r"^future-bag: horizon=1 must be at least 2 tokens, or none for the whole answer$"),
+        ("weight=0", r"^future-bag: weight=0\.0 must be above 0 and finite$"),
+        ("weight=inf", r"^future-bag: weight=inf must be above 0 and finite$"),
+        ("weight=nan", r"^future-bag: weight=nan must be above 0 and finite$"),
+    ],
+)
+def test_impossible_options_are_refused(spec: str, reason: str) -> None:
+    with pytest.raises(RequestError, match=reason):
+        build(f"future-bag:{spec}", FIRST)
