@@ -51,7 +51,8 @@ class Recurrent(Backbone):
     def __init__(self, vocab: Vocabulary, generator: torch.Generator, *, width: int = 32) -> None:
         super().__init__()
         self.vocab_size, self.width = len(vocab), width
-        self.table = nn.Parameter(torch.empty(len(vocab), width).normal_(generator=generator))
+        table = nn.Parameter(torch.empty(len(vocab), width).normal_(generator=generator)) if vocab else None
+        self.register_parameter("table", table)
         with torch.random.fork_rng(devices=()):
             self.cell = nn.GRU(width, width, batch_first=True)
         for parameter in self.cell.parameters():

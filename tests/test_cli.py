@@ -390,7 +390,7 @@ def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, sa
         ("train path-star:degree=2,lenght=5,nodes=9", "has no option 'lenght': did you mean 'length'?"),
         ("train path-star:degree=two,length=5,nodes=9", "degree='two' must be a whole number"),
         ("train pathstar:degree=2,length=5,nodes=9", "unknown task 'pathstar': did you mean 'path-star'?"),
-        (f"train {TASK} --objective next-tokn", "unknown objective 'next-tokn': did you mean 'next-token'?"),
+        (f"train {TASK} --objective next-tokn", "unknown objective 'next-tokn': did you mean 'next-token'"),
         (f"train {TASK} --objective teacherless:hybrid=2", "hybrid=2.0 must be a share from 0 to below 1"),
         (f"train {TASK} --backbone gpt-nan", "unknown backbone 'gpt-nan': did you mean 'gpt-nano'"),
         (f"train {TASK} --backbone gpt-nano:layer=2", "has no option 'layer': did you mean 'layers'"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee import seeds
+from foresee.backbones import Cap
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives import LossOut, Objective, objectives
@@ -41,12 +42,22 @@ def identify(value: Any) -> str:
     return next((kind for kind in ("rotary", "none") if f"positions={kind}" in text), text.partition(":layers")[0])
 
 
-per_pair = pytest.mark.parametrize(("objective", "backbone"), PAIRS, ids=identify)
-per_objective = pytest.mark.parametrize("objective", OBJECTIVES)
-
-
 def rng(seed: int = 0) -> torch.Generator:
     return seeds.torch_stream("objective", seed)
+
+
+def draws(objective: str) -> bool:
+    """Whether its loss draws numbers: then only some tokens lose something at a time, and rows cannot be compared with
+    the same rows alone."""
+    made = build(objective, next(backbone for name, backbone in PAIRS if name == objective))
+    unused, used = rng(), rng()
+    made.loss(random_batch(), used)
+    return not torch.equal(unused.get_state(), used.get_state())
+
+
+DRAWING = {objective for objective in OBJECTIVES if draws(objective)}
+per_pair = pytest.mark.parametrize(("objective", "backbone"), PAIRS, ids=identify)
+per_objective = pytest.mark.parametrize("objective", OBJECTIVES)
 
 
 def scrambled(objective: str, backbone: str = FIRST) -> Objective:
@@ -88,8 +99,11 @@ def test_loss_is_finite_and_its_parts_add_up(objective: str, backbone: str) -> N
     torch.testing.assert_close(torch.stack(list(out.parts.values())).sum(), out.total)
     assert out.per_token.shape == batch.tokens.shape
     assert not out.per_token.requires_grad
-    assert (out.per_token != 0).equal(batch.in_answer())
-    if len(out.parts) == 1:
+    assert not out.per_token[~batch.in_answer()].any()
+    assert out.per_token[batch.in_answer()].any()
+    if objective not in DRAWING:
+        assert (out.per_token != 0).equal(batch.in_answer())
+    if objective not in DRAWING and len(out.parts) == 1:
         torch.testing.assert_close(out.per_token[batch.in_answer()].mean(), out.total.detach())
 
 
@@ -124,7 +138,7 @@ def test_facts_are_never_read(objective: str) -> None:
 
 
 @pytest.mark.parametrize("padding", [0, 12])
-@pytest.mark.parametrize(("objective", "backbone"), [p for p in PAIRS if "hybrid" not in p[0]], ids=identify)
+@pytest.mark.parametrize(("objective", "backbone"), [pair for pair in PAIRS if pair[0] not in DRAWING], ids=identify)
 def test_rows_of_differing_lengths_lose_what_each_loses_alone(objective: str, backbone: str, padding: int) -> None:
     made = build(objective, backbone)
     scramble(made)
@@ -199,12 +213,12 @@ def test_decoding_takes_the_likeliest_token_each_time(objective: str, backbone: 
         forced = made.forced(Batch.of(torch.cat((prompts, wrote), 1), 6, 4))
         if forced is not None:
             assert torch.equal(forced.argmax(-1), wrote)
-        for n in range(1, 4):
+        # Where every place reads every other, another length is another canvas, which may be filled otherwise.
+        for n in range(1, 4) if Cap.LOOKAHEAD not in made.needs else ():
             part = made.generate(prompts, n)
             assert torch.equal(part, wrote[:, 4 - n :] if made.order == "backward" else wrote[:, :n])
         if made.order == "forward":
-            started = torch.cat((prompts, wrote[:, :2]), 1)
-            assert torch.equal(made.generate(started, 2), wrote[:, 2:])
+            assert torch.equal(made.continued(prompts, wrote[:, :2], 2), wrote[:, 2:])
     assert len(distinct_rows(wrote)) > 1
 
 

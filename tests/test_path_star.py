@@ -18,7 +18,8 @@ from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.spec import resolve
 from foresee.tasks import tasks
-from foresee.tasks.path_star import PathStar, distinct
+from foresee.tasks.path_star import PathStar
+from foresee.tasks.path_star_graphs import distinct
 
 SAMPLE_LINE = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=32,34,6,16,12"
 G25 = PathStar(degree=2, length=5, nodes=50)

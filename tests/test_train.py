@@ -359,3 +359,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(ForeseeError, match="could not be written") as caught:
         train(tiny(steps=2), tmp_path / "file")
     assert caught.value.status == 1
+
+
+def test_rows_of_differing_lengths_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="has prompts or answers of differing lengths"):
+        train(tiny(task=f"{TASK},sizes=mixed"), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -153,13 +153,15 @@ class RunSpec:
         network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
         network.recompute = self.recompute
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
-        needed = task.prompt_length + task.answer_length
+        made = objective.build(network, vocab, torch_stream("weights", self.backbone, self.objective, self.seed))
+        needed = task.prompt_length + task.answer_length + made.extra_positions
         if network.longest is not None and network.longest < needed:
             raise RequestError(
-                f"task {self.task} needs {needed} positions, but backbone {self.backbone} has {network.longest}; "
-                f"choose one that reads more, or give it more where it has such an option (context={needed})"
+                f"task {self.task} with objective {self.objective} needs {needed} positions, but backbone "
+                f"{self.backbone} has {network.longest}; choose one that reads more, or give it more where it has such "
+                f"an option (context={needed})"
             )
-        return objective.build(network, vocab, torch_stream("weights", self.backbone, self.objective, self.seed))
+        return made
 
 
 def source_text(source: Source) -> str:

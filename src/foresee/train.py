@@ -74,6 +74,11 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
     objective = spec.build_objective(task).to(spec.device)
     data = training_data(spec, task)
     test = test_examples(spec, task, data)
+    if not test.layout.uniform:
+        raise RequestError(
+            f"task {spec.task} has prompts or answers of differing lengths, which can be drawn and written but not yet "
+            "trained on, since measurements ask for equal ones; choose sizes=fixed and generalised=none or arm"
+        )
     data.batch_at(0, spec.batch)  # refuses a size that splits groups, before anything is written
     if (spec.batch // spec.accumulate) % task.group:
         raise RequestError(

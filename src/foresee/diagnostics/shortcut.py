@@ -66,9 +66,9 @@ def walks(subject: Subject, batch: Batch, at: int) -> tuple[Tensor, Tensor]:
     arms = batch.facts["arms"]
     wrong = wrong_arms(batch.facts["goal_arm"], arms.shape[1], subject.rng)
     arm = arms[torch.arange(len(batch), device=arms.device), wrong]
-    prefix = torch.cat([batch.prompts, batch.answers[:, :at], arm[:, 1:2]], 1)
+    begun = torch.cat([batch.answers[:, :at], arm[:, 1:2]], 1)
     rest = arm[:, 2:]
-    wrote = subject.objective.generate(prefix, rest.shape[1])
+    wrote = subject.objective.continued(batch.prompts, begun, rest.shape[1])
     on_edges = wrote == rest
     to_end = on_edges.all(1)
     if rest.shape[1] == 1:

@@ -44,8 +44,11 @@ class Objective(nn.Module, ABC):
     """Symbols it adds to a task's vocabulary."""
 
     order: ClassVar[Literal["forward", "backward", "parallel"]] = "forward"
-    """The order in which answer tokens are decided. ``forward`` also promises that ``generate`` continues a prompt that
-    already holds the first answer tokens, which is what measuring the shortcut takes."""
+    """The order in which answer tokens are decided. ``forward`` also promises that ``continued`` takes up an answer that
+    is begun, which is what measuring the shortcut takes."""
+
+    extra_positions: int = 0
+    """How many positions it reads beyond a prompt and its answer."""
 
     def __init__(self, backbone: Backbone, vocab: Vocabulary) -> None:
         super().__init__()
@@ -59,6 +62,11 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def generate(self, prompt: Tensor, n: int) -> Tensor:
         """Greedy answers, [B, P] -> [B, n], always in the task's own order."""
+
+    def continued(self, prompt: Tensor, begun: Tensor, n: int) -> Tensor:
+        """The next ``n`` tokens [B, n] of an answer that begins with ``begun`` [B, A'], after ``prompt`` [B, P]. Only
+        for objectives whose order is ``forward``; one that writes something between prompt and answer overrides it."""
+        return self.generate(torch.cat((prompt, begun), 1), n)
 
     @abstractmethod
     def forced(self, batch: Batch) -> Tensor | None:

@@ -1,7 +1,9 @@
 """Path-star graphs G(d, l): arms that leave a centre, and the path from the centre to the end of one of them.
 
 Source: Bachmann & Nagarajan (2024); the text form is that of the data files published with it. ``length`` counts the
-nodes on an arm, the centre included.
+nodes on an arm, the centre included. The variants are from Frydenlund (2024, "The Mystery of the Pathological Path-star
+Task", and 2025, "Language Models, Graph Searching, and Supervision Adulteration"), whose texts were not at hand: the
+definitions are those of research/tasks.md section 2, a secondary source, and what it leaves open is said below.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import numpy
 import torch
@@ -18,48 +20,57 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.batch import Batch
-from foresee.errors import RequestError
 from foresee.mixing import Words, mix
-from foresee.tasks import path_star_text
+from foresee.tasks import path_star_check, path_star_options, path_star_solve, path_star_text
 from foresee.tasks.base import Task, tasks
+from foresee.tasks.path_star_draw import Generalised, Goals, Sampler
+from foresee.tasks.path_star_graphs import EdgeOrder, Shape
+from foresee.tasks.path_star_options import Sizes
+from foresee.tasks.path_star_prompt import PromptForm, Query, Tokens
 from foresee.vocabulary import Vocabulary
 
 
-def distinct(rng: numpy.random.Generator, count: int, pool: int, columns: int) -> NDArray[Any]:
-    """[count, columns] unsigned integers: each column is ``count`` different numbers below ``pool``, every ordered
-    choice equally likely.
-
-    The Fisher-Yates shuffle, without the array that it shuffles. Step k swaps places k and j[k] >= k, so the k-th
-    choice is what stands at j[k]: j[k] itself, unless an earlier step i had j[i] = j[k], which put there what stood at
-    i. Looking the steps up backwards resolves every column at once.
-    """
-    dtype = numpy.uint16 if pool <= 2**16 else numpy.uint32
-    chosen = numpy.empty((count, columns), dtype)
-    for step in range(count):
-        chosen[step] = rng.integers(step, pool, size=columns, dtype=dtype)
-    for step in range(count - 2, -1, -1):
-        later = chosen[step + 1 :]
-        numpy.copyto(later, dtype(step), where=later == chosen[step])
-    return chosen
-
-
-@tasks.register("path-star")
+@tasks.register("path-star", later=("order", "query", "generalised", "sizes", "splits"))
 @dataclass(frozen=True, kw_only=True)
 class PathStar(Task):
     """G(degree, length) with node labels drawn without replacement from ``nodes`` labels, and edges in random order.
 
     The prompt is ``u,v|u,v|.../start,goal=`` (3 * degree * (length - 1) + 3 tokens; the commas of the text form are not
     tokens) and the answer the ``length`` nodes from centre to goal. Tokens 0 .. nodes - 1 are the labels; ``|``, ``=``,
-    ``/`` and ``$`` follow.
+    ``/`` and ``$`` follow. With nodes=1 + degree * (length - 1) the labels are exactly the graph's (Frydenlund 2025):
+    every graph is a permutation of all of them, where lengths are not mixed.
 
     ``goals``: "one" draws a new graph for each row; "all" makes rows come in groups of ``degree`` that hold the same
-    graph, edges in the same order, with each arm's end as the goal once, in random order.
+    graph, edges in the same order, with each arm's end as the goal once (on trees each end, otherwise each arm once),
+    in random order (the structured samples of Frydenlund 2024).
 
-    Facts: ``arms`` [B, degree, length], every arm's tokens from the centre, in an order that says nothing about the
-    goal; ``goal_arm`` [B], which of them the answer is; ``branch`` [B], where in the answer the decision lies (always
-    at 1).
+    ``order`` of the edges: "shuffled"; "arm-wise", arm after arm; "causal-wise", arms interleaved at random. In the
+    last two each arm's edges go outwards from the centre. Deviation: that arm-wise arms do so is our reading.
 
-    Raises ``RequestError`` for a graph that cannot be: degree below 1, length below 2, too few labels.
+    ``query``: "last", or "first", which puts ``start,goal/`` before the edges. Where ``=`` then stands is ours: after
+    the edges, ``start,goal/u,v|u,v|...=``. All other variants are written in the form of the published files.
+
+    ``generalised``: "none" asks for an arm by its end; "arm" and "path" by any of its nodes, all equally likely but for
+    the centre, which lies on every arm. The answer is the whole arm, or for "path" stops at the goal; which of the two
+    the paper means is not known to us.
+
+    ``sizes``: "mixed" draws each graph's length uniformly from 2 .. ``length`` (mixed length). Rows then differ in
+    length, as they do for generalised=path.
+
+    ``splits``: distances from the centre, such as "1" or "1+3", at which every node has two children, so that arms are
+    trees whose ends are asked for; "none" for plain arms. Which nodes split in the paper is not known to us, so it must
+    be said. Not combined with ``order``, ``generalised`` or ``sizes``: what those are on a tree is not defined.
+
+    Facts: ``arms`` [B, degree, length], every arm's tokens from the centre, padded with -1, in an order that says
+    nothing about the goal; ``goal_arm`` [B], which of them the answer is or begins; ``branch`` [B], where in the answer
+    the decision lies (always at 1). On trees ``arms`` [B, ends, length] holds the path to each end, and there is no
+    ``goal_arm``, since a wrong path may be right at first.
+
+    ``chance`` and ``plateau`` take every step from a node with several children for a blind decision, the one to the
+    goal itself included.
+
+    Raises ``RequestError`` for a graph that cannot be (degree below 1, length below 2, too few labels) and for options
+    that cannot be combined.
     """
 
     summary: ClassVar[str] = (
@@ -69,26 +80,37 @@ class PathStar(Task):
     degree: int
     length: int
     nodes: int
-    goals: Literal["one", "all"] = "one"
+    goals: Goals = "one"
+    order: EdgeOrder = "shuffled"
+    query: Query = "last"
+    generalised: Generalised = "none"
+    sizes: Sizes = "fixed"
+    splits: str = "none"
 
     def __post_init__(self) -> None:
-        if self.degree < 1:
-            raise RequestError(f"path-star: degree={self.degree}, but a star needs at least 1 arm")
-        if self.length < 2:
-            raise RequestError(f"path-star: length={self.length}, but an arm has at least 2 nodes, the centre included")
-        needed = 1 + self.edges
-        if self.nodes < needed:
-            raise RequestError(
-                f"path-star: nodes={self.nodes}, but degree={self.degree},length={self.length} needs at least {needed} "
-                "node labels, 1 + degree * (length - 1)"
-            )
-        if self.goals not in ("one", "all"):
-            raise RequestError(f"path-star: goals={self.goals!r}, but it must be one of one, all")
+        path_star_options.check(self)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """The graph, or the largest one."""
+        return Shape(self.degree, self.length, path_star_options.read_splits(self.splits, self.length))
+
+    @cached_property
+    def shapes(self) -> dict[int, Shape]:
+        """Every graph that may be drawn by its number of edges, the largest last."""
+        if self.sizes == "fixed":
+            return {self.edges: self.shape}
+        return {self.degree * (length - 1): Shape(self.degree, length) for length in range(2, self.length + 1)}
+
+    @cached_property
+    def form(self) -> PromptForm:
+        """Where prompts hold what."""
+        return PromptForm(self.query, self.nodes)
 
     @property
     def edges(self) -> int:
-        """Edges of the graph: degree * (length - 1)."""
-        return self.degree * (self.length - 1)
+        """Edges of the graph, or of the largest one: degree * (length - 1) where arms are plain."""
+        return self.shape.edges
 
     @cached_property
     def vocab(self) -> Vocabulary:
@@ -97,15 +119,19 @@ class PathStar(Task):
 
     @property
     def chance(self) -> float:
-        return 1 / self.degree
+        return 1 / self.shape.ends
 
     @property
     def plateau(self) -> float:
-        return math.log(self.degree) / self.length
+        lengths = [shape.length for shape in self.shapes.values()]
+        answer = sum(lengths) / len(lengths)
+        if self.generalised == "path":
+            answer = (2 + answer) / 2
+        return math.log(self.shape.ends) / answer
 
     @property
     def prompt_length(self) -> int:
-        return 3 * self.edges + 3
+        return self.form.length(self.edges)
 
     @property
     def answer_length(self) -> int:
@@ -113,114 +139,71 @@ class PathStar(Task):
 
     @property
     def group(self) -> int:
-        return self.degree if self.goals == "all" else 1
+        return self.shape.ends if self.goals == "all" else 1
 
     @property
     def shared_prefix(self) -> int:
-        # All edges with their separators, and the centre; the goal comes next.
-        return 3 * self.edges + 1 if self.goals == "all" else 0
+        return self.form.shared_columns(min(self.shapes)) if self.goals == "all" else 0
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         graphs = -(-n // self.group)
-        labels = distinct(rng, 1 + self.edges, self.nodes, graphs)
-        order = distinct(rng, self.edges, self.edges, graphs)
-        if self.goals == "all":
-            goal_arm = distinct(rng, self.degree, self.degree, graphs).T.reshape(-1)[:n].astype(numpy.int64)
+        sampler = Sampler(self.form, self.order, self.goals, self.generalised)
+        if self.sizes == "fixed":
+            drawn = sampler.draw(self.shape, graphs, rng)
         else:
-            goal_arm = rng.integers(0, self.degree, size=n)
-
-        # Node 0 is the centre and arm a holds nodes 1 + a * (length - 1) onwards; edge e enters node e + 1.
-        node = numpy.arange(self.edges).reshape(self.degree, self.length - 1)
-        parents = numpy.where(node % (self.length - 1) == 0, 0, node).reshape(-1)
-        on_arm = numpy.concatenate([numpy.zeros((self.degree, 1), numpy.int64), node + 1], axis=1)
-
-        bar, equals, slash = range(self.nodes, self.nodes + 3)
-        tokens = numpy.empty((n, self.prompt_length + self.length), numpy.int64)
-        graph_of = numpy.arange(n) // self.group
-        edge_from = numpy.take_along_axis(labels, parents[order], 0).T
-        edge_to = numpy.take_along_axis(labels[1:], order, 0).T
-        arms = labels.T[:, on_arm].astype(numpy.int64)
-        if self.group > 1:
-            edge_from, edge_to, arms = edge_from[graph_of], edge_to[graph_of], arms[graph_of]
-        end = 3 * self.edges
-        tokens[:, 0:end:3] = edge_from
-        tokens[:, 1:end:3] = edge_to
-        tokens[:, 2:end:3] = bar
-        answers = arms[numpy.arange(n), goal_arm]
-        tokens[:, end - 1] = slash
-        tokens[:, end] = answers[:, 0]
-        tokens[:, end + 1] = answers[:, -1]
-        tokens[:, end + 2] = equals
-        tokens[:, end + 3 :] = answers
-        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.length, self._facts(arms, goal_arm))
+            drawn = sampler.draw_mixed(list(self.shapes.values()), graphs, rng)
+        tokens, facts = torch.from_numpy(drawn.tokens[:n]), self._facts(drawn.arms[:n], drawn.goal_arm[:n])
+        if self.sizes == "fixed" and self.generalised != "path":
+            return Batch.of(tokens, self.prompt_length, self.length, facts)
+        prompt_len, answer_len = torch.from_numpy(drawn.prompt_len[:n]), torch.from_numpy(drawn.answer_len[:n])
+        return Batch.of(tokens, prompt_len, answer_len, facts)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
         """The path, found by walking back from the goal. Raises ``RequestError`` on a prompt that holds none."""
-        tokens = [int(token) for token in prompt]
-        bar, equals, slash = (self.vocab.token(symbol) for symbol in "|=/")
-        if len(tokens) != self.prompt_length:
-            raise RequestError(f"path-star: the prompt has {len(tokens)} tokens, but must have {self.prompt_length}")
-        delimiters = [bar] * (self.edges - 1) + [slash, equals]
-        if tokens[2::3] != delimiters:
-            raise RequestError("path-star: the prompt's delimiters are not those of u,v|u,v|.../start,goal=")
-        pairs = list(zip(tokens[::3], tokens[1::3], strict=True))
-        for label in (label for pair in pairs for label in pair):
-            if not 0 <= label < self.nodes:
-                raise RequestError(
-                    f"path-star: token {label} stands where a node label from 0 to {self.nodes - 1} must"
-                )
-        start, goal = pairs.pop()
-        parent = {child: node for node, child in pairs}
-        path = [goal]
-        while path[-1] != start and len(path) < self.length and path[-1] in parent:
-            path.append(parent[path[-1]])
-        if path[-1] != start or len(path) != self.length:
-            raise RequestError(f"path-star: no path of {self.length} nodes leads from {start} to {goal} in the prompt")
-        return path[::-1]
+        return path_star_solve.solve(self, [int(token) for token in prompt])
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         return [int(token) for token in answer] == self.solve(prompt)
 
     def identity(self, batch: Batch) -> Words:
-        """[B] uint64: a fingerprint of the set of directed edges, whatever their order and the goal."""
-        end = 3 * self.edges
-        prompts = batch.tokens[:, :end].cpu().numpy()
-        codes = prompts[:, 0:end:3] * self.nodes + prompts[:, 1:end:3]
+        """[B] uint64: a fingerprint of the set of directed edges, whatever their order, the query and the goal."""
+        counts = self.form.edge_counts(batch.prompt_len.cpu().numpy())
+        widest = self.edges if self.sizes == "fixed" else int(counts.max(initial=0))
+        edge_from, edge_to = self.form.edges_in(batch.tokens.cpu().numpy(), widest)
+        words = mix((edge_from * self.nodes + edge_to).astype(numpy.uint64))
+        if self.sizes == "mixed":
+            words[numpy.arange(widest) >= counts[:, None]] = 0
         # Addition is commutative, which is what makes the fingerprint blind to the order of the edges.
-        return numpy.asarray(mix(codes.astype(numpy.uint64)).sum(axis=1, dtype=numpy.uint64))
+        return numpy.asarray(words.sum(axis=1, dtype=numpy.uint64))
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         return path_star_text.write(self.vocab.decode(prompt), self.vocab.decode(answer))
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        parsed = path_star_text.read(line, self.nodes)
-        path_star_text.check(parsed, self.degree, self.length)
-        bar, equals, slash = range(self.nodes, self.nodes + 3)
-        prompt: list[int] = []
-        for node, child in parsed.edges:
-            prompt += (node, child, bar)
-        prompt[-1] = slash
-        prompt += (parsed.start, parsed.goal, equals)
-        return prompt, parsed.answer
+        parsed = path_star_text.read(line, self.nodes, self.query)
+        path_star_check.check(parsed, self.shapes, self.order, self.generalised)
+        row = numpy.empty((1, self.form.length(len(parsed.edges))), numpy.int64)
+        pairs = numpy.array(parsed.edges)
+        self.form.write(
+            row, pairs[None, :, 0], pairs[None, :, 1], numpy.array([parsed.start]), numpy.array([parsed.goal])
+        )
+        return row[0].tolist(), parsed.answer
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        end = 3 * self.edges
-        prompts = batch.tokens[:, : self.prompt_length].cpu().numpy()
-        edge_from, edge_to = prompts[:, 0:end:3], prompts[:, 1:end:3]
-        start, goal = prompts[:, end], prompts[:, end + 1]
-        rows = numpy.arange(len(prompts))
-        arms = numpy.empty((len(prompts), self.degree, self.length), numpy.int64)
-        arms[:, :, 0] = start[:, None]
-        arms[:, :, 1] = edge_to[edge_from == start[:, None]].reshape(-1, self.degree)
-        for arm in range(self.degree):
-            for place in range(2, self.length):
-                edge = (edge_from == arms[:, arm, place - 1, None]).argmax(axis=1)
-                arms[:, arm, place] = edge_to[rows, edge]
-        return self._facts(arms, (arms[:, :, -1] == goal[:, None]).argmax(axis=1))
+        tokens, counts = batch.tokens.cpu().numpy(), self.form.edge_counts(batch.prompt_len.cpu().numpy())
+        arms = numpy.full((len(tokens), self.shape.ends, self.length), -1, numpy.int64)
+        goal_arm = numpy.zeros(len(tokens), numpy.int64)
+        for edges in numpy.unique(counts).tolist():
+            here, shape = numpy.flatnonzero(counts == edges), self.shapes[edges]
+            rows = tokens[here]
+            start, goal = self.form.query_in(rows, edges)
+            found = shape.paths_in(*self.form.edges_in(rows, edges), start)
+            arms[here, :, : shape.length] = found
+            goal_arm[here] = (found[:, :, 1:] == goal[:, None, None]).any(2).argmax(1)
+        return self._facts(arms, goal_arm)
 
-    def _facts(self, arms: NDArray[numpy.int64], goal_arm: NDArray[Any]) -> dict[str, Tensor]:
-        return {
-            "arms": torch.from_numpy(arms),
-            "goal_arm": torch.from_numpy(goal_arm),
-            "branch": torch.ones(len(arms), dtype=torch.int64),
-        }
+    def _facts(self, arms: Tokens, goal_arm: NDArray[numpy.int64]) -> dict[str, Tensor]:
+        facts = {"arms": torch.from_numpy(arms), "branch": torch.ones(len(arms), dtype=torch.int64)}
+        if not self.shape.splits:
+            facts["goal_arm"] = torch.from_numpy(goal_arm)
+        return facts

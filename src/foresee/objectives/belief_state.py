@@ -1,0 +1,135 @@
+"""The Belief State Transformer: predict the next token of a prefix and the previous one of a suffix from both together.
+
+Hu et al. 2024 (arXiv 2410.23506; research/objectives.md section 9). Two encoders with weights of their own share the
+token embedding: f_i reads x_1..x_i, b_j reads x_j onwards and an end symbol. Fed: every pair of a prefix that holds the
+prompt and a suffix such that at least one answer token lies between them (j - i >= 2, the authors' path-star setting).
+Predicted: x_{i+1} and x_{j-1}, from the halves of norm(c + SwiGLU(c)), c = [f_i; b_j], by one shared output head. The
+loss is the mean over pairs of half the sum of both cross entropies; rows of differing lengths count by their number of
+answer tokens. Dropped at decoding: the suffix. Its encoder then reads the end symbol alone, which gives a constant.
+
+An answer of l tokens has l (l + 1) / 2 pairs. States are computed once and so is, for each state, its half of the
+SwiGLU's first product. The backward encoder reads the sequence flipped, causally: from the end symbol as its first
+position down to the second answer token, which is all that the pairs ask of it.
+
+Deviations: the authors' default for text, j - i >= 1 with the end symbol as target where nothing lies between, is left
+out. The text head starts at N(0, 0.02), as a backbone does, and its norm is a root-mean-square one. Where positions are
+absolute, the backward encoder counts them from the end of the answer, in training as in decoding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foresee.backbones.base import Backbone
+from foresee.batch import Batch
+from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
+from foresee.objectives.next_token import answer_states
+from foresee.vocabulary import Vocabulary
+
+END = "<end>"
+HEAD_STD = 0.02
+NORM_EPS = 1e-6
+
+
+class TextHead(nn.Module):
+    """norm(c + SwiGLU(c)) of c = [prefix state; suffix state], cut into halves. The SwiGLU is 2D -> 16D/3 -> 2D,
+    without biases; rows of ``inward`` hold the gate, then what it gates."""
+
+    def __init__(self, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        hidden = 16 * width // 3
+        self.inward = nn.Parameter(torch.empty(2 * hidden, 2 * width).normal_(0.0, HEAD_STD, generator=generator))
+        self.outward = nn.Parameter(torch.empty(2 * width, hidden).normal_(0.0, HEAD_STD, generator=generator))
+        self.norm = nn.RMSNorm(2 * width, NORM_EPS)
+
+    def forward(self, prefixes: Tensor, suffixes: Tensor, front: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
+        """States [B, P, D] and [B, S, D] (or [1, S, D]); pair n joins prefix ``front[n]`` and suffix ``back[n]``.
+
+        Gives final states [B, N, D] of what follows the prefixes and of what precedes the suffixes.
+        """
+        width = prefixes.shape[-1]
+        # The first product of a pair is a sum over its halves: computed for each state and not for each pair.
+        from_prefixes = functional.linear(prefixes, self.inward[:, :width])
+        from_suffixes = functional.linear(suffixes, self.inward[:, width:])
+        gate, gated = (from_prefixes[:, front] + from_suffixes[:, back]).chunk(2, -1)
+        change = functional.linear(functional.silu(gate) * gated, self.outward)
+        halves = prefixes[:, front] + change[..., :width], suffixes[:, back] + change[..., width:]
+        following, preceding = self.norm(torch.cat(halves, -1)).chunk(2, -1)
+        return following, preceding
+
+
+@objectives.register("belief-state")
+class BeliefState(Objective):
+    """Needs nothing but a causal backbone and its ``twin``. ``per_token`` is the loss of the next token without a
+    suffix, as in decoding."""
+
+    summary = "forward and backward encoders predict both neighbours of every gap in the answer"
+    symbols = (END,)
+
+    def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
+        super().__init__(backbone, vocab)
+        self.end = vocab.token(END)
+        self.backward_encoder = backbone.twin(generator)
+        self.backward_encoder.recompute = backbone.recompute
+        self.text_head = TextHead(backbone.width, generator)
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        layout, length = batch.layout, batch.answer_len[:, None]
+        longest = layout.width if layout.uniform else int(batch.answer_len.max())
+        steps = torch.arange(longest, device=batch.tokens.device)
+        # From the front and from the back; beyond a row's answer these are tokens of no meaning, in no pair.
+        columns = (batch.prompt_len[:, None] + steps).clamp(max=batch.tokens.shape[1] - 1)
+        forwards = batch.tokens.gather(1, columns)
+        backwards = batch.tokens.gather(1, (batch.prompt_len[:, None] + length - 1 - steps).clamp(min=0))
+
+        prefixes = answer_states(self.backbone, batch.tokens, batch)
+        if not layout.uniform:
+            slots = (columns - layout.first).clamp(max=layout.width - 1)
+            prefixes = prefixes.gather(1, slots[..., None].expand(-1, -1, prefixes.shape[-1]))
+        # Suffix number m is the end symbol after the last m tokens. Pairs without a suffix come first.
+        suffixes = self._suffixes(backwards[:, : longest - 1])
+        back, upper = torch.triu_indices(longest, longest, device=steps.device)
+        front = upper - back
+        following, preceding = self.text_head(prefixes, suffixes, front, back)
+
+        # A row's mean over its l (l + 1) / 2 pairs, times its share l of the batch's answer tokens.
+        weight = (front + back < length) * (2 / (length + 1)) / batch.answer_len.sum()
+        next_losses = cross_entropy(self.backbone.logits(following), forwards[:, front])
+        previous_losses = cross_entropy(self.backbone.logits(preceding), backwards[:, back])
+        parts = {"next": 0.5 * (weight * next_losses).sum(), "previous": 0.5 * (weight * previous_losses).sum()}
+        alone = next_losses[:, :longest].detach() * (steps < length)
+        spread = alone.new_zeros(batch.tokens.shape).scatter_add_(1, columns, alone)
+        return LossOut(parts["next"] + parts["previous"], parts, spread)
+
+    def _suffixes(self, backwards: Tensor) -> Tensor:
+        """Flipped answers without their first token, [B, S] -> states of the suffixes, the empty one first,
+        [B, S + 1, D]."""
+        flipped = functional.pad(backwards, (1, 0), value=self.end)
+        hidden: Tensor = self.backward_encoder(self.backbone.embed(flipped))
+        return hidden
+
+    def _next_logits(self, prefixes: Tensor, empty: Tensor) -> Tensor:
+        """[B, P, D] and the empty suffix's state [1, 1, D] -> [B, P, V]."""
+        front = torch.arange(prefixes.shape[1], device=prefixes.device)
+        following, _ = self.text_head(prefixes, empty, front, torch.zeros_like(front))
+        return self.backbone.logits(following)
+
+    def generate(self, prompt: Tensor, n: int) -> Tensor:
+        if n == 0:
+            return prompt[:, :0]
+        empty = self._suffixes(prompt[:1, :0])
+        hidden, state = self.backbone.start(self.backbone.embed(prompt), room=n - 1)
+        chosen = [self._next_logits(hidden[:, None], empty)[:, 0].argmax(-1)]
+        while len(chosen) < n:
+            hidden, state = self.backbone.step(self.backbone.embed(chosen[-1]), state)
+            chosen.append(self._next_logits(hidden[:, None], empty)[:, 0].argmax(-1))
+        return torch.stack(chosen, 1)
+
+    def forced(self, batch: Batch) -> Tensor:
+        """The true prefix shown, and no suffix."""
+        batch.answers  # noqa: B018  # refuses ragged batches
+        empty = self._suffixes(batch.tokens[:1, :0])
+        prefixes = answer_states(self.backbone, batch.tokens, batch)
+        return functional.log_softmax(self._next_logits(prefixes, empty).float(), -1)

@@ -1,0 +1,81 @@
+"""Ranking into the future: at every step the rest of the answer, in order, above everything else (Frydenlund 2025).
+
+Fed: prompt and answer, as for next-token. Predicted at answer step i, with the logits s of the position that predicts
+y_i, is no distribution but an order: y_i above y_{i+1} above ... above y_M above all that does not follow,
+
+    sum_{j >= i} sum_{k > j} max(0, 1 - (s[y_j] - s[y_k]))  +  sum_{j >= i} sum_v max(0, 1 - (s[y_j] - s[v])),
+
+v running over the symbols that are none of y_i, ..., y_M (arXiv 2503.10542; research/objectives.md section 17). The
+first sum is the part "future", the second "others"; both are summed over pairs and averaged over the batch's answer
+tokens. So losses are in units of the logits, not in nats. Nothing is dropped at decoding: ``generate`` is greedy, since
+the best logit stands for the next token. ``forced`` gives the softmax of the logits, which ranks rightly but was never
+calibrated: no probability of it means anything.
+
+Deviations. The paper's "others" are the nodes of the other arms, and its vocabulary is the graph's nodes. An objective
+sees tokens alone, so here they are every symbol but those to come, the answer's own past included: one that nothing
+ranks could win. Where the answer repeats a token, only its next occurrence is ranked, or a token would have to stand
+above itself. How the paper weighs and averages the two sums was not at hand: here, equally and as stated. Time and
+memory grow as B * M^2 * (M + V), for rows of M answer tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foresee.batch import Batch
+from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.next_token import NextToken, teacher_forced
+
+MARGIN = 1.0
+
+
+@objectives.register("ranking-future")
+class RankingFuture(NextToken):
+    """The backbone and its weights are next-token's; so are ``generate`` and ``forced``."""
+
+    summary = "hinge losses rank the rest of the answer, in order, above all other symbols"
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        """Hinge losses, summed over pairs and averaged over answer tokens. ``per_token`` is a step's sum of both."""
+        first, last = batch.layout.first, batch.layout.last
+        logits = teacher_forced(self.backbone, batch.tokens, batch).float()
+        in_answer = batch.in_answer()[:, first:last]
+        future, others = ranking_losses(logits, batch.tokens[:, first:last], in_answer)
+        tokens = batch.answer_len.sum()
+        parts = {"future": future.sum() / tokens, "others": others.sum() / tokens}
+        spread = functional.pad((future + others).detach(), (first, batch.tokens.shape[1] - last))
+        return LossOut(parts["future"] + parts["others"], parts, spread)
+
+
+def ranking_losses(logits: Tensor, answers: Tensor, in_answer: Tensor) -> tuple[Tensor, Tensor]:
+    """The two sums of hinges at every step, [B, A] each and zero outside answers.
+
+    ``logits`` [B, A, V] predict ``answers`` [B, A]; ``in_answer`` [B, A] says which of them are answer tokens.
+    """
+    rows, length, vocab_size = logits.shape
+    ranked = _ranked(answers, in_answer)
+    listed = answers[:, None].expand(-1, length, -1)
+    scores = logits.gather(2, listed)
+
+    step = torch.arange(length, device=logits.device)
+    pairs = ranked[:, :, :, None] & ranked[:, :, None, :] & (step[:, None] < step)
+    future = functional.relu(MARGIN - scores[:, :, :, None] + scores[:, :, None, :]) * pairs
+
+    upcoming = torch.zeros(rows, length, vocab_size, dtype=torch.int64, device=logits.device)
+    upcoming.scatter_add_(2, listed, ranked.long())
+    against = ranked[:, :, :, None] & (upcoming == 0)[:, :, None, :]
+    others = functional.relu(MARGIN - scores[:, :, :, None] + logits[:, :, None, :]) * against
+    return future.sum((2, 3)), others.sum((2, 3))
+
+
+def _ranked(answers: Tensor, in_answer: Tensor) -> Tensor:
+    """[B, A] and [B, A] -> bool [B, A, A]: whether step i ranks the answer's token at place k: it is still to come, and
+    does not come before k."""
+    step = torch.arange(answers.shape[1], device=answers.device)
+    repeats = (answers[:, :, None] == answers[:, None, :]) & in_answer[:, None, :] & (step[:, None] > step)
+    # The place of the same token's last occurrence before k.
+    previous = torch.where(repeats, step, -1).amax(2)
+    to_come = in_answer[:, :, None] & in_answer[:, None, :] & (step >= step[:, None])
+    return to_come & (previous[:, None, :] < step[:, None])

@@ -1,0 +1,338 @@
+"""Inserted futures: what is put in and where, what is predicted, and decoding with a future and without."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+import torch
+from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scramble
+from torch import Tensor
+
+from foresee import seeds
+from foresee.backbones.transformer import Transformer
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.objectives import shared_prefix
+from foresee.objectives.future_insertion import FutureInsertion
+from foresee.objectives.next_token import NextToken
+from foresee.seeds import stream
+from foresee.tasks.path_star import PathStar
+from foresee.vocabulary import Vocabulary
+
+TRANSFORMER = next(iter(SMALL))
+OPEN, CLOSE = len(VOCAB), len(VOCAB) + 1
+KINDS = [":share=0.5", ":share=1", ":share=1,place=random", ":share=0.5,place=random,span=9"]
+per_kind = pytest.mark.parametrize("options", KINDS)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return seeds.torch_stream("objective", seed)
+
+
+def made_on(options: str = "", backbone: str = TRANSFORMER) -> FutureInsertion:
+    made = build(f"future-insertion{options}", backbone)
+    assert isinstance(made, FutureInsertion)
+    scramble(made)
+    return made
+
+
+@contextmanager
+def spying(made: FutureInsertion) -> Iterator[list[Tensor]]:
+    """The tokens that the backbone embeds meanwhile."""
+    seen: list[Tensor] = []
+    embed = made.backbone.embed
+
+    def spy(tokens: Tensor) -> Tensor:
+        seen.append(tokens)
+        return embed(tokens)
+
+    made.backbone.embed = spy  # type: ignore[method-assign]  # removed again below
+    try:
+        yield seen
+    finally:
+        del made.backbone.embed
+
+
+def shown(made: FutureInsertion, batch: Batch, seed: int = 0) -> tuple[list[list[int]], list[list[int]]]:
+    """Rows as they are shown, without a future and with one."""
+    with spying(made) as seen:
+        made.loss(batch, rng(seed))
+    rows = [row for tokens in seen for row in tokens.tolist()]
+    return [row for row in rows if OPEN not in row], [row for row in rows if OPEN in row]
+
+
+def future_in(row: Sequence[int], prompt: int) -> tuple[int, list[int]]:
+    """Where in the answer a future stands, and what it holds."""
+    opened, closed = row.index(OPEN), row.index(CLOSE)
+    return opened - prompt, list(row[opened + 1 : closed])
+
+
+# The loss.
+
+
+def test_loss_by_hand() -> None:
+    """Prompt a, answer b b a, and one token of it first: reads a, <T>, it, </T>, b, b; never predicts <T>."""
+    after = {
+        0: [0.1, 0.6, 0.2, 0.1],
+        1: [0.4, 0.2, 0.1, 0.3],
+        2: [0.3, 0.5, 0.1, 0.1],
+        3: [0.2, 0.7, 0.05, 0.05],
+    }
+    table = torch.tensor([after[token] for token in range(4)]).log() + 5.0
+    vocab = Vocabulary(("a", "b", "<T>", "</T>"))
+    made = FutureInsertion(Stub(table, "token"), vocab, rng(), share=1.0, span=1)
+    batch = Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3)
+    met = set()
+    for seed in range(30):
+        out = made.loss(batch, rng(seed))
+        with spying(made) as seen:
+            made.loss(batch, rng(seed))
+        read = seen[0][0].tolist()
+        copied = read[2]
+        assert read == [0, 2, copied, 3, 1, 1]
+        answer = [after[3][1], after[1][1], after[1][0]]
+        inserted = [after[2][copied], after[copied][3]]
+        assert out.per_token[0].tolist() == pytest.approx([0.0, *(-math.log(share) for share in answer)], rel=1e-5)
+        assert out.parts["answer"].item() == pytest.approx(-sum(map(math.log, answer)) / 5, rel=1e-5)
+        assert out.parts["inserted"].item() == pytest.approx(-sum(map(math.log, inserted)) / 5, rel=1e-5)
+        met.add(copied)
+    assert met == {0, 1}
+
+
+def some_rows(padding: int = 0) -> Batch:
+    """Rows of differing lengths, some of one token and some without an answer; no two prompts are the same."""
+    shapes = [(8, 4), (10, 2), (9, 5), (8, 1), (10, 0), (11, 3)] * 6
+    rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate(shapes)]
+    return right_padded(rows, padding)
+
+
+@per_kind
+def test_the_loss_is_that_of_rows_read_one_by_one(options: str) -> None:
+    """Each shown row is recognised by its prompt, checked to be its own with a copy of its future, and scored alone."""
+    made, batch = made_on(options), some_rows()
+    plain, futures = shown(made, batch)
+    out = made.loss(batch, rng())
+    answers, inserted, places = [], [], set()
+    for row in range(len(batch)):
+        start, length = int(batch.prompt_len[row]), int(batch.answer_len[row])
+        prompt, answer = batch.tokens[row, :start].tolist(), batch.tokens[row, start : start + length].tolist()
+        mine = [read for read in plain + futures if read[:start] == prompt]
+        if not length:
+            assert not out.per_token[row].any()
+            continue
+        (read,) = mine
+        if OPEN in read:
+            at, copy = future_in(read, start)
+            assert at == 0 or "random" in options
+            assert 1 <= len(copy) <= min(made.span, length - at)
+            sources = range(at, length - len(copy) + 1)
+            assert any(copy == answer[source : source + len(copy)] for source in sources)
+            whole = [*prompt, *answer[:at], OPEN, *copy, CLOSE, *answer[at:]]
+            ours = [start + place + (len(copy) + 2 if place >= at else 0) for place in range(length)]
+            others = [start + at + 1 + place for place in range(len(copy) + 1)]
+            places.add(at)
+        else:
+            whole, ours, others = [*prompt, *answer], [start + place for place in range(length)], []
+        shared = min(len(whole), len(read))
+        assert read[:shared] == whole[:shared]
+        assert len(read) >= len(whole) - 1
+        with torch.no_grad():
+            logits = made.backbone.logits(made.backbone(made.backbone.embed(torch.tensor([whole]))))[0]
+        losses = [-logits[column - 1].log_softmax(-1)[whole[column]].item() for column in range(1, len(whole))]
+        answers += [losses[column - 1] for column in ours]
+        inserted += [losses[column - 1] for column in others]
+        mean = [losses[column - 1] for column in ours]
+        assert out.per_token[row, start : start + length].tolist() == pytest.approx(mean, rel=1e-4)
+        assert not out.per_token[row, :start].any()
+        assert not out.per_token[row, start + length :].any()
+    number = len(answers) + len(inserted)
+    assert inserted
+    assert len(places) > 1 or "random" not in options
+    assert out.parts["answer"].item() == pytest.approx(sum(answers) / number, rel=1e-4)
+    assert out.parts["inserted"].item() == pytest.approx(sum(inserted) / number, rel=1e-4)
+
+
+@per_kind
+def test_padding_is_never_read(options: str) -> None:
+    made = made_on(options)
+    out, again = (made.loss(some_rows(padding), rng()) for padding in (0, 12))
+    assert torch.equal(out.total, again.total)
+    assert torch.equal(out.per_token, again.per_token)
+
+
+def test_a_share_of_rows_has_a_future_of_any_length_and_source() -> None:
+    """On answers of distinct tokens, so that a copy tells where it is from."""
+    made = build("future-insertion:share=0.3,span=3", TRANSFORMER)
+    assert isinstance(made, FutureInsertion)
+    tokens = random_batch(rows=4000, prompt=8).tokens
+    tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
+    plain, futures = shown(made, Batch.of(tokens, 8, 4))
+    assert len(plain) + len(futures) == 4000
+    assert len(futures) == pytest.approx(1200, abs=4 * math.sqrt(4000 * 0.3 * 0.7))
+    copies = [future_in(row, 8)[1] for row in futures]
+    for length in (1, 2, 3):
+        sources = [copy[0] - 2 for copy in copies if len(copy) == length]
+        assert len(sources) == pytest.approx(len(copies) / 3, abs=4 * math.sqrt(len(copies) * 2 / 9))
+        for source in range(4 - length + 1):
+            share = 1 / (4 - length + 1)
+            spread = 4 * math.sqrt(len(sources) * share * (1 - share))
+            assert sources.count(source) == pytest.approx(len(sources) * share, abs=spread)
+
+
+def test_a_random_place_is_uniform_and_what_is_copied_lies_behind_it() -> None:
+    made = build("future-insertion:share=1,place=random", TRANSFORMER)
+    assert isinstance(made, FutureInsertion)
+    tokens = random_batch(rows=2000, prompt=8).tokens
+    tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
+    futures = [future_in(row, 8) for row in shown(made, Batch.of(tokens, 8, 4))[1]]
+    for place in range(4):
+        at_place = [copy for at, copy in futures if at == place]
+        assert len(at_place) == pytest.approx(500, abs=4 * math.sqrt(2000 * 3 / 16))
+        assert {copy[0] - 2 for copy in at_place} == set(range(place, 4))
+        assert {len(copy) for copy in at_place} == set(range(1, min(3, 4 - place) + 1))
+
+
+def test_a_token_changes_predictions_behind_it_and_those_that_a_copy_tells() -> None:
+    made, batch = made_on(":share=0.5"), random_batch(rows=200, prompt=8)
+    tokens = batch.tokens.clone()
+    tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
+    batch = dataclasses.replace(batch, tokens=tokens)
+    copies = {tuple(row[:8]): future_in(row, 8)[1] for row in shown(made, batch)[1]}
+    before = made.loss(batch, rng()).per_token[:, 8:]
+    for column in range(4):
+        other = tokens.clone()
+        other[:, 8 + column] = 9
+        after = made.loss(dataclasses.replace(batch, tokens=other), rng()).per_token[:, 8:]
+        for row in range(200):
+            told = 2 + column in copies.get(tuple(tokens[row, :8].tolist()), [])
+            expected = [told or place >= column for place in range(4)]
+            assert (before != after)[row].tolist() == expected
+
+
+def test_without_a_future_the_loss_is_next_tokens() -> None:
+    """A share so small that none is drawn here."""
+    made, batch = made_on(":share=0.000001"), random_batch()
+    out, expected = made.loss(batch, rng()), NextToken(made.backbone, made.vocab, rng()).loss(batch, rng())
+    torch.testing.assert_close(out.total, expected.total)
+    torch.testing.assert_close(out.per_token, expected.per_token)
+    assert not out.parts["inserted"].any()
+
+
+@pytest.mark.parametrize("share", [0.5, 1])
+def test_rows_that_share_a_prefix_are_drawn_together_and_read_once(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = PathStar(degree=2, length=4, nodes=10, goals="all")
+    batch = task.sample(32, stream("test")).sharing(task.group, task.shared_prefix)
+    vocab = task.vocab.extended(FutureInsertion.symbols)
+    made = FutureInsertion(SMALL[TRANSFORMER](vocab, rng()), vocab, rng(), share=share)
+    with spying(made) as once:
+        joint = made.loss(batch, rng())
+    monkeypatch.setattr(shared_prefix, "can_share", lambda *_: False)
+    with spying(made) as apart:
+        separate = made.loss(batch, rng())
+    torch.testing.assert_close(joint.per_token, separate.per_token)
+    torch.testing.assert_close(joint.total, separate.total)
+    assert sum(map(torch.numel, once)) < 0.8 * sum(map(torch.numel, apart))
+    assert [len(tokens) % 2 for tokens in apart] == [0] * len(apart)
+    assert len(apart) == (2 if share < 1 else 1)
+
+
+# Decoding.
+
+
+def test_plain_decoding_and_forcing_are_next_tokens() -> None:
+    made, batch = made_on(), random_batch()
+    plain = NextToken(made.backbone, made.vocab, rng())
+    with torch.no_grad():
+        assert torch.equal(made.generate(batch.prompts, 4), plain.generate(batch.prompts, 4))
+        assert torch.equal(made.forced(batch), plain.forced(batch))
+        assert torch.equal(
+            made.continued(batch.prompts, batch.answers[:, :2], 2), plain.generate(batch.tokens[:, :8], 2)
+        )
+    assert made.vocab.symbols == (*VOCAB.symbols, "<T>", "</T>")
+    assert list(made.state_dict()) == list(plain.state_dict())
+
+
+def next_logits(made: FutureInsertion, read: list[int]) -> Tensor:
+    """[V], from a whole pass."""
+    return made.backbone.logits(made.backbone(made.backbone.embed(torch.tensor([read]))))[0, -1]
+
+
+def future_by_loops(made: FutureInsertion, prompt: list[int]) -> list[int]:
+    """``<T>``, what the model writes after it, and ``</T>``."""
+    future = [OPEN]
+    while len(future) <= made.span and (token := int(next_logits(made, prompt + future).argmax())) != CLOSE:
+        future.append(token)
+    return [*future, CLOSE]
+
+
+def closing_early(made: FutureInsertion) -> FutureInsertion:
+    """With ``</T>`` likely enough that futures of every length are written."""
+    with torch.no_grad():
+        made.backbone.get_parameter("token_table" if isinstance(made.backbone, Transformer) else "table")[CLOSE] *= 1.6
+    return made
+
+
+@pytest.mark.parametrize("backbone", [TRANSFORMER, "recurrent"])
+def test_planned_decoding_writes_a_future_and_returns_the_answer_alone(backbone: str) -> None:
+    """Against plain loops over rows and whole passes; and forcing what was written gives it back."""
+    made, prompts = closing_early(made_on(":plan=true", backbone)), random_batch(rows=40).prompts
+    with torch.no_grad():
+        wrote = made.generate(prompts, 4)
+        lengths = set()
+        for row, prompt in enumerate(prompts.tolist()):
+            read = prompt + future_by_loops(made, prompt)
+            lengths.add(len(read) - len(prompt) - 2)
+            for place in range(4):
+                assert int(next_logits(made, read).argmax()) == wrote[row, place]
+                read.append(int(wrote[row, place]))
+        assert lengths == {0, 1, 2, 3}
+        forced = made.forced(Batch.of(torch.cat((prompts, wrote), 1), 6, 4))
+        assert forced.shape == (40, 4, len(made.vocab))
+        assert torch.equal(forced.argmax(-1), wrote)
+        for n in range(4):
+            assert torch.equal(made.generate(prompts, n), wrote[:, :n])
+            assert torch.equal(made.continued(prompts, wrote[:, :n], 4 - n), wrote[:, n:])
+
+
+def test_planned_forcing_reveals_no_token_before_its_turn() -> None:
+    made, batch = closing_early(made_on(":plan=true")), random_batch()
+    with torch.no_grad():
+        before = made.forced(batch)
+        torch.testing.assert_close(before.logsumexp(-1), torch.zeros(16, 4), rtol=0, atol=1e-5)
+        for column in range(4):
+            tokens = batch.tokens.clone()
+            tokens[:, 6 + column] = (tokens[:, 6 + column] + 3) % 10
+            after = made.forced(dataclasses.replace(batch, tokens=tokens))
+            same = [bool(torch.equal(before[:, t], after[:, t])) for t in range(4)]
+            assert same == [t <= column for t in range(4)]
+
+
+def test_planned_forcing_refuses_rows_of_differing_lengths() -> None:
+    with pytest.raises(ValueError, match="split the batch by length"):
+        made_on(":plan=true").forced(some_rows())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("share=0", r"^future-insertion: share=0.0 must be a share above 0 and up to 1$"),
+        ("share=1.5", r"^future-insertion: share=1.5 must be a share above 0 and up to 1$"),
+        ("share=nan", r"^future-insertion: share=nan must be a share above 0 and up to 1$"),
+        ("span=0", r"^future-insertion: span=0 must be at least 1 token$"),
+        ("place=end", r"^objective 'future-insertion': place='end' must be one of start, random$"),
+    ],
+)
+def test_impossible_options_are_refused(options: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        build(f"future-insertion:{options}", TRANSFORMER)
+
+
+def test_its_symbols_must_be_in_the_vocabulary() -> None:
+    with pytest.raises(RequestError, match=r"^symbol '<T>' is not in the vocabulary"):
+        FutureInsertion(build("next-token", TRANSFORMER).backbone, VOCAB, rng())

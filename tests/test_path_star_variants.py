@@ -1,0 +1,513 @@
+"""Path-star's variants: what each option draws, alone and with the others, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foresee import data, seeds
+from foresee.backbones.transformer import Transformer
+from foresee.batch import Batch
+from foresee.data import draw, read_examples, write_examples
+from foresee.errors import RequestError
+from foresee.objectives.next_token import NextToken
+from foresee.spec import describe, resolve
+from foresee.tasks import tasks
+from foresee.tasks.path_star import PathStar
+from foresee.tasks.path_star_draw import Generalised, Goals
+from foresee.tasks.path_star_graphs import EdgeOrder, Shape, edge_order
+from foresee.tasks.path_star_options import Sizes
+from foresee.tasks.path_star_prompt import Query
+
+BASE = "path-star:degree=2,length=4,nodes=20,goals=one"
+G24 = PathStar(degree=2, length=4, nodes=20)
+EVERY_VARIANT: list[dict[str, Any]] = [
+    {"order": "arm-wise"},
+    {"order": "causal-wise"},
+    {"query": "first"},
+    {"generalised": "arm"},
+    {"generalised": "path"},
+    {"sizes": "mixed"},
+    {"splits": "1"},
+    {"splits": "1+2"},
+]
+Row = tuple[list[int], list[int]]
+
+
+def every_combination() -> list[PathStar]:
+    """Every combination of options that is allowed, on small graphs and with as few or a few more labels."""
+    plain = product(["none"], get_args(EdgeOrder), get_args(Generalised), get_args(Sizes))
+    options = [*plain, *product(["1", "2", "1+2", "1+3"], ["shuffled"], ["none"], ["fixed"])]
+    found: list[PathStar] = []
+    for degree, length, goals, query in product([1, 2, 3], [2, 3, 5], get_args(Goals), get_args(Query)):
+        for splits, order, generalised, sizes in options:
+            distances = () if splits == "none" else tuple(map(int, splits.split("+")))
+            if not distances or distances[-1] <= length - 2:
+                nodes = Shape(degree, length, distances).nodes + len(found) % 3 * 11
+                found.append(
+                    PathStar(
+                        degree=degree, length=length, nodes=nodes,
+                        goals=goals, query=query, order=order, generalised=generalised, sizes=sizes, splits=splits,
+                    )
+                )  # fmt: skip
+    return found
+
+
+EVERY_COMBINATION = every_combination()
+
+
+def variants() -> st.SearchStrategy[PathStar]:
+    # Drawn as one: option by option, most draws would be of the first choices.
+    return st.sampled_from(EVERY_COMBINATION)
+
+
+def rows_of(batch: Batch) -> list[Row]:
+    """Prompt and answer of each row, whatever their lengths."""
+    lengths = zip(batch.prompt_len.tolist(), batch.answer_len.tolist(), strict=True)
+    return [(row[:p], row[p : p + a]) for row, (p, a) in zip(batch.tokens.tolist(), lengths, strict=True)]
+
+
+def edges_in(task: PathStar, prompt: list[int]) -> list[tuple[int, int]]:
+    pairs = list(zip(prompt[::3], prompt[1::3], strict=True))
+    return pairs[1:] if task.query == "first" else pairs[:-1]
+
+
+def query_in(task: PathStar, prompt: list[int]) -> list[int]:
+    return prompt[:2] if task.query == "first" else prompt[-3:-1]
+
+
+# What it draws
+
+
+@settings(max_examples=200)
+@given(variants(), st.integers(1, 9), st.integers(0, 2**32))
+def test_every_row_is_answered_by_its_solution(task: PathStar, n: int, seed: int) -> None:
+    batch = task.sample(n, seeds.stream("test", seed))
+    assert torch.equal(batch.tokens, task.sample(n, seeds.stream("test", seed)).tokens)
+    assert batch.tokens.shape == (n, task.prompt_length + task.answer_length)
+    assert batch.tokens.dtype == torch.int64
+    for row, (prompt, answer) in zip(batch.tokens.tolist(), rows_of(batch), strict=True):
+        assert task.solve(prompt) == answer
+        assert task.verify(prompt, answer)
+        assert not task.verify(prompt, answer[:-1])
+        assert not task.verify(prompt, [*answer, answer[-1]])
+        assert task.read_line(task.write_line(prompt, answer)) == (prompt, answer)
+        assert task.read_line(task.write_line(prompt, [])) == (prompt, [])
+        edges = edges_in(task, prompt)
+        assert len({node for edge in edges for node in edge}) == 1 + len(edges)
+        assert max(node for edge in edges for node in edge) < task.nodes
+        assert row[len(prompt) + len(answer) :] == [0] * (len(row) - len(prompt) - len(answer))
+
+
+@settings(max_examples=200)
+@given(variants(), st.integers(0, 2**32))
+def test_graph_answer_and_query_have_the_declared_form(task: PathStar, seed: int) -> None:
+    for prompt, answer in rows_of(task.sample(6, seeds.stream("test", seed))):
+        edges, (start, goal) = edges_in(task, prompt), query_in(task, prompt)
+        parents = [node for node, _ in edges]
+        assert parents.count(start) == task.degree
+        distance = {start: 0}
+        while len(distance) <= len(edges):
+            distance |= {child: distance[node] + 1 for node, child in edges if node in distance}
+        length = 1 + max(distance.values())
+        assert length == task.length if task.sizes == "fixed" else 2 <= length <= task.length
+        splits = set() if task.splits == "none" else set(map(int, task.splits.split("+")))
+        for node, at in distance.items():
+            wanted = task.degree if at == 0 else 0 if at == length - 1 else 2 if at in splits else 1
+            assert parents.count(node) == wanted
+        assert answer[0] == start
+        assert set(pairwise(answer)) <= set(edges)
+        if task.generalised == "arm":
+            assert goal in answer[1:]
+            assert len(answer) == length
+        else:
+            assert goal == answer[-1]
+            assert 2 <= len(answer) <= length if task.generalised == "path" else len(answer) == length
+
+
+@settings(max_examples=200)
+@given(variants(), st.integers(0, 2**32))
+def test_facts_agree_with_tokens(task: PathStar, seed: int) -> None:
+    batch = task.sample(2 * task.group + 3, seeds.stream("test", seed))
+    derived = task.facts_of(batch)
+    assert derived.keys() == batch.facts.keys()
+    for name, fact in batch.facts.items():
+        assert (fact.dtype, fact.shape) == (derived[name].dtype, derived[name].shape)
+    for facts in (batch.facts, derived):
+        assert facts["branch"].tolist() == [1] * len(batch)
+        assert ("goal_arm" in facts) == (task.splits == "none")
+        for at, (prompt, answer) in enumerate(rows_of(batch)):
+            paths = [[node for node in path if node >= 0] for path in facts["arms"][at].tolist()]
+            assert {edge for path in paths for edge in pairwise(path)} == set(edges_in(task, prompt))
+            assert len({path[-1] for path in paths}) == len(paths)
+            assert {path[0] for path in paths} == {answer[0]}
+            if "goal_arm" in facts:
+                assert paths[int(facts["goal_arm"][at])][: len(answer)] == answer
+    for drawn, found in zip(batch.facts["arms"].tolist(), derived["arms"].tolist(), strict=True):
+        assert sorted(drawn) == sorted(found)
+
+
+@given(variants(), st.integers(0, 2**32), st.data())
+def test_verify_rejects_every_change_of_one_symbol(task: PathStar, seed: int, drawn: st.DataObject) -> None:
+    ((prompt, answer),) = rows_of(task.sample(1, seeds.stream("test", seed)))
+    place = drawn.draw(st.integers(0, len(answer) - 1))
+    for other in range(len(task.vocab)):
+        changed = [*answer[:place], other, *answer[place + 1 :]]
+        assert task.verify(prompt, changed) == (other == answer[place])
+
+
+@settings(max_examples=200)
+@given(variants(), st.integers(0, 2**32))
+def test_identity_is_that_of_the_graph_alone(task: PathStar, seed: int) -> None:
+    batch = task.sample(task.group + 3, seeds.stream("test", seed))
+    rng = numpy.random.default_rng(seed)
+    for row, (prompt, answer) in enumerate(rows_of(batch)):
+        # The same graph, asked for one of its ends in the plain form, its edges in another order.
+        edges = rng.permutation(edges_in(task, prompt)).tolist()
+        end = next(child for _, child in edges if child not in [node for node, _ in edges])
+        length = int((batch.facts["arms"][row, 0] >= 0).sum())
+        plain = PathStar(degree=task.degree, length=length, nodes=task.nodes, splits=task.splits)
+        tokens, _ = plain.read_line("|".join(f"{u},{v}" for u, v in edges) + f"/{answer[0]},{end}=")
+        identity = plain.identity(Batch.of(torch.tensor([tokens]), len(tokens), 0))
+        assert identity.dtype == numpy.uint64
+        assert task.identity(batch)[row] == identity[0]
+        # However its neighbours are padded.
+        assert task.identity(batch.rows(slice(row, row + 1)))[0] == identity[0]
+
+
+@settings(max_examples=200)
+@given(variants(), st.integers(1, 23), st.integers(0, 2**32))
+def test_groups_hold_one_graph_and_share_the_declared_prefix(task: PathStar, n: int, seed: int) -> None:
+    task = replace(task, goals="all")
+    assert task.group == task.degree * 2 ** len(task.shape.splits)
+    batch = task.sample(n, seeds.stream("test", seed))
+    assert len(batch) == n
+    rows = rows_of(batch)
+    for at in range(0, n, task.group):
+        group = rows[at : at + task.group]
+        assert len({tuple(edges_in(task, prompt)) for prompt, _ in group}) == 1
+        assert len({tuple(prompt[: task.shared_prefix]) for prompt, _ in group}) == 1
+        goals = {query_in(task, prompt)[1] for prompt, _ in group}
+        assert len(goals) == len(group)
+        if len(group) > 1 and task.sizes == "fixed":
+            assert len({prompt[task.shared_prefix] for prompt, _ in group}) > 1
+        assert len(set(task.identity(batch)[at : at + task.group].tolist())) == 1
+
+
+def test_the_prefix_of_a_mixed_group_is_that_of_the_smallest_graph() -> None:
+    task = PathStar(degree=3, length=5, nodes=20, goals="all", sizes="mixed")
+    assert (task.prompt_length, task.shared_prefix) == (39, 10)
+    assert replace(task, query="first").shared_prefix == 1
+    assert replace(task, goals="one").shared_prefix == 0
+
+
+def test_labels_may_be_exactly_those_of_the_graph() -> None:
+    cases: list[tuple[int, dict[str, Any]]] = [(7, {}), (7, {"query": "first"}), (11, {"splits": "1"})]
+    for nodes, options in cases:
+        batch = replace(G24, nodes=nodes, **options).sample(50, seeds.stream("exact", nodes))
+        labels = [sorted({node for node in prompt if node < nodes}) for prompt in batch.prompts.tolist()]
+        assert labels == [list(range(nodes))] * 50
+
+
+GOLDEN = [
+    ({"order": "arm-wise"}, "0918cbd0325266f7"),
+    ({"order": "causal-wise"}, "66be61dea84f8fc2"),
+    ({"query": "first"}, "d60cc0e3578ff523"),
+    ({"generalised": "arm"}, "7388f1edb2dfe9e4"),
+    ({"generalised": "path", "goals": "all"}, "fe13f2dd39a98168"),
+    ({"sizes": "mixed"}, "493a7c7e3a37ef6c"),
+    (
+        {"sizes": "mixed", "goals": "all", "generalised": "path", "order": "causal-wise", "query": "first"},
+        "9fe4af9478ab01b2",
+    ),
+    ({"splits": "1", "goals": "all"}, "73570cd1f18bec45"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), GOLDEN)
+def test_draws_never_change(options: dict[str, Any], expected: str) -> None:
+    # A change here makes every run of the past irreproducible.
+    tokens = replace(G24, **options).sample(1000, seeds.stream("golden variants")).tokens
+    assert hashlib.sha256(tokens.numpy().astype("<i8").tobytes()).hexdigest()[:16] == expected
+
+
+def test_options_at_their_defaults_are_not_part_of_a_spec() -> None:
+    later = "order=shuffled,query=last,generalised=none,sizes=fixed,splits=none"
+    assert resolve(tasks, f"{BASE},{later}").text == BASE
+    assert describe(tasks, G24) == BASE
+    for options in EVERY_VARIANT:
+        task = replace(G24, **options)
+        text = describe(tasks, task)
+        assert text == BASE + "".join(f",{name}={value}" for name, value in options.items())
+        assert resolve(tasks, text).build() == task
+
+
+# How it is distributed. A chi-square statistic over its degrees of freedom is near 1; six standard deviations are
+# allowed.
+
+
+def assert_uniform(values: numpy.ndarray, kinds: int) -> None:
+    _, counts = numpy.unique(values, return_counts=True, axis=0)
+    assert len(counts) == kinds
+    expected = counts.sum() / kinds
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    assert abs(statistic - (kinds - 1)) < 6 * math.sqrt(2 * (kinds - 1))
+
+
+def test_causal_wise_orders_are_all_interleavings_of_arms_outwards() -> None:
+    order = edge_order(seeds.stream("interleavings"), Shape(3, 3), "causal-wise", 40_000).T
+    assert_uniform(order, math.factorial(6) // 2**3)
+    places = numpy.argsort(order, axis=1).reshape(-1, 3, 2)
+    assert (places[:, :, 0] < places[:, :, 1]).all()
+
+
+def test_arm_wise_prompts_hold_arm_after_arm() -> None:
+    task = PathStar(degree=3, length=4, nodes=30, order="arm-wise")
+    batch = task.sample(20_000, seeds.stream("arms"))
+    edges = batch.prompts[:, :-3].view(-1, 3, 3, 3)[..., :2]
+    start = batch.answers[:, 0]
+    assert (edges[:, :, 0, 0] == start[:, None]).all()
+    assert (edges[:, :, 1:, 0] == edges[:, :, :-1, 1]).all()
+    # The goal's arm is first, second or third equally often.
+    where = (edges[:, :, -1, 1] == batch.answers[:, -1:]).nonzero()[:, 1]
+    assert_uniform(where.numpy(), 3)
+
+
+def test_causal_wise_prompts_name_a_node_before_they_leave_it() -> None:
+    task = PathStar(degree=3, length=4, nodes=30, order="causal-wise", sizes="mixed")
+    for prompt, answer in rows_of(task.sample(300, seeds.stream("causal"))):
+        reached = {answer[0]}
+        for node, child in edges_in(task, prompt):
+            assert node in reached
+            reached.add(child)
+
+
+def test_lengths_goals_and_ends_are_uniform() -> None:
+    mixed = PathStar(degree=2, length=6, nodes=30, sizes="mixed").sample(30_000, seeds.stream("mixed"))
+    assert_uniform(mixed.answer_len.numpy(), 5)
+    assert torch.equal(mixed.prompt_len, 6 * (mixed.answer_len - 1) + 3)
+    asked = PathStar(degree=2, length=6, nodes=30, generalised="path").sample(30_000, seeds.stream("path"))
+    assert_uniform(asked.answer_len.numpy(), 5)
+    arm = PathStar(degree=2, length=6, nodes=30, generalised="arm").sample(30_000, seeds.stream("arm"))
+    place = (arm.answers == arm.prompts[:, -2:-1]).nonzero()[:, 1]
+    assert_uniform(place.numpy(), 5)
+    tree = PathStar(degree=2, length=3, nodes=10, splits="1").sample(30_000, seeds.stream("tree"))
+    end = (tree.facts["arms"][:, :, -1] == tree.answers[:, -1:]).nonzero()[:, 1]
+    assert_uniform(end.numpy(), 4)
+    # Nor does the prompt's order of edges tell the goal.
+    where = (tree.prompts[:, 1:-3:3] == tree.answers[:, -1:]).nonzero()[:, 1]
+    assert_uniform(where.numpy(), 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "chance", "plateau"),
+    [
+        ({"order": "arm-wise", "query": "first"}, 39, 1 / 3, math.log(3) / 5),
+        ({"generalised": "arm"}, 39, 1 / 3, math.log(3) / 5),
+        ({"generalised": "path"}, 39, 1 / 3, math.log(3) / 3.5),
+        ({"sizes": "mixed"}, 39, 1 / 3, math.log(3) / 3.5),
+        ({"sizes": "mixed", "generalised": "path"}, 39, 1 / 3, math.log(3) / 2.75),
+        ({"splits": "1"}, 66, 1 / 6, math.log(6) / 5),
+        ({"splits": "1+3"}, 84, 1 / 12, math.log(12) / 5),
+    ],
+)
+def test_sizes_and_references(options: dict[str, Any], prompt: int, chance: float, plateau: float) -> None:
+    task = PathStar(degree=3, length=5, nodes=60, **options)
+    assert (task.prompt_length, task.answer_length, task.chance) == (prompt, 5, chance)
+    assert math.isclose(task.plateau, plateau)
+    batch = task.sample(20_000, seeds.stream("plateau"))
+    # The loss of blind decisions at all forks, over the answer tokens that there are.
+    measured = len(batch) * math.log(batch.facts["arms"].shape[1]) / int(batch.answer_len.sum())
+    assert math.isclose(measured, plateau, rel_tol=0.02)
+
+
+# Splits, files and batches whose rows differ in length
+
+
+@pytest.mark.parametrize("options", EVERY_VARIANT)
+@pytest.mark.parametrize("goals", ["one", "all"])
+def test_splits_and_files(tmp_path: Path, options: dict[str, Any], goals: Literal["one", "all"]) -> None:
+    task = replace(G24, goals=goals, **options)
+    text = describe(tasks, task)
+    test = draw(task, text, "test", 40, 0)
+    assert data.in_test(task.identity(test)).all()
+    assert data.overlap(task, draw(task, text, "train", 200, 0), test) == 0
+    fresh = data.FreshData(task, text, 0).batch_at(2, 8)
+    assert len(fresh) == 8
+    data.require_groups(task, fresh, "fresh")
+    for name in ("examples.txt", "examples.jsonl"):
+        write_examples(task, test, tmp_path / name, "jsonl" if name.endswith("l") else "text")
+        read = read_examples(tmp_path / name, task)
+        assert rows_of(read) == rows_of(test)
+        assert read.facts.keys() == test.facts.keys()
+        assert (task.identity(read) == task.identity(test)).all()
+
+
+def test_the_same_graph_is_in_the_same_split_whatever_the_variant() -> None:
+    batch = draw(G24, describe(tasks, G24), "test", 30, 0)
+    lines = [G24.write_line(prompt, []) for prompt in batch.prompts.tolist()]
+    variants_of_it: list[dict[str, Any]] = [{"generalised": "path"}, {"sizes": "mixed"}, {"goals": "all"}]
+    for options in variants_of_it:
+        other = replace(G24, **options)
+        tokens = torch.tensor([other.read_line(line)[0] for line in lines])
+        assert data.in_test(other.identity(Batch.of(tokens, tokens.shape[1], 0))).all()
+
+
+@pytest.mark.parametrize("options", [{"sizes": "mixed"}, {"generalised": "path"}])
+def test_rows_of_one_length_are_a_uniform_batch(options: dict[str, Any]) -> None:
+    task = replace(G24, **options)
+    batch = task.sample(200, seeds.stream("ragged"))
+    assert not batch.layout.uniform
+    for length in range(2, 5):
+        part = batch.rows(batch.answer_len == length)
+        assert part.layout.uniform
+        assert part.answers.shape[1] == length
+        assert [task.solve(prompt) for prompt in part.prompts.tolist()] == part.answers.tolist()
+
+
+@pytest.mark.parametrize("options", [{"sizes": "mixed"}, {"generalised": "path"}, {"query": "first"}, {"splits": "1"}])
+def test_training_may_read_the_shared_prefix_once(options: dict[str, Any]) -> None:
+    task = replace(G24, goals="all", **options)
+    generator = torch.Generator().manual_seed(0)
+    backbone = Transformer(task.vocab, generator, layers=1, width=16, heads=2)
+    objective = NextToken(backbone, task.vocab, generator)
+    batch = task.sample(4 * task.group, seeds.stream("shared"))
+    apart = objective.loss(batch, generator)
+    together = objective.loss(batch.sharing(task.group, task.shared_prefix), generator)
+    assert torch.allclose(apart.per_token, together.per_token, atol=1e-5)
+    assert (apart.per_token != 0).sum() == batch.answer_len.sum()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": "sorted"}, "order='sorted', but it must be one of shuffled, arm-wise, causal-wise"),
+        ({"query": "middle"}, "query='middle', but it must be one of last, first"),
+        ({"generalised": "any"}, "generalised='any', but it must be one of none, arm, path"),
+        ({"sizes": "short"}, "sizes='short', but it must be one of fixed, mixed"),
+        ({"splits": ""}, "splits='', but it must be none or distances from the centre joined by +, as in 1+3"),
+        ({"splits": "01"}, "splits='01', but it must be none or distances"),
+        ({"splits": "2+1"}, "splits=2+1, but each distance must be greater than the one before it"),
+        ({"splits": "1+1"}, "splits=1+1, but each distance must be greater than the one before it"),
+        ({"splits": "3"}, "splits=3, but with length=4 only nodes at distances 1 to 2 have children"),
+        ({"length": 2, "splits": "1"}, "splits=1, but with length=2 no node of an arm has children"),
+        ({"splits": "1", "order": "arm-wise"}, "cannot be combined with order=arm-wise, since the order of the edges"),
+        ({"splits": "1", "generalised": "path"}, "cannot be combined with generalised=path, since a node above a"),
+        ({"splits": "1", "sizes": "mixed"}, "cannot be combined with sizes=mixed, since where shorter arms split"),
+        ({"splits": "1", "nodes": 10}, "nodes=10, but degree=2,length=4,splits=1 needs at least 11 node labels"),
+        ({"sizes": "mixed", "nodes": 6}, "nodes=6, but degree=2,length=4 needs at least 7 node labels"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=r"^path-star: [^\n]+$") as caught:
+        replace(G24, **options)
+    assert message in str(caught.value)
+
+
+FIRST = {"query": "first"}
+ARM, PATH, MIXED, TREE = {"generalised": "arm"}, {"generalised": "path"}, {"sizes": "mixed"}, {"splits": "1"}
+SMALL_TREE = "1,2|2,3|2,4|1,5|5,6|5,7"
+LINES: list[tuple[dict[str, Any], str, str | None]] = [
+    (FIRST, "1,3/1,2|2,3|1,4|4,5=1,2,3", None),
+    (FIRST, "1,2|2,3|1,4|4,5/1,3=1,2,3", "'1,2|2,3|1,4|4,5' stands before '/', where start and goal"),
+    (FIRST, "1,3|1,2|2,3|1,4|4,5=1,2,3", "there is no '/' after the start and the goal; a line reads start,goal/"),
+    (FIRST, "1,3/1,2|2,3|1,4|4,5", "there is no '=' after the edges"),
+    (FIRST, "1,x/1,2|2,3|1,4|4,5=", "label 'x' in the query before '/' is not a whole number"),
+    ({"order": "arm-wise"}, "1,4|4,5|1,2|2,3/1,3=1,2,3", None),
+    ({"order": "arm-wise"}, "1,2|1,4|2,3|4,5/1,3=1,2,3", "edge 2 is 1,4, but with order=arm-wise it must leave 2"),
+    ({"order": "arm-wise"}, "2,3|1,2|1,4|4,5/1,3=1,2,3", "edge 1 is 2,3, but with order=arm-wise it must leave 1"),
+    ({"order": "causal-wise"}, "1,2|1,4|2,3|4,5/1,3=1,2,3", None),
+    ({"order": "causal-wise"}, "1,2|4,5|2,3|1,4/1,3=", "edge 2 is 4,5, but with order=causal-wise the edge into 4"),
+    (ARM, "1,2|2,3|1,4|4,5/1,2=1,2,3", None),
+    (ARM, "1,2|2,3|1,4|4,5/1,5=1,4,5", None),
+    (ARM, "1,2|2,3|1,4|4,5/1,2=1,2", "the answer has 2 nodes, but the path from 1 to 3 has 3"),
+    (ARM, "1,2|2,3|1,4|4,5/1,1=", "the goal 1 is not on an arm, the centre aside; the arms end in 3, 5"),
+    (PATH, "1,2|2,3|1,4|4,5/1,2=1,2", None),
+    (PATH, "1,2|2,3|1,4|4,5/1,2=1,2,3", "the answer has 3 nodes, but the path from 1 to 2 has 2"),
+    (PATH, "1,2|2,3|1,4|4,5/1,7=", "the goal 7 is not on an arm, the centre aside; the arms end in 3, 5"),
+    (MIXED, "1,2|1,4/1,4=1,4", None),
+    (MIXED, "1,2|1,4|1,5/1,4=1,4", "there are 3 edges, but degree=2,length=3,sizes=mixed has a multiple of 2"),
+    (MIXED, "1,2|2,4/1,4=1,2,4", "the edges do not form 2 arms of 2 nodes: the centre 1 has 1"),
+    (TREE, f"{SMALL_TREE}/1,4=1,2,4", None),
+    (TREE, f"{SMALL_TREE}/1,2=1,2", "the goal 2 is not the end of an arm; the arms end in 3, 4, 6, 7"),
+    (TREE, "1,2|2,3|1,4|4,5/1,3=1,2,3", "there are 4 edges, but degree=2,length=3,splits=1 has 6; the line looks"),
+    (TREE, "1,2|2,3|2,4|1,5|5,6|2,7/1,3=", "split at distance 1: node 2 at distance 1 from the centre is left by 3"),
+    (TREE, "1,2|2,3|2,4|1,5|5,6|6,7/1,3=", "node 5 at distance 1 from the centre is left by 1 edges, where 2 must"),
+    (TREE, "1,2|2,3|2,4|1,5|5,6|5,4/1,3=", "node 4 is entered by 2 edges"),
+    (TREE, f"{SMALL_TREE}/2,4=", "the start 2 is not the centre of the graph, 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "line", "message"), LINES)
+def test_lines(options: dict[str, Any], line: str, message: str | None) -> None:
+    task = PathStar(degree=2, length=3, nodes=9, **options)
+    if message is None:
+        prompt, answer = task.read_line(line)
+        assert task.write_line(prompt, answer) == line
+        assert task.solve(prompt) == answer
+        return
+    with pytest.raises(RequestError) as caught:
+        task.read_line(line)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "message"),
+    [
+        (FIRST, "1 2 | 2 3 | 1 4 | 4 5 / 1 3 =", "delimiters are not those of start,goal/u,v|u,v|...="),
+        (FIRST, "1 3 / 1 2 | 2 3 | 1 4 | 4 5 |", "delimiters are not those of start,goal/u,v|u,v|...="),
+        (MIXED, "1 2 | 2 3 | 1 4 / 1 3 =", "the prompt has 12 tokens, but must have 3 and 6 for each of 1 to 2 steps"),
+        (MIXED, "1 3 =", "the prompt has 3 tokens, but must have 3 and 6"),
+        (MIXED, "1 2 | 2 3 / 1 3 =", "no path of 2 nodes leads from 1 to 3"),
+        (ARM, "1 2 | 2 3 | 1 4 | 4 5 / 1 1 =", "no path of 3 nodes leads from 1 through 1"),
+        (ARM, "1 2 | 7 3 | 1 4 | 4 5 / 1 2 =", "no path of 3 nodes leads from 1 through 2"),
+        (PATH, "1 2 | 2 3 | 1 4 | 4 5 / 1 1 =", "no path of 2 nodes or more leads from 1 to 1"),
+        (PATH, "1 2 | 2 3 | 1 4 | 4 5 / 1 8 =", "no path of 2 nodes or more leads from 1 to 8"),
+        (PATH, "1 2 | 2 3 | 3 2 | 4 5 / 1 3 =", "no path of 2 nodes or more leads from 1 to 3"),
+    ],
+)
+def test_solve_refuses_a_malformed_prompt(options: dict[str, Any], prompt: str, message: str) -> None:
+    task = PathStar(degree=2, length=3, nodes=9, **options)
+    with pytest.raises(RequestError, match=r"^path-star: ") as caught:
+        task.solve(task.vocab.encode(prompt.split()))
+    assert message in str(caught.value)
+
+
+@settings(max_examples=200)
+@given(variants(), st.integers(0, 2**32), st.data())
+def test_a_changed_line_is_refused_or_still_right(task: PathStar, seed: int, drawn: st.DataObject) -> None:
+    ((prompt, answer),) = rows_of(task.sample(1, seeds.stream("test", seed)))
+    line = task.write_line(prompt, answer)
+    place = drawn.draw(st.integers(0, len(line) - 1))
+    changed = line[:place] + drawn.draw(st.sampled_from("0123456789,|/=")) + line[place + 1 :]
+    try:
+        prompt, answer = task.read_line(changed)
+    except RequestError as error:
+        assert "\n" not in str(error)  # noqa: PT017  # a refusal is one outcome of two
+        return
+    assert task.write_line(prompt, answer) == changed
+    assert not answer or task.verify(prompt, answer)
+
+
+@given(variants(), st.text(alphabet="0123,|/=", max_size=60))
+def test_no_text_escapes_the_reader(task: PathStar, line: str) -> None:
+    try:
+        prompt, answer = task.read_line(line)
+    except RequestError as error:
+        assert str(error)  # noqa: PT017  # a refusal is one outcome of two
+        return
+    assert task.write_line(prompt, answer) == line.strip()
