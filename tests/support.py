@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foresee import seeds, spec
 from foresee.backbones import Attend, Backbone, Cap, backbones
+from foresee.backbones.base import Layer
 from foresee.backbones.block import Block
 from foresee.backbones.measure import measure, refuse_missing
 from foresee.backbones.transformer import Transformer
@@ -51,8 +52,9 @@ class Recurrent(Backbone):
     def __init__(self, vocab: Vocabulary, generator: torch.Generator, *, width: int = 32) -> None:
         super().__init__()
         self.vocab_size, self.width = len(vocab), width
-        table = nn.Parameter(torch.empty(len(vocab), width).normal_(generator=generator)) if vocab else None
-        self.register_parameter("table", table)
+        self.table: nn.Parameter | None = None
+        if vocab:
+            self.table = nn.Parameter(torch.empty(len(vocab), width).normal_(generator=generator))
         with torch.random.fork_rng(devices=()):
             self.cell = nn.GRU(width, width, batch_first=True)
         for parameter in self.cell.parameters():
@@ -60,6 +62,7 @@ class Recurrent(Backbone):
         self.has = measure(self)
 
     def embed(self, tokens: Tensor) -> Tensor:
+        assert self.table is not None
         return functional.embedding(tokens, self.table)
 
     def forward(
@@ -69,6 +72,7 @@ class Recurrent(Backbone):
         return out if keep is None else out[:, keep]
 
     def logits(self, hidden: Tensor) -> Tensor:
+        assert self.table is not None
         return functional.linear(hidden, self.table)
 
     def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, Tensor]:
@@ -85,11 +89,26 @@ class Recurrent(Backbone):
     def trace(self, x: Tensor) -> Tensor:
         return torch.stack([x, self(x)])
 
+    def last_layer(self, generator: torch.Generator) -> Layer:
+        return RecurrentLastLayer(Recurrent(Vocabulary(()), generator, width=self.width))
+
     def twin(self, generator: torch.Generator) -> Recurrent:
         return Recurrent(Vocabulary(()), generator, width=self.width)
 
     def flops_per_token(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() == 2)
+
+
+class RecurrentLastLayer(Layer):
+    """The one layer of a ``Recurrent``."""
+
+    def __init__(self, of: Recurrent) -> None:
+        super().__init__()
+        self.cell = of.cell
+
+    def forward(self, z: Tensor, *, keep: slice | None = None) -> Tensor:
+        out: Tensor = self.cell(z)[0]
+        return out if keep is None else out[:, keep]
 
 
 class Stub(Recurrent):
@@ -110,6 +129,7 @@ class Stub(Recurrent):
         return hidden if keep is None else hidden[:, keep]
 
     def logits(self, hidden: Tensor) -> Tensor:
+        assert self.table is not None
         return hidden @ self.table
 
 

@@ -100,3 +100,9 @@ def test_what_has_no_counterpart_is_refused(tmp_path: Path) -> None:
         export(odd, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
     assert TASK in odd.spec.task
+
+
+def test_an_objective_that_decodes_by_more_than_the_backbone_is_refused(tmp_path: Path) -> None:
+    trained = train(tiny("joint-multi-token", steps=1), tmp_path / "runs")
+    with pytest.raises(RequestError, match="decodes with weights of its own beside the backbone's"):
+        export(trained, tmp_path / "checkpoint")

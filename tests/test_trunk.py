@@ -9,7 +9,7 @@ import torch
 from support import SMALL, VOCAB, Recurrent
 
 from foresee import seeds
-from foresee.backbones.base import backbones
+from foresee.backbones.base import Backbone, backbones
 from foresee.errors import RequestError
 
 BACKBONES = [text for text in SMALL if text != "recurrent"]
@@ -46,4 +46,4 @@ def test_the_trunk_is_all_but_the_last_layer(backbone: str) -> None:
 def test_a_backbone_without_single_layers_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backbones._classes, "recurrent", Recurrent)
     with pytest.raises(RequestError, match="'recurrent' has no single layer to build a head from"):
-        Recurrent(VOCAB, seeds.torch_stream("trunk")).last_layer(seeds.torch_stream("head"))
+        Backbone.last_layer(Recurrent(VOCAB, seeds.torch_stream("trunk")), seeds.torch_stream("head"))

@@ -22,13 +22,19 @@ from foresee.run import Run
 def export(run: Run, folder: str | Path) -> Path:
     """Writes the checkpoint folder and returns its path.
 
-    Raises ``RequestError`` where the folder exists and is not empty, or where the run's backbone has no counterpart,
+    Raises ``RequestError`` where the folder exists and is not empty, where the run's backbone has no counterpart, or
+    where the objective decodes by more than the backbone,
     and ``ForeseeError`` where the disk is full. The folder is whole or absent: it is written under another name first.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RequestError(f"{folder} exists and is not an empty folder; choose another for the checkpoint")
     objective = run.objective
+    if not objective.backbone_alone:
+        raise RequestError(
+            f"objective {run.spec.objective} decodes with weights of its own beside the backbone's, for which a "
+            "standard checkpoint has no place; load the run with foresee.load instead"
+        )
     model = objective.backbone.counterpart()
     described = {
         **run.json(),

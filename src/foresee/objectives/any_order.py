@@ -17,6 +17,7 @@ Their decoding in bursts (tokens proposed in parallel and accepted by a ratio te
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ class AnyOrder(Objective):
     """
 
     summary = "next-token in random orders of the answer, each token told which place comes next"
+    backbone_alone: ClassVar[bool] = False
     needs = frozenset({Cap.POSITIONS})
 
     def __init__(

@@ -44,8 +44,12 @@ class Objective(nn.Module, ABC):
     """Symbols it adds to a task's vocabulary."""
 
     order: ClassVar[Literal["forward", "backward", "parallel"]] = "forward"
-    """The order in which answer tokens are decided. ``forward`` also promises that ``continued`` takes up an answer that
-    is begun, which is what measuring the shortcut takes."""
+    """The order in which answer tokens are decided. ``forward`` also promises that ``continued`` takes up an answer
+    that is begun, which is what measuring the shortcut takes."""
+
+    backbone_alone: ClassVar[bool] = True
+    """Whether the scores that decoding goes by are those of the backbone alone, so that an exported backbone is the
+    whole model."""
 
     extra_positions: int = 0
     """How many positions it reads beyond a prompt and its answer."""

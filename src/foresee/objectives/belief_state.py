@@ -18,6 +18,8 @@ absolute, the backward encoder counts them from the end of the answer, in traini
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,6 +68,7 @@ class BeliefState(Objective):
     suffix, as in decoding."""
 
     summary = "forward and backward encoders predict both neighbours of every gap in the answer"
+    backbone_alone: ClassVar[bool] = False
     symbols = (END,)
 
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:

@@ -29,12 +29,12 @@ where the width is a multiple of 64.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.attention import attention
 from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
@@ -53,6 +53,7 @@ class PlanTokens(Objective):
     planning tokens are then room to compute in, and nothing teaches them (an ablation of theirs)."""
 
     summary = "learned planning tokens after the prompt, taught to hold the answer (Semformer)"
+    backbone_alone: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -173,9 +174,9 @@ class Autoencoder(nn.Module):
         keys, values = functional.linear(read, self.keys_values_in, self.keys_values_in_bias).chunk(2, -1)
         visible = real.clone()
         visible[:, 0] = True  # a row without an answer must still read something, or its zero loss has NaN gradients
-        found = attention(
+        found = functional.scaled_dot_product_attention(
             self._heads(queries.expand(len(read), -1, -1)), self._heads(keys), self._heads(values),
-            visible[:, None, None, :],
+            attn_mask=visible[:, None, None, :],
         )  # fmt: skip
         found = functional.linear(found.transpose(1, 2).flatten(2), self.attention_out, self.attention_out_bias)
         return functional.linear(self.code_norm(self.query_table + found), self.to_code)

@@ -1,0 +1,313 @@
+"""Joint multi-token prediction: one state, several tokens, the earlier ones shown."""
+
+from __future__ import annotations
+
+import math
+from math import log
+
+import pytest
+import torch
+from support import SMALL, Stub, numbered, random_batch, right_padded, scramble, transformer
+from torch import Tensor
+
+from foresee import spec
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.objectives import objectives
+from foresee.objectives.joint_multi_token import Fetch, JointMultiToken, revealed
+from foresee.seeds import stream, torch_stream
+from foresee.tasks.path_star import PathStar
+from foresee.vocabulary import Vocabulary
+
+RAGGED = [(3, 4), (6, 2), (4, 4), (3, 1), (1, 3)]
+
+
+def build(options: str = "horizon=3", vocab_size: int = 13) -> JointMultiToken:
+    chosen = spec.resolve(objectives, f"joint-multi-token:{options}")
+    made = chosen.build(transformer(vocab_size), numbered(vocab_size), torch_stream("t"))
+    scramble(made)
+    assert isinstance(made, JointMultiToken)
+    return made
+
+
+def ragged_batch(padding: int) -> tuple[Batch, list[Batch]]:
+    rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate(RAGGED)]
+    return right_padded(rows, padding), rows
+
+
+# A loss by hand. At width 2 a layer norm leaves a sign: [1, -1] where the first number is larger, else [-1, 1].
+
+
+@pytest.mark.parametrize(
+    ("bias", "slot_1"),
+    [
+        # Even attention. With tokens that differ, slots 0 and 1 cancel and the residual, the state after x_t, decides;
+        # with equal ones all agree. So x_{t+2} is predicted from x_t: b from a, then a from b.
+        (0.0, [1 / 4, 1 / 4]),
+        # Slot 1 reads itself at weight 7/8, where 7/8 - 1/8 outweighs half of what the residual brings: so x_{t+2} is
+        # predicted from x_{t+1}, the token revealed: b from b, then a from b.
+        (log(7), [3 / 4, 1 / 4]),
+    ],
+)
+def test_loss_by_hand(bias: float, slot_1: list[float]) -> None:
+    """The prompt "a", the answer "b b a"; a sign for a gives a the probability 3/4, and likewise b."""
+    stub = Stub(torch.tensor([[log(3) / 4, -log(3) / 4], [-log(3) / 4, log(3) / 4]]), "token")
+    made = JointMultiToken(stub, Vocabulary(("a", "b")), torch_stream("t"), horizon=1, heads=1, weight=0.5)
+    with torch.no_grad():
+        made.fetch.queries_keys.zero_()
+        made.fetch.values.copy_(torch.eye(2))
+        made.fetch.out.copy_(torch.eye(2))
+        made.fetch.bias_table[0, 1, 1] = bias
+    out = made.loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), torch_stream("t"))
+    slot_0 = [1 / 4, 3 / 4, 1 / 4]  # b after a, b after b, a after b
+    expected = [-sum(map(log, slot_0)) / 3, -0.5 * sum(map(log, slot_1)) / 3]
+    assert list(out.parts) == ["next-token", "slot-1"]
+    assert [part.item() for part in out.parts.values()] == pytest.approx(expected, rel=1e-3)
+    assert out.total.item() == pytest.approx(sum(expected), rel=1e-3)
+    assert out.per_token[0].tolist() == pytest.approx([0.0, *(-log(p) for p in slot_0)], rel=1e-3)
+
+
+# The same loss, worked out position by position and slot by slot, from the equations.
+
+
+def slots_at(fetch: Fetch, state: Tensor, tokens: list[Tensor]) -> list[Tensor]:
+    """What the output head reads in each slot, from a state [D] and the embeddings [D] of the tokens revealed."""
+    width, heads = len(state), fetch.heads
+    size = width // heads
+
+    def normed(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+        centred = x - x.mean()
+        return centred / math.sqrt((centred * centred).mean().item() + 1e-5) * norm.weight + norm.bias
+
+    combined = [normed(token + fetch.state_weight * state, fetch.combine_norm) for token in tokens]
+    query, key = fetch.queries_keys[:width], fetch.queries_keys[width:]
+    read = []
+    for k, slot in enumerate(combined):
+        found = []
+        for head in range(heads):
+            rows = slice(head * size, (head + 1) * size)
+            scores = [
+                (query[rows] @ slot) @ (key[rows] @ other) / math.sqrt(size) + fetch.bias_table[head, k, j]
+                for j, other in enumerate(combined[: k + 1])
+            ]
+            weights = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
+            values = [weight * (fetch.values[rows] @ other) for weight, other in zip(weights, combined, strict=False)]
+            found.append(torch.stack(values).sum(0))
+        fetched = fetch.out @ torch.cat(found)
+        read.append(normed(fetched + state if k else fetched, fetch.final_norm))
+    return read
+
+
+def pairs_loss(made: JointMultiToken, rows: list[Batch]) -> dict[str, float]:
+    sums = [0.0 for _ in range(made.horizon + 1)]
+    answers = 0
+    for row in rows:
+        tokens, prompt, end = row.tokens[0], int(row.prompt_len), int(row.prompt_len + row.answer_len)
+        answers += end - prompt
+        embedded = made.backbone.embed(row.tokens)[0]
+        states = made.backbone(embedded[None])[0]
+        for t in range(end - 1):
+            read = slots_at(made.fetch, states[t], list(embedded[t : min(end, t + made.horizon + 1)]))
+            for k, slot in enumerate(read):
+                target = t + 1 + k
+                if prompt <= target < end:
+                    sums[k] -= made.backbone.logits(slot).log_softmax(-1)[tokens[target]].item()
+    parts = {"next-token": sums[0] / answers}
+    for k in range(1, len(sums)):
+        parts[f"slot-{k}"] = made.weight / made.horizon * sums[k] / answers
+    return parts
+
+
+@pytest.mark.parametrize("padding", [0, 12])
+@pytest.mark.parametrize("options", ["horizon=3,weight=0.7", "horizon=2,heads=1"])
+def test_every_pair_counts_once_by_its_target(options: str, padding: int) -> None:
+    made = build(options)
+    batch, rows = ragged_batch(padding)
+    with torch.no_grad():
+        parts = {name: part.item() for name, part in made.loss(batch, torch_stream("t")).parts.items()}
+        assert parts == pytest.approx(pairs_loss(made, rows), rel=1e-4)
+        alone = {name: part.item() for name, part in made.loss(rows[1], torch_stream("t")).parts.items()}
+        assert alone == pytest.approx(pairs_loss(made, rows[1:2]), rel=1e-4)
+
+
+def test_a_slot_that_looks_beyond_the_sequence_adds_nothing() -> None:
+    out = build("horizon=10").loss(random_batch(), torch_stream("t"))
+    assert [name for name, part in out.parts.items() if part == 0] == ["slot-9", "slot-10"]
+    assert out.total.isfinite()
+
+
+# What is read.
+
+
+def predictions(made: JointMultiToken, batch: Batch) -> list[Tensor]:
+    """Logits [B, K, V] of each slot, in order; the last is of the last column."""
+    seen: list[Tensor] = []
+    logits = made.backbone.logits
+
+    def spy(hidden: Tensor) -> Tensor:
+        seen.append(logits(hidden).detach())
+        return seen[-1]
+
+    made.backbone.logits = spy  # type: ignore[method-assign]  # removed again below
+    try:
+        made.loss(batch, torch_stream("t"))
+    finally:
+        del made.backbone.logits
+    return seen
+
+
+def test_a_prediction_reads_everything_before_its_target_and_nothing_else() -> None:
+    made, batch = build(), random_batch()
+    before = predictions(made, batch)
+    assert [each.shape[1] for each in before] == [4, 4, 4, 4]
+    for changed in range(10):
+        tokens = batch.tokens.clone()
+        tokens[:, changed] = (tokens[:, changed] + 3) % 10
+        for first, second in zip(before, predictions(made, Batch.of(tokens, 6, 4)), strict=True):
+            moved = (first != second).any(-1).all(0).tolist()
+            still = (first == second).all(-1).all(0).tolist()
+            assert moved == [changed < column for column in range(6, 10)]
+            assert still == [not each for each in moved]
+
+
+def test_a_slot_reads_its_own_position_and_no_later_slot() -> None:
+    made, rng = build(), torch_stream("t")
+    states = torch.randn(2, 5, 32, generator=rng)
+    tokens = torch.randn(2, 5, 4, 32, generator=rng)
+    before = made.fetch(states, tokens)
+    for slot in range(4):
+        changed = tokens.clone()
+        changed[:, 2, slot] += torch.randn(32, generator=rng)
+        moved = (made.fetch(states, changed) != before).any(-1)
+        assert moved[:, 2].tolist() == [[k >= slot for k in range(4)]] * 2
+        assert not moved[:, [0, 1, 3, 4]].any()
+    changed = states.clone()
+    changed[:, 2] += torch.randn(32, generator=rng)
+    moved = (made.fetch(changed, tokens) != before).any(-1)
+    assert moved[:, 2].all()
+    assert not moved[:, [0, 1, 3, 4]].any()
+
+
+def test_the_window_of_a_position_begins_with_its_own_token() -> None:
+    embedded = torch.arange(1.0, 5.0).view(1, 4, 1)
+    assert revealed(embedded, 2)[0, :, :, 0].tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 0], [4, 0, 0]]
+
+
+def test_the_state_at_the_prompts_end_must_know_the_branch_with_the_start_revealed() -> None:
+    """On path-star: slot 1 at "=", which reads the state there and the start, predicts the token after the start."""
+    task = PathStar(degree=2, length=5, nodes=20)
+    batch = task.sample(8, stream("test"))
+    made = build("horizon=1", vocab_size=len(task.vocab))
+    first, backbone = batch.layout.first, made.backbone
+    state = backbone(backbone.embed(batch.prompts))[:, -1:]
+    shown = backbone.embed(batch.tokens[:, first - 1 : first + 1])
+    expected = backbone.logits(made.fetch(state, shown[:, None])[:, 0, 1])
+    torch.testing.assert_close(predictions(made, batch)[1][:, 1], expected.detach(), rtol=1e-4, atol=1e-4)
+
+
+# Decoding.
+
+
+def test_the_next_token_path_is_the_same_in_training_forcing_and_decoding() -> None:
+    made, batch = build(), random_batch()
+    with torch.no_grad():
+        losses = made.loss(batch, torch_stream("t")).per_token[:, 6:]
+        forced = made.forced(batch)
+        scored = -forced.gather(-1, batch.answers[..., None])[..., 0]
+        torch.testing.assert_close(losses, scored)
+        wrote = made.generate(batch.prompts, 4)
+        assert torch.equal(made.forced(Batch.of(torch.cat((batch.prompts, wrote), 1), 6, 4)).argmax(-1), wrote)
+
+
+def test_attention_and_later_slots_are_dropped_at_decoding() -> None:
+    made, batch = build(), random_batch()
+    with torch.no_grad():
+        wrote, forced = made.generate(batch.prompts, 4), made.forced(batch)
+        made.fetch.queries_keys.fill_(math.nan)
+        made.fetch.bias_table.fill_(math.nan)
+        assert torch.equal(made.generate(batch.prompts, 4), wrote)
+        assert torch.equal(made.forced(batch), forced)
+        made.fetch.values.neg_()
+        assert not torch.equal(made.forced(batch), forced)
+
+
+def test_forcing_reads_a_shared_prefix_once_and_scores_the_same() -> None:
+    task = PathStar(degree=2, length=3, nodes=10, goals="all")
+    batch = task.sample(8, stream("test"))
+    together = batch.sharing(task.group, task.shared_prefix)
+    made = build(vocab_size=len(task.vocab))
+    with torch.no_grad():
+        torch.testing.assert_close(made.forced(together), made.forced(batch), rtol=1e-4, atol=1e-4)
+        apart, joint = (made.loss(each, torch_stream("t")) for each in (batch, together))
+    torch.testing.assert_close(joint.total, apart.total)
+    torch.testing.assert_close(joint.per_token, apart.per_token)
+
+
+# Shape, and everything else.
+
+
+@pytest.mark.parametrize(("horizon", "heads"), [(1, 4), (3, 2)])
+def test_parameters_by_formula(horizon: int, heads: int) -> None:
+    made = build(f"horizon={horizon},heads={heads}")
+    own = sum(each.numel() for each in made.parameters()) - sum(each.numel() for each in made.backbone.parameters())
+    # Four projections, a bias for each head and pair of slots, two norms, and gamma.
+    assert own == 4 * 32**2 + heads * (horizon + 1) ** 2 + 4 * 32 + 1
+
+
+def test_weights_start_as_stated() -> None:
+    backbone = transformer()
+    fetch = JointMultiToken(backbone, numbered(13), torch_stream("t")).fetch
+    assert fetch.state_weight.item() == pytest.approx(0.1)
+    assert not fetch.bias_table.any()
+    for weight in (fetch.queries_keys, fetch.values, fetch.out):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_every_slot_teaches_the_whole_backbone() -> None:
+    made = build("horizon=2")
+    parts = made.loss(random_batch(), torch_stream("t")).parts
+    for part in parts.values():
+        gradients = torch.autograd.grad(part, list(made.backbone.parameters()), retain_graph=True)
+        assert all(gradient.any() for gradient in gradients)
+
+
+def test_recomputing_the_backbones_activations_changes_no_gradient() -> None:
+    made, batch = build(), random_batch()
+    gradients = []
+    for recompute in (False, True):
+        made.backbone.recompute = recompute
+        gradients.append(torch.autograd.grad(made.loss(batch, torch_stream("t")).total, list(made.parameters())))
+    for kept, anew in zip(*gradients, strict=True):
+        torch.testing.assert_close(anew, kept)
+
+
+def test_under_autocast_training_and_forcing_agree() -> None:
+    made, batch = build(), random_batch()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        losses = made.loss(batch, torch_stream("t")).per_token[:, 6:]
+        scored = -made.forced(batch).gather(-1, batch.answers[..., None])[..., 0]
+    torch.testing.assert_close(losses, scored, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_it_asks_nothing_of_a_backbone_but_causal_reading(backbone: str) -> None:
+    net = SMALL[backbone](numbered(13), torch_stream("t"))
+    net.has = frozenset()
+    out = JointMultiToken(net, numbered(13), torch_stream("t")).loss(random_batch(), torch_stream("t"))
+    assert out.total.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("horizon=0", r"horizon=0 must be at least 1 token"),
+        ("heads=3", r"heads=3 must divide the backbone's width, 32"),
+        ("heads=0", r"heads=0 must divide the backbone's width, 32"),
+        ("weight=0", r"weight=0.0 must be above 0 and finite"),
+        ("weight=nan", r"weight=nan must be above 0 and finite"),
+        ("weight=inf", r"weight=inf must be above 0 and finite"),
+    ],
+)
+def test_impossible_options_are_refused(options: str, message: str) -> None:
+    with pytest.raises(RequestError, match=f"^joint-multi-token: {message}$"):
+        build(options)
