@@ -38,12 +38,11 @@ def _add_up(objective: Objective, batch: Batch, spec: RunSpec, rng: torch.Genera
 
     Each part's mean counts by its share of the answer tokens, so the sum is the mean over the whole batch.
     """
-    answers = batch.answer_len.sum()
     outs: list[LossOut] = []
     for part in parts_of(batch, spec.accumulate):
         with autocast(spec):
             out = objective.loss(part, rng)
-        share = 1.0 / spec.accumulate if batch.layout.uniform else part.answer_len.sum() / answers
+        share = 1.0 / spec.accumulate if batch.layout.uniform else part.answer_len.sum() / batch.answer_len.sum()
         (out.total * share).backward()  # type: ignore[no-untyped-call]
         named = {name: value.detach() * share for name, value in out.parts.items()}
         outs.append(LossOut(out.total.detach() * share, named, out.per_token))

@@ -13,7 +13,6 @@ last projection undivided. Weight decay must spare ``A_log`` (and D and the bias
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +23,13 @@ from torch.nn import functional
 from foresee.backbones.base import backbones
 from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
 from foresee.backbones.measure import measure
-from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentBackbone, RecurrentLayer
+from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentBackbone, RecurrentLayer, time_step_bias, uniform
 from foresee.backbones.selective_scan import continue_scan, empty_state, scan_step, selective_scan
 from foresee.errors import RequestError
 from foresee.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import MambaForCausalLM
-
-DT_RANGE = (0.001, 0.1)
-DT_FLOOR = 1e-4
 
 
 @dataclass
@@ -46,10 +42,6 @@ class MambaState(LayerState):
 
     def fork(self, n: int) -> MambaState:
         return MambaState(self.window.repeat_interleave(n, 0), self.scan.repeat_interleave(n, 0))
-
-
-def _uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
 
 
 class MambaLayer(RecurrentLayer):
@@ -70,17 +62,15 @@ class MambaLayer(RecurrentLayer):
         inner = expansion * width
         self.inner, self.parts = inner, [rank, state, state]
         self.norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.in_proj = _uniform(width**-0.5, generator, 2 * inner, width)
-        self.convolution_weight = _uniform(convolution**-0.5, generator, inner, convolution)
-        self.convolution_bias = _uniform(convolution**-0.5, generator, inner)
-        self.x_proj = _uniform(inner**-0.5, generator, sum(self.parts), inner)
-        self.dt_proj = _uniform(rank**-0.5, generator, inner, rank)
-        shortest, longest = (math.log(limit) for limit in DT_RANGE)
-        dt = torch.empty(inner).uniform_(shortest, longest, generator=generator).exp_().clamp_(min=DT_FLOOR)
-        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+        self.in_proj = uniform(width**-0.5, generator, 2 * inner, width)
+        self.convolution_weight = uniform(convolution**-0.5, generator, inner, convolution)
+        self.convolution_bias = uniform(convolution**-0.5, generator, inner)
+        self.x_proj = uniform(inner**-0.5, generator, sum(self.parts), inner)
+        self.dt_proj = uniform(rank**-0.5, generator, inner, rank)
+        self.dt_bias = time_step_bias(inner, generator)
         self.A_log = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = _uniform((inner * layers) ** -0.5, generator, width, inner)
+        self.out_proj = uniform((inner * layers) ** -0.5, generator, width, inner)
 
     def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
         inputs, gate = self._project(x, keep)

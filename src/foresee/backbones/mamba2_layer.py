@@ -10,7 +10,6 @@ that how fast a head forgets depends on how many there are, and the convolution'
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +18,10 @@ from torch.nn import functional
 
 from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
 from foresee.backbones.gated_norm import gated_norm
-from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentLayer
+from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentLayer, time_step_bias, uniform
 from foresee.backbones.state_space_dual import state_space_dual, state_space_outputs, state_space_step
 
 A_RANGE = (1.0, 16.0)
-DT_RANGE = (0.001, 0.1)
-DT_FLOOR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -66,10 +63,6 @@ class Mamba2State(LayerState):
         return Mamba2State(self.window.repeat_interleave(n, 0), self.heads.repeat_interleave(n, 0))
 
 
-def _uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
-
-
 class Mamba2Layer(RecurrentLayer):
     """One layer, residual connection included. ``in_proj`` gives the gate, then what is convolved (the heads' inputs,
     B, C), then dt, in that order of rows."""
@@ -79,16 +72,14 @@ class Mamba2Layer(RecurrentLayer):
         self.sizes = sizes
         width, inner, heads = sizes.width, sizes.inner, sizes.heads
         self.norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.in_proj = _uniform(width**-0.5, generator, inner + sizes.convolved + heads, width)
-        self.convolution_weight = _uniform(sizes.convolution**-0.5, generator, sizes.convolved, sizes.convolution)
-        self.convolution_bias = _uniform(sizes.convolution**-0.5, generator, sizes.convolved)
+        self.in_proj = uniform(width**-0.5, generator, inner + sizes.convolved + heads, width)
+        self.convolution_weight = uniform(sizes.convolution**-0.5, generator, sizes.convolved, sizes.convolution)
+        self.convolution_bias = uniform(sizes.convolution**-0.5, generator, sizes.convolved)
         self.A_log = nn.Parameter(torch.empty(heads).uniform_(*A_RANGE, generator=generator).log_())
-        shortest, longest = (math.log(limit) for limit in DT_RANGE)
-        dt = torch.empty(heads).uniform_(shortest, longest, generator=generator).exp_().clamp_(min=DT_FLOOR)
-        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+        self.dt_bias = time_step_bias(heads, generator)
         self.D = nn.Parameter(torch.ones(heads))
         self.gated_norm_weight = nn.Parameter(torch.ones(inner))
-        self.out_proj = _uniform((inner * layers) ** -0.5, generator, width, inner)
+        self.out_proj = uniform((inner * layers) ** -0.5, generator, width, inner)
 
     def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
         """The residual stream x [B, T, D] -> the same after this layer, at the positions in ``keep``."""

@@ -6,6 +6,7 @@ tied to the table. There are no positions, and nothing but what came before is r
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,20 @@ from foresee.errors import RequestError
 from foresee.vocabulary import Vocabulary
 
 NORM_EPS = 1e-5
+DT_RANGE = (0.001, 0.1)
+DT_FLOOR = 1e-4
+
+
+def uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
+    """A weight drawn uniformly within ``bound`` of zero."""
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
+
+
+def time_step_bias(size: int, generator: torch.Generator) -> nn.Parameter:
+    """[size] biases whose softplus is log-uniform in [0.001, 0.1] and at least 0.0001, as in Mamba's code."""
+    shortest, longest = (math.log(limit) for limit in DT_RANGE)
+    dt = torch.empty(size).uniform_(shortest, longest, generator=generator).exp_().clamp_(min=DT_FLOOR)
+    return nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
 
 
 class LayerState(ABC):

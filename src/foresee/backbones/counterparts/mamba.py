@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from transformers import MambaConfig, MambaForCausalLM
 
-from foresee.errors import RequestError
+from foresee.backbones.counterparts import recurrent
+from foresee.backbones.counterparts.recurrent import filled, refuse_twin
 
 if TYPE_CHECKING:
     from foresee.backbones.mamba import Mamba
@@ -33,8 +33,7 @@ def counterpart(net: Mamba) -> MambaForCausalLM:
 
     Raises ``RequestError`` for a twin, which has no token table.
     """
-    if net.token_table is None:
-        raise RequestError("mamba: a twin has no token table and so no counterpart; take that of its original")
+    refuse_twin(net, "mamba")
     config = MambaConfig(
         vocab_size=net.vocab_size,
         hidden_size=net.width,
@@ -48,26 +47,9 @@ def counterpart(net: Mamba) -> MambaForCausalLM:
         bos_token_id=None,
         eos_token_id=None,
     )
-    with torch.device("meta"):  # no memory and no random numbers for weights that are all given below
-        made = MambaForCausalLM(config)
-    made.to_empty(device="cpu")
-    made.tie_weights()
-    with torch.no_grad():
-        for ours, theirs in matching_weights(net, made):
-            theirs.copy_(ours)
-    made.train(False)
-    return made
+    return filled(MambaForCausalLM, config, net, IN_A_LAYER)
 
 
 def matching_weights(net: Mamba, model: MambaForCausalLM) -> list[tuple[Tensor, Tensor]]:
     """Every weight of ``net`` and its equal in a library model of the same sizes, in one shape, to copy either way."""
-    named = {
-        f"layers.{index}.{ours}": f"backbone.layers.{index}.{theirs}"
-        for index in range(len(net.layers))
-        for ours, theirs in IN_A_LAYER.items()
-    }
-    named |= {"token_table": "backbone.embeddings.weight", "final_norm.weight": "backbone.norm_f.weight"}
-    if net.head is not None:
-        named["head"] = "lm_head.weight"
-    pairs = [(net.get_parameter(ours), model.get_parameter(theirs)) for ours, theirs in named.items()]
-    return [(ours, theirs.view(ours.shape)) for ours, theirs in pairs]
+    return recurrent.matching_weights(net, model, IN_A_LAYER)

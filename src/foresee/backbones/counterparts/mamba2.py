@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from transformers import Mamba2Config, Mamba2ForCausalLM
 
+from foresee.backbones.counterparts import recurrent
+from foresee.backbones.counterparts.recurrent import filled, refuse_twin
 from foresee.backbones.recurrent import NORM_EPS
-from foresee.errors import RequestError
 
 if TYPE_CHECKING:
     from foresee.backbones.mamba2 import Mamba2
@@ -33,8 +33,7 @@ def counterpart(net: Mamba2) -> Mamba2ForCausalLM:
 
     Raises ``RequestError`` for a twin, which has no token table.
     """
-    if net.token_table is None:
-        raise RequestError("mamba2: a twin has no token table and so no counterpart; take that of its original")
+    refuse_twin(net, "mamba2")
     sizes = net.sizes
     config = Mamba2Config(
         vocab_size=net.vocab_size,
@@ -52,26 +51,9 @@ def counterpart(net: Mamba2) -> Mamba2ForCausalLM:
         bos_token_id=None,
         eos_token_id=None,
     )
-    with torch.device("meta"):  # no memory and no random numbers for weights that are all given below
-        made = Mamba2ForCausalLM(config)
-    made.to_empty(device="cpu")
-    made.tie_weights()
-    with torch.no_grad():
-        for ours, theirs in matching_weights(net, made):
-            theirs.copy_(ours)
-    made.train(False)
-    return made
+    return filled(Mamba2ForCausalLM, config, net, IN_A_LAYER)
 
 
 def matching_weights(net: Mamba2, model: Mamba2ForCausalLM) -> list[tuple[Tensor, Tensor]]:
     """Every weight of ``net`` and its equal in a library model of the same sizes, in one shape, to copy either way."""
-    named = {
-        f"layers.{index}.{ours}": f"backbone.layers.{index}.{theirs}"
-        for index in range(len(net.layers))
-        for ours, theirs in IN_A_LAYER.items()
-    }
-    named |= {"token_table": "backbone.embeddings.weight", "final_norm.weight": "backbone.norm_f.weight"}
-    if net.head is not None:
-        named["head"] = "lm_head.weight"
-    pairs = [(net.get_parameter(ours), model.get_parameter(theirs)) for ours, theirs in named.items()]
-    return [(ours, theirs.view(ours.shape)) for ours, theirs in pairs]
+    return recurrent.matching_weights(net, model, IN_A_LAYER)
