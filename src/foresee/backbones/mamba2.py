@@ -7,7 +7,7 @@ came before is read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -63,7 +63,7 @@ class Mamba2(RecurrentBackbone):
             raise RequestError(
                 f"mamba2: groups={groups} must divide the {self.sizes.heads} heads, expansion x width / head_width"
             )
-        self._options = {**options, "tied": tied}
+        self._options: dict[str, Any] = {**options, "tied": tied}
         self.build(vocab, generator, layers, width, tied)
         self.has = measure(self)
 
@@ -71,7 +71,7 @@ class Mamba2(RecurrentBackbone):
         return Mamba2Layer(self.sizes, self._options["layers"], generator)
 
     def twin(self, generator: torch.Generator) -> Mamba2:
-        return Mamba2(Vocabulary(()), generator, **self._options)  # type: ignore[arg-type]  # as it was built
+        return Mamba2(Vocabulary(()), generator, **self._options)
 
     def flops_per_token(self) -> int:
         projections = (

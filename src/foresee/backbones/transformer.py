@@ -99,19 +99,17 @@ class Transformer(Backbone):
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
     ) -> Tensor:
-        x, angles = self._place(x, positions)
-        for index, block in enumerate(self.blocks):
-            last = index == len(self.blocks) - 1
-            x = layer(self.recompute, block, x, attend, angles, keep if last else None)
-        out: Tensor = self.final_norm(x)
-        return out
+        return self._read(x, attend, positions, keep)[1]
 
     def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
-        x, angles = self._place(x, None)
+        return self._read(x, "causal", None, keep)
+
+    def _read(self, x: Tensor, attend: Attend, positions: Tensor | None, keep: slice | None) -> tuple[Tensor, Tensor]:
+        """The input of the last block [B, T, D], and the final states."""
+        x, angles = self._place(x, positions)
         for block in self.blocks[:-1]:
-            x = layer(self.recompute, block, x, "causal", angles, None)
-        final = layer(self.recompute, self.blocks[-1], x, "causal", angles, keep)
-        return x, self.final_norm(final)
+            x = layer(self.recompute, block, x, attend, angles, None)
+        return x, self.final_norm(layer(self.recompute, self.blocks[-1], x, attend, angles, keep))
 
     def last_layer(self, generator: torch.Generator) -> TransformerLayer:
         rotary = self.positions == "rotary"
