@@ -42,26 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standar
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
 TaskSpec = Annotated[str, typer.Argument(metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.")]
 Backbone = Annotated[str, typer.Option(help="A preset or spec.")]
-Steps = Annotated[int, typer.Option(help="Training steps.")]
 BatchSize = Annotated[int, typer.Option("--batch", help="Examples a step.")]
-LearningRate = Annotated[float, typer.Option("--lr", help="Learning rate after warm-up.")]
-DataSource = Annotated[str, typer.Option(help="200000 (a fixed set of that size), fresh, or a file of examples.")]
-TestSize = Annotated[int, typer.Option(help="Test examples of the final measurement.")]
-EvalEvery = Annotated[int, typer.Option(help="Steps between evaluations.")]
-Warmup = Annotated[int, typer.Option(help="Steps of linear warm-up.")]
-Schedule = Annotated[str, typer.Option(help="constant or cosine (in steps, to a tenth).")]
-WeightDecay = Annotated[float, typer.Option(help="On weights of matrix products alone.")]
-Beta2 = Annotated[float, typer.Option(help="AdamW's second decay rate.")]
-Clip = Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.")]
-Precision = Annotated[str, typer.Option(help="auto, bf16 or float32.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Accumulate = Annotated[int, typer.Option(help="Parts that a batch is read in, one after the other, to save memory.")]
-Recompute = Annotated[
-    bool, typer.Option("--recompute", help="Compute activations anew in the backward pass, to save memory.")
-]
-UntilSolved = Annotated[
-    bool, typer.Option("--until-solved", help="Stop early once 0.97 of watched examples are exact.")
-]
 
 
 def data_source(text: str) -> str:

@@ -1,0 +1,11 @@
+"""The command line: one file a command."""
+
+from importlib import import_module
+
+from foresee.cli.app import app, main
+
+__all__ = ["app", "main"]
+
+# Importing a command registers it; ``foresee --help`` lists them in this order.
+for command in ("demo", "list", "generate", "train", "evaluate", "compare", "report", "export", "bench"):
+    import_module(f"foresee.cli.{command}")

@@ -1,0 +1,55 @@
+"""``foresee list``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from foresee.cli.app import app
+from foresee.cli.options import AsJson, Output, Plugin, emit
+from foresee.errors import RequestError
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        str, typer.Argument(help="tasks, objectives, backbones or diagnostics; all of them by default.")
+    ] = "",
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006  # typer copies it
+) -> None:
+    """Shows what can be named in a spec, with its options."""
+    from foresee.backbones.base import backbones
+    from foresee.diagnostics.base import diagnostics
+    from foresee.objectives.base import objectives
+    from foresee.registry import nearest
+    from foresee.spec import options_text
+    from foresee.tasks.base import tasks
+
+    registries: dict[str, Any] = {
+        "tasks": tasks, "objectives": objectives, "backbones": backbones, "diagnostics": diagnostics,
+    }  # fmt: skip
+    if kind and kind not in registries:
+        raise RequestError(f"unknown kind {kind!r}: {nearest(kind, list(registries))}")
+    chosen = {kind: registries[kind]} if kind else registries
+    if as_json:
+        listed: dict[str, dict[str, Any]] = {}
+        for name, registry in chosen.items():
+            classes = {entry: registry.get(entry) for entry in registry.names()}
+            listed[name] = {key: {"summary": cls.summary, "options": options_text(cls)} for key, cls in classes.items()}
+            listed[name] |= {key: {"preset": spec} for key, spec in registry.presets().items()}
+        emit(listed)
+        return
+    console = Output()
+    for name, registry in chosen.items():
+        shown = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        for entry in registry.names():
+            cls = registry.get(entry)
+            options = ",".join(f"{key}={default}" for key, default in options_text(cls).items())
+            shown.add_row(entry, f"{cls.summary}\n{options}" if options else cls.summary)
+        for entry, spec in registry.presets().items():
+            shown.add_row(entry, f"preset for {spec}")
+        console.print(shown, markup=False)
+        console.print()

@@ -1,0 +1,34 @@
+"""``foresee train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foresee.cli.app import app
+from foresee.cli.options import AsJson, Output, Plugin, Runs, TaskSpec, emit
+from foresee.cli.settings import Settings, with_settings
+
+
+@app.command()
+@with_settings
+def train(
+    task: TaskSpec,
+    objective: Annotated[str, typer.Option(help="What to train; see foresee list objectives.")] = "next-token",
+    *,
+    settings: Settings,
+    seed: Annotated[int, typer.Option(help="Of weights, training examples and their order.")] = 0,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006  # typer copies it
+) -> None:
+    """Trains, measures and saves one run; the same command continues an interrupted one."""
+    from foresee.progress import on_standard_error
+    from foresee.run_spec import RunSpec
+    from foresee.show import show_run
+    from foresee.train import train as train_spec
+
+    run = train_spec(RunSpec.of(task, objective, seed=seed, **settings.named()), runs, on_standard_error())
+    emit(run.json()) if as_json else show_run(run, Output())
