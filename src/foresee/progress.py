@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from foresee.run import Run
 from foresee.run_spec import RunSpec
 
 
@@ -35,6 +36,9 @@ class Progress(ABC):
     @abstractmethod
     def measuring(self, examples: int) -> None:
         """The final measurements on ``examples`` examples begin."""
+
+    def done(self, run: Run) -> None:
+        """The run is finished, now or long ago. Nothing to show unless overridden."""
 
 
 class Silent(Progress):

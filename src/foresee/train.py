@@ -65,10 +65,17 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
     Raises ``RequestError`` where the spec cannot be run or its directory is damaged or in use, ``ForeseeError`` where
     the disk is full, and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once the state is saved.
     """
-    directory = Path(root) / spec.digest
-    if (directory / "rows.jsonl").exists():
-        return load(directory)
     progress = progress or Silent()
+    directory = Path(root) / spec.digest
+    if not (directory / "rows.jsonl").exists():
+        _work(spec, directory, progress)
+    run = load(directory)
+    progress.done(run)
+    return run
+
+
+def _work(spec: RunSpec, directory: Path, progress: Progress) -> None:
+    """Trains and measures what is unfinished, once all of it is checked."""
     keep_large_blocks()
     task = spec.build_task()
     objective = spec.build_objective(task).to(spec.device)
@@ -95,7 +102,6 @@ def train(spec: RunSpec, root: str | Path = "runs", progress: Progress | None = 
             files.write_json(directory / "env.json", environment())
             files.write_json(directory / "spec.json", asdict(spec))
         _Training(spec, directory, task, objective, data, test, progress).run()
-    return load(directory)
 
 
 class _Training:

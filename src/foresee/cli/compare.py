@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from foresee.cli.app import app
-from foresee.cli.options import AsJson, Output, Plugin, Runs, TaskSpec, emit
+from foresee.cli.options import AsJson, Output, Plugin, Runs, TaskSpec, Track, emit
 from foresee.cli.settings import Settings, with_settings
 
 
@@ -21,6 +21,7 @@ def compare(
     settings: Settings,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each, from 0.")] = 3,
     runs: Runs = Path("runs"),
+    track: Track = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
@@ -33,10 +34,11 @@ def compare(
     from foresee.show import show_groups
     from foresee.spec import brief, split_list
     from foresee.tasks.base import tasks
+    from foresee.tracking import tracked
 
     chosen = split_list(names)
     spec = RunSpec.of(task, chosen[0], **settings.named())
-    groups = run_all(spec, chosen, seeds, runs, on_standard_error())
+    groups = run_all(spec, chosen, seeds, runs, tracked(on_standard_error(), track, runs))
     if report is not None:
         from foresee.report import write_report
 

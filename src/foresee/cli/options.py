@@ -40,6 +40,9 @@ Plugin = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
+Track = Annotated[
+    str | None, typer.Option("--track", help="Mirror runs in tensorboard or wandb, beside their own files.")
+]
 TaskSpec = Annotated[str, typer.Argument(metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.")]
 Backbone = Annotated[str, typer.Option(help="A preset or spec.")]
 BatchSize = Annotated[int, typer.Option("--batch", help="Examples a step.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from foresee.cli.app import app
-from foresee.cli.options import AsJson, Output, Plugin, Runs, TaskSpec, emit
+from foresee.cli.options import AsJson, Output, Plugin, Runs, TaskSpec, Track, emit
 from foresee.cli.settings import Settings, with_settings
 
 
@@ -21,6 +21,7 @@ def train(
     settings: Settings,
     seed: Annotated[int, typer.Option(help="Of weights, training examples and their order.")] = 0,
     runs: Runs = Path("runs"),
+    track: Track = None,
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
@@ -28,7 +29,10 @@ def train(
     from foresee.progress import on_standard_error
     from foresee.run_spec import RunSpec
     from foresee.show import show_run
+    from foresee.tracking import tracked
     from foresee.train import train as train_spec
 
-    run = train_spec(RunSpec.of(task, objective, seed=seed, **settings.named()), runs, on_standard_error())
+    run = train_spec(
+        RunSpec.of(task, objective, seed=seed, **settings.named()), runs, tracked(on_standard_error(), track, runs)
+    )
     emit(run.json()) if as_json else show_run(run, Output())

@@ -1,0 +1,146 @@
+"""Mirrors of runs: what they hold is what the run's own files hold, however the run came about."""
+
+from __future__ import annotations
+
+import builtins
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import outcome, tiny
+
+from foresee import files
+from foresee.errors import RequestError
+from foresee.progress import Silent
+from foresee.run import Run
+from foresee.tracking import Tracked, tracked
+from foresee.train import train
+
+# Both libraries warn of things of their own when they are imported or used.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+tensorboard = pytest.importorskip("tensorboard", reason="the extra 'tracking' is not installed")
+
+
+def scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    found = EventAccumulator(str(run.dir / "tensorboard"))
+    found.Reload()
+    return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def curve(run: Run, *keys: str) -> list[tuple[int, float]]:
+    points = []
+    for line in run.metrics:
+        value: Any = line
+        for key in keys:
+            value = value[key]
+        points.append((line["step"], value))
+    return points
+
+
+def offline_records(stored: bytes) -> Iterator[bytes]:
+    """The records of a W&B file: after 7 bytes of its own, a LevelDB log (blocks of 32 KiB; checksum, length, kind)."""
+    at, begun = 7, b""
+    while at + 7 <= len(stored):
+        left = -at % 32768
+        if 0 < left < 7:  # a block's end that is too short for a header is padding
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", stored, at)
+        begun += stored[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield begun
+            begun = b""
+
+
+def same(mirrored: Sequence[tuple[int, float]], own: Sequence[tuple[int, float]]) -> bool:
+    return [step for step, _ in mirrored] == [step for step, _ in own] and [
+        value for _, value in mirrored
+    ] == pytest.approx([value for _, value in own], rel=1e-6)
+
+
+def test_tensorboard_holds_every_line_and_row_of_a_run(tmp_path: Path) -> None:
+    run = train(tiny(), tmp_path, tracked(Silent(), "tensorboard", tmp_path))
+    mirrored = scalars(run)
+    assert same(mirrored["train/loss"], curve(run, "loss"))
+    assert same(mirrored["eval/exact"], curve(run, "eval", "exact"))
+    assert len(mirrored["eval/forced/2"]) == 3
+    exact = run.rows["exact"]
+    assert isinstance(exact, dict)
+    assert mirrored["final/exact"][0][1] == pytest.approx(exact["value"])
+
+
+def test_a_run_that_was_finished_before_is_mirrored_once(tmp_path: Path) -> None:
+    run = train(tiny(), tmp_path)
+    for _ in range(2):
+        train(tiny(), tmp_path, tracked(Silent(), "tensorboard", tmp_path))
+    assert same(scalars(run)["train/loss"], curve(run, "loss"))
+
+
+def test_a_mirror_of_a_killed_run_repeats_no_step(tmp_path: Path) -> None:
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    class KilledAtTwenty(Silent):
+        def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+            if line["step"] == 20:
+                raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny(), tmp_path, Tracked(KilledAtTwenty(), "tensorboard", tmp_path))
+    run = train(tiny(), tmp_path, Tracked(Silent(), "tensorboard", tmp_path))
+    assert same(scalars(run)["train/loss"], curve(run, "loss"))
+
+
+def test_weights_and_biases_offline_holds_the_history_and_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
+    from wandb.proto import wandb_internal_pb2
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    run = train(tiny(), tmp_path, tracked(Silent(), "wandb", tmp_path))
+    (stored,) = run.dir.glob("wandb/offline-run-*/run-*.wandb")
+    steps, summary = [], set()
+    for data in offline_records(stored.read_bytes()):
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+        record.ParseFromString(data)
+        if record.HasField("history"):
+            names = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+            steps.append((int(names["_step"]), float(names["train/loss"])))
+        summary |= {item.key or "/".join(item.nested_key) for item in record.summary.update}
+    assert same(steps, curve(run, "loss"))
+    assert {"final/exact", "verdict"} <= summary
+
+
+def test_an_unknown_tracker_names_the_nearest() -> None:
+    with pytest.raises(RequestError, match=r"unknown tracker 'tensorbord'.*tensorboard"):
+        Tracked(Silent(), "tensorbord", Path())
+
+
+def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith(("wandb", "foresee.tracking.wandb")):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.delitem(sys.modules, "foresee.tracking.wandb", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(RequestError, match=r"foresee\[tracking\]"):
+        Tracked(Silent(), "wandb", Path())
+
+
+def test_tracking_changes_no_byte_of_the_run(tmp_path: Path) -> None:
+    plain = train(tiny(), tmp_path / "plain")
+    mirrored = train(tiny(), tmp_path / "mirrored", tracked(Silent(), "tensorboard", tmp_path / "mirrored"))
+    assert outcome(plain.dir) == outcome(mirrored.dir)
+    assert files.read_json(plain.dir / "spec.json") == files.read_json(mirrored.dir / "spec.json")
