@@ -30,6 +30,7 @@ from foresee.backbones.hf_checks import (
 )
 from foresee.backbones.hf_decoding import Decoder, DecodingState, choose_decoder
 from foresee.backbones.hf_export import exported_ids, put_back, tokenizer_of
+from foresee.backbones.hf_layer import HuggingFaceLayer
 from foresee.backbones.hf_loading import (
     checkpoint_digest,
     checkpoint_folder,
@@ -207,6 +208,12 @@ class HuggingFace(Backbone):
         self._reader.recompute(self._recomputes)
         return self._reader.trace(x)
 
+    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+        self._refuse_length(x.shape[1])
+        self._reader.recompute(self._recomputes)
+        trunk, final = self._reader.with_trunk(x)
+        return trunk, final if keep is None else final[:, keep]
+
     @property
     def _recomputes(self) -> bool:
         return self.recompute and self.training and torch.is_grad_enabled()
@@ -236,6 +243,9 @@ class HuggingFace(Backbone):
 
     def twin(self, generator: torch.Generator) -> HuggingFace:
         return HuggingFace(Vocabulary(()), generator, path=self.path, attention=self.attention, random=True)
+
+    def last_layer(self, generator: torch.Generator) -> HuggingFaceLayer:
+        return HuggingFaceLayer(self.config, self.attention, generator, self.path, self.whose)
 
     def flops_per_token(self) -> int:
         return self.vocab_size * self.width + matrix_parameters(self.body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,11 +84,19 @@ class Reader:
         From the layers themselves: families differ in what their ``hidden_states`` begin and end with.
         """
         states: list[Tensor] = []
-        with _inputs_noted(self._layers(), states):
+        with _inputs_noted(self.layers(), states):
             last = self(x)
         return torch.stack([*(state.to(x.dtype) for state in states), last])
 
-    def _layers(self) -> nn.ModuleList:
+    def with_trunk(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, D] -> (the last layer's input [B, T, D], the final normed output [B, T, D])."""
+        states: list[Tensor] = []
+        with _inputs_noted(self.layers()[-1:], states):
+            last = self(x)
+        return states[0].to(x.dtype), last
+
+    def layers(self) -> nn.ModuleList:
+        """The model's layers. Raises ``RequestError`` where they are not found."""
         count = self.body.config.num_hidden_layers
         for module in self.body.modules():
             if isinstance(module, nn.ModuleList) and len(module) == count:
@@ -97,7 +105,7 @@ class Reader:
 
 
 @contextmanager
-def _inputs_noted(layers: nn.ModuleList, states: list[Tensor]) -> Iterator[None]:
+def _inputs_noted(layers: Iterable[nn.Module], states: list[Tensor]) -> Iterator[None]:
     def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         states.append(given[0] if given else named["hidden_states"])
 
