@@ -100,3 +100,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:
     rows = torch.arange(first, end, device=q.device)
     columns = torch.arange(k.shape[-2], device=q.device)
     return attention(q, k, v, columns[None, :] <= rows[:, None])
+
+
+def causal_probabilities(q: Tensor, k: Tensor) -> Tensor:
+    """q and k [B, H, T, d] -> float32 [B, H, T, T]: what ``causal_attention`` weighs the values with, for looking at."""
+    length = q.shape[-2]
+    scores = (q.float() @ k.float().transpose(-1, -2)) / math.sqrt(q.shape[-1])
+    later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+    return torch.softmax(scores.masked_fill(later, -math.inf), -1)

@@ -97,6 +97,11 @@ class Backbone(nn.Module, ABC):
     def trace(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [L + 1, B, T, D]: the input of every layer, positions included, then the final normed output."""
 
+    def attention(self, x: Tensor) -> Tensor | None:
+        """[B, T, D] -> [L, B, H, T, T]: how much each position reads of each, by layer and head, reading causally; rows
+        add up to 1. None where the backbone has no attention, or does not show it."""
+        return None
+
     @abstractmethod
     def twin(self, generator: torch.Generator) -> Backbone:
         """A backbone of the same shape with fresh weights and no token table of its own (``embed`` and ``logits`` raise

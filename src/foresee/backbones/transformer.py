@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones import tables
-from foresee.backbones.attention import causal_attention
+from foresee.backbones.attention import causal_attention, causal_probabilities
 from foresee.backbones.base import Attend, Backbone, backbones
 from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles, rotate
 from foresee.backbones.cache import DecodingState, with_capacity
@@ -122,6 +122,18 @@ class Transformer(Backbone):
             x = block(x, "causal", angles, None)
             states.append(x)
         return torch.stack([*states[:-1], self.final_norm(x)])
+
+    def attention(self, x: Tensor) -> Tensor:
+        x, angles = self._place(x, None)
+        found = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            q, k, _ = block.queries_keys_values(x, None)
+            if angles is not None:
+                q, k = rotate(q, angles), rotate(k, angles)
+            found.append(causal_probabilities(q, k))
+            x = block(x, "causal", angles, None)
+        return torch.stack(found)
 
     def _place(self, x: Tensor, positions: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor | None]:
         """Adds learned positions to x [B, T, D], or gives rotary angles [B or 1, 1, T, d / 2]."""

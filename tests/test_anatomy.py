@@ -1,0 +1,84 @@
+"""The anatomy of an example says what the model computes, whichever way it decides."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+import foresee
+from foresee.anatomy import TOP, anatomy
+from foresee.batch import Batch
+from foresee.objectives.base import Objective
+from foresee.seeds import stream
+from foresee.tasks.base import Task
+
+TASK = foresee.task("path-star:degree=2,length=4,nodes=12")
+
+
+def objective(name: str, backbone: str = "transformer:layers=2,width=16,heads=2") -> Objective:
+    from foresee.objectives.base import objectives
+    from foresee.spec import resolve
+
+    vocab = TASK.vocab.extended(resolve(objectives, name).cls.symbols)
+    return foresee.objective(name, foresee.backbone(backbone, vocab), vocab)
+
+
+def example(task: Task) -> tuple[list[int], list[int]]:
+    batch = task.sample(1, stream("anatomy"))
+    return batch.prompts[0].tolist(), batch.answers[0].tolist()
+
+
+def forced(net: Objective, prompt: list[int], answer: list[int]) -> Tensor:
+    with torch.no_grad():
+        found = net.forced(Batch.of(torch.tensor([prompt + answer]), len(prompt), len(answer)))
+    assert found is not None
+    return found[0].exp()
+
+
+@pytest.mark.parametrize("name", ["next-token", "reversed", "any-order", "registers"])
+def test_steps_hold_the_probabilities_of_truth_and_of_what_was_written(name: str) -> None:
+    net = objective(name).eval()
+    prompt, answer = example(TASK)
+    wrote = answer[::-1]
+    found = anatomy(TASK, net, prompt, answer, wrote)
+    json.dumps(found, allow_nan=False)
+    assert found["order"] == net.order
+    for key, shown in (("truth", answer), ("free", wrote)):
+        expected = forced(net, prompt, shown)
+        assert [step["symbol"] for step in found[key]] == net.vocab.decode(shown)
+        for step, row, token in zip(found[key], expected, shown, strict=True):
+            assert step["p"] == pytest.approx(float(row[token]), abs=1e-4)
+            assert [p for _, p in step["top"]] == pytest.approx(row.topk(TOP).values.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "decided"), [("next-token", 1), ("reversed", 2)])
+def test_attention_is_read_from_the_position_that_decides_the_branch(name: str, decided: int) -> None:
+    net = objective(name).eval()
+    prompt, answer = example(TASK)
+    found = anatomy(TASK, net, prompt, answer, [])
+    shown = answer if name == "next-token" else answer[::-1]
+    assert found["attention"]["read"] == TASK.vocab.decode([*prompt, *shown[:decided]])
+    with torch.no_grad():
+        whole = net.backbone.attention(net.backbone.embed(torch.tensor([[*prompt, *shown[:decided]]])))
+    assert whole is not None
+    flat = torch.tensor(found["attention"]["layers"])
+    torch.testing.assert_close(flat, whole[:, 0, :, -1], atol=1e-4, rtol=0)
+    assert "free" not in found
+
+
+def test_what_has_no_meaning_is_absent() -> None:
+    prompt, answer = example(TASK)
+    assert anatomy(TASK, objective("teacherless"), prompt, answer, answer) == {"order": "parallel"}
+    recurrent = anatomy(TASK, objective("next-token", "mamba:layers=1,width=16"), prompt, answer, answer)
+    assert recurrent.keys() == {"order", "truth", "free"}
+
+
+def test_the_objective_is_left_as_it_was() -> None:
+    net = objective("next-token").train()
+    prompt, answer = example(TASK)
+    anatomy(TASK, net, prompt, answer, answer)
+    assert net.training
+    assert not net.backbone._forward_pre_hooks
