@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint slow bench clean
+.PHONY: help demo test lint slow bench docs clean
 
 help:
 	@echo "make demo   train three objectives, then explain the result on one page (about five minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint   the same without the tests"
 	@echo "make slow   the tests that take longer"
 	@echo "make bench  training speed on this machine"
+	@echo "make docs   docs/objectives.md and its drawings, anew"
 	@echo "make clean  remove the environment and every cache; runs/ stays"
 
 # PYTHON=... chooses the interpreter; otherwise the first of these that is 3.11 or newer.
@@ -64,6 +65,9 @@ slow: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	@$(BIN)/foresee bench
+
+docs: $(VENV)/installed
+	@$(BIN)/python -m foresee.objectives_page
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/foresee.egg-info

@@ -27,6 +27,8 @@ from foresee.backbones.base import Backbone, Cap
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, Objective, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import answer_loss
 from foresee.vocabulary import Vocabulary
 
@@ -58,6 +60,28 @@ class AnyOrder(Objective):
     summary = "next-token in random orders of the answer, each token told which place comes next"
     backbone_alone: ClassVar[bool] = False
     needs = frozenset({Cap.POSITIONS})
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a3 a1 a4",
+                (Lane("next in order", "any-order", ". . a3 a1 a4 a2"),),
+                notes=(("own place", "0 1 2 5 3 6"), ("place to predict", "1 2 5 3 6 4")),
+            ),
+        )
+    )
+    explanation = Explanation(
+        Family.ORDER,
+        "Next-token prediction in a random order of the answer, drawn anew for each row; the drawing shows one of 24. "
+        "Every token is fed with its own place and with the place to predict next. The orders include the reversed "
+        "one, and every set of shown tokens.",
+        f"Pannatier, Courdier & Fleuret 2024, {arxiv('2404.09562')} (sigma-GPT).",
+        "One token at a time from left to right, one of the orders trained; nothing is dropped, so decoding costs what "
+        "next-token's costs.",
+        options={
+            "context": "the longest sequence that the table of places to predict holds, at most the backbone's longest"
+        },
+    )
 
     def __init__(
         self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, context: int = 1024

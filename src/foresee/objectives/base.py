@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from foresee.backbones.base import Backbone, Cap
 from foresee.batch import Batch
+from foresee.objectives.diagram import Diagram
+from foresee.objectives.explanation import Explanation
 from foresee.registry import Registry
 from foresee.vocabulary import Vocabulary
 
@@ -36,6 +38,12 @@ class Objective(nn.Module, ABC):
 
     summary: ClassVar[str]
     """One line for ``foresee list``."""
+
+    diagram: ClassVar[Diagram | None] = None
+    """What is fed, predicted and dropped, as docs/objectives.md draws it. One that is inherited says nothing."""
+
+    explanation: ClassVar[Explanation | None] = None
+    """What docs/objectives.md says of it. One that is inherited says nothing."""
 
     needs: ClassVar[frozenset[Cap]] = frozenset()
     """Capabilities it requires of a backbone."""
@@ -66,6 +74,12 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def generate(self, prompt: Tensor, n: int) -> Tensor:
         """Greedy answers, [B, P] -> [B, n], always in the task's own order."""
+
+    def sampled(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        """Answers drawn token by token, [B, P] -> [B, n] in the task's own order, each token with the probability that
+        decoding gives it at this ``temperature`` (above 0); None where this objective has no such way to draw. ``rng``
+        may lie on any device."""
+        return None
 
     def continued(self, prompt: Tensor, begun: Tensor, n: int) -> Tensor:
         """The next ``n`` tokens [B, n] of an answer that begins with ``begun`` [B, A'], after ``prompt`` [B, P]. Only

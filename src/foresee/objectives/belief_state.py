@@ -27,6 +27,8 @@ from torch.nn import functional
 from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import answer_states
 from foresee.vocabulary import Vocabulary
 
@@ -70,6 +72,32 @@ class BeliefState(Objective):
     summary = "forward and backward encoders predict both neighbours of every gap in the answer"
     backbone_alone: ClassVar[bool] = False
     symbols = (END,)
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (
+                    Lane("with <end>", "next previous", ". . a1|a4 a2|a4 a3|a4 a4|a4"),
+                    Lane("with a4 <end>", "next previous", ". . a1|a3 a2|a3 a3|a3 .", dropped=True),
+                    Lane("with a3 a4 <end>", "next previous", ". . a1|a2 a2|a2 . .", dropped=True),
+                    Lane("with a2 a3 a4 <end>", "next previous", ". . a1|a1 . . .", dropped=True),
+                ),
+                title="with each suffix: the next token | the token before the suffix",
+            ),
+            Stream("<end> ~a4 ~a3 ~a2", reader="backward encoder", title="the suffixes, fed from the end"),
+        )
+    )
+    explanation = Explanation(
+        Family.ORDER,
+        "Two encoders: one reads a prefix, the other a suffix from its end. For every pair of both with a gap of at "
+        "least one token between them, a small head predicts the first and the last token of the gap. The token before "
+        "the goal is a look-up, as in reversed training, and the states it is learned on serve the way forwards.",
+        f"Hu et al. 2024, {arxiv('2410.23506')} (Belief State Transformer).",
+        "One token at a time with the empty suffix, whose state is a constant. Longer suffixes and the second half of "
+        "each pair are dropped; the head stays, a small cost beside next-token's.",
+        dropped="suffixes but the empty one, and the token before a suffix",
+    )
 
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
         super().__init__(backbone, vocab)

@@ -24,6 +24,8 @@ from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss, answer_states
 from foresee.vocabulary import Vocabulary
 
@@ -36,6 +38,30 @@ class FutureBag(NextToken):
     loss, a mean over symbols, beside next-token's."""
 
     summary = "next-token, and a second head that says which symbols come after the next one (FSP)"
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (
+                    Lane("next token", "next-token", ". . a1 a2 a3 a4"),
+                    Lane("bag head", "future-bag", ". . {a2,a3,a4} {a3,a4} {a4} {}", dropped=True),
+                ),
+            ),
+        )
+    )
+    explanation = Explanation(
+        Family.SUMMARY,
+        "A second linear head on the same states says of every symbol whether it comes *after* the next token, order "
+        "and number aside. The next token is left out of the bag, as it is next-token's own.",
+        f"Mahajan et al. 2025, {arxiv('2510.14751')}: the summary made by hand, FSP with a bag of words.",
+        "One token at a time by next-token's head. The bag head is dropped, so decoding costs what next-token's costs.",
+        dropped="the bag head",
+        options={
+            "horizon": "how many tokens ahead the bag reaches, at least 2; `none` is to the answer's end",
+            "weight": "of the bag loss, a mean over symbols, beside next-token's",
+        },
+    )
 
     def __init__(
         self,

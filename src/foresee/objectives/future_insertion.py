@@ -35,6 +35,8 @@ from foresee.batch import Batch, Layout
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, cross_entropy, objectives
 from foresee.objectives.decoding import greedy
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, teacher_forced
 from foresee.vocabulary import Vocabulary
 
@@ -50,6 +52,42 @@ class FutureInsertion(NextToken):
 
     summary = "half of the rows show a copied span of the answer's future before the answer (TRELAWNEY)"
     symbols = (OPEN, CLOSE)
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 ~<T> ~a2 ~a3 ~</T> a1 a2 a3",
+                (
+                    Lane("next token", "answer", ". . . . . . a1 a2 a3 a4"),
+                    Lane("inserted", "inserted", ". . . a2 a3 </T> . . . .", dropped=True),
+                ),
+                title="a row with an inserted future",
+            ),
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (Lane("next token", "answer", ". . a1 a2 a3 a4"),),
+                title="a row without",
+            ),
+        ),
+        options="span=2",
+    )
+    explanation = Explanation(
+        Family.SUMMARY,
+        "Half of the training rows carry a copy of what is to come, between `<T>` and `</T>`, before the answer. The "
+        "copy is predicted, so in these rows a later part of the answer must be known before its first token. `<T>` "
+        "itself is never predicted: the network does not open a future unasked. Length and place of the copied span "
+        "are drawn for each row.",
+        f"Thankaraj et al. 2025, {arxiv('2504.11336')} (TRELAWNEY).",
+        "One token at a time; nothing is inserted, so decoding costs what next-token's costs. With `plan=true` the "
+        "network first writes a future of its own, up to `span` + 2 tokens more.",
+        dropped="the inserted futures",
+        options={
+            "share": "of rows with an inserted future",
+            "span": "the longest copy, in tokens",
+            "place": "the copy at the `start` of the answer, or at a `random` place in it",
+            "plan": "at decoding, write a future first",
+        },
+    )
 
     def __init__(
         self,
@@ -147,6 +185,9 @@ class FutureInsertion(NextToken):
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
         return self.continued(prompt, prompt[:, :0], n)
+
+    def sampled(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        return None if self.plan else super().sampled(prompt, n, temperature, rng)
 
     def continued(self, prompt: Tensor, begun: Tensor, n: int) -> Tensor:
         """Greedy continuation [B, n] of an answer that begins with ``begun`` [B, A'], after ``prompt`` [B, P]."""

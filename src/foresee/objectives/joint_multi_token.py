@@ -36,6 +36,8 @@ from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, Objective, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.multi_token import loss_from
 from foresee.objectives.next_token import answer_loss, answer_states
 from foresee.vocabulary import Vocabulary
@@ -51,6 +53,35 @@ class JointMultiToken(Objective):
 
     summary = "one state predicts several tokens through a small attention over those revealed (JTP)"
     backbone_alone: ClassVar[bool] = False
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (
+                    Lane("next token", "next-token", ". . a1 a2 a3 a4"),
+                    Lane("slot 1", "slot-1", ". a1 a2 a3 a4 .", shown=". p3 a1 a2 a3 .", dropped=True),
+                    Lane("slot 2", "slot-2", "a1 a2 a3 a4 . .", shown="p2,p3 p3,a1 a1,a2 a2,a3 . .", dropped=True),
+                ),
+            ),
+        ),
+        options="horizon=2",
+    )
+    explanation = Explanation(
+        Family.AHEAD,
+        "One state must predict several tokens, the earlier of them shown. A small attention (*fetch*) sees this state "
+        "and the tokens revealed after it, never the prompt. So the state itself must hold whatever is needed to go on "
+        "under any continuation, which is more than the next token.",
+        f"Ahn, Lamb & Langford 2025, {arxiv('2503.21801')}, as the NextLat repository builds it.",
+        "One token at a time by slot 0, which passes through the value and output projections of the fetch: a small "
+        "cost beside next-token's. The further slots are dropped.",
+        dropped="the further slots",
+        options={
+            "horizon": "how many tokens are predicted after the next one",
+            "heads": "of the attention over slots; must divide the backbone's width",
+            "weight": "of the further slots' mean loss beside next-token's",
+        },
+    )
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ from foresee.backbones.base import Attend, Backbone, Cap
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.vocabulary import Vocabulary
 
 MASK = "<mask>"
@@ -85,6 +87,31 @@ class MaskedDiffusion(Objective):
     needs = frozenset({Cap.LOOKAHEAD, Cap.POSITIONS})
     symbols = (MASK,)
     order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 <mask> <mask> a4",
+                (Lane("own token", "masked-diffusion", ". . . . a2 a3 ."),),
+                reads="full",
+            ),
+        )
+    )
+    explanation = Explanation(
+        Family.ORDER,
+        "A random share of the answer is masked and restored, each token at its own place, reading in both directions; "
+        "the prompt is never masked. Over the draws every set of shown tokens occurs, so no single order of deciding "
+        "is built in, and the easy tokens can come first. `weighting` says how much a masked token counts: `elbo` "
+        "(the bound of MDLM and LLaDA), `mean` over a row's masked tokens (MLM-U), or `mgdm`.",
+        "MDLM (Sahoo et al. 2024), LLaDA (Nie et al. 2025); "
+        f"MLM-U (Kitouni et al. 2024, {arxiv('2406.05183')}); MGDM (Ye et al. 2024, {arxiv('2410.14157')}).",
+        "From an answer of masks alone, in `steps` passes over the whole sequence, each writing the tokens that the "
+        "network is surest of; no cache can be used. Nothing is dropped.",
+        options={
+            "weighting": "of masked tokens' losses: `elbo`, `mean` or `mgdm`",
+            "steps": "passes at decoding; `none` is one for each token, 1 is teacherless decoding",
+        },
+    )
 
     def __init__(
         self,

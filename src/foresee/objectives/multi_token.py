@@ -29,6 +29,8 @@ from foresee.backbones.base import Backbone, Layer
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, cross_entropy, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss
 from foresee.vocabulary import Vocabulary
 
@@ -40,6 +42,35 @@ class MultiToken(NextToken):
     the paper's plain sum)."""
 
     summary = "parallel heads beside the last layer predict the next n tokens from each position (MTP)"
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (
+                    Lane("next token", "next-token", ". . a1 a2 a3 a4"),
+                    Lane("head 2", "head-2", ". a1 a2 a3 a4 .", dropped=True),
+                    Lane("head 3", "head-3", "a1 a2 a3 a4 . .", dropped=True),
+                ),
+                reader="trunk, then one layer a head",
+            ),
+        ),
+        options="heads=3",
+    )
+    explanation = Explanation(
+        Family.AHEAD,
+        "Every position predicts the next tokens at once, by heads that stand side by side on a shared trunk. Each "
+        "head is one layer of the backbone's kind, so that every path is as deep as next-token's. Targets decide what "
+        "counts: the last positions of the prompt predict answer tokens too, with none of the answer shown to them.",
+        f"Gloeckle et al. 2024, {arxiv('2404.19737')}.",
+        "One token at a time by the first head, which is the next-token model. The other heads are dropped, so "
+        "decoding costs what next-token's costs.",
+        dropped="heads 2 to n",
+        options={
+            "heads": "how many tokens each position predicts, the next one included",
+            "weight": "of each further head's loss beside next-token's",
+        },
+    )
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ from foresee.backbones.base import Backbone, Layer
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.multi_token import fresh_layer, loss_from
 from foresee.objectives.next_token import NextToken, answer_loss
 from foresee.vocabulary import Vocabulary
@@ -48,6 +50,32 @@ class MultiTokenSequential(NextToken):
     beside next-token's (0.3; DeepSeek-V3 has 0.3 first and 0.1 later)."""
 
     summary = "modules in sequence predict one token further each, the earlier ones shown (DeepSeek-V3)"
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (
+                    Lane("next token", "next-token", ". . a1 a2 a3 a4"),
+                    Lane("module 1", "module-1", ". a1 a2 a3 a4 .", shown=". p3 a1 a2 a3 .", dropped=True),
+                ),
+            ),
+        )
+    )
+    explanation = Explanation(
+        Family.AHEAD,
+        "A small module joins each state with the *true* next token, reads what it has joined from left to right with "
+        "one more layer, and predicts the token after; a second would stand on the first, and so on. So every module "
+        "is teacher-forced too, and on path-star only where its position does not see the branch token yet does it "
+        "learn anything about the branch.",
+        f"DeepSeek-V3, {arxiv('2412.19437')}, section 2.2.",
+        "One token at a time by the backbone. The modules are dropped, so decoding costs what next-token's costs.",
+        dropped="the modules",
+        options={
+            "depth": "how many modules, each one token further",
+            "weight": "of the modules' mean loss beside next-token's",
+        },
+    )
 
     def __init__(
         self,

@@ -34,6 +34,8 @@ from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss, answer_states
 from foresee.vocabulary import Vocabulary
 
@@ -49,6 +51,36 @@ class NextLatent(NextToken):
     (as there), or the answer."""
 
     summary = "next-token, and states from which a small network can tell the next states (NextLat)"
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (
+                    Lane("next token", "next-token", ". . a1 a2 a3 a4"),
+                    Lane("next state", "latent", "(p2) (p3) (a1) (a2) (a3) .", shown="p2 p3 a1 a2 a3 .", dropped=True),
+                    Lane("what the head says of it", "kl", ". (p3) (a1) (a2) (a3) .", shown=". p3 a1 a2 a3 .",
+                         dropped=True),
+                ),
+            ),
+        ),
+        options="horizon=1",
+    )  # fmt: skip
+    explanation = Explanation(
+        Family.SUMMARY,
+        "A small network is shown a state and the true next token, and must tell the *next state*, and what the output "
+        "head makes of it; with a longer `horizon` it goes on from its own guess. The targets get no gradient, so that "
+        "states become such that the next ones follow from them: a summary of what is needed later on.",
+        f"Teoh et al. 2025, {arxiv('2511.05963')} (NextLat).",
+        "One token at a time by the backbone. The small network is dropped, so decoding costs what next-token's costs.",
+        dropped="the network that tells the next state",
+        options={
+            "horizon": "how many steps are rolled forward",
+            "latent_weight": "of the distance between guessed and true states",
+            "kl_weight": "of the divergence between what the head makes of both",
+            "latents": "the positions rolled from: the whole `sequence`, or the `answer` alone, which costs far less",
+        },
+    )
 
     def __init__(
         self,

@@ -14,7 +14,9 @@ from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.objectives import shared_prefix
 from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
-from foresee.objectives.decoding import greedy
+from foresee.objectives.decoding import decode, drawn, greedy
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.vocabulary import Vocabulary
 
 
@@ -57,6 +59,16 @@ class NextToken(Objective):
 
     summary = "teacher forcing: predict each answer token with the true earlier ones shown"
 
+    diagram = Diagram((Stream("p1 p2 p3 a1 a2 a3", (Lane("next token", "next-token", ". . a1 a2 a3 a4"),)),))
+    explanation = Explanation(
+        Family.BASELINE,
+        "Each answer token is predicted from the prompt and the *true* answer tokens before it. On path-star that lets "
+        "the network find every token after the branch by looking up the edge that leaves the token just shown. The "
+        "loss of the branch token alone is left to teach planning, and it does not.",
+        f"Bachmann & Nagarajan 2024, {arxiv('2403.06963')}: the objective whose failure this project is about.",
+        "One token at a time, greedily; nothing is dropped.",
+    )
+
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
         super().__init__(backbone, vocab)
 
@@ -65,6 +77,9 @@ class NextToken(Objective):
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
         return greedy(self.backbone, prompt, n)
+
+    def sampled(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        return decode(self.backbone, prompt, n, drawn(temperature, rng))
 
     def forced(self, batch: Batch) -> Tensor:
         batch.answers  # noqa: B018  # refuses ragged batches

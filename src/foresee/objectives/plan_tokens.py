@@ -39,6 +39,8 @@ from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import answer_loss
 from foresee.vocabulary import Vocabulary
 
@@ -54,6 +56,47 @@ class PlanTokens(Objective):
 
     summary = "learned planning tokens after the prompt, taught to hold the answer (Semformer)"
     backbone_alone: ClassVar[bool] = False
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 z1 z2 a1 a2 a3",
+                (
+                    Lane("next token", "next-token", ". . . . a1 a2 a3 a4"),
+                    Lane("plan", "plan", ". . . c1 c2 . . .", dropped=True),
+                ),
+            ),
+            Stream(
+                "a1 a2 a3 a4",
+                title="an encoder makes c1 and c2 of these states, which get no gradient",
+                dropped=True,
+            ),
+            Stream(
+                "c1 c2 a1 a2 a3",
+                (Lane("rebuilt", "reconstruction", ". a1 a2 a3 a4", dropped=True),),
+                reader="decoder",
+                title="a decoder of its own must write the answer again from c1 and c2",
+                dropped=True,
+            ),
+        ),
+        options="tokens=2",
+    )
+    explanation = Explanation(
+        Family.SUMMARY,
+        "Learned planning tokens `z` stand between prompt and answer. Their states are pulled towards codes `c` that "
+        "an autoencoder makes of the true answer, so the network must have a plan of the whole answer before it writes "
+        "the first token.",
+        f"Yin et al. 2024, {arxiv('2409.11143')} (Semformer).",
+        "One token at a time after the planning tokens, which stay: a prompt is `tokens` longer. The autoencoder and "
+        "the map to its codes are dropped.",
+        dropped="the autoencoder and the map to its codes",
+        options={
+            "tokens": "how many planning tokens",
+            "dimensions": "of each code",
+            "alpha": "weight of the distance to the codes; 0 trains no autoencoder (an ablation)",
+            "beta": "weight of the reconstruction, without which the codes collapse",
+        },
+    )
 
     def __init__(
         self,

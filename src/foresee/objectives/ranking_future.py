@@ -26,6 +26,8 @@ from torch.nn import functional
 
 from foresee.batch import Batch
 from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, teacher_forced
 
 MARGIN = 1.0
@@ -36,6 +38,23 @@ class RankingFuture(NextToken):
     """The backbone and its weights are next-token's; so are ``generate`` and ``forced``."""
 
     summary = "hinge losses rank the rest of the answer, in order, above all other symbols"
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (Lane("ranking", "future others", ". . a1>a2>a3>a4>* a2>a3>a4>* a3>a4>* a4>*"),),
+            ),
+        )
+    )
+    explanation = Explanation(
+        Family.SUMMARY,
+        "No distribution is learned but an order: at every step the rest of the answer is ranked, its next token "
+        "first, above all symbols that do not follow. Each pair of symbols adds a hinge loss until it is apart by one.",
+        f"Frydenlund 2025, {arxiv('2503.10542')} (ranking into the future).",
+        "One token at a time, the symbol with the highest score; nothing is dropped. Scores rank, but as probabilities "
+        "they mean nothing.",
+    )
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         """Hinge losses, summed over pairs and averaged over answer tokens. ``per_token`` is a step's sum of both."""

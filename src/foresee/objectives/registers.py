@@ -28,6 +28,8 @@ from foresee.backbones.base import Backbone, Cap
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, cross_entropy, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss
 from foresee.vocabulary import Vocabulary
 
@@ -43,6 +45,35 @@ class Registers(NextToken):
 
     summary = "next-token, and registers between the tokens that predict further ahead (MuToR)"
     needs: ClassVar[frozenset[Cap]] = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 ~r a1 ~r a2 ~r a3",
+                (
+                    Lane("next token", "next-token", ". . a1 . a2 . a3 . a4"),
+                    Lane("registers", "registers", ". . . a2 . a3 . a4 .", dropped=True),
+                ),
+                reads="mask",
+                notes=(("position", "0 1 2 3 3 4 4 5 5"),),
+            ),
+        ),
+        options="max_offset=2",
+    )
+    explanation = Explanation(
+        Family.AHEAD,
+        "Learned registers `r` stand between the tokens. Each reads what the token before it reads, and predicts a "
+        "token further ahead: `o` tokens on, with `o` drawn for each row from 2 to `max_offset`, and the register "
+        "placed where the token before its target would be. No token reads a register, and no register another.",
+        f"Gerontopoulos, Gidaris & Komodakis 2025, {arxiv('2505.10518')}; the star graphs' settings in appendix A.3.",
+        "One token at a time. The registers are dropped, which changes nothing since nothing reads them; decoding "
+        "costs what next-token's costs.",
+        dropped="the registers",
+        options={
+            "max_offset": "how far ahead the furthest register looks, at least 2",
+            "weight": "of the registers' loss; next-token's is the rest",
+        },
+    )
 
     def __init__(
         self,

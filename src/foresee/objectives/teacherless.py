@@ -20,6 +20,9 @@ from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, Objective, objectives
+from foresee.objectives.decoding import Choose, drawn, likeliest
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import answer_loss, teacher_forced
 from foresee.vocabulary import Vocabulary
 
@@ -33,6 +36,18 @@ class Teacherless(Objective):
     summary = "predict the whole answer in one pass from the prompt and dummy tokens"
     symbols = (DUMMY,)
     order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+
+    diagram = Diagram((Stream("p1 p2 p3 $ $ $", (Lane("next token", "teacherless", ". . a1 a2 a3 a4"),)),))
+    explanation = Explanation(
+        Family.AHEAD,
+        "Next-token training with every answer token in the input replaced by one dummy, `$`, so that only positions "
+        "tell them apart. No answer token is shown, so none can be looked up from the one before it: the whole answer "
+        "must be found from the prompt.",
+        f"Bachmann & Nagarajan 2024, {arxiv('2403.06963')}, after Monea et al. 2023; `hybrid` after Nagarajan et al. "
+        "2025 (Roll the dice).",
+        "The whole answer in one pass over prompt and dummies, each token by itself; nothing is dropped.",
+        options={"hybrid": "share of rows that are teacher-forced instead, 0 to below 1"},
+    )
 
     def __init__(
         self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, hybrid: float = 0.0
@@ -52,12 +67,19 @@ class Teacherless(Objective):
         return answer_loss(teacher_forced(self.backbone, inputs, batch), batch, "teacherless")
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
+        return self._decode(prompt, n, likeliest)
+
+    def sampled(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        return self._decode(prompt, n, drawn(temperature, rng))
+
+    def _decode(self, prompt: Tensor, n: int, choose: Choose) -> Tensor:
+        """[B, P] -> [B, n] in one pass; where tokens are drawn, each is drawn blind to the others."""
         if n == 0:
             return prompt[:, :0]
         inputs = torch.nn.functional.pad(prompt, (0, n - 1), value=self.dummy)
         first = prompt.shape[1] - 1
         hidden = self.backbone(self.backbone.embed(inputs), keep=slice(first, first + n))
-        return self.backbone.logits(hidden).argmax(-1)
+        return choose(self.backbone.logits(hidden))
 
     def forced(self, batch: Batch) -> None:
         return None

@@ -25,6 +25,8 @@ from torch import Tensor
 from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss, teacher_forced
 from foresee.vocabulary import Vocabulary
 
@@ -38,6 +40,29 @@ class TokenMasking(NextToken):
 
     summary = "teacher forcing with a random amount of the shown answer masked"
     symbols = (MASK,)
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 ~<mask> a3",
+                (Lane("next token", "token-masking", ". . a1 a2 a3 a4"),),
+                title="one draw of what is hidden",
+            ),
+        )
+    )
+    explanation = Explanation(
+        Family.ORDER,
+        "Teacher forcing that hides a random amount of the answer it shows, by a mask or by random nodes. Every answer "
+        "token is predicted all the same. Where the token before it is hidden no single edge tells the next one, so "
+        "several must be followed at once.",
+        f"Frydenlund 2025, {arxiv('2503.10542')} (token masking, after a secondary source).",
+        "One token at a time with nothing hidden: the masking is dropped, and decoding costs what next-token's costs.",
+        dropped="the masking",
+        options={
+            "choose": "hide `tokens`, each by the row's own random rate, or one `span`",
+            "replace": "hidden tokens by the `mask` or by `random` tokens of other answers",
+        },
+    )
 
     def __init__(
         self,

@@ -26,6 +26,8 @@ from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.diagram import Diagram, Lane, Stream
+from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss, answer_states
 from foresee.vocabulary import Vocabulary
 
@@ -38,6 +40,32 @@ class TokenOrder(NextToken):
     beside next-token's (1 as in the paper)."""
 
     summary = "next-token, and a second head that ranks symbols by how soon they come (TOP)"
+
+    diagram = Diagram(
+        (
+            Stream(
+                "p1 p2 p3 a1 a2 a3",
+                (
+                    Lane("next token", "next-token", ". . a1 a2 a3 a4"),
+                    Lane("order head", "token-order", ". . a1>a2>a3>a4 a2>a3>a4 a3>a4 a4", dropped=True),
+                ),
+            ),
+        )
+    )
+    explanation = Explanation(
+        Family.SUMMARY,
+        "A second linear head on the same states ranks all symbols by how soon they come next. A symbol that stands "
+        "`d` tokens ahead gets a share of the target in proportion to exp(-d), so the branch position is taught the "
+        "whole arm and not its first node alone.",
+        f"Zuhri, Fuadi & Aji 2025, {arxiv('2508.19228')}.",
+        "One token at a time by next-token's head. The order head is dropped, so decoding costs what next-token's "
+        "costs.",
+        dropped="the order head",
+        options={
+            "window": "how many tokens ahead are ordered; `none` is the whole answer",
+            "weight": "of the order loss beside next-token's",
+        },
+    )
 
     def __init__(
         self,
