@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foresee.batch import Batch, Layout
+from foresee.batch import NOTHING, Batch, Layout
 
 TOKENS = torch.arange(24).view(3, 8)
 
@@ -78,6 +78,47 @@ def test_rows_carries_lengths_and_facts_along(lengths: list[tuple[int, int]], da
     assert list(zip(part.prompt_len.tolist(), part.answer_len.tolist(), strict=True)) == [lengths[r] for r in chosen]
     if chosen:
         assert part.layout.uniform == (len({lengths[row] for row in chosen}) == 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))
+def test_uniform_parts_are_all_rows_by_length_without_padding(lengths: list[tuple[int, int]]) -> None:
+    batch = ragged(lengths, 11)
+    parts = batch.uniform_parts()
+    assert sorted(row for index, _ in parts for row in index.tolist()) == list(range(len(lengths)))
+    kinds = [(part.layout.first, part.layout.width) for _, part in parts]
+    if lengths:
+        assert kinds == sorted(set(lengths))
+    for index, part in parts:
+        assert part.layout.uniform
+        assert index.tolist() == sorted(index.tolist()) == part.facts["row"].tolist()
+        assert len(lengths) == 0 or len(set(lengths)) == 1 or part.tokens.shape[1] == part.layout.last
+        for row, answer in zip(index.tolist(), part.answers.tolist(), strict=True):
+            prompt, size = lengths[row]
+            assert answer == batch.tokens[row, prompt : prompt + size].tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
+def test_padded_answers_are_the_answers_and_nothing_else(lengths: list[tuple[int, int]]) -> None:
+    batch = ragged(lengths, 11)
+    padded, mask, longest = batch.padded_answers(), batch.answer_mask(), max(size for _, size in lengths)
+    assert batch.longest_answer == longest
+    assert padded.shape == mask.shape == (len(lengths), longest)
+    for row, (prompt, size) in enumerate(lengths):
+        answer = batch.tokens[row, prompt : prompt + size].tolist()
+        assert padded[row].tolist() == answer + [NOTHING] * (longest - size)
+        assert mask[row].tolist() == [True] * size + [False] * (longest - size)
+    assert [answer for _, answer in batch.pairs()] == [
+        row[:size] for row, (_, size) in zip(padded.tolist(), lengths, strict=True)
+    ]
+    assert [prompt for prompt, _ in batch.pairs()] == [
+        batch.tokens[row, :prompt].tolist() for row, (prompt, _) in enumerate(lengths)
+    ]
+
+
+def test_trimming_leaves_out_what_is_padding_in_every_row() -> None:
+    batch = ragged([(2, 3), (4, 2), (1, 1)], 11)
+    assert batch.trimmed().tokens.tolist() == batch.tokens[:, :6].tolist()
+    assert batch.trimmed().layout == batch.layout
 
 
 def test_rows_of_a_uniform_batch_keep_its_layout_even_where_none_is_left() -> None:

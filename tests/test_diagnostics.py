@@ -31,7 +31,6 @@ from scripted import (
 from torch import Tensor
 
 from foresee import seeds
-from foresee.batch import Batch
 from foresee.diagnostics.accuracy import right_answers
 from foresee.diagnostics.base import Diagnostic, Row, Rows, Subject, diagnostics
 from foresee.diagnostics.child import are_edges
@@ -355,13 +354,6 @@ def test_an_empty_test_set_is_refused() -> None:
 
 def test_an_empty_training_set_gives_no_row() -> None:
     assert "train_branch" not in measure_all(subject(Planner(TASK), 5, train=examples(TASK, 0, "train")))
-
-
-def test_ragged_batches_are_refused() -> None:
-    batch = examples(TASK, 4)
-    ragged = Batch.of(batch.tokens, batch.prompt_len, batch.answer_len - torch.tensor([0, 1, 0, 0]), batch.facts)
-    with pytest.raises(ValueError, match="rows differ"):
-        measure_all(subject(Planner(TASK), test=ragged))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch.nn import functional
 from foresee import seeds
 from foresee.backbones import Cap
 from foresee.batch import Batch
+from foresee.diagnostics.passes import write
 from foresee.errors import RequestError
 from foresee.objectives import LossOut, Objective, objectives
 from foresee.objectives.reversed import flipped
@@ -156,6 +157,50 @@ def test_rows_of_differing_lengths_lose_what_each_loses_alone(objective: str, ba
         torch.testing.assert_close(together.total, expected)
 
 
+RAGGED = [(3, 4), (6, 2), (4, 4), (3, 1), (6, 4), (4, 2)]
+"""Prompt and answer lengths of a batch whose rows differ in both."""
+
+
+def ragged_batch(padding: int = 0) -> Batch:
+    return right_padded([random_batch(1, *shape, seed=number) for number, shape in enumerate(RAGGED)], padding)
+
+
+@per_pair
+def test_padding_has_no_say_in_a_ragged_batch(objective: str, backbone: str) -> None:
+    """Whatever it holds, the loss, its parts and its gradients are the same, and no padding has a loss."""
+    outcomes = []
+    for padding in (0, 12):
+        made, batch = build(objective, backbone), ragged_batch(padding)
+        out = made.loss(batch, rng())
+        assert out.total.isfinite()
+        torch.testing.assert_close(torch.stack(list(out.parts.values())).sum(), out.total)
+        assert out.per_token.shape == batch.tokens.shape
+        assert not out.per_token[~batch.in_answer()].any()
+        assert out.per_token[batch.in_answer()].any()
+        torch.autograd.backward(out.total)
+        gradients = [parameter.grad for parameter in made.parameters() if parameter.grad is not None]
+        outcomes.append([out.total, *out.parts.values(), out.per_token, *gradients])
+    first, other = outcomes
+    assert len(first) == len(other)
+    assert all(each.isfinite().all() for each in first)
+    for each, again in zip(first, other, strict=True):
+        torch.testing.assert_close(each, again, rtol=1e-5, atol=1e-6)
+
+
+@per_pair
+def test_one_ragged_batch_is_memorised(objective: str, backbone: str) -> None:
+    batch, made, draws = ragged_batch(12), build(objective, backbone), rng()
+    optimiser = torch.optim.AdamW(made.parameters(), lr=5e-3)
+    answers = batch.padded_answers()
+    for step in range(600):
+        optimiser.zero_grad()
+        torch.autograd.backward(made.loss(batch, draws).total)
+        optimiser.step()
+        if step % 20 == 19 and torch.equal(write(made, batch, 16), answers):
+            break
+    assert torch.equal(write(made, batch, 16), answers)
+
+
 # Forcing and decoding.
 
 
@@ -222,9 +267,10 @@ def test_decoding_takes_the_likeliest_token_each_time(objective: str, backbone: 
     assert len(distinct_rows(wrote)) > 1
 
 
-@per_pair
-def test_one_batch_is_memorised_in_the_tasks_own_order(objective: str, backbone: str) -> None:
-    batch, made = random_batch(), build(objective, backbone)
+@per_objective
+def test_one_batch_is_memorised_in_the_tasks_own_order(objective: str) -> None:
+    """On one backbone; ``test_one_ragged_batch_is_memorised`` has every pair."""
+    batch, made = random_batch(), build(objective, FIRST)
     optimiser = torch.optim.AdamW(made.parameters(), lr=3e-3)
     draws = rng()
     for step in range(600):

@@ -375,6 +375,15 @@ def test_rows_of_one_length_are_a_uniform_batch(options: dict[str, Any]) -> None
         assert [task.solve(prompt) for prompt in part.prompts.tolist()] == part.answers.tolist()
 
 
+@pytest.mark.parametrize("options", EVERY_VARIANT)
+def test_a_prompt_tells_the_length_of_its_answer(options: dict[str, Any]) -> None:
+    task = replace(G24, **options)
+    for prompt, answer in task.sample(60, seeds.stream("length of answer")).pairs():
+        assert task.answer_length_of(prompt) == len(answer) <= task.answer_length
+    with pytest.raises(RequestError, match="path-star: the prompt has 4 tokens, but must have"):
+        task.answer_length_of([0, 1, 2, 3])
+
+
 @pytest.mark.parametrize("options", [{"sizes": "mixed"}, {"generalised": "path"}, {"query": "first"}, {"splits": "1"}])
 def test_training_may_read_the_shared_prefix_once(options: dict[str, Any]) -> None:
     task = replace(G24, goals="all", **options)

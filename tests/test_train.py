@@ -25,7 +25,8 @@ from foresee.objectives.next_token import NextToken
 from foresee.progress import Progress
 from foresee.run import Run
 from foresee.run_spec import RunSpec
-from foresee.train import SHOWN_EXAMPLES, train
+from foresee.step import batch_of
+from foresee.train import DISSECTED, SHOWN_EXAMPLES, train
 
 # ``foresee.train`` is also a function.
 loop = importlib.import_module("foresee.train")
@@ -142,8 +143,8 @@ def test_evaluating_more_often_changes_no_weight(tmp_path: Path) -> None:
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     run = train(tiny(steps=10), tmp_path)
     assert {path.name for path in run.dir.iterdir()} == {
-        "spec.json", "env.json", "metrics.jsonl", "timing.jsonl", "rows.jsonl", "examples.jsonl", "model.safetensors",
-        "lock",
+        "spec.json", "env.json", "metrics.jsonl", "timing.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json",
+        "model.safetensors", "lock",
     }  # fmt: skip
     examples = [json.loads(line) for line in (run.dir / "examples.jsonl").read_text().splitlines()]
     assert len(examples) == SHOWN_EXAMPLES
@@ -151,6 +152,29 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         prompt, _ = run.task.read_line(example["prompt"])
         assert example["answer"] == run.task.write_answer(run.task.solve(prompt))
         assert example["wrote"] == run.generate(example["prompt"])
+    anatomies = json.loads((run.dir / "anatomy.json").read_text())["examples"]
+    assert len(anatomies) == DISSECTED
+    for anatomised, example in zip(anatomies, examples, strict=False):
+        assert anatomised["prompt"] == example["prompt"]
+        assert ",".join(step["symbol"] for step in anatomised["free"]) == example["wrote"]
+        assert all(step["top"][0][1] >= step["p"] for step in anatomised["truth"])
+        assert len(anatomised["attention"]["layers"][0][0]) == len(anatomised["attention"]["read"])
+
+
+@pytest.mark.parametrize("task", [TASK, "path-star:degree=2,length=4,nodes=12,sizes=mixed"])
+def test_the_loss_of_each_answer_place_is_reported(tmp_path: Path, task: str) -> None:
+    """Of next-token training the places' losses are all of the loss, so weighted by rows they add up to it."""
+    spec = tiny(task=task, steps=10)
+    run = train(spec, tmp_path)
+    (line,) = run.metrics
+    lengths = torch.cat(
+        [batch_of(training_data(spec, run.task), run.task, spec, step).answer_len for step in range(10)]
+    )
+    rows = (lengths[:, None] > torch.arange(run.task.answer_length)).sum(0)
+    assert len(line["position_loss"]) == run.task.answer_length
+    assert line["position_loss"][0] > 0
+    mean = float((torch.tensor(line["position_loss"]) * rows).sum() / rows.sum())
+    assert mean == pytest.approx(line["loss"], rel=1e-4 if task == TASK else 2e-2)
 
 
 def test_clip_bounds_the_gradient_and_zero_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,9 +383,3 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(ForeseeError, match="could not be written") as caught:
         train(tiny(steps=2), tmp_path / "file")
     assert caught.value.status == 1
-
-
-def test_rows_of_differing_lengths_are_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="has prompts or answers of differing lengths"):
-        train(tiny(task=f"{TASK},sizes=mixed"), tmp_path)
-    assert not list(tmp_path.iterdir())

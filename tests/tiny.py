@@ -17,7 +17,7 @@ SETTINGS: dict[str, Any] = {
     "steps": 30, "batch": 32, "data": "fixed:2000", "test": 200, "eval_every": 10, "warmup": 5,
 }  # fmt: skip
 
-DETERMINISTIC = ("metrics.jsonl", "rows.jsonl", "examples.jsonl", "model.safetensors", "spec.json")
+DETERMINISTIC = ("metrics.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json", "model.safetensors", "spec.json")
 """Files of a finished run that hold no times."""
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+NOTHING = -1
+"""Stands where a row of a padded [B, A] tensor has no token; no token is negative."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,59 @@ class Batch:
         if not self.layout.uniform:
             raise ValueError("rows differ in prompt or answer length; split the batch by length first")
 
+    @property
+    def longest_answer(self) -> int:
+        """Tokens of the longest answer; ``layout.width`` is more where prompts differ in length."""
+        if self.layout.uniform:
+            return self.layout.width
+        return int(self.answer_len.max())
+
+    def padded_answers(self) -> Tensor:
+        """[B, A] answer tokens from column 0 on, A of the longest; ``NOTHING`` follows shorter answers, so that two
+        answers are equal where their rows are. ``answers``, where the batch is uniform."""
+        if self.layout.uniform:
+            return self.answers
+        source = (self.prompt_len[:, None] + self._places()).clamp(max=self.tokens.shape[1] - 1)
+        return self.tokens.gather(1, source).masked_fill(~self.answer_mask(), NOTHING)
+
+    def answer_mask(self) -> Tensor:
+        """[B, A] bool: which places of ``padded_answers`` hold a token."""
+        return self._places() < self.answer_len[:, None]
+
+    def _places(self) -> Tensor:
+        return torch.arange(self.longest_answer, device=self.tokens.device)
+
+    def uniform_parts(self) -> list[tuple[Tensor, Batch]]:
+        """The rows of each prompt and answer length as a uniform batch without padding, beside their numbers
+        ([B'] int64, ascending); shorter prompts first, then shorter answers. A uniform batch is its only part."""
+        if self.layout.uniform:
+            return [(torch.arange(len(self), device=self.tokens.device), self)]
+        pairs = torch.stack((self.prompt_len, self.answer_len), 1)
+        kinds, kind_of = torch.unique(pairs, dim=0, return_inverse=True)
+        parts = []
+        for kind, (prompt, answer) in enumerate(kinds.tolist()):
+            index = (kind_of == kind).nonzero().flatten()
+            facts = {name: value[index] for name, value in self.facts.items()}
+            tokens = self.tokens[index, : prompt + answer]
+            layout = Layout(prompt, prompt + answer, True)
+            parts.append((index, Batch(tokens, self.prompt_len[index], self.answer_len[index], layout, facts)))
+        return parts
+
+    def trimmed(self) -> Batch:
+        """The same rows without the columns that are padding in all of them."""
+        return replace(self, tokens=self.tokens[:, : self.layout.last])
+
     def in_answer(self) -> Tensor:
         """[B, T] bool: which columns hold answer tokens."""
         columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
         start, end = self.prompt_len[:, None], (self.prompt_len + self.answer_len)[:, None]
         return (columns >= start) & (columns < end)
+
+    def pairs(self) -> Iterator[tuple[list[int], list[int]]]:
+        """Prompt and answer of each row, without padding."""
+        lengths = zip(self.prompt_len.tolist(), self.answer_len.tolist(), strict=True)
+        for row, (prompt, answer) in zip(self.tokens.tolist(), lengths, strict=True):
+            yield row[:prompt], row[prompt : prompt + answer]
 
     def rows(self, index: Tensor | slice) -> Batch:
         """The chosen rows. A uniform batch stays uniform without a look at the data; groups are forgotten."""

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from foresee.backbones.base import Backbone
 from foresee.batch import Batch
+from foresee.bucketing import WINDOW
 from foresee.data import draw
 from foresee.environment import environment
 from foresee.examples import training_data
@@ -89,17 +90,28 @@ class TrainingStep:
         """The batch of the step to come."""
         return batch_of(self.data, self.task, self.spec, self.step)
 
+    def tokens(self) -> int:
+        """Tokens read in a step, of the kind that ``tokens_read`` counts; where rows differ in length, the mean over a
+        window of batches (``bucketing.py``)."""
+        batch = self.batch()
+        if batch.layout.uniform and batch.layout.last == self.task.prompt_length + self.task.answer_length:
+            return tokens_read(batch)
+        window = [batch_of(self.data, self.task, self.spec, step) for step in range(WINDOW)]
+        return round(statistics.mean(map(tokens_read, window)))
+
     def flops(self) -> int:
         """Of one step."""
-        return 6 * self.objective.backbone.flops_per_token() * tokens_read(self.batch())
+        return 6 * self.objective.backbone.flops_per_token() * self.tokens()
 
 
 def tokens_read(batch: Batch) -> int:
-    """Tokens that training has to put through the model: each row without its last token, and a prefix that a group of
-    rows shares once."""
+    """Tokens that training has to put through the model: each row without its last token and without padding, and a
+    prefix that a group of rows shares once."""
     layout, rows = batch.layout, len(batch)
     repeated = min(layout.shared, layout.first - 1) * (rows - rows // layout.group)
-    return rows * (layout.last - 1) - repeated
+    if layout.uniform:
+        return rows * (layout.last - 1) - repeated
+    return int((batch.prompt_len + batch.answer_len - 1).sum()) - repeated
 
 
 def matrix_products(spec: RunSpec, tokens: int, width: int) -> dict[str, tuple[Work, int]]:
@@ -129,14 +141,14 @@ def recomputing(backbone: Backbone, prompt: Tensor, n: int) -> Tensor:
     return read[:, prompt.shape[1] :]
 
 
-def decoding(training: TrainingStep, decode: Callable[[Backbone, Tensor, int], Tensor], prompts: Tensor) -> Work:
-    """Work that writes an answer to each prompt [B, P] with the backbone as it then is."""
-    backbone, length = training.objective.backbone, training.task.answer_length
+def decoding(training: TrainingStep, decode: Callable[[Backbone, Tensor, int], Tensor], asked: Batch) -> Work:
+    """Work that writes an answer to each prompt of a uniform batch with the backbone as it then is."""
+    backbone = training.objective.backbone
 
     def write() -> Tensor:
         backbone.eval()
         with torch.inference_mode(), autocast(training.spec):
-            return decode(backbone, prompts, length)
+            return decode(backbone, asked.prompts, asked.layout.width)
 
     return write
 
@@ -160,7 +172,8 @@ def bench(
     """Rates a second, each ``{"value", "low", "high"}`` over rounds: examples and model FLOPs of ``training``, FLOPs of
     ``matrix_products`` by shape, examples of ``decoding`` (prompts read once, and everything read anew for each token),
     ``data`` drawn. ``share`` is the model FLOP rate over ``matrix_rate``, the best shape's: the denominator that
-    flatters training least.
+    flatters training least. Where rows differ in length, ``tokens_a_step`` is a mean over batches, and decoding is
+    measured on the commonest lengths of one.
 
     ``rounds`` and ``burst`` (seconds) are as in ``interleaved``. Raises ``RequestError`` on a spec that cannot be run.
     """
@@ -170,12 +183,13 @@ def bench(
     spec = RunSpec.of(task, objective, backbone, batch=batch, data=f"fixed:{drawn}", device=device, precision=precision)
     training = TrainingStep(spec)
     first = training.batch()
-    tokens, flops = tokens_read(first), training.flops()
+    _, asked = max(first.uniform_parts(), key=lambda part: len(part[1]))
+    tokens, flops = training.tokens(), training.flops()
     products = matrix_products(spec, tokens, training.objective.backbone.width)
     works: dict[str, Work] = {name: work for name, (work, _) in products.items()}
     works["training"] = training
-    works["cached"] = decoding(training, greedy, first.prompts)
-    works["recomputed"] = decoding(training, recomputing, first.prompts)
+    works["cached"] = decoding(training, greedy, asked)
+    works["recomputed"] = decoding(training, recomputing, asked)
     works["data"] = lambda: draw(training.task, spec.task, "train", drawn, 0)
     seconds = interleaved(works, spec.device, rounds, burst)
 
@@ -185,7 +199,7 @@ def bench(
     matrix = {name: rate(name, operations) for name, (_, operations) in products.items()}
     matrix_rate = max(each["value"] for each in matrix.values())
     model_flops = rate("training", flops)
-    cached, recomputed = rate("cached", batch), rate("recomputed", batch)
+    cached, recomputed = rate("cached", len(asked)), rate("recomputed", len(asked))
     return {
         "task": spec.task, "objective": spec.objective, "backbone": spec.backbone, "batch": batch,
         "device": spec.device, "precision": spec.precision, "rounds": rounds,

@@ -1,17 +1,17 @@
 """Where training and test examples come from.
 
 Every problem belongs to one split for good: a hash of its identity puts one in eight into the test split and the others
-into the training split. Sampling a split draws examples and keeps those whose problem belongs to it, so that training
-and test examples share no problem, whatever their seeds, and none needs to be looked up.
+into the training split, unless the task itself says which are held out. Sampling a split draws examples and keeps those
+whose problem belongs to it, so that training and test examples share no problem, whatever their seeds, and none needs
+to be looked up.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
 import numpy
@@ -21,14 +21,17 @@ from torch import Tensor
 
 from foresee import seeds
 from foresee.batch import Batch
+from foresee.bucketing import WINDOW, bucketed, lengths_of, rows_of
 from foresee.errors import RequestError
-from foresee.mixing import Words, mix
+from foresee.mixing import Words, one_in_eight
+from foresee.source import File, Fixed, Fresh, Source, parse_data
 from foresee.tasks.base import Task
+from foresee.tasks.stored import StoredTask
 from foresee.textfiles import read_examples, write_examples
 
 __all__ = [
-    "File", "Fixed", "FixedData", "Fresh", "FreshData", "Source", "Split", "TrainingData", "draw", "in_test",
-    "overlap", "parse_data", "read_examples", "require_groups", "shared", "write_examples",
+    "EpochData", "File", "Fixed", "FixedData", "Fresh", "FreshData", "Source", "Split", "StoredData", "TrainingData",
+    "draw", "in_test", "overlap", "parse_data", "read_examples", "require_groups", "shared", "write_examples",
 ]  # fmt: skip
 
 Split = Literal["train", "test"]
@@ -39,24 +42,39 @@ BLOCK = 8192
 PATIENCE = 32
 """Blocks without one example of the split, from the first on, after which a split is called empty."""
 
+PROBE = 256
+"""Groups of rows that are looked at to see whether a task's rows differ in length."""
+
 
 def in_test(identity: Words) -> NDArray[numpy.bool_]:
     """[B] uint64 -> [B] bool: which problems belong to the test split (one in eight)."""
-    # Mixed again, so that the choice is uniform even where a task's fingerprints are not.
-    belongs: NDArray[numpy.bool_] = mix(identity) >> numpy.uint64(61) == 0
-    return belongs
+    return one_in_eight(identity)
 
 
 def draw(task: Task, task_text: str, split: Split, n: int, seed: int) -> Batch:
     """The first ``n`` examples of a split under a seed; ``task_text`` is the canonical spec of ``task``.
 
     The examples for a smaller ``n`` are the first of those for a larger one. A task with fewer problems than ``n``
-    repeats them. Raises ``RequestError`` where ``n`` is below 1 or the split holds no problem at all.
+    repeats them, but for one that owns its examples: it gives each of its rows once at most. Raises ``RequestError``
+    where ``n`` is below 1 or the split holds no problem at all.
     """
     if n < 1:
         raise RequestError(f"{n} {split} examples were asked for; ask for at least 1")
+    if isinstance(task, StoredTask):
+        return task.rows(split).batch(_chosen(task, task_text, split, n, seed))
     rows = max(1, BLOCK // task.group) * task.group
     return _kept(task, task_text, split, n, rows, lambda block: seeds.stream("data", task_text, split, seed, block))
+
+
+def _chosen(task: StoredTask, task_text: str, split: Split, n: int, seed: int) -> NDArray[numpy.int64]:
+    """Numbers of ``n`` rows of a split at random, or of all where there are fewer."""
+    rows = len(task.rows(split))
+    if not rows:
+        raise RequestError(
+            f"{task_text}: no row belongs to the {split} split; one prompt in eight is for testing, so give more rows, "
+            "or name a test file"
+        )
+    return seeds.stream("data", task_text, split, seed).permutation(rows)[:n]
 
 
 def _kept(
@@ -77,7 +95,7 @@ def _kept(
                 "the task has too few problems to be split into training and test problems"
             )
         drawn = task.sample(rows, stream(block))
-        inside = numpy.flatnonzero(in_test(task.identity(drawn)) == (split == "test"))[: n - have]
+        inside = numpy.flatnonzero(task.held_out(drawn) == (split == "test"))[: n - have]
         if len(inside):
             pieces.append(drawn.rows(torch.from_numpy(inside)))
         have += len(inside)
@@ -109,8 +127,54 @@ class TrainingData(Protocol):
         ...
 
 
-class FixedData:
+class EpochData(ABC):
     """A fixed set of examples, each seen once an epoch, in a new order every epoch."""
+
+    def __init__(
+        self, lengths: NDArray[numpy.int64] | int, task_text: str, seed: int, group: int, device: torch.device | str
+    ) -> None:
+        """``lengths`` of groups of rows as ``lengths_of`` gives them, or where rows do not differ in length, how many
+        groups there are. ``device`` is where ``_take`` wants the numbers of rows."""
+        self._groups = lengths if isinstance(lengths, int) else len(lengths)
+        self._lengths = None if isinstance(lengths, int) else lengths
+        self.group, self.task_text, self.seed, self._device = group, task_text, seed, device
+        # Two orders are kept, since a batch may hold the end of one epoch and the start of the next.
+        self._order = lru_cache(maxsize=2)(self._make_order)
+
+    def __len__(self) -> int:
+        return self._groups * self.group
+
+    @abstractmethod
+    def _take(self, rows: Tensor) -> Batch:
+        """The rows of these numbers [n], without columns that are padding in all of them."""
+
+    def batch_at(self, step: int, size: int) -> Batch:
+        """Rows ``step * size`` to ``(step + 1) * size`` of the endless sequence of epochs. Where rows differ in length,
+        those of a batch are alike (``bucketing.py``). Raises ``RequestError`` where ``size`` is not a multiple of the
+        group."""
+        _require_whole(size, self.group)
+        at, end = step * size, (step + 1) * size
+        pieces: list[Tensor] = []
+        while at < end:
+            epoch, place = divmod(at, len(self))
+            pieces.append(self._order(epoch, size if self._lengths is not None else 0)[place : place + end - at])
+            at += len(pieces[-1])
+        return self._take(pieces[0] if len(pieces) == 1 else torch.cat(pieces))
+
+    def _make_order(self, epoch: int, size: int) -> Tensor:
+        """[len(self)] the order of rows in an epoch, on the device; only where rows differ in length does it depend on
+        the ``size`` of batches."""
+        groups = seeds.stream("order", self.task_text, self.seed, epoch).permutation(self._groups)
+        if self._lengths is not None:
+            a_batch = size // self.group
+            first = min(-epoch * self._groups % a_batch, self._groups)  # these complete a batch of the epoch before
+            rng = seeds.stream("buckets", self.task_text, self.seed, epoch)
+            groups = bucketed(groups, self._lengths, a_batch, first, rng)
+        return torch.from_numpy(rows_of(groups, self.group)).to(self._device)
+
+
+class FixedData(EpochData):
+    """Examples that are held in memory."""
 
     def __init__(self, batch: Batch, task_text: str, seed: int, group: int = 1) -> None:
         """``group`` consecutive rows of ``batch`` stay side by side (``Task.group``). Batches are on the device of
@@ -121,31 +185,26 @@ class FixedData:
                 f"together; use a multiple of {group}"
             )
         self.batch = batch
-        self.group = group
-        # Two orders are kept, since a batch may hold the end of one epoch and the start of the next.
-        self._order = lru_cache(maxsize=2)(lambda epoch: _order(batch, group, task_text, seed, epoch))
+        lengths = len(batch) // group if batch.layout.uniform else lengths_of(batch, group)
+        super().__init__(lengths, task_text, seed, group, batch.tokens.device)
 
-    def __len__(self) -> int:
-        return len(self.batch)
-
-    def batch_at(self, step: int, size: int) -> Batch:
-        """Rows ``step * size`` to ``(step + 1) * size`` of the endless sequence of epochs. Raises ``RequestError``
-        where ``size`` is not a multiple of the group."""
-        _require_whole(size, self.group)
-        at, end = step * size, (step + 1) * size
-        pieces: list[Tensor] = []
-        while at < end:
-            epoch, place = divmod(at, len(self))
-            pieces.append(self._order(epoch)[place : place + end - at])
-            at += len(pieces[-1])
-        return self.batch.rows(pieces[0] if len(pieces) == 1 else torch.cat(pieces))
+    def _take(self, rows: Tensor) -> Batch:
+        return self.batch.rows(rows).trimmed()
 
 
-def _order(batch: Batch, group: int, task_text: str, seed: int, epoch: int) -> Tensor:
-    """[len(batch)] the order of rows in an epoch, on the device of the batch."""
-    groups = seeds.stream("order", task_text, seed, epoch).permutation(len(batch) // group)
-    rows = (groups[:, None] * group + numpy.arange(group)).reshape(-1)
-    return torch.from_numpy(rows).to(batch.tokens.device)
+class StoredData(EpochData):
+    """Training rows of a task that owns its examples, read from disk as they are needed."""
+
+    def __init__(self, task: StoredTask, task_text: str, seed: int, n: int) -> None:
+        """``n`` rows at random, or all where there are fewer. Raises ``RequestError`` where there are none."""
+        self._rows = task.rows("train")
+        self._index = _chosen(task, task_text, "train", n, seed)
+        prompt, answer = self._rows.lengths(self._index).T
+        lengths = numpy.stack((prompt + answer, prompt), 1)
+        super().__init__(len(lengths) if (lengths == lengths[0]).all() else lengths, task_text, seed, 1, "cpu")
+
+    def _take(self, rows: Tensor) -> Batch:
+        return self._rows.batch(self._index[rows.numpy()])
 
 
 class FreshData:
@@ -156,12 +215,36 @@ class FreshData:
         self.task = task
         self.task_text = task_text
         self.seed = seed
+        self._window = lru_cache(maxsize=1)(self._draw_window)
 
     def batch_at(self, step: int, size: int) -> Batch:
-        """[size] examples from a stream of this step's own, on the CPU. Raises ``RequestError`` where ``size`` is not a
-        multiple of the task's group or the training split is empty."""
+        """[size] examples from a stream of this step's own, on the CPU. Where rows differ in length, the stream is that
+        of a window of steps, and rows of a batch are alike in length (``bucketing.py``). Raises ``RequestError`` where
+        ``size`` is not a multiple of the task's group or the training split is empty."""
+        _require_whole(size, self.task.group)
+        if not self._lengths_differ:
+            return self._draw(size, "fresh", self.seed, step)
+        window, place = divmod(step, WINDOW)
+        batch, order = self._window(window, size)
+        return batch.rows(order[place * size : (place + 1) * size]).trimmed()
+
+    @cached_property
+    def _lengths_differ(self) -> bool:
+        """Whether rows of the task do, by a look at a few: were it missed, batches would hold more padding."""
+        return not self.task.sample(PROBE * self.task.group, seeds.stream("lengths", self.task_text)).layout.uniform
+
+    def _draw_window(self, window: int, size: int) -> tuple[Batch, Tensor]:
+        """The examples of ``WINDOW`` steps, and the order in which they come [WINDOW * size]."""
+        batch, group = self._draw(WINDOW * size, "fresh window", self.seed, window), self.task.group
+        groups, rng = (
+            numpy.arange(len(batch) // group),
+            seeds.stream("fresh buckets", self.task_text, self.seed, window),
+        )
+        ordered = bucketed(groups, lengths_of(batch, group), size // group, 0, rng)
+        return batch, torch.from_numpy(rows_of(ordered, group))
+
+    def _draw(self, size: int, *key: seeds.Key) -> Batch:
         group = self.task.group
-        _require_whole(size, group)
         # Seven in eight groups are kept; five standard deviations more are drawn, so that one draw nearly always does.
         groups = size // group
         drawn = math.ceil(groups * 8 / 7 + 2 * math.sqrt(groups)) + 4
@@ -171,7 +254,7 @@ class FreshData:
             "train",
             size,
             drawn * group,
-            lambda block: seeds.stream("data", self.task_text, "fresh", self.seed, step, block),
+            lambda block: seeds.stream("data", self.task_text, *key, block),
         )
 
 
@@ -207,40 +290,3 @@ def shared(task: Task, a: Batch, b: Batch) -> Tensor:
 def overlap(task: Task, a: Batch, b: Batch) -> int:
     """How many different problems of ``b`` are in ``a`` too."""
     return len(numpy.intersect1d(task.identity(a), task.identity(b)))
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """``fixed:N``: N generated examples, epoch after epoch."""
-
-    examples: int
-
-
-@dataclass(frozen=True)
-class Fresh:
-    """``fresh``: new generated examples at every step."""
-
-
-@dataclass(frozen=True)
-class File:
-    """``file:PATH``: the examples of a file, epoch after epoch."""
-
-    path: Path
-
-
-Source = Fixed | Fresh | File
-
-
-def parse_data(text: str) -> Source:
-    """Reads ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; anything else raises ``RequestError``."""
-    kind, colon, value = text.partition(":")
-    if text == "fresh":
-        return Fresh()
-    if kind == "file" and value:
-        return File(Path(value))
-    count = value if kind == "fixed" and colon else text
-    if count.isascii() and count.isdecimal() and len(count) < 16 and int(count) > 0:
-        return Fixed(int(count))
-    raise RequestError(
-        f"data {text!r} is none of fixed:N (N examples, at least 1), fresh (new ones at every step) and file:PATH"
-    )

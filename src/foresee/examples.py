@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy
+
 from foresee.batch import Batch
 from foresee.data import (
+    EpochData,
     File,
     Fixed,
     FixedData,
     FreshData,
+    StoredData,
     TrainingData,
     draw,
     joined,
@@ -19,8 +23,10 @@ from foresee.data import (
     shared,
 )
 from foresee.errors import RequestError
+from foresee.mixing import Words
 from foresee.run_spec import RunSpec, file_digest
 from foresee.tasks.base import Task
+from foresee.tasks.stored import StoredTask
 
 WATCHED = 1000
 """Test examples that the evaluations during training look at; the final measurements use others."""
@@ -35,9 +41,27 @@ def training_data(spec: RunSpec, task: Task) -> TrainingData:
         batch = read_examples(source.path, task)
         require_groups(task, batch, str(source.path))
         return FixedData(batch, spec.task, spec.seed, task.group)
+    if isinstance(task, StoredTask):
+        if not isinstance(source, Fixed):
+            raise RequestError(
+                f"data=fresh: the examples of {spec.task} are those of its file; give a number, of which it takes at "
+                "most so many rows"
+            )
+        return StoredData(task, spec.task, spec.seed, source.examples)
     if isinstance(source, Fixed):
         return FixedData(draw(task, spec.task, "train", source.examples, spec.seed), spec.task, spec.seed, task.group)
     return FreshData(task, spec.task, spec.seed)
+
+
+def watched_and_measured(test: Batch, spec: RunSpec) -> tuple[Batch, Batch]:
+    """``test_examples`` in two: those that the evaluations during training look at, and those of the final measurement.
+
+    Where a user's file gave so few that the latter would be less than half of what was asked for, and of ``WATCHED``,
+    each is a half.
+    """
+    few = len(test) < WATCHED + min(spec.test, WATCHED) // 2
+    watched = len(test) // 2 if few else WATCHED
+    return test.rows(slice(0, watched)), test.rows(slice(watched, None))
 
 
 def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
@@ -47,6 +71,8 @@ def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
     A user's file may hold problems of the test split; test examples whose problem is in it are left out.
     """
     test = draw(task, spec.task, "test", WATCHED + spec.test, 0)
+    if len(test) < 2:
+        raise RequestError(f"{spec.task} holds one test row, but a run takes at least 2; give more rows or a test file")
     if isinstance(parse_data(spec.data), File):
         assert isinstance(data, FixedData)
         test = test.rows(~shared(task, test, data.batch))
@@ -55,9 +81,18 @@ def test_examples(spec: RunSpec, task: Task, data: TrainingData) -> Batch:
     return test
 
 
+def problems_trained(task: Task, data: TrainingData, spec: RunSpec, steps: int) -> Words:
+    """The identities of all problems that a run of ``steps`` steps saw, each once. Where data is fresh, it is drawn
+    again, step by step."""
+    if isinstance(data, EpochData):
+        steps = min(steps, math.ceil(len(data) / spec.batch))
+    seen = [numpy.unique(task.identity(data.batch_at(step, spec.batch))) for step in range(steps)]
+    return numpy.unique(numpy.concatenate(seen))
+
+
 def first_trained(data: TrainingData, spec: RunSpec, steps: int, n: int) -> Batch:
     """The first ``n`` training examples that a run of ``steps`` steps saw, none of them twice."""
-    if isinstance(data, FixedData):
+    if isinstance(data, EpochData):
         n = min(n, len(data))
     taken = min(steps, math.ceil(n / spec.batch))
     seen = joined([data.batch_at(step, spec.batch) for step in range(taken)])

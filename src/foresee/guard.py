@@ -36,16 +36,33 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+class InUseError(RequestError):
+    """Another process has a run's folder."""
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keeps a second process out of a run's directory; the kernel lets go of the lock when its holder dies."""
+    """Keeps a second process out of a run's directory; the kernel lets go of the lock when its holder dies. Raises
+    ``InUseError`` where another has it."""
     with files.explained(directory / "lock"):
         lock = (directory / "lock").open("w")
     with lock as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RequestError(
+            raise InUseError(
                 f"{directory} is being run by another process; wait for it, or use another --runs folder"
             ) from None
         yield
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a process works in a run's directory now."""
+    try:
+        with (directory / "lock").open("r") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

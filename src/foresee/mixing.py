@@ -1,4 +1,4 @@
-"""A mixing of 64-bit words, for fingerprints of problems."""
+"""A mixing of 64-bit words: fingerprints of problems, and the split that they decide."""
 
 from __future__ import annotations
 
@@ -18,3 +18,18 @@ def mix(words: Words) -> Words:
     mixed *= numpy.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> numpy.uint64(31)
     return mixed
+
+
+def fingerprint(columns: NDArray[numpy.integer]) -> Words:
+    """[B, K] integers -> [B]: a fingerprint of each row as a sequence, so that order counts. K = 0 gives zeros."""
+    found: Words = numpy.zeros(len(columns), numpy.uint64)
+    for column in columns.T.astype(numpy.uint64):
+        found = mix(found + column)
+    return found
+
+
+def one_in_eight(identity: Words) -> NDArray[numpy.bool_]:
+    """[B] uint64 -> [B] bool: an even choice of one fingerprint in eight, the same one always."""
+    # Mixed again, so that the choice is uniform even where a task's fingerprints are not.
+    chosen: NDArray[numpy.bool_] = mix(identity) >> numpy.uint64(61) == 0
+    return chosen

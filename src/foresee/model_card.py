@@ -27,8 +27,11 @@ def model_card(run: Run, model: str, name: str) -> str:
     kept_back = (
         f"\nThe objective's own weights ({', '.join(heads)}) are not part of this checkpoint.\n" if heads else ""
     )
-    tokens = run.task.sample(run.task.group, stream("model card", run.spec.task)).prompts[0].tolist()
+    tokens, _ = next(run.task.sample(run.task.group, stream("model card", run.spec.task)).pairs())
     prompt = run.task.write_line(tokens, [])
+    end = run.task.end
+    most = run.task.answer_length_of(tokens) if end is None else run.task.answer_length
+    stop = "" if end is None else f", eos_token_id={objective.backbone.counterpart_ids()[end]}"
     rows = "\n".join(
         f"| {label} | {row['value']:.4f} | {_interval(row)} | {row['n']:,} |" for label, row in _listed(run)
     )
@@ -57,7 +60,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 prompt = tokenizer("{prompt}", return_tensors="pt", add_special_tokens=False)
-answer = model.generate(**prompt, max_new_tokens={run.task.answer_length}, do_sample=False)
+answer = model.generate(**prompt, max_new_tokens={most}, do_sample=False{stop})
 ```
 
 {DECODING[objective.order]} Logits are those of the trained run; only the {len(objective.vocab)} tokens of the task's

@@ -50,6 +50,7 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
         self._presets: dict[str, str] = {}
         self._later: dict[str, frozenset[str]] = {}
+        self._wrapper: type[T] | None = None
         self._discovered = False
 
     def register(self, name: str, *, later: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
@@ -68,6 +69,25 @@ class Registry(Generic[T]):
             return cls
 
         return add
+
+    def wrap(self, cls: type[T]) -> type[T]:
+        """Class decorator for the one class whose options every entry understands, beside its own.
+
+        It takes what was built from an entry by position, keeps it as ``inner``, and has a default for each of its
+        keyword-only options. Where all are at their defaults nothing is wrapped, and canonical specs leave out those
+        that are. Raises ``RequestError`` where there is such a class already.
+        """
+        if self._wrapper is not None:
+            held = f"{self._wrapper.__module__}.{self._wrapper.__qualname__}"
+            raise RequestError(f"every {self.kind} is wrapped by {held}; {cls.__module__}.{cls.__qualname__} cannot be")
+        self._wrapper = cls
+        return cls
+
+    @property
+    def wrapper(self) -> type[T] | None:
+        """The class given to ``wrap``, where there is one."""
+        self.discover()
+        return self._wrapper
 
     def preset(self, name: str, spec: str) -> None:
         """Gives ``spec`` (a spec string of this kind) a short name."""

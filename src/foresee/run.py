@@ -62,12 +62,22 @@ class Run:
         return judge(self.rows, self.task.chance, solved)
 
     def generate(self, prompt: str) -> str:
-        """The answer that the trained model writes for a prompt in the task's text form."""
-        tokens, _ = self.task.read_line(prompt)
+        """The answer that the trained model writes for a prompt in the task's text form.
+
+        It is as long as the task says from the prompt (``Task.answer_length_of``), or ends with the task's ``end``
+        symbol, and then it is ``answer_length`` tokens at most.
+        """
+        task = self.task
+        tokens, _ = task.read_line(prompt)
+        # What decides backwards or all at once must know where the answer ends before it writes any of it.
+        stops = task.end is not None and self.objective.order == "forward"
+        length = task.answer_length if stops else task.answer_length_of(tokens)
         device = next(self.objective.parameters()).device
         with torch.inference_mode():
-            written = self.objective.generate(torch.tensor([tokens], device=device), self.task.answer_length)
-        return self.task.write_answer(written[0].tolist())
+            written = self.objective.generate(torch.tensor([tokens], device=device), length)[0].tolist()
+        if task.end in written:
+            written = written[: written.index(task.end) + 1]
+        return task.write_answer(written)
 
     def json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

@@ -57,6 +57,7 @@ class RunSpec:
     backbone_digest: str = ""
     accumulate: int = 1
     recompute: bool = False
+    task_digest: str = ""
 
     @staticmethod
     def of(
@@ -119,6 +120,7 @@ class RunSpec:
             data_digest=file_digest(source.path) if isinstance(source, File) else "",
             precision=precision, device=device, until_solved=until_solved,  # type: ignore[arg-type]
             backbone_digest=parts[2].cls.content_digest(parts[2].options), accumulate=accumulate, recompute=recompute,
+            task_digest=parts[0].cls.content_digest(parts[0].options),
         )  # fmt: skip
 
     @property
@@ -139,8 +141,11 @@ class RunSpec:
         return self.under(CONTROL)
 
     def build_task(self) -> Task:
-        """The task of this run."""
-        return resolve(tasks, self.task).build()
+        """The task of this run. Raises ``RequestError`` where the files behind it have changed or are gone."""
+        task = resolve(tasks, self.task)
+        if task.cls.content_digest(task.options) != self.task_digest:
+            raise RequestError(f"the files behind task {self.task} are not those that this run was asked with")
+        return task.build()
 
     def build_objective(self, task: Task) -> Objective:
         """Fresh backbone and objective on the CPU, weights drawn from this run's own streams. Raises ``RequestError``

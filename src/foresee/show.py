@@ -22,7 +22,10 @@ def show_run(run: Run, console: Console) -> None:
     for heading in ("measure", "value", "95 % interval", "n"):
         shown.add_column(heading)
     for name, row in run.rows.items():
-        each = [(f"{name}[{place}]", one) for place, one in enumerate(row)] if isinstance(row, list) else [(name, row)]
+        if isinstance(row, list):
+            each = [(f"{name}[{one.get('distance', place)}]", one) for place, one in enumerate(row)]
+        else:
+            each = [(name, row)]
         for label, one in each:
             shown.add_row(label, *_cells(one))
     console.print(shown)

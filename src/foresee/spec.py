@@ -100,21 +100,34 @@ class Resolved(Generic[T]):
     cls: type[T]
     options: Mapping[str, Any]
     later: frozenset[str] = frozenset()
+    wrapper: type[T] | None = None
+    """As in ``Registry.wrap``; ``options`` then hold its own after the class's."""
 
     @property
     def text(self) -> str:
         """The canonical spec string: every option in the order of declaration, but for later ones at their default."""
-        declared = options_of(self.cls)
+        declared, shared = options_of(self.cls), shared_options(self.wrapper)
         shown = [
             f"{key}={write_value(value)}"
             for key, value in self.options.items()
-            if key not in self.later or value != declared[key].default
+            if not (key in self.later or key in shared) or value != (declared | shared)[key].default
         ]
         return f"{self.name}:{','.join(shown)}" if shown else self.name
 
     def build(self, *context: Any) -> T:
         """Constructs the class; ``context`` holds its positional parameters (a vocabulary size, a backbone, ...)."""
-        return self.cls(*context, **self.options)
+        shared = shared_options(self.wrapper)
+        built = self.cls(*context, **{key: value for key, value in self.options.items() if key not in shared})
+        around = {key: self.options[key] for key in shared}
+        if self.wrapper is None or all(value == shared[key].default for key, value in around.items()):
+            return built
+        wrapper: Any = self.wrapper
+        return typing.cast(T, wrapper(built, **around))
+
+
+def shared_options(wrapper: type | None) -> dict[str, inspect.Parameter]:
+    """The options that every entry of a registry understands."""
+    return {} if wrapper is None else options_of(wrapper)
 
 
 def resolve(registry: Registry[T], text: str) -> Resolved[T]:
@@ -128,7 +141,9 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
         seen.append(name)
         layers.append(given)
     cls = registry.get(name)
-    declared = options_of(cls)
+    declared, shared = options_of(cls), shared_options(registry.wrapper)
+    if both := declared.keys() & shared.keys():
+        raise RequestError(f"{registry.kind} {name!r} has an option {min(both)!r}, which every {registry.kind} has")
     raw: dict[str, str] = {}
     for layer in reversed(layers):
         if "" in layer:
@@ -139,11 +154,12 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
                 raise RequestError(f"{registry.kind} {name!r}: option {first!r} is given twice in {text!r}")
             layer = {key or first: value for key, value in layer.items()}
         raw |= layer
+    known = declared | shared
     for key in raw:
-        if key not in declared:
-            raise RequestError(f"{registry.kind} {name!r} has no option {key!r}: {nearest(key, list(declared))}")
+        if key not in known:
+            raise RequestError(f"{registry.kind} {name!r} has no option {key!r}: {nearest(key, list(known))}")
     options: dict[str, Any] = {}
-    for key, parameter in declared.items():
+    for key, parameter in known.items():
         if key in raw:
             try:
                 options[key] = read_value(raw[key], parameter.annotation)
@@ -154,13 +170,13 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
         else:
             # Read back as if it had been given, so that ``ratio: float = 0`` and ``ratio=0`` have one spelling.
             options[key] = read_value(write_value(parameter.default), parameter.annotation)
-    return Resolved(name, cls, options, registry.later(name))
+    return Resolved(name, cls, options, registry.later(name), registry.wrapper)
 
 
 def brief(registry: Registry[T], text: str) -> str:
     """A spec for a person: the options that are not at their defaults."""
     resolved = resolve(registry, text)
-    declared = options_of(resolved.cls)
+    declared = options_of(resolved.cls) | shared_options(resolved.wrapper)
     given = [f"{key}={write_value(value)}" for key, value in resolved.options.items() if value != declared[key].default]
     return f"{resolved.name}:{','.join(given)}" if given else resolved.name
 
@@ -188,9 +204,16 @@ def split_list(text: str) -> list[str]:
 
 def describe(registry: Registry[T], built: T) -> str:
     """The canonical spec of an object that keeps its options as attributes of the same names, as tasks do."""
-    cls = type(built)
+    wrapper = registry.wrapper
+    inner: Any = built
+    options: dict[str, Any] = {}
+    if wrapper is not None and type(built) is wrapper:
+        options = {key: getattr(built, key) for key in options_of(wrapper)}
+        inner = inner.inner
+    cls = type(inner)
     name = registry.name_of(cls)
-    return Resolved(name, cls, {key: getattr(built, key) for key in options_of(cls)}, registry.later(name)).text
+    options = {key: getattr(inner, key) for key in options_of(cls)} | options
+    return Resolved(name, cls, options, registry.later(name), wrapper).text
 
 
 def example(declared: Mapping[str, inspect.Parameter]) -> str:

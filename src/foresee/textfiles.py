@@ -20,6 +20,7 @@ from foresee.batch import Batch
 from foresee.errors import RequestError
 from foresee.files import replace_file
 from foresee.tasks.base import Task
+from foresee.tasks.stored import StoredTask
 
 FileFormat = Literal["text", "jsonl"]
 Tokens = list[int]
@@ -32,7 +33,8 @@ def read_examples(path: Path | str, task: Task) -> Batch:
     line that the task refuses or that lacks its answer.
     """
     path = Path(path)
-    read = _read_json if path.suffix == ".jsonl" else _read_text
+    # A stored task's own lines are JSON objects already, with its user's fields.
+    read = _read_json if path.suffix == ".jsonl" and not isinstance(task, StoredTask) else _read_text
     prompts: list[Tokens] = []
     answers: list[Tokens] = []
     for number, line in enumerate(_lines(path), 1):
@@ -113,11 +115,9 @@ def write_examples(task: Task, batch: Batch, target: Path | TextIO, file_format:
 
 
 def _written(task: Task, batch: Batch, file_format: FileFormat) -> Iterator[str]:
-    lengths = zip(batch.prompt_len.tolist(), batch.answer_len.tolist(), strict=True)
-    for row, (prompt_len, answer_len) in zip(batch.tokens.tolist(), lengths, strict=True):
-        prompt, answer = row[:prompt_len], row[prompt_len : prompt_len + answer_len]
+    for prompt, answer in batch.pairs():
         line = task.write_line(prompt, answer)
-        if file_format == "jsonl":
+        if file_format == "jsonl" and not isinstance(task, StoredTask):
             start = task.write_line(prompt, [])
             line = json.dumps({"prompt": start, "answer": line[len(start) :]}, ensure_ascii=False)
         yield line + "\n"

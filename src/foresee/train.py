@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ import torch
 from torch import Tensor
 
 from foresee import files
-from foresee.batch import Batch
+from foresee.anatomy import anatomy
+from foresee.batch import NOTHING, Batch
 from foresee.data import TrainingData
 from foresee.diagnostics.base import Subject
+from foresee.diagnostics.passes import write
 from foresee.diagnostics.run_all import measure_all, quick
 from foresee.environment import environment
 from foresee.errors import ForeseeError, RequestError
-from foresee.examples import WATCHED, first_trained, test_examples, training_data
+from foresee.examples import first_trained, problems_trained, test_examples, training_data, watched_and_measured
 from foresee.guard import locked, stop_signals
 from foresee.memory import keep_large_blocks
 from foresee.objectives.base import Objective
@@ -36,12 +39,17 @@ from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.step import autocast, batch_of, update
 from foresee.tasks.base import Task
+from foresee.threads import threads_of
 
 SOLVED_ENOUGH = 0.97
 """``until_solved`` stops once the watched examples reach this ``exact``: above ``solved`` (0.95), so that the final
 measurement on other examples does not miss it by chance."""
 SAVE_SECONDS = 20.0
 SHOWN_EXAMPLES = 24
+DISSECTED = 3
+"""Of those, how many have their probabilities and attention kept."""
+PLACES_SHOWN = 256
+"""Answer places, from the first, whose training loss is reported each by itself."""
 
 
 class InterruptedTrainingError(ForeseeError):
@@ -81,11 +89,6 @@ def _work(spec: RunSpec, directory: Path, progress: Progress) -> None:
     objective = spec.build_objective(task).to(spec.device)
     data = training_data(spec, task)
     test = test_examples(spec, task, data)
-    if not test.layout.uniform:
-        raise RequestError(
-            f"task {spec.task} has prompts or answers of differing lengths, which can be drawn and written but not yet "
-            "trained on, since measurements ask for equal ones; choose sizes=fixed and generalised=none or arm"
-        )
     data.batch_at(0, spec.batch)  # refuses a size that splits groups, before anything is written
     if (spec.batch // spec.accumulate) % task.group:
         raise RequestError(
@@ -101,7 +104,8 @@ def _work(spec: RunSpec, directory: Path, progress: Progress) -> None:
         else:
             files.write_json(directory / "env.json", environment())
             files.write_json(directory / "spec.json", asdict(spec))
-        _Training(spec, directory, task, objective, data, test, progress).run()
+        with threads_of(directory):
+            _Training(spec, directory, task, objective, data, test, progress).run()
 
 
 class _Training:
@@ -118,12 +122,13 @@ class _Training:
         progress: Progress,
     ) -> None:
         self.spec, self.directory, self.task, self.objective, self.data = spec, directory, task, objective, data
-        self.watched = test.rows(slice(0, WATCHED)).to(spec.device)
-        self.test = test.rows(slice(WATCHED, None))
+        watched, self.test = watched_and_measured(test, spec)
+        self.watched = watched.to(spec.device)
         self.progress = progress
         self.optimiser = adamw(objective, spec)
         self.position = _Position()
         self.sums: dict[str, Tensor] = {}  # of the loss and its parts, since the last report
+        self.by_position = self._no_losses()
         self.model = directory / "model.safetensors"
         self.checkpoint = directory / "checkpoint" / "latest.safetensors"
 
@@ -178,17 +183,24 @@ class _Training:
 
     def _step(self, step: int) -> None:
         """One update."""
-        out = update(self.objective, self.optimiser, batch_of(self.data, self.task, self.spec, step), self.spec, step)
+        batch = batch_of(self.data, self.task, self.spec, step)
+        out = update(self.objective, self.optimiser, batch, self.spec, step)
         # Sums stay on the device: reading one would make a GPU wait at every step.
         for name, value in {"loss": out.total, **out.parts}.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
+        self.by_position += losses_by_position(batch, out.per_token, self.by_position.shape[1])
+
+    def _no_losses(self) -> Tensor:
+        places = min(self.task.answer_length, PLACES_SHOWN)
+        return torch.zeros(2, places, dtype=torch.float64, device=self.spec.device)
 
     def _report(self, examples_per_second: float) -> None:
         """Writes one line of ``metrics.jsonl`` and of ``timing.jsonl``, and decides whether the task is solved."""
         spec, position = self.spec, self.position
         steps = (position.step - 1) % spec.eval_every + 1
         means = {name: float(value) / steps for name, value in self.sums.items()}
-        self.sums = {}
+        sums, counts = self.by_position.tolist()
+        self.sums, self.by_position = {}, self._no_losses()
         if not math.isfinite(means["loss"]):
             raise ForeseeError(
                 f"the loss is {means['loss']} at step {position.step}: training diverged; "
@@ -203,6 +215,7 @@ class _Training:
             "examples": position.step * spec.batch,
             "loss": means.pop("loss"),
             "parts": means,
+            "position_loss": [loss / count if count else 0.0 for loss, count in zip(sums, counts, strict=True)],
             "lr": learning_rate(spec, position.step - 1),
             "eval": seen,
         }
@@ -221,6 +234,7 @@ class _Training:
         tensors = {f"model.{name}": value for name, value in saved_weights(self.objective).items()}
         tensors |= state_tensors(self.objective, self.optimiser)
         tensors |= {f"sum.{name}": value for name, value in self.sums.items()}
+        tensors["by_position"] = self.by_position
         files.write_tensors(self.checkpoint, tensors, asdict(self.position))
 
     def _resume(self) -> None:
@@ -232,6 +246,7 @@ class _Training:
             load_weights(self.objective, _under("model.", tensors), self.checkpoint)
             restore(self.objective, self.optimiser, tensors)
             self.sums = _under("sum.", tensors)
+            self.by_position = tensors.get("by_position", self.by_position)
         files.truncate(self.directory / "metrics.jsonl", self.position.metrics_bytes)
         files.truncate(self.directory / "timing.jsonl", self.position.timing_bytes)
 
@@ -247,23 +262,44 @@ class _Training:
             test=self.test.to(spec.device),
             train=first_trained(self.data, spec, self.position.step, len(self.test)).to(spec.device),
             rng=torch_stream("diagnostics", spec.digest),
+            trained=lambda: problems_trained(self.task, self.data, spec, self.position.step),
         )
         with autocast(spec):
             rows = measure_all(subject)
             shown = self.test.rows(slice(0, SHOWN_EXAMPLES))
-            with torch.inference_mode():
-                written = self.objective.generate(shown.prompts.to(spec.device), shown.answers.shape[1]).tolist()
+            written = write(self.objective, shown.to(spec.device), SHOWN_EXAMPLES, self.task).tolist()
+            dissected = [
+                anatomy(self.task, self.objective, prompt, answer, [token for token in wrote if token != NOTHING])
+                for (prompt, answer), wrote in islice(zip(shown.pairs(), written, strict=True), DISSECTED)
+            ]
         task = self.task
         examples = [
             {
                 "prompt": task.write_line(prompt, []),
                 "answer": task.write_answer(answer),
-                "wrote": task.write_answer(wrote),
+                "wrote": task.write_answer([token for token in wrote if token != NOTHING]),
             }
-            for prompt, answer, wrote in zip(shown.prompts.tolist(), shown.answers.tolist(), written, strict=True)
+            for (prompt, answer), wrote in zip(shown.pairs(), written, strict=True)
         ]
+        anatomies = [example | anatomised for example, anatomised in zip(examples, dissected, strict=False)]
         files.write_json_lines(self.directory / "examples.jsonl", examples)
+        files.write_json(self.directory / "anatomy.json", {"examples": anatomies})
         files.write_json_lines(self.directory / "rows.jsonl", rows_as_lines(rows))
+
+
+def losses_by_position(batch: Batch, per_token: Tensor, places: int) -> Tensor:
+    """[2, places]: over the rows that have it, the sum of each answer place's loss (``LossOut.per_token`` [B, T]), and
+    the number of those rows."""
+    answers = per_token.double()
+    if batch.layout.uniform:
+        answers = answers[:, batch.layout.first : batch.layout.last][:, :places]
+        counts = answers.new_full((answers.shape[1],), len(batch))
+        # A batch of a task with answers of several lengths may hold answers of one.
+        return torch.nn.functional.pad(torch.stack((answers.sum(0), counts)), (0, places - answers.shape[1]))
+    columns = torch.arange(places, device=per_token.device)
+    inside = columns < batch.answer_len[:, None]
+    source = (batch.prompt_len[:, None] + columns).clamp(max=per_token.shape[1] - 1)
+    return torch.stack(((answers.gather(1, source) * inside).sum(0), inside.double().sum(0)))
 
 
 def _position(note: dict[str, Any], path: Path) -> _Position:

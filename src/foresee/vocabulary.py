@@ -10,10 +10,24 @@ from foresee.errors import RequestError
 
 
 @dataclass(frozen=True)
+class CheckpointTokens:
+    """What the symbols of a vocabulary are in a checkpoint whose own tokenizer made them."""
+
+    tokenizer: str
+    """A digest of the tokenizer's files."""
+    path: str
+    """Where it was found."""
+    ids: tuple[int, ...]
+    """The checkpoint's token of each of the first symbols; those after them have none."""
+
+
+@dataclass(frozen=True)
 class Vocabulary:
-    """Distinct symbols; a symbol's token is its place in ``symbols``."""
+    """Distinct symbols; a symbol's token is its place in ``symbols``. ``checkpoint`` is given where they are tokens of
+    a checkpoint's own tokenizer."""
 
     symbols: tuple[str, ...]
+    checkpoint: CheckpointTokens | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.symbols)) != len(self.symbols):
@@ -48,4 +62,5 @@ class Vocabulary:
 
     def extended(self, symbols: Sequence[str]) -> Vocabulary:
         """This vocabulary with the missing ones of ``symbols`` added at its end; present ones keep their token."""
-        return Vocabulary(self.symbols + tuple(symbol for symbol in symbols if symbol not in self))
+        added = tuple(symbol for symbol in symbols if symbol not in self)
+        return Vocabulary(self.symbols + added, self.checkpoint)

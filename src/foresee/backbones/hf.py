@@ -41,7 +41,7 @@ from foresee.backbones.hf_loading import (
     without_dropout,
 )
 from foresee.backbones.hf_reading import REFUSALS, Reader
-from foresee.backbones.hf_symbols import Symbols, rows_of, token_ids
+from foresee.backbones.hf_symbols import Symbols, load_tokenizer, rows_of, token_ids
 from foresee.backbones.measure import measure
 from foresee.errors import ForeseeError, RequestError
 from foresee.seeds import torch_stream
@@ -267,4 +267,7 @@ class HuggingFace(Backbone):
         return exported_ids(self.token_ids, self._rows)
 
     def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
+        if vocab.checkpoint is not None and self.token_ids[: len(vocab.checkpoint.ids)] == vocab.checkpoint.ids:
+            own: PreTrainedTokenizerBase = load_tokenizer(self.folder, self.path)
+            return own
         return tokenizer_of(vocab, self.counterpart_ids())

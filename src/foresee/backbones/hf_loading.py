@@ -82,6 +82,15 @@ def checkpoint_digest(path: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def tokenizer_digest(folder: Path) -> str:
+    """32 hexadecimal characters of the tokenizer's files in a folder; empty where there are none."""
+    digest = hashlib.sha256()
+    files = _files(folder, TOKENIZER_FILES)
+    for file in files:
+        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:32] if files else ""
+
+
 def _files(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted({file for pattern in patterns for file in folder.glob(pattern)})
 

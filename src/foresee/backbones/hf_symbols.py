@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from foresee.backbones.hf_loading import TOKENIZER_FILES, first_line, quiet
+from foresee.backbones.hf_loading import TOKENIZER_FILES, first_line, quiet, tokenizer_digest
 from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.vocabulary import CheckpointTokens, Vocabulary
 
 Symbols = Literal["auto", "tokenizer", "first"]
 
@@ -28,18 +28,22 @@ def token_ids(vocab: Vocabulary, folder: Path, path: str, symbols: Symbols, rows
 
     ``symbols`` is "tokenizer"; "first", which numbers the first rows as the task numbers its symbols; or "auto", the
     tokenizer where the checkpoint has one. Under a tokenizer, symbols in angle brackets (``<mask>``), which objectives
-    add, have no token: None. ``rows`` is how many the table has.
+    add, have no token: None. ``rows`` is how many the table has. A vocabulary that a checkpoint's tokenizer made brings
+    the tokens with it.
 
-    Raises ``RequestError`` on a symbol that is not a single token, on two symbols of one token, and on too few rows.
+    Raises ``RequestError`` on a vocabulary of another checkpoint's tokenizer, on a symbol that is not a single token,
+    on two symbols of one token, and on too few rows.
     """
     has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
     if symbols == "tokenizer" and not has_tokenizer:
         raise RequestError(f"hf: {path} holds no tokenizer; symbols=first takes the first rows of its table")
+    if symbols != "first" and vocab.checkpoint is not None:
+        return _own(vocab, vocab.checkpoint, folder, path, rows)
     if symbols == "first" or not has_tokenizer:
         if len(vocab) > rows:
             raise RequestError(f"hf: the task has {len(vocab)} symbols, but the table of {path} has {rows} rows")
         return tuple(range(len(vocab)))
-    tokenizer = _load(folder, path)
+    tokenizer = load_tokenizer(folder, path)
     ids = tuple(None if _bracketed(symbol) else _single(symbol, tokenizer, path, rows) for symbol in vocab)
     holder: dict[int, str] = {}
     for symbol, token in zip(vocab, ids, strict=True):
@@ -53,11 +57,25 @@ def token_ids(vocab: Vocabulary, folder: Path, path: str, symbols: Symbols, rows
     return ids
 
 
+def _own(vocab: Vocabulary, tokens: CheckpointTokens, folder: Path, path: str, rows: int) -> tuple[int | None, ...]:
+    if tokenizer_digest(folder) != tokens.tokenizer:
+        raise RequestError(
+            f"hf: the task's tokens are those of the tokenizer of {tokens.path}, which is not that of {path}; give the "
+            f"task tokenizer=hf:{path}"
+        )
+    if max(tokens.ids, default=0) >= rows:
+        raise RequestError(
+            f"hf: the tokenizer of {path} gives token {max(tokens.ids)}, but the checkpoint's table has {rows} rows"
+        )
+    return tokens.ids + (None,) * (len(vocab) - len(tokens.ids))
+
+
 def _bracketed(symbol: str) -> bool:
     return len(symbol) > 2 and symbol.startswith("<") and symbol.endswith(">")
 
 
-def _load(folder: Path, path: str) -> Any:
+def load_tokenizer(folder: Path, path: str) -> Any:
+    """The tokenizer in a checkpoint's folder. Raises ``RequestError`` where it cannot be loaded."""
     from transformers import AutoTokenizer
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -13,6 +14,7 @@ from torch import Tensor
 from foresee.batch import Batch
 from foresee.diagnostics.passes import Scores, chunks_of, score, write
 from foresee.errors import RequestError
+from foresee.mixing import Words
 from foresee.objectives.base import Objective
 from foresee.registry import Registry
 from foresee.stats import Row
@@ -29,8 +31,9 @@ class Subject:
     """What is examined: a task, an objective in evaluation mode, test examples, and training examples where there are
     any to compare with.
 
-    Batches are uniform and lie on the objective's device. ``rng`` may lie on any. ``chunk`` is how many rows are put
-    through the objective at a time. Raises ``RequestError`` on an empty test set or a ``chunk`` below 1.
+    Batches lie on the objective's device; their rows may differ in length. ``rng`` may lie on any. ``chunk`` is how
+    many rows are put through the objective at a time. Raises ``RequestError`` on an empty test set or a ``chunk`` below
+    1.
     """
 
     task: Task
@@ -39,6 +42,8 @@ class Subject:
     train: Batch | None
     rng: torch.Generator
     chunk: int = 1024
+    trained: Callable[[], Words] | None = None
+    """Gives the identities of all problems that were trained on, each once; None where they are not known."""
 
     def __post_init__(self) -> None:
         if len(self.test) == 0:
@@ -52,8 +57,9 @@ class Subject:
 
     @cached_property
     def wrote(self) -> Tensor:
-        """[B, A]: greedy free-running answers to the test prompts, decoded once for all diagnostics."""
-        return write(self.objective, self.test, self.chunk)
+        """[B, A]: greedy free-running answers to the test prompts, decoded once for all diagnostics; ``NOTHING``
+        follows shorter ones (``passes.write``)."""
+        return write(self.objective, self.test, self.chunk, self.task)
 
     @cached_property
     def scores(self) -> Scores | None:

@@ -13,14 +13,16 @@ from foresee.diagnostics.passes import score, share
 
 
 def at_branch(values: Tensor, batch: Batch) -> Tensor:
-    """[B, A] -> [B]: the entry of each row at its branch token."""
-    return values.gather(1, batch.facts["branch"][:, None]).squeeze(1)
+    """[B, A] -> [rows that hold a decision]: the entry of each at its branch token."""
+    branch = batch.facts["branch"]
+    decided = branch >= 0
+    return values[decided].gather(1, branch[decided, None]).squeeze(1)
 
 
 @diagnostics.register("branch")
 class Branch(Diagnostic):
     """``branch``, ``margin`` and ``train_branch``; all absent where the task has no branch token or the objective
-    cannot be forced.
+    cannot be forced. Rows that hold no decision (the fact ``branch`` is negative) are left out.
 
     * ``branch``: the branch token has the largest logit given the true prefix.
     * ``margin``: mean of the branch token's logit minus the best other one's, in nats; absent where it is not finite.
@@ -36,7 +38,7 @@ class Branch(Diagnostic):
 
     def measure(self, subject: Subject) -> Rows:
         scores = subject.scores
-        if scores is None or "branch" not in subject.test.facts:
+        if scores is None or "branch" not in subject.test.facts or not (subject.test.facts["branch"] >= 0).any():
             return {}
         rows: Rows = {"branch": share(at_branch(scores.right, subject.test))}
         margin = float(at_branch(scores.margin, subject.test).mean(dtype=torch.float64))
@@ -45,6 +47,6 @@ class Branch(Diagnostic):
         train = subject.train
         if train is not None and len(train) and "branch" in train.facts:
             learned = score(subject.objective, train, subject.chunk)
-            if learned is not None:
+            if learned is not None and (train.facts["branch"] >= 0).any():
                 rows["train_branch"] = share(at_branch(learned.right, train))
         return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from foresee.batch import NOTHING
 from foresee.diagnostics.base import Diagnostic, Rows, Subject, diagnostics
 from foresee.diagnostics.passes import share
 
@@ -21,15 +22,21 @@ def are_edges(path: Tensor, arms: Tensor) -> Tensor:
 class Child(Diagnostic):
     """``child``: the share of free-running transitions, over all rows and steps, that are edges of the graph.
 
-    Absent where the task gives no arms or the answer has one token. The interval takes transitions as independent;
-    those of one answer are not, so it is somewhat too narrow.
+    A transition leads from one written token to the next; into a task's ``end`` symbol there is none. Absent where the
+    task gives no arms or nothing written has two tokens. The interval takes transitions as independent; those of one
+    answer are not, so it is somewhat too narrow.
     """
 
     summary = "free-running steps that follow an edge of the graph"
 
     def measure(self, subject: Subject) -> Rows:
-        arms = subject.test.facts.get("arms")
-        if arms is None or subject.test.layout.width < 2:
+        arms, wrote = subject.test.facts.get("arms"), subject.wrote
+        if arms is None:
+            return {}
+        made = wrote[:, 1:] != NOTHING
+        if subject.task.end is not None:
+            made &= wrote[:, 1:] != subject.task.end
+        if not made.any():
             return {}
         pieces = [slice(at, at + subject.chunk) for at in range(0, len(arms), subject.chunk)]
-        return {"child": share(torch.cat([are_edges(subject.wrote[piece], arms[piece]) for piece in pieces]))}
+        return {"child": share(torch.cat([are_edges(wrote[piece], arms[piece]) for piece in pieces])[made])}

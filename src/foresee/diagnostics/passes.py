@@ -1,7 +1,9 @@
 """The two passes over a batch that most diagnostics share: writing freely, and scoring with the truth revealed.
 
 Both run in chunks of rows and keep only [B, A] reductions, on the batch's device; [B, A, V] never exists for more than
-one chunk. Nothing waits for the device until a diagnostic reads its sums.
+one chunk. Rows that differ in length are taken one prompt and answer length at a time, so that an objective never sees
+padding, and put back in their places. Where they do not, nothing waits for the device until a diagnostic reads its
+sums.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
+from foresee.batch import NOTHING, Batch
 from foresee.objectives.base import Objective
 from foresee.stats import Row, rate
+from foresee.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class Scores:
     """How each answer token fared with the true answer revealed so far, in the objective's own order of decision.
 
-    Columns are in the task's order, whatever order the objective decides in.
+    Columns are in the task's order, whatever order the objective decides in; A is that of the longest answer. Where an
+    answer is shorter, ``mask`` is false, ``right`` is too, and the others are 0.
     """
 
     right: Tensor
@@ -29,10 +33,12 @@ class Scores:
     """[B, A] float32: minus the log-probability of the true token, in nats."""
     margin: Tensor
     """[B, A] float32: the true token's logit minus the best other one's, in nats."""
+    mask: Tensor
+    """[B, A] bool: which places hold a token of the answer."""
 
     def mean_loss(self) -> float:
-        """Mean over rows and answer tokens, in nats a token."""
-        return float(self.loss.mean(dtype=torch.float64))
+        """Mean over all answer tokens, in nats a token."""
+        return float(self.loss[self.mask].mean(dtype=torch.float64))
 
 
 def chunks_of(batch: Batch, chunk: int) -> list[Batch]:
@@ -41,22 +47,59 @@ def chunks_of(batch: Batch, chunk: int) -> list[Batch]:
 
 
 @torch.inference_mode()
-def write(objective: Objective, batch: Batch, chunk: int) -> Tensor:
-    """[B, A]: the objective's greedy answers to the prompts of a uniform batch."""
+def write(objective: Objective, batch: Batch, chunk: int, task: Task | None = None) -> Tensor:
+    """[B, A]: the objective's greedy answers to the prompts of a batch; ``NOTHING`` follows shorter ones.
+
+    Each answer is as long as the true one. Where ``task`` has an ``end`` symbol, a forward objective is not told that
+    length: it writes up to ``task.answer_length`` tokens and stops at the symbol, its last token then. An objective
+    that decides in another order needs to know where an answer ends before it writes any of it, and is told.
+    """
+    if task is None or task.end is None or objective.order != "forward":
+        return _scattered(batch, [(index, _written(objective, part, chunk)) for index, part in batch.uniform_parts()])
+    asked = Batch.of(batch.tokens, batch.prompt_len, 0)
+    parts = []
+    for index, part in asked.uniform_parts():
+        pieces = [objective.generate(piece.prompts, task.answer_length) for piece in chunks_of(part, chunk)]
+        parts.append((index, stopped(torch.cat(pieces), task.end)))
+    return _scattered(asked, parts)
+
+
+def _written(objective: Objective, batch: Batch, chunk: int) -> Tensor:
     pieces = chunks_of(batch, chunk)
     return torch.cat([objective.generate(piece.prompts, piece.layout.width) for piece in pieces])
 
 
+def stopped(wrote: Tensor, end: int) -> Tensor:
+    """[B, A] tokens with ``NOTHING`` in place of all that follow a row's first ``end``."""
+    ends = (wrote == end).int()
+    return wrote.masked_fill(ends.cumsum(1) > ends, NOTHING)
+
+
+def _scattered(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = NOTHING) -> Tensor:
+    """[B, A] from the rows [B', A'] of each part; ``blank`` fills those that are shorter."""
+    if len(parts) == 1:
+        return parts[0][1]
+    whole = parts[0][1].new_full((len(batch), max(values.shape[1] for _, values in parts)), blank)
+    for index, values in parts:
+        whole[index, : values.shape[1]] = values
+    return whole
+
+
 @torch.inference_mode()
 def score(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
-    """Scores of a uniform batch, or None where the objective cannot be forced."""
-    pieces = []
-    for piece in chunks_of(batch, chunk):
-        log_probs = objective.forced(piece)
-        if log_probs is None:
-            return None
-        pieces.append(_reduce(log_probs.float(), piece.answers))
-    return Scores(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+    """Scores of a batch, or None where the objective cannot be forced."""
+    scored: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]] = []
+    for index, part in batch.uniform_parts():
+        pieces = []
+        for piece in chunks_of(part, chunk):
+            log_probs = objective.forced(piece)
+            if log_probs is None:
+                return None
+            pieces.append(_reduce(log_probs.float(), piece.answers))
+        right, loss, margin = (torch.cat(values) for values in zip(*pieces, strict=True))
+        scored.append((index, (right, loss, margin)))
+    right, loss, margin = (_scattered(batch, [(index, each[n]) for index, each in scored], 0) for n in range(3))
+    return Scores(right, loss, margin, batch.answer_mask())
 
 
 def _reduce(log_probs: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,6 +114,8 @@ def share(flags: Tensor) -> Row:
     return rate(int(flags.sum()), flags.numel())
 
 
-def share_by_position(flags: Tensor) -> list[Row]:
-    """[B, A] bool -> a rate for each answer position."""
-    return [rate(count, flags.shape[0]) for count in flags.sum(0).tolist()]
+def share_by_position(flags: Tensor, mask: Tensor) -> list[Row]:
+    """[B, A] bool, counted where ``mask`` [B, A] is true -> a rate for each answer position, of the rows that have
+    it."""
+    counts = zip((flags & mask).sum(0).tolist(), mask.sum(0).tolist(), strict=True)
+    return [rate(count, rows) for count, rows in counts]

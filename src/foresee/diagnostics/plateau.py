@@ -11,8 +11,9 @@ from foresee.diagnostics.base import Diagnostic, Rows, Subject, diagnostics
 class Plateau(Diagnostic):
     """``plateau``: forced loss per answer token in nats beside the task's reference, ``ln(d)/l`` on path-star.
 
-    Training that has learned the shortcut and nothing else rests at the reference. The row's ``reference`` is None
-    where the task defines none; the row is absent where the objective cannot be forced or its loss is not finite.
+    Training that has learned the shortcut and nothing else rests at the reference. The row has no
+    ``reference`` where the task defines none; it is absent where the objective cannot be forced or its loss is not
+    finite.
     """
 
     summary = "forced loss beside the loss of a perfect shortcut with a blind decision"
@@ -23,4 +24,5 @@ class Plateau(Diagnostic):
         value = subject.scores.mean_loss()
         if not math.isfinite(value):
             return {}
-        return {"plateau": {"value": value, "reference": subject.task.plateau, "n": len(subject.test)}}
+        reference = {} if subject.task.plateau is None else {"reference": subject.task.plateau}
+        return {"plateau": {"value": value, **reference, "n": len(subject.test)}}

@@ -12,10 +12,12 @@ instead of one: no token is decided by looking ahead. So ``follow`` lets the las
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
+from foresee.batch import NOTHING, Batch
 from foresee.diagnostics.base import Diagnostic, Rows, Subject, diagnostics
 from foresee.diagnostics.passes import share
 
@@ -37,6 +39,10 @@ class Shortcut(Diagnostic):
     arm. For ``follow`` the last token may be the goal instead, provided that a node before it was walked: where the
     last token is all that is left to write (length 3), the two rows are the same.
 
+    Where answers differ in length, a wrong arm counts as ending where an answer of the row's own length would: at its
+    end where graphs differ in size, and before it where the answer stops at a goal on the way. Rows with nothing left
+    to walk are left out.
+
     Absent for objectives that do not decide forwards (they cannot be put on an arm), for tasks without arms, with one
     arm only (no wrong one), and with arms that end at their first node (nothing left to walk).
     """
@@ -45,33 +51,41 @@ class Shortcut(Diagnostic):
 
     def measure(self, subject: Subject) -> Rows:
         facts = subject.test.facts
-        if subject.objective.order != "forward" or not facts.keys() >= FACTS:
+        if subject.objective.order != "forward" or not facts.keys() >= FACTS or facts["arms"].shape[1] < 2:
             return {}
-        degree, length = facts["arms"].shape[1:]
-        if degree < 2 or length < 3:
-            return {}
+        wrong = wrong_arms(facts["goal_arm"], facts["arms"].shape[1], subject.rng)
+        left = left_to_walk(subject.test)
+        test = replace(subject.test, facts={**facts, "wrong_arm": wrong})
         walked: list[tuple[Tensor, Tensor]] = []
-        for piece in subject.chunks(subject.test):
-            # One prefix length at a time; on path-star there is only one.
-            branch = piece.facts["branch"]
-            walked.extend(walks(subject, piece.rows(branch == at), at) for at in sorted(set(branch.tolist())))
+        # One prefix length and one number of steps at a time; on path-star of one size there is only one of each.
+        for at, steps in sorted(set(zip(facts["branch"].tolist(), left.tolist(), strict=True))):
+            if steps >= 1:
+                for _, part in test.rows((facts["branch"] == at) & (left == steps)).uniform_parts():
+                    walked.extend(walks(subject, piece, at, steps) for piece in subject.chunks(part))
+        if not walked:
+            return {}
         follow, to_end = (share(torch.cat(rows)) for rows in zip(*walked, strict=True))
         return {"follow": follow, "follow_to_end": to_end}
 
 
+def left_to_walk(batch: Batch) -> Tensor:
+    """[B]: how many nodes follow the first of an arm, to its end or as far as the answer goes."""
+    nodes = (batch.facts["arms"][:, 0] != NOTHING).sum(1)
+    return torch.minimum(nodes - 2, batch.answer_len - batch.facts["branch"] - 1)
+
+
 @torch.inference_mode()
-def walks(subject: Subject, batch: Batch, at: int) -> tuple[Tensor, Tensor]:
-    """[B] bool, twice: rows whose objective, put on a wrong arm at answer index ``at``, walks that arm and ends at its
-    end or at the goal; and those that end at its end."""
+def walks(subject: Subject, batch: Batch, at: int, steps: int) -> tuple[Tensor, Tensor]:
+    """[B] bool, twice: rows whose objective, put on the ``wrong_arm`` of a uniform batch at answer index ``at``, walks
+    ``steps`` more nodes of it and ends at its end or at the goal; and those that end at its end."""
     arms = batch.facts["arms"]
-    wrong = wrong_arms(batch.facts["goal_arm"], arms.shape[1], subject.rng)
-    arm = arms[torch.arange(len(batch), device=arms.device), wrong]
+    arm = arms[torch.arange(len(batch), device=arms.device), batch.facts["wrong_arm"]]
     begun = torch.cat([batch.answers[:, :at], arm[:, 1:2]], 1)
-    rest = arm[:, 2:]
-    wrote = subject.objective.continued(batch.prompts, begun, rest.shape[1])
+    rest = arm[:, 2 : 2 + steps]
+    wrote = subject.objective.continued(batch.prompts, begun, steps)
     on_edges = wrote == rest
     to_end = on_edges.all(1)
-    if rest.shape[1] == 1:
+    if steps == 1:
         return to_end, to_end
     copied_goal = wrote[:, -1] == batch.answers[:, -1]
     return on_edges[:, :-1].all(1) & (on_edges[:, -1] | copied_goal), to_end

@@ -162,6 +162,13 @@ class PathStar(Task):
         """The path, found by walking back from the goal. Raises ``RequestError`` on a prompt that holds none."""
         return path_star_solve.solve(self, [int(token) for token in prompt])
 
+    def answer_length_of(self, prompt: Sequence[int]) -> int:
+        """Nodes of an arm, or with generalised=path of the path to the goal. Raises ``RequestError`` on a prompt that
+        is none of this task's."""
+        if self.generalised == "path":
+            return len(self.solve(prompt))
+        return path_star_solve.arm_length(self, len(prompt))
+
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         return [int(token) for token in answer] == self.solve(prompt)
 

@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 def solve(task: PathStar, prompt: list[int]) -> list[int]:
     """The path to the goal, found by walking back from it, and on to the arm's end where the task asks for the whole
     arm. Raises ``RequestError`` on a prompt that holds none."""
-    longest = _arm_length(task, prompt)
+    longest = arm_length(task, len(prompt))
     (start, goal), edges = _split(task, prompt)
     parent = {child: node for node, child in edges}
     path = [goal]
@@ -35,16 +35,17 @@ def solve(task: PathStar, prompt: list[int]) -> list[int]:
     return path
 
 
-def _arm_length(task: PathStar, prompt: list[int]) -> int:
-    """Nodes of an arm, which the number of tokens tells where lengths are mixed."""
+def arm_length(task: PathStar, prompt_length: int) -> int:
+    """Nodes of an arm, which the number of tokens tells where lengths are mixed. Raises ``RequestError`` where no
+    prompt of the task has that many."""
     if task.sizes == "fixed":
-        if len(prompt) != task.prompt_length:
-            raise RequestError(f"path-star: the prompt has {len(prompt)} tokens, but must have {task.prompt_length}")
+        if prompt_length != task.prompt_length:
+            raise RequestError(f"path-star: the prompt has {prompt_length} tokens, but must have {task.prompt_length}")
         return task.length
-    beyond, rest = divmod(len(prompt) - 3, 3 * task.degree)
+    beyond, rest = divmod(prompt_length - 3, 3 * task.degree)
     if rest or not 1 <= beyond <= task.length - 1:
         raise RequestError(
-            f"path-star: the prompt has {len(prompt)} tokens, but must have 3 and {3 * task.degree} for each of 1 to "
+            f"path-star: the prompt has {prompt_length} tokens, but must have 3 and {3 * task.degree} for each of 1 to "
             f"{task.length - 1} steps outwards"
         )
     return beyond + 1

@@ -1,0 +1,159 @@
+"""Seed-conditioning, an option of every task that draws its examples: a random string in front of each prompt.
+
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266): every training example carries a random string of its own
+("hash"), drawn once and kept; at test time fresh strings are given and the model decodes greedily, so that what varies
+between answers is the string, not noise at the output. Theirs has 10 characters of a-z and 0-9:
+``seed_length=10,seed_symbols=36``, which makes strings that are drawn twice next to impossible, in training and test
+examples together. With fewer and shorter ones, as small runs want, some repeat.
+
+Deviation: on triangle discovery the paper gives no string to the facts about edges; here every row has one.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.mixing import Words
+from foresee.tasks.base import Task, tasks
+from foresee.tasks.stored import StoredTask
+from foresee.vocabulary import Vocabulary
+
+ALPHABET = string.ascii_lowercase + string.digits
+
+
+@tasks.wrap
+@dataclass(frozen=True)
+class Conditioned(Task):
+    """``inner`` with ``seed_length`` symbols before every prompt, each one of ``seed_symbols`` of its own, all equally
+    likely.
+
+    The seed's symbols ``[a]``, ``[b]``, ... follow those of the inner task in the vocabulary; the text form is the
+    inner one after ``[k3x9]``. Everything else is the inner task's: identity (so the split), facts, answers. Rows of a
+    group have different seeds, so they share no prefix.
+
+    Raises ``RequestError`` for a length below 1, for an alphabet that is not 1 to 36 symbols, and for a task whose
+    examples are a user's own rows: those are read, not drawn.
+    """
+
+    summary: ClassVar[str] = "a random string before each prompt of a task (seed-conditioning)"
+
+    inner: Task
+    _: KW_ONLY
+    seed_length: int = 0
+    seed_symbols: int = 36
+
+    def __post_init__(self) -> None:
+        if self.seed_length < 1:
+            raise RequestError(f"seed_length={self.seed_length} must be at least 1, or 0 alone for no seed at all")
+        if isinstance(self.inner, StoredTask):
+            raise RequestError(
+                "seed_length is an option of tasks that draw their examples, not of rows that are stored"
+            )
+        if not 1 <= self.seed_symbols <= len(ALPHABET):
+            raise RequestError(f"seed_symbols={self.seed_symbols} must be from 1 to {len(ALPHABET)}")
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        own = tuple(f"[{letter}]" for letter in ALPHABET[: self.seed_symbols])
+        return Vocabulary(self.inner.vocab.symbols + own)
+
+    @property
+    def chance(self) -> float:
+        return self.inner.chance
+
+    @property
+    def prompt_length(self) -> int:
+        return self.seed_length + self.inner.prompt_length
+
+    @property
+    def answer_length(self) -> int:
+        return self.inner.answer_length
+
+    @property
+    def end(self) -> int | None:
+        return self.inner.end
+
+    @property
+    def plateau(self) -> float | None:
+        return self.inner.plateau
+
+    @property
+    def open_ended(self) -> bool:
+        return self.inner.open_ended
+
+    @property
+    def group(self) -> int:
+        return self.inner.group
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        batch = self.inner.sample(n, rng)
+        drawn = rng.integers(len(self.inner.vocab), len(self.vocab), (n, self.seed_length), dtype=numpy.int64)
+        tokens = torch.cat([torch.from_numpy(drawn), batch.tokens], 1)
+        return self._moved(batch, tokens, self.seed_length)
+
+    def _moved(self, batch: Batch, tokens: Tensor, columns: int) -> Batch:
+        """The batch with these tokens, its answers ``columns`` further to the right."""
+        layout = replace(batch.layout, first=batch.layout.first + columns, last=batch.layout.last + columns)
+        return Batch(
+            tokens, batch.prompt_len + columns, batch.answer_len, replace(layout, group=1, shared=0), batch.facts
+        )
+
+    def unseeded(self, batch: Batch) -> Batch:
+        """The batch as the inner task knows it, without the seeds."""
+        return self._moved(batch, batch.tokens[:, self.seed_length :], -self.seed_length)
+
+    def _asked(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The inner prompt. Raises ``RequestError`` where the seed is missing."""
+        first, last = len(self.inner.vocab), len(self.vocab)
+        seed = prompt[: self.seed_length]
+        if len(seed) < self.seed_length or not all(first <= token < last for token in seed):
+            raise RequestError(f"the prompt does not begin with the {self.seed_length} symbols of a seed")
+        return prompt[self.seed_length :]
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        return self.inner.solve(self._asked(prompt))
+
+    def answer_length_of(self, prompt: Sequence[int]) -> int:
+        return self.inner.answer_length_of(self._asked(prompt))
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        return self.inner.verify(self._asked(prompt), answer)
+
+    def identity(self, batch: Batch) -> Words:
+        return self.inner.identity(self.unseeded(batch))
+
+    def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
+        return self.inner.held_out(self.unseeded(batch))
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        seed = "".join(symbol[1:-1] for symbol in self.vocab.decode(prompt[: self.seed_length]))
+        return f"[{seed}]" + self.inner.write_line(prompt[self.seed_length :], answer)
+
+    def write_answer(self, answer: Sequence[int]) -> str:
+        return self.inner.write_answer(answer)
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        letters = re.escape(ALPHABET[: self.seed_symbols])
+        match = re.match(rf"\[([{letters}]{{{self.seed_length}}})\]", line.lstrip())
+        if match is None:
+            raise RequestError(
+                f"the line does not begin with a seed of {self.seed_length} symbols in brackets, each one of "
+                f"{ALPHABET[: self.seed_symbols]}"
+            )
+        prompt, answer = self.inner.read_line(line.lstrip()[match.end() :])
+        return self.vocab.encode(f"[{letter}]" for letter in match[1]) + prompt, answer
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return self.inner.facts_of(self.unseeded(batch))

@@ -1,0 +1,196 @@
+"""Your own data: prompts and responses from a file, read as they are.
+
+What a problem is, and what counts as right, is what the file says: two rows hold the same problem where their prompts
+are the same tokens, and a response is right where some row gives it to that prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.datasets.dataset import Boundary, DataSet, Kept, Request
+from foresee.datasets.fingerprints import fingerprints
+from foresee.errors import RequestError
+from foresee.mixing import Words
+from foresee.tasks.base import tasks
+from foresee.tasks.stored import StoredRows, StoredTask
+from foresee.vocabulary import Vocabulary
+
+Rows = NDArray[numpy.int64]
+
+
+@tasks.register("data")
+@dataclass(frozen=True, kw_only=True)
+class Data(StoredTask):
+    """The rows of a file. ``path``: JSON lines (.jsonl, .json), .csv or .tsv, each also with .gz, .parquet, .arrow, or
+    a folder that ``datasets`` saved. ``prompt`` and ``response`` name the two fields; they hold text or numbers.
+
+    ``tokenizer``: "characters", "bytes", "words" (runs of letters and digits, and single marks; white space is not
+    kept), or "hf:CHECKPOINT", a checkpoint's own. ``vocabulary``: how many different characters or words there may be;
+    the rarer ones are ``<unknown>``. ``tokens``, for a checkpoint's tokenizer: "seen", only the tokens that occur in
+    the files are the task's symbols, or "all".
+
+    ``boundary``: "symbol" closes every prompt with a symbol of its own, without which a model cannot tell a short
+    prompt from the start of a longer one; "none"; "auto": a symbol, but none with a checkpoint's tokenizer. Every
+    response ends with ``end``: a symbol of its own, or the checkpoint's end-of-text token.
+
+    ``max_prompt``, ``max_response``: a row with more tokens of text is bad; nothing is cut, since a part of a prompt
+    is another problem and a part of a response is wrong. ``skip_bad``: leaves bad rows out; otherwise the first is an
+    error.
+
+    ``test``: a second file, whose rows are the test split; rows of the first whose prompt is in it are then not trained
+    on. Without one, one prompt in eight, by a hash of its tokens, belongs to the test split. A folder with splits named
+    train and test brings its own.
+
+    ``chance`` is the share of rows that hold the most frequent response. There are no facts, since nothing is known of
+    where a response's decisions lie.
+
+    Raises ``RequestError`` on a file, a row or an option that cannot be used.
+    """
+
+    summary: ClassVar[str] = "prompts and responses of your own, from JSON lines, CSV, Parquet or a datasets folder"
+
+    path: str
+    prompt: str = "prompt"
+    response: str = "response"
+    tokenizer: str = "characters"
+    test: str | None = None
+    vocabulary: int = 50_000
+    tokens: Kept = "seen"
+    boundary: Boundary = "auto"
+    max_prompt: int | None = None
+    max_response: int | None = None
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        self.stored  # noqa: B018  # so that a bad file is refused here and not in the middle of a run
+
+    @cached_property
+    def stored(self) -> DataSet:
+        """The rows in the cache."""
+        return DataSet(Request(**{field.name: getattr(self, field.name) for field in fields(Request)}))
+
+    @staticmethod
+    def content_digest(options: Mapping[str, Any]) -> str:
+        """16 hexadecimal characters of the files that these options name, so that a run on another content is another
+        run. Raises ``RequestError`` where one is missing."""
+        return Request(**{field.name: options[field.name] for field in fields(Request)}).digest()
+
+    @property
+    def vocab(self) -> Vocabulary:
+        """The tokenizer's symbols, then those of the framing."""
+        return self.stored.vocab
+
+    @property
+    def chance(self) -> float:
+        return self.stored.train.majority
+
+    @property
+    def prompt_length(self) -> int:
+        return max(part.longest_prompt for part in self.stored.parts)
+
+    @property
+    def answer_length(self) -> int:
+        return max(part.longest_response for part in self.stored.parts)
+
+    @property
+    def end(self) -> int:
+        """The token that closes every answer."""
+        return self.stored.end
+
+    def rows(self, split: Literal["train", "test"]) -> StoredRows:
+        stored = self.stored
+        return _Rows(stored, stored.train_rows if split == "train" else stored.test_rows)
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        """``n`` rows drawn with replacement, of the test file too where there is one."""
+        return _batch(self.stored, rng.integers(len(self.stored), size=n))
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """The first stored response to the prompt: a look-up, since nothing else knows the answer; so this checks no
+        row, unlike the ``solve`` of other tasks. Raises ``RequestError`` where no row has the prompt."""
+        responses = self.stored.responses_to([int(token) for token in prompt])
+        if not responses:
+            raise RequestError(f"data: no row of {self.path} has this prompt, and nothing else knows its response")
+        return responses[0]
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        """Whether some row gives this response to the prompt; what comes after the answer's end does not count."""
+        given = [int(token) for token in answer]
+        given = given[: given.index(self.end) + 1] if self.end in given else given
+        return given in self.stored.responses_to([int(token) for token in prompt])
+
+    def identity(self, batch: Batch) -> Words:
+        """[B] uint64: a fingerprint of the prompt's tokens."""
+        tokens, lengths = batch.tokens.cpu().numpy(), batch.prompt_len.cpu().numpy()
+        flat = tokens[numpy.arange(tokens.shape[1]) < lengths[:, None]]
+        return fingerprints(self.stored.raw(flat), lengths)
+
+    def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
+        """[B] bool: one prompt in eight, or those of the test file."""
+        return self.stored.in_test(self.identity(batch))
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        """A JSON object with the two fields; without the response where ``answer`` is empty."""
+        record = {self.prompt: self.stored.decode_prompt(prompt)}
+        if len(answer):
+            record[self.response] = self.stored.decode_response(answer)
+        return json.dumps(record, ensure_ascii=False)
+
+    def write_answer(self, answer: Sequence[int]) -> str:
+        return self.stored.decode_response(answer)
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
+        record: Any = {self.prompt: line}
+        if line.lstrip().startswith("{"):
+            try:
+                record = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise RequestError(f"not JSON: {error}") from None
+        for field in (self.prompt, self.response):
+            if not isinstance(record.get(field, ""), str):
+                raise RequestError(f"field {field!r} must hold text")
+        if not record.get(self.prompt):
+            raise RequestError(f"field {self.prompt!r} is missing or empty")
+        prompt = self.stored.encode_prompt(record[self.prompt])
+        response = record.get(self.response)
+        return prompt, self.stored.encode_response(response) if response else []
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+
+class _Rows(StoredRows):
+    """Those rows of a data set whose numbers are ``index``."""
+
+    def __init__(self, stored: DataSet, index: Rows) -> None:
+        self._stored, self._index = stored, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, row: int) -> tuple[list[int], list[int]]:
+        tokens, ((prompt, answer),) = self._stored.gather(self._index[[row]])
+        return tokens[0, :prompt].tolist(), tokens[0, prompt : prompt + answer].tolist()
+
+    def lengths(self, rows: Rows) -> Rows:
+        return self._stored.lengths(self._index[rows])
+
+    def batch(self, rows: Rows | Sequence[int]) -> Batch:
+        return _batch(self._stored, self._index[numpy.asarray(rows, numpy.int64)])
+
+
+def _batch(stored: DataSet, rows: Rows) -> Batch:
+    tokens, lengths = stored.gather(rows)
+    return Batch.of(torch.from_numpy(tokens), torch.from_numpy(lengths[:, 0]), torch.from_numpy(lengths[:, 1]))

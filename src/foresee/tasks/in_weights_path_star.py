@@ -1,0 +1,237 @@
+"""In-weights path-star: one star, learned by heart edge by edge, and paths to ends that were never asked for.
+
+Noroozizadeh et al. 2025 (arXiv 2510.26745) and its repository. The prompt names the goal and holds no edges; training
+mixes facts about edges with paths to some of the ends, and the test asks for the paths to the others. Here plain
+next-token training succeeds, where on path-star in context (``path-star``) it fails. The paper finds that the reverse
+edges are essential, that the first step alone can be learned without the rest of the path, and that larger graphs need
+pause tokens before the answer.
+
+As in the repository: a fact is "edge u" answered by "v", a path is "path leaf, pauses" answered by centre, ..., leaf;
+labels are a random permutation; three ends in four are trained on. Of its recipes this is the mixed one. Not built:
+training in stages, self-edges, star-trees whose subtrees are held out. How many rows are facts is not known to us; half
+of them is what others found to help (research/tasks.md section 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foresee import seeds
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.mixing import Words, fingerprint
+from foresee.tasks import in_weights_solve, writing
+from foresee.tasks.base import Task, tasks
+from foresee.tasks.in_weights_solve import EDGE, PATH, PAUSE
+from foresee.vocabulary import Vocabulary
+
+ARMS_SHOWN = 256
+"""Nodes of the largest graph whose arms are facts of every row: the table is repeated in each."""
+
+CHOICES = {"directions": ("both", "forward", "backward"), "query": ("goal", "start-goal"), "answer": ("path", "first")}
+
+
+@tasks.register("in-weights-path-star")
+@dataclass(frozen=True, kw_only=True)
+class InWeightsPathStar(Task):
+    """The graph G(degree, length), the same in every row; ``graph`` numbers its labels' permutation.
+
+    ``edge:u=`` is answered by a neighbour of u, ``path:goal=`` (``path:start,goal=`` with query=start-goal) by the
+    nodes from the centre to that end, or with answer=first by the node after the centre alone. Before ``=`` stand
+    ``pauses`` pause tokens, which the text form leaves out. A share ``facts`` of the rows are edges, each edge in
+    either or one of its ``directions`` ("forward": away from the centre). Of the ends, the share ``asked`` (at least
+    one, and never all) is held out, drawn at random; all edges are trained on.
+
+    Facts: ``branch`` [B], where in the answer the decision lies (-1 for edges), and on graphs of up to 256 nodes
+    ``arms`` [B, degree, length] and ``goal_arm`` [B] (for an edge, the arm it is on).
+
+    ``chance`` and ``plateau`` are path-star's: the step after the centre is blind, the others are known.
+
+    Raises ``RequestError`` for sizes that make no graph and for unknown choices.
+    """
+
+    summary: ClassVar[str] = "paths of one memorised star to ends that were not asked for in training (2510.26745)"
+
+    degree: int
+    length: int
+    pauses: int = 1
+    directions: Literal["both", "forward", "backward"] = "both"
+    query: Literal["goal", "start-goal"] = "goal"
+    answer: Literal["path", "first"] = "path"
+    asked: float = 0.25
+    facts: float = 0.5
+    graph: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("degree", 2), ("length", 2), ("pauses", 0), ("graph", 0)):
+            if getattr(self, name) < least:
+                raise RequestError(f"in-weights-path-star: {name}={getattr(self, name)} must be at least {least}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise RequestError(
+                    f"in-weights-path-star: {name}={getattr(self, name)!r} must be one of {', '.join(choices)}"
+                )
+        if not 0 < self.asked < 1:
+            raise RequestError(f"in-weights-path-star: asked={self.asked} must be a share between 0 and 1")
+        if not 0 <= self.facts < 1:
+            raise RequestError(f"in-weights-path-star: facts={self.facts} must be a share from 0 to below 1")
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the graph."""
+        return 1 + self.degree * (self.length - 1)
+
+    @cached_property
+    def arms(self) -> NDArray[numpy.int64]:
+        """[degree, length] labels from the centre outwards. The last arms' ends are held out."""
+        rng = seeds.stream("in-weights-path-star", self.degree, self.length, self.graph)
+        labels = rng.permutation(self.nodes)
+        arms = numpy.empty((self.degree, self.length), numpy.int64)
+        arms[:, 0] = labels[0]
+        arms[:, 1:] = labels[1:].reshape(self.degree, -1)
+        return arms
+
+    @property
+    def _trained(self) -> int:
+        """How many arms' ends are trained on: the first so many, and labels are random."""
+        return min(self.degree - 1, max(1, round(self.degree * (1 - self.asked))))
+
+    @cached_property
+    def parent(self) -> dict[int, int]:
+        """Every label but the centre's, and the one before it on its arm."""
+        return {child: node for arm in self.arms.tolist() for node, child in pairwise(arm)}
+
+    @cached_property
+    def inner(self) -> frozenset[int]:
+        """Labels that are not the end of an arm."""
+        return frozenset(self.parent.values())
+
+    @cached_property
+    def _arm_of(self) -> NDArray[numpy.int64]:
+        """[nodes]: the arm a label is on, 0 for the centre."""
+        found = numpy.empty(self.nodes, numpy.int64)
+        found[self.arms] = numpy.arange(self.degree)[:, None]
+        found[self.arms[0, 0]] = 0
+        return found
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """The labels, then ``edge:``, ``path:``, ``_`` (a pause) and ``=``."""
+        return Vocabulary((*map(str, range(self.nodes)), EDGE, PATH, PAUSE, "="))
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.degree
+
+    @property
+    def plateau(self) -> float:
+        return math.log(self.degree) / self.answer_length
+
+    @property
+    def prompt_length(self) -> int:
+        return (3 if self.query == "goal" else 4) + self.pauses
+
+    @property
+    def answer_length(self) -> int:
+        return self.length if self.answer == "path" else 1
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        edge, path, pause, equals = self.vocab.encode((EDGE, PATH, PAUSE, "="))
+        fact = rng.random(n) < self.facts
+        arms = self.arms[rng.integers(self.degree, size=n)]
+        tokens = numpy.full((n, self.prompt_length + self.answer_length), pause, numpy.int64)
+        tokens[:, 0] = path
+        tokens[:, 1 : self.prompt_length - 1 - self.pauses] = arms[:, [-1] if self.query == "goal" else [0, -1]]
+        tokens[:, self.prompt_length - 1] = equals
+        tokens[:, self.prompt_length :] = arms if self.answer == "path" else arms[:, 1:2]
+
+        step = rng.integers(self.length - 1, size=n)
+        rows = numpy.arange(n)
+        ends = numpy.stack([arms[rows, step], arms[rows, step + 1]], axis=1)
+        backward = rng.random(n) < {"both": 0.5, "forward": 0.0, "backward": 1.0}[self.directions]
+        ends = numpy.where(backward[:, None], ends[:, ::-1], ends)
+        tokens[fact] = 0
+        tokens[fact, 0], tokens[fact, 1], tokens[fact, 2], tokens[fact, 3] = edge, ends[fact, 0], equals, ends[fact, 1]
+        prompt_len = torch.from_numpy(numpy.where(fact, 3, self.prompt_length))
+        answer_len = torch.from_numpy(numpy.where(fact, 1, self.answer_length))
+        return Batch.of(torch.from_numpy(tokens), prompt_len, answer_len, self._facts(tokens))
+
+    def _facts(self, tokens: NDArray[numpy.int64]) -> dict[str, Tensor]:
+        fact = tokens[:, 0] == self.vocab.token(EDGE)
+        decision = self.answer_length > 1
+        facts = {"branch": torch.from_numpy(numpy.where(fact, -1, int(decision)))}
+        if self.nodes <= ARMS_SHOWN:
+            # The centre is on every arm, so an edge's arm is that of its outer end.
+            outer = numpy.where(tokens[:, 1] == self.arms[0, 0], tokens[:, 3], tokens[:, 1])
+            goal = tokens[:, self.prompt_length - 2 - self.pauses]
+            facts["goal_arm"] = torch.from_numpy(self._arm_of[numpy.where(fact, outer, goal)])
+            facts["arms"] = torch.from_numpy(self.arms).expand(len(tokens), -1, -1)
+        return facts
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """The path, by walking back from its end; for an edge, a neighbour. Raises ``RequestError`` on a prompt that is
+        neither."""
+        return in_weights_solve.solve(self, prompt)
+
+    def answer_length_of(self, prompt: Sequence[int]) -> int:
+        return 1 if in_weights_solve.asks(self, prompt)[0] == EDGE else self.answer_length
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        return in_weights_solve.verify(self, prompt, [int(token) for token in answer])
+
+    def identity(self, batch: Batch) -> Words:
+        """[B] uint64: a fingerprint of the goal, or of the edge with its direction."""
+        tokens = batch.tokens.cpu().numpy()
+        fact = tokens[:, 0] == self.vocab.token(EDGE)
+        goal = tokens[:, self.prompt_length - 2 - self.pauses]
+        return fingerprint(
+            numpy.stack([tokens[:, 0], numpy.where(fact, tokens[:, 1], goal), numpy.where(fact, tokens[:, 3], 0)], 1)
+        )
+
+    def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
+        """[B]: paths to the ends that are held out; edges are all trained on."""
+        tokens = batch.tokens.cpu().numpy()
+        goal = tokens[:, self.prompt_length - 2 - self.pauses]
+        asked = numpy.isin(goal, self.arms[self._trained :, -1])
+        return numpy.asarray((tokens[:, 0] == self.vocab.token(PATH)) & asked)
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        kind, *middle = (symbol for symbol in self.vocab.decode(prompt) if symbol != PAUSE)
+        return kind + ",".join(middle).replace(",=", "=") + ",".join(self.vocab.decode(answer))
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        kind, colon, rest = line.strip().partition(":")
+        kind += colon
+        asked, equals, text = rest.partition("=")
+        if kind not in (EDGE, PATH) or not equals:
+            raise RequestError("a line reads edge:u=v or path:goal=centre,...,goal")
+        pauses = [PAUSE] * self.pauses if kind == PATH else []
+        named = writing.labels(asked, self.nodes, "the prompt")
+        prompt = self.vocab.encode([kind, *map(str, named), *pauses, "="])
+        solved = self.solve(prompt)
+        answer = writing.labels(text, self.nodes, "the answer")
+        if answer and not self.verify(prompt, answer):
+            right = ",".join(map(str, solved)) if kind == PATH else "a neighbour"
+            raise RequestError(f"the answer is {writing.shown(text)}, where {right} would be right")
+        return prompt, answer
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return self._facts(batch.tokens.cpu().numpy())
+
+
+tasks.preset("in-weights-mini", "in-weights-path-star:degree=500,length=4")
+# The repository's default graph, and the paper's pauses for the three it reports.
+tasks.preset("in-weights-default", "in-weights-path-star:degree=10000,length=6,pauses=1")
+tasks.preset("in-weights-5000-5", "in-weights-path-star:degree=5000,length=5,pauses=5")
+tasks.preset("in-weights-10000-6", "in-weights-path-star:degree=10000,length=6,pauses=6")
+tasks.preset("in-weights-10000-10", "in-weights-path-star:degree=10000,length=10,pauses=10")

@@ -1,0 +1,82 @@
+"""The one decision of path-star asked for alone: the node after the centre, on the arm that leads to the goal.
+
+Bachmann & Nagarajan (2024) train and score the hard token by itself, to see whether it can be learned when no other
+token is there to be fitted first (their Table 5, as a digest reports it; their code for it was not found). Here the
+answer is that token alone. Deviation, as far as we can tell: it is predicted from ``=``, while in a whole answer it is
+predicted from the position that reads the start, a copy that comes before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy
+import torch
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.tasks.base import tasks
+from foresee.tasks.path_star import PathStar
+from foresee.tasks.path_star_text import label_table, not_a_label, shown
+
+
+@tasks.register("path-star-branch")
+@dataclass(frozen=True, kw_only=True)
+class PathStarBranch(PathStar):
+    """Graphs, prompts and options are those of ``path-star``, and so is the split: no graph that one of the two trains
+    on is a test graph of the other. The text form is ``u,v|u,v|.../start,goal=node``.
+
+    Facts: ``branch`` [B], all 0. The arms are not among them: nothing that is written here walks along one.
+    """
+
+    summary: ClassVar[str] = "the first step of a path-star answer alone, the only one that is a decision"
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.degree
+
+    @property
+    def plateau(self) -> float:
+        return math.log(self.degree)
+
+    @property
+    def answer_length(self) -> int:
+        return 1
+
+    def answer_length_of(self, prompt: Sequence[int]) -> int:
+        return 1
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        whole = super().sample(n, rng)
+        rows, end = torch.arange(len(whole)), whole.prompt_len
+        tokens = whole.tokens[:, : self.prompt_length + 1].clone()
+        tokens[rows, end] = whole.tokens[rows, end + 1]
+        # After shorter prompts the rest of the path would follow.
+        tokens[torch.arange(tokens.shape[1]) > end[:, None]] = 0
+        prompt_len = self.prompt_length if self.sizes == "fixed" else end
+        return Batch.of(tokens, prompt_len, 1, {"branch": torch.zeros(len(whole), dtype=torch.int64)})
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """The node after the start. Raises ``RequestError`` on a prompt that holds no path."""
+        return super().solve(prompt)[1:2]
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        question, equals, text = line.strip().partition("=")
+        prompt, _ = super().read_line(question + equals)
+        if not text:
+            return prompt, []
+        try:
+            answer = [label_table(self.nodes)[text]]
+        except KeyError:
+            raise not_a_label(text, self.nodes, "the answer") from None
+        right = self.solve(prompt)
+        if answer != right:
+            raise RequestError(f"the answer is {shown(text)}, but the first step towards the goal is to {right[0]}")
+        return prompt, answer
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {"branch": torch.zeros(len(batch), dtype=torch.int64)}

@@ -1,0 +1,202 @@
+"""Retrieval: a dictionary learned by heart in one direction, and asked for in the other (the reversal curse).
+
+Kitouni et al. 2024 ("The Factorization Curse", arXiv 2406.05183), retrieval task: strings of tokens are keys and values
+of a dictionary that is the same in training and test. All pairs are trained in one direction and some in the other too;
+the others' other direction is asked for. Their numbers of pairs and of symbols are not known to us, so there is no
+published preset. With ``key_length=1,value_length=1`` it is a relation between entities and its inverse.
+
+What it shows here: every objective of this library learns answers given prompts, so none models a prompt's tokens given
+its answer, as the paper's repair (any-order training over the whole sequence) does. It is a measure of the curse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foresee import seeds
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.mixing import Words, fingerprint
+from foresee.tasks import writing
+from foresee.tasks.base import Task, tasks
+from foresee.vocabulary import Vocabulary
+
+Direction = Literal["backward", "forward"]
+
+
+@tasks.register("retrieval")
+@dataclass(frozen=True, kw_only=True)
+class Retrieval(Task):
+    """``pairs`` different keys and as many different values, of ``key_length`` and ``value_length`` symbols each, keys
+    from k0, k1, ... and values from v0, v1, ... (``symbols`` each), so that no answer shares a symbol with its prompt.
+
+    Forwards a line is ``>k3,k1=v2,v2``, backwards ``<v2,v2=k3,k1``; commas are not tokens. Training has all pairs in
+    the one direction, and in the ``asked`` one the share ``both_ways`` of them; the test split has the rest of those.
+    ``dictionary`` numbers the dictionary. Identity is that of the pair and the direction. ``branch`` is the answer's
+    first token: nothing in the prompt says it, so all is decided there.
+
+    ``chance`` is of a solver that answers with any key (or value) of the dictionary.
+
+    Raises ``RequestError`` for sizes below 1, too few symbols for so many different strings, and a share that leaves
+    nothing to train or to ask.
+    """
+
+    summary: ClassVar[str] = (
+        "a dictionary learned by heart in one direction and asked for in the other (reversal curse)"
+    )
+
+    pairs: int
+    symbols: int = 10
+    key_length: int = 4
+    value_length: int = 4
+    both_ways: float = 0.5
+    asked: Direction = "backward"
+    dictionary: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("pairs", 2), ("symbols", 1), ("key_length", 1), ("value_length", 1), ("dictionary", 0)):
+            if getattr(self, name) < least:
+                raise RequestError(f"retrieval: {name}={getattr(self, name)} must be at least {least}")
+        for name in ("key_length", "value_length"):
+            if self.symbols ** getattr(self, name) < self.pairs:
+                raise RequestError(
+                    f"retrieval: symbols={self.symbols},{name}={getattr(self, name)} make "
+                    f"{self.symbols ** getattr(self, name)} strings, but pairs={self.pairs} needs as many"
+                )
+        if not 0 <= self.both_ways < 1 or self._known == self.pairs:
+            raise RequestError(
+                f"retrieval: both_ways={self.both_ways} must be from 0 to below 1, with one pair left to ask for"
+            )
+        if self.asked not in ("backward", "forward"):
+            raise RequestError(f"retrieval: asked={self.asked!r} must be backward or forward")
+
+    @property
+    def _known(self) -> int:
+        """Pairs trained in both directions: the first so many."""
+        return round(self.both_ways * self.pairs)
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """Symbols of keys, symbols of values, then ``>``, ``<`` and ``=``."""
+        numbers = range(self.symbols)
+        return Vocabulary((*(f"k{n}" for n in numbers), *(f"v{n}" for n in numbers), ">", "<", "="))
+
+    @cached_property
+    def keys(self) -> NDArray[numpy.int64]:
+        """[pairs, key_length] tokens."""
+        return self._strings("keys", self.key_length)
+
+    @cached_property
+    def values(self) -> NDArray[numpy.int64]:
+        """[pairs, value_length] tokens."""
+        return self._strings("values", self.value_length) + self.symbols
+
+    def _strings(self, which: str, length: int) -> NDArray[numpy.int64]:
+        """Different random strings."""
+        rng = seeds.stream("retrieval", which, self.pairs, self.symbols, length, self.dictionary)
+        strings: dict[tuple[int, ...], None] = {}
+        if self.symbols**length <= 2 * self.pairs:
+            numbers = rng.permutation(self.symbols**length)[: self.pairs]
+            return numpy.asarray(numbers[:, None] // self.symbols ** numpy.arange(length) % self.symbols)
+        while len(strings) < self.pairs:
+            drawn = rng.integers(self.symbols, size=(self.pairs, length))
+            strings |= dict.fromkeys(map(tuple, drawn.tolist()))
+        return numpy.array(list(strings)[: self.pairs])
+
+    @cached_property
+    def _answers(self) -> dict[tuple[int, ...], list[int]]:
+        """The answer to every prompt."""
+        right, left, equals = self.vocab.encode("><=")
+        pairs = list(zip(self.keys.tolist(), self.values.tolist(), strict=True))
+        return {(right, *key, equals): value for key, value in pairs} | {
+            (left, *value, equals): key for key, value in pairs
+        }
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.pairs
+
+    @property
+    def prompt_length(self) -> int:
+        return 2 + max(self.key_length, self.value_length)
+
+    @property
+    def answer_length(self) -> int:
+        return max(self.key_length, self.value_length)
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        pair = rng.integers(self.pairs, size=n)
+        backward = rng.random(n) < 0.5
+        right, left, equals = self.vocab.encode("><=")
+        tokens = numpy.full((n, 2 + self.key_length + self.value_length), equals, numpy.int64)
+        tokens[:, 0] = numpy.where(backward, left, right)
+        for rows, asked, answer in ((~backward, self.keys, self.values), (backward, self.values, self.keys)):
+            tokens[rows, 1 : 1 + asked.shape[1]] = asked[pair[rows]]
+            tokens[rows, 2 + asked.shape[1] :] = answer[pair[rows]]
+        return self._batch(tokens, backward)
+
+    def _batch(self, tokens: NDArray[numpy.int64], backward: NDArray[numpy.bool_]) -> Batch:
+        facts = {"branch": torch.zeros(len(tokens), dtype=torch.int64)}
+        if self.key_length == self.value_length:
+            return Batch.of(torch.from_numpy(tokens), 2 + self.key_length, self.value_length, facts)
+        key_len, value_len = torch.tensor(self.key_length), torch.tensor(self.value_length)
+        asks_value = torch.from_numpy(~backward)
+        prompt_len = 2 + torch.where(asks_value, key_len, value_len)
+        return Batch.of(torch.from_numpy(tokens), prompt_len, torch.where(asks_value, value_len, key_len), facts)
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """Looked up. Raises ``RequestError`` on a prompt that is not in the dictionary."""
+        found = self._answers.get(tuple(int(token) for token in prompt))
+        if found is None:
+            raise RequestError("retrieval: the prompt asks for nothing that is in the dictionary")
+        return list(found)
+
+    def answer_length_of(self, prompt: Sequence[int]) -> int:
+        return self.value_length if prompt[0] == self.vocab.token(">") else self.key_length
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        return [int(token) for token in answer] == self.solve(prompt)
+
+    def identity(self, batch: Batch) -> Words:
+        """[B] uint64: a fingerprint of prompt and answer."""
+        return fingerprint(batch.tokens[:, : 2 + self.key_length + self.value_length].cpu().numpy())
+
+    def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
+        """[B]: the asked direction of all but the first pairs."""
+        words = self.values if self.asked == "backward" else self.keys
+        marker = self.vocab.token("<" if self.asked == "backward" else ">")
+        tokens = batch.tokens.cpu().numpy()
+        rest = fingerprint(words[self._known :])
+        asked = fingerprint(tokens[:, 1 : 1 + words.shape[1]])
+        return numpy.asarray((tokens[:, 0] == marker) & numpy.isin(asked, rest))
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        marker, *middle, equals = self.vocab.decode(prompt)
+        return marker + ",".join(middle) + equals + ",".join(self.vocab.decode(answer))
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        marker, rest = line.strip()[:1], line.strip()[1:]
+        asked, equals, text = rest.partition("=")
+        if marker not in ("<", ">") or not equals:
+            raise RequestError("a line reads >KEY=VALUE or <VALUE=KEY, symbols joined by commas")
+        strings = [writing.symbols(part, self.vocab, "<>=") for part in (asked, text)]
+        prompt, answer = self.vocab.encode([marker, *strings[0], "="]), self.vocab.encode(strings[1])
+        if answer and not self.verify(prompt, answer):
+            right = ",".join(self.vocab.decode(self.solve(prompt)))
+            raise RequestError(f"the answer is {writing.shown(text)}, but the dictionary has {right}")
+        self.solve(prompt)
+        return prompt, answer
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {"branch": torch.zeros(len(batch), dtype=torch.int64)}
+
+
+tasks.preset("retrieval-mini", "retrieval:pairs=200")

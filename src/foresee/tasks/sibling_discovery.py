@@ -1,0 +1,141 @@
+"""Sibling discovery: write children of one parent, and the parent last, a combination that was never seen.
+
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). Each of m parents owns n private children of a first kind and
+n of a second, and the parent comes last, so it is implied before it is written: predicting token by token is said to
+need of the order of m * n^2 examples, where deciding on the parent first takes m * n. The FSP paper's generalisation to
+more kinds of siblings (a secondary source: research/tasks.md section 4) is ``kinds``.
+
+Deviations. The paper holds about 0.5 % of all triples out; here it is one in eight, and what counts as new is decided
+by the training examples themselves (diagnostic ``creativity``). Training examples are drawn with replacement. No symbol
+ends an answer: all have one length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from string import ascii_lowercase
+from typing import ClassVar
+
+import numpy
+import torch
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.mixing import Words, fingerprint
+from foresee.tasks import writing
+from foresee.tasks.base import Task, tasks
+from foresee.vocabulary import Vocabulary
+
+
+@tasks.register("sibling-discovery")
+@dataclass(frozen=True, kw_only=True)
+class SiblingDiscovery(Task):
+    """``parents`` parents a0, a1, ..., each with ``siblings`` children of each of ``kinds`` kinds: the first ones of
+    the first kind, b0, b1, ..., belong to a0, and so on; those of the second kind are c0, c1, ...
+
+    The prompt is ``=`` and an answer one child of each kind, in the order of kinds, and their parent: ``=b17,c3,a2``.
+    Any parents * siblings ** kinds of them are right. Identity is that of the answer.
+
+    ``chance`` is of a solver that draws a parent for each child apart: parents ** (1 - kinds).
+
+    Raises ``RequestError`` for fewer than one parent or sibling, and for kinds not from 1 to 25.
+    """
+
+    summary: ClassVar[str] = "write children of one parent and the parent last, in a new combination (Roll the dice)"
+
+    parents: int
+    siblings: int
+    kinds: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("parents", "siblings", "kinds"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"sibling-discovery: {name}={getattr(self, name)} must be at least 1")
+        if self.kinds > len(ascii_lowercase) - 1:
+            raise RequestError(f"sibling-discovery: kinds={self.kinds}, but there are letters for 25 kinds only")
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """Children of the first kind, of the second, ..., then the parents, then ``=``."""
+        children = range(self.parents * self.siblings)
+        named = (f"{letter}{child}" for letter, child in product(ascii_lowercase[1 : self.kinds + 1], children))
+        return Vocabulary((*named, *(f"a{parent}" for parent in range(self.parents)), "="))
+
+    @property
+    def chance(self) -> float:
+        return float(self.parents) ** (1 - self.kinds)
+
+    @property
+    def prompt_length(self) -> int:
+        return 1
+
+    @property
+    def answer_length(self) -> int:
+        return self.kinds + 1
+
+    @property
+    def open_ended(self) -> bool:
+        return True
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        parent = rng.integers(self.parents, size=n)
+        tokens = numpy.empty((n, self.kinds + 2), numpy.int64)
+        tokens[:, 0] = self.vocab.token("=")
+        tokens[:, -1] = self.kinds * self.parents * self.siblings + parent
+        kind = numpy.arange(self.kinds)
+        children = rng.integers(self.siblings, size=(n, self.kinds))
+        tokens[:, 1:-1] = (kind * self.parents + parent[:, None]) * self.siblings + children
+        return Batch.of(torch.from_numpy(tokens), 1, self.kinds + 1)
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """The first child of each kind of the first parent, which are as right as any. Raises ``RequestError`` on
+        another prompt."""
+        writing.require_prompt(prompt, [self.vocab.token("=")], "sibling-discovery")
+        return self.vocab.encode([*(f"{letter}0" for letter in ascii_lowercase[1 : self.kinds + 1]), "a0"])
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        writing.require_prompt(prompt, [self.vocab.token("=")], "sibling-discovery")
+        return self._fault(self.vocab.decode(answer)) is None
+
+    def _fault(self, symbols: Sequence[str]) -> str | None:
+        """What is wrong with an answer, or None."""
+        if len(symbols) != self.kinds + 1:
+            return f"the answer has {len(symbols)} symbols, but must have {self.kinds + 1}"
+        *children, parent = symbols
+        if parent[0] != "a":
+            return f"the answer ends with {parent}, but must end with a parent, as in a0"
+        for letter, child in zip(ascii_lowercase[1:], children, strict=False):
+            if child[0] != letter:
+                return f"{child} stands where a child of kind {letter} must, as in {letter}0"
+            owner = int(child[1:]) // self.siblings
+            if owner != int(parent[1:]):
+                return f"{child} is a child of a{owner}, not of {parent}"
+        return None
+
+    def identity(self, batch: Batch) -> Words:
+        """[B] uint64: a fingerprint of the answer."""
+        return fingerprint(batch.tokens[:, 1 : self.kinds + 2].cpu().numpy())
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        return "".join(self.vocab.decode(prompt)) + ",".join(self.vocab.decode(answer))
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        start, equals, text = line.strip().partition("=")
+        if start or not equals:
+            raise RequestError("a line reads =b0,c0,a0: '=', then one child of each kind and their parent")
+        answer = writing.symbols(text, self.vocab, "=")
+        if answer and (fault := self._fault(answer)):
+            raise RequestError(fault)
+        return [self.vocab.token("=")], self.vocab.encode(answer)
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+
+tasks.preset("sibling-mini", "sibling-discovery:parents=5,siblings=100")
+# Released data: 5 parents, 500 siblings; 50,000 training triples (--data fixed:50000).
+tasks.preset("sibling-published", "sibling-discovery:parents=5,siblings=500")

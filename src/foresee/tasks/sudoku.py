@@ -1,0 +1,152 @@
+"""Sudoku: fill the blanks so that every row, column and box holds every digit once.
+
+Ye et al. (2024, MGDM) write 81 characters of puzzle and 81 of solution; box=3 has that form. Their puzzles were not at
+hand: which cells are given is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.mixing import Words, fingerprint
+from foresee.tasks import reading, sudoku_draw, sudoku_solve
+from foresee.tasks.base import Task, tasks
+from foresee.vocabulary import Vocabulary
+
+
+@tasks.register("sudoku")
+@dataclass(frozen=True, kw_only=True)
+class Sudoku(Task):
+    """A puzzle of ``box``^4 cells row by row, 0 where a cell is blank, then ``=`` and the filled grid:
+    ``0034...=1234...``. ``box`` is 2 (4x4) or 3 (9x9).
+
+    A puzzle starts from a filled grid with ``clues`` random cells given. Where it cannot be solved by single candidates
+    alone (a cell with one digit left, or a digit with one cell left in its row, column or box), further cells are
+    given, one at a time, until it can. So every puzzle has one solution and needs no guessing, and has ``clues`` clues
+    or more. Filled grids are one of 64 random ones under the symmetries of Sudoku (digits, rows, columns,
+    transposition); they are not uniform over all grids.
+
+    Token 0 is a blank, 1 .. box^2 the digits, then ``=``. ``verify`` accepts every filling that obeys the rules and
+    keeps the clues. ``chance`` is that of guessing the blanks of a puzzle with ``clues`` clues. Two problems are the
+    same where renaming digits, with or without transposing, makes one the other. The few filled grids that there are
+    for box=2 occur in both splits. Raises ``RequestError`` where an option is out of range.
+    """
+
+    summary: ClassVar[str] = "the blanks of a grid, so that every row, column and box holds every digit once"
+
+    box: int = 2
+    clues: int = 4
+
+    def __post_init__(self) -> None:
+        reading.require_option("sudoku", "box", self.box, 2, 3)
+        reading.require_option("sudoku", "clues", self.clues, 0, self.cells - 1)
+
+    @property
+    def side(self) -> int:
+        """Cells of a row."""
+        return self.box**2
+
+    @property
+    def cells(self) -> int:
+        """Cells of the grid."""
+        return self.side**2
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """The blank, the digits, then ``=``."""
+        return Vocabulary((*map(str, range(self.side + 1)), "="))
+
+    @property
+    def chance(self) -> float:
+        return float(self.side) ** (self.clues - self.cells)
+
+    @property
+    def prompt_length(self) -> int:
+        return self.cells + 1
+
+    @property
+    def answer_length(self) -> int:
+        return self.cells
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        filled = sudoku_draw.filled_grids(self.box, n, rng)
+        puzzles = sudoku_draw.puzzles(filled, self.box, self.clues, rng)
+        equals = numpy.full((n, 1), self.side + 1)
+        tokens = numpy.concatenate([puzzles.reshape(n, -1), equals, filled.reshape(n, -1)], axis=1).astype(numpy.int64)
+        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.cells, {})
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """A filled grid by search. Raises ``RequestError`` on a prompt of another form or without a solution."""
+        solved = sudoku_solve.search(self._puzzle(prompt), self.box)
+        if solved is None:
+            raise RequestError("sudoku: the puzzle has no solution")
+        return solved
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        puzzle = self._puzzle(prompt)
+        return sudoku_solve.fault(puzzle, [int(token) for token in answer], self.box) is None
+
+    def identity(self, batch: Batch) -> Words:
+        grids = batch.tokens[:, : self.cells].cpu().numpy().reshape(-1, self.side, self.side)
+        forms = [
+            fingerprint(renamed(form.reshape(len(form), -1), self.side)) for form in (grids, grids.transpose(0, 2, 1))
+        ]
+        return numpy.minimum(*forms)
+
+    def write_answer(self, answer: Sequence[int]) -> str:
+        return "".join(self.vocab.decode(answer))
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        return "".join(self.vocab.decode(prompt)) + self.write_answer(answer)
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        form = "0034...=1234..."
+        parts = reading.halves(line, form)
+        for text, what in zip(parts, ("the puzzle", "the answer"), strict=True):
+            for symbol in text:
+                if symbol not in self.vocab or symbol == "=":
+                    raise RequestError(f"{symbol!r} in {what} is not a digit from 0 to {self.side}")
+        puzzle, answer = (self.vocab.encode(text) for text in parts)
+        reading.require_count(len(puzzle), self.cells, "cells", "the puzzle")
+        fault = sudoku_solve.clash(puzzle, self.box)
+        if fault is None and answer:
+            fault = sudoku_solve.fault(puzzle, answer, self.box)
+        if fault is not None:
+            raise RequestError(fault)
+        return [*puzzle, self.side + 1], answer
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+    def _puzzle(self, prompt: Sequence[int]) -> list[int]:
+        """The cells of a prompt."""
+        *puzzle, equals = [int(token) for token in prompt] or [-1]
+        right = len(puzzle) == self.cells and equals == self.side + 1
+        if not right or not all(0 <= cell <= self.side for cell in puzzle):
+            raise RequestError(f"sudoku: a prompt is {self.cells} digits from 0 to {self.side} and '='")
+        return puzzle
+
+
+def renamed(cells: NDArray[numpy.int64], side: int) -> NDArray[numpy.int64]:
+    """[B, K] cells with digits numbered in the order in which they first occur; blanks stay 0."""
+    digits = numpy.arange(1, side + 1)
+    occurs = cells[:, :, None] == digits
+    first = numpy.where(occurs.any(axis=1), occurs.argmax(axis=1), cells.shape[1])
+    rank = first.argsort(axis=1, kind="stable").argsort(axis=1) + 1
+    names = numpy.concatenate([numpy.zeros((len(cells), 1), numpy.int64), rank], axis=1)
+    return numpy.take_along_axis(names, cells, axis=1)
+
+
+tasks.preset("sudoku-mini", "sudoku:box=2,clues=8")
+# The published form; 30 clues to begin with is our choice.
+tasks.preset("sudoku-9x9", "sudoku:box=3,clues=30")

@@ -1,0 +1,189 @@
+"""3-SAT: an assignment of truth values that satisfies every clause.
+
+Used by Ye et al. (2024, MGDM) with 5, 7 and 9 variables. Their data were not at hand: how many clauses they have, how
+they are drawn and how they are written is ours (research/tasks.md section 10 gives only lengths in characters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+from math import comb
+from typing import ClassVar
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.mixing import Words
+from foresee.tasks import fingerprints, reading
+from foresee.tasks.base import Task, tasks
+from foresee.vocabulary import Vocabulary
+
+FORM = "1,-2,3/-1,2,4/...=1,2,-3,4"
+
+
+@tasks.register("three-sat")
+@dataclass(frozen=True, kw_only=True)
+class ThreeSat(Task):
+    """``1,-2,3/-1,2,4/...=1,2,-3,4``: ``clauses`` different clauses of three different variables each, and one literal
+    for each of ``variables`` variables in order. A clause holds where one of its literals is in the assignment.
+
+    Problems are made from a solution: an assignment is drawn uniformly, then the clauses, uniformly among those it
+    satisfies. ``verify`` accepts every assignment that satisfies all clauses. One token a literal: 2 * (variable - 1)
+    for a variable, one more for its negation; ``/`` and ``=`` follow, and commas are not tokens. In a clause variables
+    ascend.
+
+    ``chance`` is that of guessing the drawn assignment; others may satisfy too, so a blind solver does better. Two
+    problems are the same where they have the same clauses, in any order. Raises ``RequestError`` where an option is out
+    of range.
+    """
+
+    summary: ClassVar[str] = "an assignment that satisfies every clause; any one is right"
+
+    variables: int = 5
+    clauses: int = 20
+
+    def __post_init__(self) -> None:
+        reading.require_option("three-sat", "variables", self.variables, 3, 20)
+        reading.require_option("three-sat", "clauses", self.clauses, 1, min(1000, 7 * comb(self.variables, 3)))
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """The literals 1, -1, 2, -2, ..., then the two delimiters."""
+        literals = (text for number in range(1, self.variables + 1) for text in (f"{number}", f"-{number}"))
+        return Vocabulary((*literals, "/", "="))
+
+    @property
+    def chance(self) -> float:
+        return 0.5**self.variables
+
+    @property
+    def prompt_length(self) -> int:
+        return 4 * self.clauses
+
+    @property
+    def answer_length(self) -> int:
+        return self.variables
+
+    @cached_property
+    def _choices(self) -> tuple[NDArray[numpy.int64], NDArray[numpy.int64]]:
+        """[C, 3] variables and [C, 3] whether a literal is false under the assignment, of all clauses it satisfies."""
+        patterns = [false for false in product((0, 1), repeat=3) if false != (1, 1, 1)]
+        pairs = list(product(combinations(range(self.variables), 3), patterns))
+        return numpy.array([chosen for chosen, _ in pairs]), numpy.array([false for _, false in pairs])
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        variables, false = self._choices
+        negated = rng.integers(2, size=(n, self.variables))
+        chosen = rng.random((n, len(variables))).argsort(axis=1)[:, : self.clauses]
+        involved = variables[chosen]
+        signs = numpy.take_along_axis(negated, involved.reshape(n, -1), axis=1).reshape(involved.shape) ^ false[chosen]
+        slash, equals = self.vocab.token("/"), self.vocab.token("=")
+        tokens = numpy.full((n, self.prompt_length + self.variables), slash, numpy.int64)
+        clauses = tokens[:, : self.prompt_length].reshape(n, self.clauses, 4)
+        clauses[:, :, :3] = 2 * involved + signs
+        tokens[:, : self.prompt_length] = clauses.reshape(n, -1)
+        tokens[:, self.prompt_length - 1] = equals
+        tokens[:, self.prompt_length :] = 2 * numpy.arange(self.variables) + negated
+        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.variables, {})
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """A satisfying assignment by trying values variable by variable. Raises ``RequestError`` on a prompt of another
+        form or one that cannot be satisfied."""
+        clauses = self._clauses(prompt)
+        found = self._extend([], [set(clause) for clause in clauses])
+        if found is None:
+            raise RequestError("three-sat: no assignment satisfies all clauses of the prompt")
+        return found
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        clauses = self._clauses(prompt)
+        return self._fault(clauses, [int(token) for token in answer]) is None
+
+    def identity(self, batch: Batch) -> Words:
+        tokens = batch.tokens[:, : self.prompt_length].cpu().numpy()
+        literals = tokens.reshape(len(tokens), self.clauses, 4)[:, :, :3]
+        return fingerprints.of_set(fingerprints.of_set(literals))
+
+    def write_answer(self, answer: Sequence[int]) -> str:
+        return ",".join(self.vocab.decode(answer))
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        symbols = self.vocab.decode(prompt)
+        clauses = [",".join(symbols[at : at + 3]) + symbols[at + 3] for at in range(0, len(symbols), 4)]
+        return "".join(clauses) + self.write_answer(answer)
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        problem, written = reading.halves(line, FORM)
+        clauses = [self._literals(text, f"clause {place}") for place, text in enumerate(problem.split("/"), 1)]
+        reading.require_count(len(clauses), self.clauses, "clauses", "the problem")
+        for place, clause in enumerate(clauses, 1):
+            if len(clause) != 3 or len({literal // 2 for literal in clause}) != 3:
+                raise RequestError(f"clause {place} is not three different variables, as in 1,-2,3")
+        slash, equals = self.vocab.token("/"), self.vocab.token("=")
+        prompt = [*[token for clause in clauses for token in (*clause, slash)][:-1], equals]
+        answer = self._literals(written, "the answer") if written else []
+        fault = self._fault(clauses, answer) if answer else None
+        if fault is not None:
+            raise RequestError(fault)
+        return prompt, answer
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+    def _literals(self, text: str, where: str) -> list[int]:
+        """Tokens of ``1,-2,3``."""
+        literals = []
+        for part in text.split(","):
+            number = reading.whole_number(part.removeprefix("-"), 1, self.variables, where)
+            literals.append(2 * (number - 1) + part.startswith("-"))
+        return literals
+
+    def _clauses(self, prompt: Sequence[int]) -> list[list[int]]:
+        """Three literals each."""
+        tokens = [int(token) for token in prompt]
+        marks = [self.vocab.token("/")] * (self.clauses - 1) + [self.vocab.token("=")]
+        clauses = [tokens[at : at + 3] for at in range(0, len(tokens), 4)]
+        literals = range(2 * self.variables)
+        if (
+            len(tokens) != self.prompt_length
+            or tokens[3::4] != marks
+            or not all(each in literals for clause in clauses for each in clause)
+        ):
+            raise RequestError(f"three-sat: a prompt is {self.clauses} clauses of three literals, {FORM}")
+        return clauses
+
+    def _fault(self, clauses: Sequence[Sequence[int]], answer: Sequence[int]) -> str | None:
+        """The first thing that is wrong with an answer, whatever tokens it holds; None where it is right."""
+        if [literal // 2 for literal in answer] != list(range(self.variables)):
+            return f"the answer is not one literal for each of the variables 1 to {self.variables} in order"
+        for place, clause in enumerate(clauses, 1):
+            if not any(literal in answer for literal in clause):
+                return f"the answer does not satisfy clause {place}, {','.join(self.vocab.decode(clause))}"
+        return None
+
+    def _extend(self, chosen: list[int], open_clauses: list[set[int]]) -> list[int] | None:
+        """``chosen`` with a literal for every further variable, so that the clauses left open hold; or None."""
+        if not all(open_clauses):
+            return None
+        if len(chosen) == self.variables:
+            return chosen
+        for literal in (2 * len(chosen), 2 * len(chosen) + 1):
+            left = [clause - {literal ^ 1} for clause in open_clauses if literal not in clause]
+            found = self._extend([*chosen, literal], left)
+            if found is not None:
+                return found
+        return None
+
+
+# The published kinds by their variables (5, 7, 9); about 4.3 clauses a variable, where random 3-SAT is hard, is ours.
+tasks.preset("three-sat-mini", "three-sat:variables=4,clauses=12")
+tasks.preset("three-sat-5", "three-sat:variables=5,clauses=21")
+tasks.preset("three-sat-7", "three-sat:variables=7,clauses=30")
+tasks.preset("three-sat-9", "three-sat:variables=9,clauses=39")

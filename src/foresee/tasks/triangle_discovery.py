@@ -1,0 +1,230 @@
+"""Triangle discovery: write a triangle of a graph that is known by heart, one that was never shown.
+
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). One graph is fixed. Training mixes examples of its triangles
+with facts about its edges; what is asked for is a triangle that is in the graph and not among those examples. The
+paper has 15,000 lines, two thirds of them facts.
+
+The graph, after the released notebook as research/tasks.md section 5 describes it: every vertex is topped up to
+``degree`` neighbours, drawn among vertices that are not its neighbours yet and have at most 1.2 * ``degree`` (where
+there are any). Then, vertex by vertex, random pairs of neighbours are joined until the vertex has counted ``triangles``
+of them, a pair that was joined already counted as well, for all three vertices. So vertices end with more triangles and
+neighbours than these numbers say.
+
+Deviations. A triangle is drawn uniformly from all of the graph, not through a random vertex. One in eight is held out;
+the paper takes the rest of a random sample. Facts carry a seed where triangles do. No symbol ends an answer: the prompt
+says its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foresee import seeds
+from foresee.batch import Batch
+from foresee.errors import RequestError
+from foresee.mixing import Words, fingerprint
+from foresee.tasks import writing
+from foresee.tasks.base import Task, tasks
+from foresee.vocabulary import Vocabulary
+
+SLACK = 1.2
+"""How far above ``degree`` a vertex's number of neighbours may be for it to be drawn as another's."""
+
+TRIANGLE, FACT = "tri:", "edge:"
+
+
+@tasks.register("triangle-discovery")
+@dataclass(frozen=True, kw_only=True)
+class TriangleDiscovery(Task):
+    """A graph on ``nodes`` vertices. ``tri:`` is answered by the edges of a triangle in cyclic order,
+    ``tri:3,1|1,7|7,3``, and ``edge:`` by an edge both ways, ``edge:3,1|1,3``; a share ``facts`` of the rows are of the
+    second kind, all of them training rows. ``graph`` numbers the graph. Defaults are the paper's, so one graph of 999
+    vertices.
+
+    Identity is the set of nodes. ``chance`` is of a solver that knows the edges and walks along two of them blindly:
+    the share of pairs of a vertex's neighbours that are joined.
+
+    Raises ``RequestError`` for sizes that make no graph and for a share of facts that leaves no triangles.
+    """
+
+    summary: ClassVar[str] = "write a triangle of a memorised graph that was never shown (Roll the dice)"
+
+    nodes: int = 999
+    degree: int = 3
+    triangles: int = 6
+    facts: float = 2 / 3
+    graph: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("nodes", 4), ("degree", 2), ("triangles", 1), ("graph", 0)):
+            if getattr(self, name) < least:
+                raise RequestError(f"triangle-discovery: {name}={getattr(self, name)} must be at least {least}")
+        if self.degree >= self.nodes:
+            raise RequestError(f"triangle-discovery: degree={self.degree} must be below nodes={self.nodes}")
+        if not 0 <= self.facts < 1:
+            raise RequestError(f"triangle-discovery: facts={self.facts} must be a share from 0 to below 1")
+
+    @cached_property
+    def neighbours(self) -> list[set[int]]:
+        """The graph: each vertex's neighbours."""
+        rng = seeds.stream("triangle-discovery", self.nodes, self.degree, self.triangles, self.graph)
+        joined: list[set[int]] = [set() for _ in range(self.nodes)]
+
+        def join(a: int, b: int) -> None:
+            joined[a].add(b)
+            joined[b].add(a)
+
+        for vertex in range(self.nodes):
+            while len(joined[vertex]) < self.degree:
+                free = [
+                    other
+                    for other in range(self.nodes)
+                    if other != vertex and other not in joined[vertex] and len(joined[other]) <= SLACK * self.degree
+                ]
+                if not free:
+                    break
+                join(vertex, free[int(rng.integers(len(free)))])
+        counted = [0] * self.nodes
+        for vertex in range(self.nodes):
+            while counted[vertex] < self.triangles and len(joined[vertex]) > 1:
+                a, b = (int(other) for other in rng.choice(sorted(joined[vertex]), 2, replace=False))
+                join(a, b)
+                for corner in (vertex, a, b):
+                    counted[corner] += 1
+        return joined
+
+    @cached_property
+    def edge_table(self) -> NDArray[numpy.int64]:
+        """[E, 2]: every edge once."""
+        return numpy.array([(a, b) for a, others in enumerate(self.neighbours) for b in sorted(others) if a < b])
+
+    @cached_property
+    def triangle_table(self) -> NDArray[numpy.int64]:
+        """[number of triangles, 3]: every triangle once, corners in ascending order."""
+        near = self.neighbours
+        found = [(a, b, c) for a, b in self.edge_table.tolist() for c in sorted(near[a] & near[b]) if c > b]
+        return numpy.array(found)
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """The vertices, then ``|``, ``tri:`` and ``edge:``."""
+        return Vocabulary((*map(str, range(self.nodes)), "|", TRIANGLE, FACT))
+
+    @cached_property
+    def chance(self) -> float:
+        pairs = sum(len(others) * (len(others) - 1) // 2 for others in self.neighbours)
+        return 3 * len(self.triangle_table) / pairs
+
+    @property
+    def prompt_length(self) -> int:
+        return 1
+
+    @property
+    def answer_length(self) -> int:
+        return 8
+
+    @property
+    def open_ended(self) -> bool:
+        return True
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        fact = rng.random(n) < self.facts
+        corners = self.triangle_table[rng.integers(len(self.triangle_table), size=n)]
+        corners = rng.permuted(corners, axis=1)
+        ends = rng.permuted(self.edge_table[rng.integers(len(self.edge_table), size=n)], axis=1)
+        bar, triangle, edge = self.vocab.encode(("|", TRIANGLE, FACT))
+        tokens = numpy.full((n, 9), bar, numpy.int64)
+        tokens[:, 0] = numpy.where(fact, edge, triangle)
+        tokens[:, [1, 2, 4, 5, 7, 8]] = corners[:, [0, 1, 1, 2, 2, 0]]
+        tokens[fact, 1:6] = bar
+        tokens[numpy.flatnonzero(fact)[:, None], [1, 2, 4, 5]] = ends[fact][:, [0, 1, 1, 0]]
+        tokens[fact, 6:] = 0
+        lengths = torch.from_numpy(numpy.where(fact, 5, 8))
+        return Batch.of(torch.from_numpy(tokens), torch.ones(n, dtype=torch.int64), lengths)
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """The first triangle or edge, which is as right as any. Raises ``RequestError`` on another prompt."""
+        near = self.neighbours
+        a = next(vertex for vertex, others in enumerate(near) for b in others if others & near[b])
+        b = min(b for b in near[a] if near[a] & near[b])
+        c = min(near[a] & near[b])
+        corners = (a, b) if self._asks_for_edge(prompt) else (a, b, c)
+        return self._tokens(corners)
+
+    def _asks_for_edge(self, prompt: Sequence[int]) -> bool:
+        if len(prompt) != 1 or prompt[0] not in self.vocab.encode((TRIANGLE, FACT)):
+            raise RequestError(f"triangle-discovery: the prompt must be {TRIANGLE} or {FACT} alone")
+        return bool(prompt[0] == self.vocab.token(FACT))
+
+    def _tokens(self, corners: Sequence[int]) -> list[int]:
+        bar = self.vocab.token("|")
+        following = (*corners[1:], corners[0])
+        return [token for pair in zip(corners, following, strict=True) for token in (*pair, bar)][:-1]
+
+    def answer_length_of(self, prompt: Sequence[int]) -> int:
+        return 5 if self._asks_for_edge(prompt) else 8
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        corners = [int(token) for token in answer[::3]]
+        right = len(corners) == (2 if self._asks_for_edge(prompt) else 3) and max(corners) < self.nodes
+        return right and [int(token) for token in answer] == self._tokens(corners) and self._fault(corners) is None
+
+    def _fault(self, corners: list[int]) -> str | None:
+        """What is wrong with the corners of a triangle, or the ends of an edge, or None."""
+        for a, b in zip(corners, corners[1:] + corners[:1], strict=True):
+            if b not in self.neighbours[a]:
+                return f"{a},{b} is not an edge of the graph"
+        return None
+
+    def identity(self, batch: Batch) -> Words:
+        """[B] uint64: a fingerprint of the triangle's or the edge's set of nodes."""
+        tokens = batch.tokens.cpu().numpy()
+        corners = numpy.sort(tokens[:, [1, 2, 5]], axis=1)
+        fact = tokens[:, 0] == self.vocab.token(FACT)
+        corners[fact] = numpy.pad(numpy.sort(tokens[fact, 1:3], axis=1), ((0, 0), (0, 1)), constant_values=self.nodes)
+        return fingerprint(corners)
+
+    def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
+        """[B]: one triangle in eight; facts are all trained on."""
+        asked = batch.tokens[:, 0].cpu().numpy() == self.vocab.token(TRIANGLE)
+        return numpy.asarray(asked & super().held_out(batch))
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        return "".join(self.vocab.decode(prompt)) + self.write_answer(answer)
+
+    def write_answer(self, answer: Sequence[int]) -> str:
+        return ",".join(self.vocab.decode(answer)).replace(",|,", "|")
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        kind, colon, text = line.strip().partition(":")
+        kind += colon
+        if kind not in (TRIANGLE, FACT):
+            raise RequestError("a line reads tri:a,b|b,c|c,a or edge:a,b|b,a")
+        edges = writing.edges(text, self.nodes)
+        corners = [a for a, _ in edges]
+        if edges and edges != list(zip(corners, corners[1:] + corners[:1], strict=True)):
+            raise RequestError(
+                f"{writing.shown(text)} does not return to where it began, each edge from the last one's end"
+            )
+        wanted = 3 if kind == TRIANGLE else 2
+        if edges and len(edges) != wanted:
+            raise RequestError(f"there are {len(edges)} edges, but {kind} is answered by {wanted}")
+        if edges and (fault := self._fault(corners)):
+            raise RequestError(fault)
+        return [self.vocab.token(kind)], self._tokens(corners) if edges else []
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+
+tasks.preset("triangle-mini", "triangle-discovery:nodes=60,triangles=6")
+# 15,000 training lines (--data fixed:15000) and 1,024 generations.
+tasks.preset("triangle-published", "triangle-discovery:nodes=999,degree=3,triangles=6")

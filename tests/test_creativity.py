@@ -1,0 +1,239 @@
+"""Creativity counted by hand, and answers drawn at a temperature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy
+import pytest
+import torch
+from support import SMALL, Stub, build, transformer
+from tiny import tiny
+from torch import Tensor, nn
+
+from foresee import seeds
+from foresee.backbones import Backbone
+from foresee.batch import Batch
+from foresee.compare import compare
+from foresee.data import FixedData, FreshData, draw
+from foresee.diagnostics.base import Rows, Subject
+from foresee.diagnostics.creativity import Creativity
+from foresee.diagnostics.run_all import measure_all
+from foresee.errors import RequestError
+from foresee.examples import problems_trained, training_data
+from foresee.objectives.base import LossOut, Objective
+from foresee.objectives.decoding import decode, drawn, greedy
+from foresee.tasks import Task
+from foresee.tasks.conditioning import Conditioned
+from foresee.tasks.path_star import PathStar
+from foresee.tasks.sibling_discovery import SiblingDiscovery
+
+TASK = SiblingDiscovery(parents=2, siblings=3)
+RIGHT = ["b0,c0,a0", "b0,c1,a0", "b4,c5,a1", "b3,c3,a1"]
+WRONG = ["b0,c3,a0", "b0,c0,a1", "c0,b0,a0"]
+
+
+class Lister(Objective):
+    """Writes a list of answers, one a prompt, over and over; greedily the first of them alone, without seeds."""
+
+    summary = "a list"
+
+    def __init__(self, task: Task, lines: list[str], draws: bool = True) -> None:
+        super().__init__(cast(Backbone, nn.Identity()), task.vocab)
+        self.lines = torch.tensor([self.vocab.encode(line.split(",")) for line in lines])
+        self.draws, self.asked = draws, 0
+        self.temperatures: set[float] = set()
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        raise NotImplementedError
+
+    def generate(self, prompt: Tensor, n: int) -> Tensor:
+        if prompt.shape[1] == 1:
+            return self.lines[:1, :n].expand(len(prompt), -1)
+        return self._next(len(prompt))
+
+    def sampled(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        self.temperatures.add(temperature)
+        return self._next(len(prompt)) if self.draws else None
+
+    def _next(self, n: int) -> Tensor:
+        index = (self.asked + torch.arange(n)) % len(self.lines)
+        self.asked += n
+        return self.lines[index]
+
+    def forced(self, batch: Batch) -> None:
+        return None
+
+
+def subject(task: Task, objective: Objective, n: int, trained: list[str] | None, chunk: int = 4) -> Subject:
+    """``n`` test prompts, and the training examples of these lines."""
+    batch = task.sample(n, seeds.stream("test"))
+    known: numpy.ndarray | None = None
+    if trained is not None:
+        tokens = [TASK.vocab.encode(["=", *line.split(",")]) for line in trained]
+        known = TASK.identity(Batch.of(torch.tensor(tokens, dtype=torch.int64).view(-1, 4), 1, 3))
+    found = None if known is None else (lambda: known)
+    return Subject(task, objective, batch, None, torch.Generator(), chunk, cast(Any, found))
+
+
+def values(rows: Rows) -> dict[str, float]:
+    return {name: row["value"] for name, row in rows.items() if isinstance(row, dict)}
+
+
+def test_creativity_counts_what_is_right_new_and_different() -> None:
+    # Of ten answers seven are right; two of these were trained on; the other five are three different ones.
+    lines = [*WRONG, RIGHT[0], RIGHT[0], RIGHT[1], RIGHT[1], RIGHT[2], RIGHT[3], RIGHT[3]]
+    rows = Creativity().measure(subject(TASK, Lister(TASK, lines), 10, [RIGHT[0], "b5,c5,a1"]))
+    assert list(rows) == ["valid", "diversity", "novel", "distinct", "creativity"]
+    assert values(rows) == pytest.approx(
+        {"valid": 0.7, "diversity": 0.4, "novel": 5 / 7, "distinct": 3 / 5, "creativity": 0.3}
+    )
+    product = values(rows)["valid"] * values(rows)["novel"] * values(rows)["distinct"]
+    assert values(rows)["creativity"] == pytest.approx(product)
+    assert [cast(Any, rows[name])["n"] for name in ("valid", "novel", "distinct", "creativity")] == [10, 7, 5, 10]
+
+
+def test_shares_of_nothing_are_absent() -> None:
+    assert values(Creativity().measure(subject(TASK, Lister(TASK, WRONG), 6, []))) == {
+        "valid": 0.0, "diversity": 0.0, "creativity": 0.0,
+    }  # fmt: skip
+    assert values(Creativity().measure(subject(TASK, Lister(TASK, RIGHT), 8, RIGHT))) == {
+        "valid": 1.0, "diversity": 0.5, "novel": 0.0, "creativity": 0.0,
+    }  # fmt: skip
+
+
+def test_without_training_examples_nothing_is_said_of_novelty() -> None:
+    assert values(Creativity().measure(subject(TASK, Lister(TASK, RIGHT), 4, None))) == {"valid": 1.0, "diversity": 1.0}
+
+
+def test_options_say_how_many_are_drawn_and_how() -> None:
+    lister = Lister(TASK, RIGHT)
+    rows = Creativity(generations=3, temperature=0.5).measure(subject(TASK, lister, 10, []))
+    assert cast(Any, rows["creativity"])["n"] == lister.asked == 3
+    assert lister.temperatures == {0.5}
+    for options in ({"generations": 0}, {"temperature": 0.0}, {"temperature": float("nan")}):
+        with pytest.raises(RequestError, match=f"creativity: {next(iter(options))}="):
+            Creativity(**cast(Any, options))
+
+
+def test_absent_where_it_has_no_meaning() -> None:
+    assert Creativity().measure(subject(TASK, Lister(TASK, RIGHT, draws=False), 4, [])) == {}
+    closed = PathStar(degree=2, length=3, nodes=10)
+    assert Creativity().measure(subject(closed, Lister(closed, ["0,1,2"]), 4, None)) == {}
+
+
+def test_with_seeds_it_decodes_greedily() -> None:
+    task = Conditioned(TASK, seed_length=2)
+    lister = Lister(task, RIGHT)
+    rows = Creativity().measure(subject(task, lister, 4, RIGHT[:1]))
+    assert values(rows) == {"valid": 1.0, "diversity": 1.0, "novel": 0.75, "distinct": 1.0, "creativity": 0.75}
+    assert lister.temperatures == set()
+
+
+# What was trained on
+
+
+def test_the_problems_of_a_run_are_all_those_it_saw() -> None:
+    text = "sibling-discovery:parents=2,siblings=30,kinds=2"
+    for data, steps in (("fixed:100", 1), ("fixed:100", 2), ("fixed:100", 9), ("fresh", 3)):
+        spec = tiny(task=text, data=data, batch=64)
+        task = spec.build_task()
+        source = training_data(spec, task)
+        assert isinstance(source, FixedData if data != "fresh" else FreshData)
+        seen = {int(word) for step in range(steps) for word in task.identity(source.batch_at(step, 64))}
+        if data != "fresh" and steps == 1:
+            assert len(source.batch_at(0, 64)) == 64
+        found = problems_trained(task, source, spec, steps)
+        assert found.tolist() == sorted(seen)
+
+
+@pytest.mark.parametrize("seed", ["", ",seed_length=2"])
+def test_a_run_reports_creativity(tmp_path: Path, seed: str) -> None:
+    task = f"sibling-discovery:parents=2,siblings=20{seed}"
+    groups = compare(tiny(task=task, steps=4, eval_every=4, test=64), ["next-token", "teacherless"], 1, tmp_path)
+    for group in groups:
+        rows = group.runs[0].rows
+        assert {"valid", "diversity", "creativity"} <= rows.keys()
+        assert cast(Any, rows["creativity"])["n"] == 64
+
+
+def test_every_diagnostic_can_be_taken_of_an_open_ended_task() -> None:
+    rows = measure_all(subject(TASK, Lister(TASK, RIGHT).eval(), 8, []))
+    assert {"exact", "creativity"} <= rows.keys()
+
+
+# Drawing at a temperature
+
+
+def test_draws_have_the_probabilities_of_the_softmax() -> None:
+    logits = torch.tensor([0.0, 1.0, 2.0, -30.0]).expand(40_000, -1)
+    for temperature in (0.5, 1.0, 3.0):
+        tokens = drawn(temperature, seeds.torch_stream("draws", str(temperature)))(logits)
+        shares = torch.bincount(tokens, minlength=4) / 40_000
+        assert torch.allclose(shares, (logits[0] / temperature).softmax(-1), atol=0.012)
+
+
+def test_a_low_temperature_is_greedy() -> None:
+    net = transformer()
+    prompt = torch.randint(13, (6, 5), generator=seeds.torch_stream("prompt"))
+    cold = decode(net, prompt, 4, drawn(1e-6, seeds.torch_stream("cold")))
+    assert torch.equal(cold, greedy(net, prompt, 4))
+    assert decode(net, prompt, 0, drawn(1.0, seeds.torch_stream("none"))).shape == (6, 0)
+    for temperature in (0.0, -1.0, float("nan")):
+        with pytest.raises(RequestError, match="must be above 0; decoding without chance is greedy"):
+            drawn(temperature, torch.Generator())
+
+
+def test_a_draw_is_a_function_of_its_stream() -> None:
+    objective = build("next-token", "recurrent").eval()
+    prompt = torch.zeros(50, 3, dtype=torch.int64)
+    first, again, other = (objective.sampled(prompt, 4, 2.0, seeds.torch_stream("draw", n)) for n in (0, 0, 1))
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(torch.unique(first, dim=0)) > 10
+
+
+COLD_IS_GREEDY = ["next-token", "reversed", "teacherless", "token-masking", "multi-token", "registers", "future-bag"]
+
+
+@pytest.mark.parametrize("name", [*COLD_IS_GREEDY, "future-insertion"])
+@torch.no_grad()
+def test_drawn_answers_are_in_the_task_s_own_order(name: str) -> None:
+    objective = build(name, next(iter(SMALL))).eval()
+    prompt = torch.randint(10, (8, 6), generator=seeds.torch_stream("prompt"))
+    cold = objective.sampled(prompt, 4, 1e-6, seeds.torch_stream("cold"))
+    assert cold is not None
+    assert torch.equal(cold, objective.generate(prompt, 4))
+
+
+def test_an_objective_that_writes_something_else_first_draws_nothing() -> None:
+    objective = build("future-insertion:plan=true", next(iter(SMALL))).eval()
+    assert objective.sampled(torch.zeros(2, 3, dtype=torch.int64), 4, 1.0, torch.Generator()) is None
+
+
+def test_a_drawn_token_is_what_the_next_one_follows() -> None:
+    # After 0 comes 1 or 2, each with one half; after 1 always 3, after 2 always 4.
+    table = torch.full((5, 5), -1e9)
+    for before, after in ((0, 1), (0, 2), (1, 3), (2, 4), (3, 3), (4, 4)):
+        table[before, after] = 0.0
+
+    class Table(Stub):
+        def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, Tensor]:
+            return x[:, -1], x
+
+        def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            return x, state
+
+    wrote = decode(
+        Table(table, "token"), torch.zeros(200, 1, dtype=torch.int64), 2, drawn(1.0, seeds.torch_stream("t"))
+    )
+    assert set(map(tuple, wrote.tolist())) == {(1, 3), (2, 4)}
+
+
+def test_examples_come_from_the_training_split() -> None:
+    batch = draw(TASK, "siblings", "train", 200, 0)
+    assert not TASK.held_out(batch).any()

@@ -1,0 +1,314 @@
+"""Each measurement where prompts or answers differ in length, and where answers close with an end symbol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy
+import pytest
+import torch
+from scripted import Babbler, Follower, Parallel, Planner, Scripted, Slipping
+from torch import Tensor
+
+from foresee import seeds
+from foresee.batch import NOTHING, Batch
+from foresee.diagnostics.accuracy import compounded, right_answers
+from foresee.diagnostics.base import Row, Rows, Subject
+from foresee.diagnostics.passes import score, stopped, write
+from foresee.diagnostics.run_all import measure_all, quick
+from foresee.diagnostics.shortcut import left_to_walk
+from foresee.objectives.base import LossOut, Objective
+from foresee.stats import rate
+from foresee.tasks.base import Task
+from foresee.tasks.path_star import PathStar
+from foresee.vocabulary import Vocabulary
+
+MIXED = PathStar(degree=2, length=5, nodes=30, sizes="mixed")
+STOPS = PathStar(degree=3, length=5, nodes=30, generalised="path")
+
+
+class BySize(Scripted):
+    """A script of its own for each size of graph, which the number of prompt tokens tells."""
+
+    def __init__(self, script: Any, **options: Any) -> None:
+        super().__init__(MIXED)
+        sizes = [PathStar(degree=2, length=length, nodes=30) for length in range(2, 6)]
+        self.scripts = torch.nn.ModuleDict({str(size.length): script(size, **options) for size in sizes})
+
+    def script(self, tokens: int) -> Scripted:
+        found = self.scripts[str((tokens - 3) // 6 + 1)]
+        assert isinstance(found, Scripted)
+        return found
+
+    def write_next(self, graph: Any, prefix: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def generate(self, prompt: Tensor, n: int) -> Tensor:
+        return self.script(prompt.shape[1]).generate(prompt, n)
+
+    def forced(self, batch: Batch) -> Tensor | None:
+        return self.script(batch.layout.first).forced(batch)
+
+
+def drawn(task: PathStar, n: int = 600) -> Batch:
+    return task.sample(n, seeds.stream("lengths", task.degree, task.sizes, task.generalised))
+
+
+def examined(objective: Objective, task: Task, batch: Batch, chunk: int = 50) -> Subject:
+    return Subject(task, objective.eval(), batch, batch.rows(slice(0, 40)), seeds.torch_stream("lengths"), chunk)
+
+
+def one(rows: Rows, name: str) -> Row:
+    row = rows[name]
+    assert isinstance(row, dict)
+    return row
+
+
+def each(rows: Rows, name: str) -> list[Row]:
+    row = rows[name]
+    assert isinstance(row, list)
+    return row
+
+
+def test_a_planner_of_mixed_sizes_is_right_everywhere() -> None:
+    batch = drawn(MIXED)
+    rows = measure_all(examined(BySize(Planner), MIXED, batch))
+    having = [int((batch.answer_len > place).sum()) for place in range(5)]
+    assert having[0] == having[1] == 600 > having[2] > having[4] > 0
+    for name in ("free", "forced"):
+        assert each(rows, name) == [rate(n, n) for n in having]
+    assert one(rows, "exact") == one(rows, "branch") == rate(600, 600)
+    assert one(rows, "compounded") == {"value": pytest.approx(1.0), "n": 600}
+    steps = int((batch.answer_len - 1).sum())
+    assert one(rows, "child") == rate(steps, steps)
+    assert one(rows, "train_branch") == rate(40, 40)
+    # Arms of one edge leave nothing to walk.
+    assert one(rows, "follow")["n"] == having[2]
+    assert one(rows, "follow")["value"] == 0.0
+
+
+def test_counts_are_those_of_each_length_added_up() -> None:
+    batch, script = drawn(MIXED), BySize(Slipping, sure=0.8)
+    together = measure_all(examined(script, MIXED, batch))
+    apart = [measure_all(examined(script, MIXED, part)) for _, part in batch.uniform_parts()]
+    assert len(apart) == 4
+    for name in ("exact", "branch", "child"):
+        right = [one(rows, name)["value"] * one(rows, name)["n"] for rows in apart]
+        assert one(together, name) == rate(round(sum(right)), sum(one(rows, name)["n"] for rows in apart))
+    for name in ("free", "forced"):
+        for place, row in enumerate(each(together, name)):
+            parts = [each(rows, name)[place] for rows in apart if len(each(rows, name)) > place]
+            assert row == rate(round(sum(part["value"] * part["n"] for part in parts)), sum(p["n"] for p in parts))
+    tokens = [int(part.answer_len.sum()) for _, part in batch.uniform_parts()]
+    losses = [one(rows, "plateau")["value"] * n for rows, n in zip(apart, tokens, strict=True)]
+    assert one(together, "plateau")["value"] == pytest.approx(sum(losses) / sum(tokens))
+    margins = [one(rows, "margin")["value"] * one(rows, "margin")["n"] for rows in apart]
+    assert one(together, "margin")["value"] == pytest.approx(sum(margins) / 600)
+
+
+def test_a_follower_of_mixed_sizes_walks_each_arm_to_its_own_end() -> None:
+    rows = measure_all(examined(BySize(Follower), MIXED, drawn(MIXED)))
+    walked = int((drawn(MIXED).answer_len >= 3).sum())
+    assert one(rows, "follow") == one(rows, "follow_to_end") == rate(walked, walked)
+    assert one(rows, "child")["value"] == 1.0
+    assert one(rows, "branch")["low"] < 0.5 < one(rows, "branch")["high"]
+
+
+def test_where_answers_stop_at_the_goal_a_wrong_arm_is_walked_as_far() -> None:
+    batch = drawn(STOPS)
+    rows = measure_all(examined(Follower(STOPS), STOPS, batch))
+    left = left_to_walk(batch)
+    assert left.tolist() == (batch.answer_len - 2).tolist()
+    assert set(left.tolist()) == {0, 1, 2, 3}
+    walked = int((left > 0).sum())
+    assert one(rows, "follow") == one(rows, "follow_to_end") == rate(walked, walked)
+
+
+def test_the_objective_is_never_shown_padding_or_rows_of_two_lengths() -> None:
+    class Watches(BySize):
+        def forced(self, batch: Batch) -> Tensor | None:
+            assert batch.tokens.shape[1] == batch.layout.last
+            assert batch.layout.uniform
+            seen.append(len(batch))
+            return super().forced(batch)
+
+    seen: list[int] = []
+    batch = drawn(MIXED, 200)
+    padded = Batch.of(torch.nn.functional.pad(batch.tokens, (0, 7)), batch.prompt_len, batch.answer_len, batch.facts)
+    assert quick(MIXED, Watches(Planner), padded, chunk=30) == quick(MIXED, BySize(Planner), batch)
+    assert sum(seen) == 200
+    assert max(seen) == 30
+
+
+def test_chunks_change_nothing_where_lengths_differ() -> None:
+    whole, pieces = (
+        measure_all(examined(BySize(Slipping, sure=0.7), MIXED, drawn(MIXED, 300), chunk)) for chunk in (500, 7)
+    )
+    for name in whole:
+        assert whole[name] == (pieces[name] if isinstance(whole[name], list) else pytest.approx(pieces[name]))
+
+
+def test_what_cannot_be_forced_has_no_forced_rows_where_lengths_differ() -> None:
+    class AtOnce(BySize):
+        order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+
+    rows = measure_all(examined(AtOnce(Parallel), MIXED, drawn(MIXED, 50)))
+    assert set(rows) == {"exact", "free", "child"}
+
+
+def test_scores_and_answers_are_put_back_in_their_places() -> None:
+    batch, script = drawn(MIXED, 100), BySize(Babbler).eval()
+    found, wrote = score(script, batch, 7), write(script, batch, 7)
+    assert found is not None
+    assert found.mask.tolist() == (wrote != NOTHING).tolist() == batch.answer_mask().tolist()
+    assert not found.right[~found.mask].any()
+    assert not found.loss[~found.mask].any()
+    for row in range(100):
+        alone = batch.rows(slice(row, row + 1)).trimmed()
+        length = int(alone.answer_len)
+        assert torch.equal(write(script, alone, 1)[0], wrote[row, :length])
+        again = score(script, alone, 1)
+        assert again is not None
+        assert torch.equal(again.loss[0], found.loss[row, :length])
+        assert torch.equal(again.right[0], found.right[row, :length])
+    assert found.mean_loss() == pytest.approx(float(found.loss.double().sum() / found.mask.sum()))
+
+
+def test_compounded_is_the_mean_over_answers_of_their_own_positions() -> None:
+    forced: list[Row] = [{"value": value} for value in (0.9, 0.5, 0.1)]
+    assert compounded(forced, torch.tensor([1, 3, 3, 2])) == pytest.approx((0.9 + 0.045 + 0.045 + 0.45) / 4)
+    # Of one length it is the product itself, to the last bit.
+    thirds: list[Row] = [{"value": 1 / 3}, {"value": 2 / 7}]
+    assert compounded(thirds, torch.tensor([2] * 7)) == math.prod([1 / 3, 2 / 7])
+
+
+# Answers that close with an end symbol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting(Task):
+    """A digit n, answered by n, n - 1, ..., 0 and a full stop, or by the full stop alone after any of them."""
+
+    summary = "test"
+    lenient: bool = False
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        return Vocabulary((*"01234", "."))
+
+    @property
+    def end(self) -> int:
+        return 5
+
+    @property
+    def chance(self) -> float:
+        return 1.0
+
+    @property
+    def prompt_length(self) -> int:
+        return 1
+
+    @property
+    def answer_length(self) -> int:
+        return 6
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        return self.of(rng.integers(0, 5, n).tolist())
+
+    def of(self, digits: Sequence[int]) -> Batch:
+        rows = [[digit, *self.solve([digit])] for digit in digits]
+        tokens = torch.tensor([row + [0] * (7 - len(row)) for row in rows])
+        return Batch.of(tokens, torch.ones(len(rows), dtype=torch.int64), torch.tensor([len(row) - 1 for row in rows]))
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        return [*range(prompt[0], -1, -1), 5]
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        right = self.solve(prompt)
+        return list(answer) == right or (self.lenient and list(answer[:-1]) == right[: len(answer) - 1])
+
+    def identity(self, batch: Batch) -> numpy.ndarray:
+        return batch.tokens[:, 0].numpy().astype(numpy.uint64)
+
+    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        return "".join(self.vocab.decode([*prompt, *answer]))
+
+    def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        return self.vocab.encode(line[:1]), self.vocab.encode(line[1:])
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+
+class Counts(Objective):
+    """Counts down from the prompt's digit and writes a full stop ``late`` tokens late; then zeros."""
+
+    summary = "test"
+
+    asked: list[tuple[int, int]]
+
+    def __init__(self, late: int = 0) -> None:
+        super().__init__(torch.nn.Identity(), Counting().vocab)  # type: ignore[arg-type]  # it has no backbone
+        self.late, self.asked = late, []
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        raise NotImplementedError
+
+    def generate(self, prompt: Tensor, n: int) -> Tensor:
+        self.asked.append((len(prompt), n))
+        left = prompt - torch.arange(n)
+        return torch.where(left + self.late == -1, 5, left.clamp(min=0))
+
+    def forced(self, batch: Batch) -> None:
+        return None
+
+
+class CountsAtOnce(Counts):
+    """The same, decided in parallel."""
+
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+
+
+def test_a_forward_objective_stops_at_the_end_symbol_and_is_not_told_the_length() -> None:
+    task, objective = Counting(), Counts()
+    batch = task.of([0, 3, 1, 4])
+    wrote = examined(objective, task, batch).wrote
+    assert wrote.tolist() == [
+        [0, 5, *[NOTHING] * 4],
+        [3, 2, 1, 0, 5, NOTHING],
+        [1, 0, 5, *[NOTHING] * 3],
+        [4, 3, 2, 1, 0, 5],
+    ]
+    assert objective.asked == [(4, 6)]
+    assert right_answers(task, batch, wrote).all()
+
+
+def test_without_the_end_in_place_nothing_is_right() -> None:
+    for task in (Counting(), Counting(lenient=True)):
+        batch = task.of([0, 3, 1, 4])
+        rows = measure_all(examined(Counts(late=1), task, batch))
+        assert one(rows, "exact") == rate(0, 4)
+        # Every digit is right; only the full stops are missing.
+        assert [row["value"] for row in each(rows, "free")] == [1.0, 3 / 4, 2 / 3, 1.0, 1 / 2, 0.0]
+
+
+def test_a_valid_answer_of_another_length_is_right() -> None:
+    batch = Counting().of([3, 2])
+    early = torch.tensor([[3, 2, 5], [2, 0, 5]])
+    assert right_answers(Counting(lenient=True), batch, early).tolist() == [True, False]
+    assert right_answers(Counting(), batch, early).tolist() == [False, False]
+
+
+def test_an_objective_of_another_order_is_told_the_length() -> None:
+    task, objective = Counting(), CountsAtOnce()
+    examined(objective, task, task.of([0, 3, 3])).wrote  # noqa: B018
+    assert objective.asked == [(1, 2), (2, 5)]
+
+
+def test_stopping_keeps_the_first_end_and_drops_the_rest() -> None:
+    wrote = torch.tensor([[1, 5, 5, 2], [5, 0, 5, 1], [1, 2, 3, 4]])
+    assert stopped(wrote, 5).tolist() == [[1, 5, -1, -1], [5, -1, -1, -1], [1, 2, 3, 4]]

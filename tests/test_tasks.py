@@ -1,0 +1,287 @@
+"""Every registered task keeps what DESIGN section 9 asks of tasks. To add a task, add a line to ``CASES``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy
+import pytest
+import torch
+from torch.nn import functional
+
+from foresee import seeds
+from foresee.batch import Batch
+from foresee.data import draw
+from foresee.errors import RequestError
+from foresee.spec import describe, resolve
+from foresee.tasks import Task, tasks
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task to check: ``one`` says that every prompt has one right answer, which ``sample`` gives and ``solve`` finds,
+    and ``golden`` is what ``golden_digest`` gives for it."""
+
+    spec: str
+    one: bool
+    golden: str
+
+
+CASES = [
+    Case("path-star:degree=2,length=4,nodes=20", True, "352ed99c5c65ab7a"),
+    Case("path-star:degree=2,length=4,nodes=20,goals=all,generalised=path", True, "df962df843d7e075"),
+    Case("path-star:degree=2,length=4,nodes=20,seed_length=3", True, "dbe94f87c258ee35"),
+    Case("path-star:degree=2,length=4,nodes=20,sizes=mixed,seed_length=2,seed_symbols=5", True, "9920a3ed76eca849"),
+    Case("path-star-branch:degree=3,length=4,nodes=20", True, "b274cbc95366caf5"),
+    Case("path-star-branch:degree=2,length=4,nodes=20,goals=all,sizes=mixed", True, "9cd5ff646d1a4e2a"),
+    Case("sibling-discovery:parents=5,siblings=20", False, "1a2f048ce5223a12"),
+    Case("sibling-discovery:parents=3,siblings=4,kinds=4,seed_length=4", False, "769f0b5c676c6820"),
+    Case("circle-construction:symbols=8,nodes=7", False, "9be7559973bcea81"),
+    Case("circle-construction:symbols=9,nodes=6,seed_length=4", False, "98c0723896634597"),
+    Case("line-construction:symbols=8,nodes=7", False, "a0d60a14bb32f2a1"),
+    Case("triangle-discovery:nodes=40", False, "f04f57a557abc5aa"),
+    Case("triangle-discovery:nodes=40,seed_length=4", False, "cfc76bed04f2ecbb"),
+    Case("retrieval:pairs=50", True, "2fc0d32e3d9594ae"),
+    Case("retrieval:pairs=50,key_length=2,value_length=3,asked=forward", True, "ddc10984a17032ea"),
+    Case(
+        "retrieval:pairs=50,symbols=60,key_length=1,value_length=1,both_ways=0.2,seed_length=2",
+        True,
+        "ee14767eaef368ca",
+    ),
+    Case("in-weights-path-star:degree=20,length=4", False, "de2282638a7f42c2"),
+    Case(
+        "in-weights-path-star:degree=8,length=3,pauses=3,query=start-goal,directions=backward", True, "3e0e19ffde9ed259"
+    ),
+    Case(
+        "in-weights-path-star:degree=8,length=3,answer=first,directions=forward,seed_length=2",
+        False,
+        "9b208e324c82ddde",
+    ),
+    Case("copying:length=6,symbols=12", True, "1df452facc7d97a4"),
+    Case("sorting:length=5,symbols=30", True, "b2595e80672b5a64"),
+    Case("noisy-chain:length=6,states=5,noise=0.3,key=6", True, "99eef495e25eadb6"),
+    Case("addition:digits=3", True, "2f6e0ff1c9cb75d7"),
+    Case("addition:digits=4,order=reversed,seed_length=2", True, "df7fd6b5c68dae8d"),
+    Case("multiplication:digits=2", True, "e0f5025b3d9206de"),
+    Case("multiplication:digits=3,order=reversed", True, "89db5d41dfbba318"),
+    Case("countdown:numbers=3,largest=20,results=50", False, "3046f7897f59b0a0"),
+    Case("countdown:numbers=4,largest=30,results=60", False, "fa5b42c001637bff"),
+    Case("minimal-planning:steps=4,nodes=12", True, "6de5b46ffce6e4a9"),
+    Case("minimal-planning:steps=1,nodes=300", True, "275d6ba403bc729b"),
+    Case("three-sat:variables=4,clauses=10", False, "c91ae36ef5dd46a7"),
+    Case("sudoku:box=2,clues=6", True, "e860e6e3bad611af"),
+    Case("mate-in-two:path=tests/mate_in_two.csv", False, "3f573ff8c301f708"),
+]
+specs = pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec)
+
+ROWS = 48
+
+FROM_FILES = {"data"}
+"""Tasks that have no examples but those of a user's file; they have tests of their own."""
+
+
+@lru_cache
+def built(text: str) -> Task:
+    return resolve(tasks, text).build()
+
+
+@lru_cache
+def sampled(text: str) -> Batch:
+    return built(text).sample(ROWS, seeds.stream("test tasks", text))
+
+
+def pairs_of(batch: Batch) -> list[tuple[list[int], list[int]]]:
+    """Prompts and answers as lists of tokens, padding left out."""
+    lengths = zip(batch.prompt_len.tolist(), batch.answer_len.tolist(), strict=True)
+    rows = zip(batch.tokens.tolist(), lengths, strict=True)
+    return [(row[:prompt], row[prompt : prompt + answer]) for row, (prompt, answer) in rows]
+
+
+def refusal(task: Task, line: str) -> str:
+    """Why a line is no example of the task, or nothing where it is one."""
+    try:
+        task.read_line(line)
+    except RequestError as error:
+        return str(error)
+    return ""
+
+
+def golden_digest(text: str) -> str:
+    """16 hexadecimal characters of what the task draws from a stream, and of the first problems of both splits."""
+    task, resolved = built(text), resolve(tasks, text)
+    batches = [task.sample(ROWS, seeds.stream("golden"))]
+    batches += [draw(task, resolved.text, split, 6 * task.group, 0) for split in ("train", "test")]
+    found = hashlib.sha256()
+    for batch in batches:
+        for tensor in (batch.tokens, batch.prompt_len, batch.answer_len):
+            found.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def test_every_registered_task_is_here() -> None:
+    built_in = {name for name in tasks.names() if tasks.get(name).__module__.startswith("foresee.")}
+    assert {resolve(tasks, case.spec).name for case in CASES} == built_in - FROM_FILES
+
+
+@pytest.mark.parametrize("preset", tasks.presets())
+def test_presets_draw_examples_and_solve_them(preset: str) -> None:
+    task = built(preset)
+    for prompt, answer in pairs_of(task.sample(4, seeds.stream("preset"))):
+        assert task.verify(prompt, answer)
+        assert task.verify(prompt, task.solve(prompt))
+
+
+@specs
+def test_the_same_stream_gives_the_same_bytes(case: Case) -> None:
+    task, batch = built(case.spec), sampled(case.spec)
+    again = resolve(tasks, case.spec).build().sample(ROWS, seeds.stream("test tasks", case.spec))
+    assert torch.equal(batch.tokens, again.tokens)
+    assert batch.facts.keys() == again.facts.keys()
+    assert all(torch.equal(fact, again.facts[name]) for name, fact in batch.facts.items())
+    assert not torch.equal(batch.tokens, task.sample(ROWS, seeds.stream("another stream")).tokens)
+    assert len(task.sample(1, seeds.stream("one row"))) == 1
+
+
+@specs
+def test_bytes_stay_what_they_were(case: Case) -> None:
+    assert golden_digest(case.spec) == case.golden
+
+
+@specs
+def test_sizes_are_as_reported(case: Case) -> None:
+    task, batch = built(case.spec), sampled(case.spec)
+    assert batch.tokens.dtype == torch.int64
+    assert int(batch.prompt_len.min()) >= 1
+    assert int(batch.answer_len.min()) >= 1
+    assert int(batch.prompt_len.max()) <= task.prompt_length
+    assert int(batch.answer_len.max()) <= task.answer_length
+    assert int(batch.tokens.min()) >= 0
+    assert int(batch.tokens.max()) < len(task.vocab)
+    assert 0 <= task.chance <= 1
+    assert task.plateau is None or task.plateau >= 0
+    for prompt, answer in pairs_of(batch):
+        if task.end is not None:
+            assert answer.index(task.end) == len(answer) - 1
+        else:
+            assert task.answer_length_of(prompt) == len(answer)
+
+
+@specs
+def test_a_solver_that_shares_no_code_agrees(case: Case) -> None:
+    task = built(case.spec)
+    for prompt, answer in pairs_of(sampled(case.spec)):
+        solved = task.solve(prompt)
+        assert task.verify(prompt, answer)
+        assert task.verify(prompt, solved)
+        assert not case.one or solved == answer
+
+
+@specs
+def test_changed_answers_are_refused(case: Case) -> None:
+    """With one right answer every change of one symbol is wrong; with several, most changes are."""
+    task, rng = built(case.spec), seeds.stream("changes", case.spec)
+    accepted = tried = 0
+    for prompt, answer in pairs_of(sampled(case.spec)):
+        for place, right in enumerate(answer):
+            other = int(rng.integers(len(task.vocab) - 1))
+            changed = [*answer[:place], other + (other >= right), *answer[place + 1 :]]
+            accepted += task.verify(prompt, changed)
+            tried += 1
+        assert not task.verify(prompt, [])
+        assert not task.verify(prompt, [*answer, answer[-1]])
+        assert not task.verify(prompt, answer[:-1])
+    assert accepted <= (0 if case.one else tried / 2)
+
+
+@specs
+def test_splits_share_no_problem(case: Case) -> None:
+    task, text = built(case.spec), resolve(tasks, case.spec).text
+    drawn = {
+        split: [task.identity(draw(task, text, split, 40 * task.group, seed)) for seed in (0, 1)]
+        for split in ("train", "test")
+    }
+    for identity in (identity for pair in drawn.values() for identity in pair):
+        assert identity.dtype == numpy.uint64
+        assert identity.shape == (40 * task.group,)
+    assert not numpy.intersect1d(numpy.concatenate(drawn["train"]), numpy.concatenate(drawn["test"])).size
+    assert drawn["train"][0].tolist() != drawn["train"][1].tolist()
+
+
+@specs
+def test_padding_says_nothing(case: Case) -> None:
+    """What comes after the answers, and whether it is there, changes neither problems nor splits nor facts."""
+    task, batch = built(case.spec), sampled(case.spec)
+    noise = torch.from_numpy(seeds.stream("padding").integers(len(task.vocab), size=(ROWS, 3)))
+    columns = torch.arange(batch.tokens.shape[1] + 3)
+    padding = columns >= (batch.prompt_len + batch.answer_len)[:, None]
+    wide = torch.where(padding, noise.repeat(1, len(columns))[:, : len(columns)], functional.pad(batch.tokens, (0, 3)))
+    padded = Batch(wide, batch.prompt_len, batch.answer_len, batch.layout)
+    assert numpy.array_equal(task.identity(padded), task.identity(batch))
+    assert numpy.array_equal(task.held_out(padded), task.held_out(batch))
+    found = task.facts_of(padded)
+    for row in range(0, ROWS, task.group * 7):
+        end = int(batch.prompt_len[row] + batch.answer_len[row])
+        alone = Batch.of(
+            batch.tokens[row : row + 1, :end], batch.prompt_len[row : row + 1], batch.answer_len[row : row + 1]
+        )
+        assert task.identity(alone).tolist() == task.identity(batch)[row : row + 1].tolist()
+        assert task.held_out(alone).tolist() == task.held_out(batch)[row : row + 1].tolist()
+        for name, fact in task.facts_of(alone).items():
+            assert torch.equal(fact, found[name][row : row + 1])
+
+
+@specs
+def test_facts_can_be_worked_out_from_tokens(case: Case) -> None:
+    task, batch = built(case.spec), sampled(case.spec)
+    found = task.facts_of(Batch(batch.tokens, batch.prompt_len, batch.answer_len, batch.layout))
+    assert {name: (fact.shape, fact.dtype) for name, fact in found.items()} == {
+        name: (fact.shape, fact.dtype) for name, fact in batch.facts.items()
+    }
+    if "branch" in batch.facts:
+        assert torch.equal(found["branch"], batch.facts["branch"])
+        assert bool((batch.facts["branch"] < batch.answer_len).all())
+
+
+@specs
+def test_the_text_form_is_read_back(case: Case) -> None:
+    task = built(case.spec)
+    for prompt, answer in pairs_of(sampled(case.spec)):
+        line, start = task.write_line(prompt, answer), task.write_line(prompt, [])
+        assert line.startswith(start)
+        assert "\n" not in line
+        assert task.read_line(line) == (prompt, answer)
+        assert task.read_line(start) == (prompt, [])
+        assert isinstance(task.write_answer([*answer, len(task.vocab) + 7]), str)
+
+
+@specs
+def test_a_bad_line_is_refused_in_one_sentence(case: Case) -> None:
+    """A line with one character changed, left out or put in is still an example, or is refused with a reason."""
+    task, rng = built(case.spec), seeds.stream("bad lines", case.spec)
+    refused = 0
+    characters = sorted({*"0123456789,;|=/-+ x²\t", *task.write_line(*pairs_of(sampled(case.spec))[0])})
+    for prompt, answer in pairs_of(sampled(case.spec)):
+        line = task.write_line(prompt, answer)
+        at, kind = int(rng.integers(len(line))), int(rng.integers(3))
+        put = "" if kind == 0 else characters[rng.integers(len(characters))]
+        changed = line[:at] + put + line[at + (kind < 2) :]
+        reason = refusal(task, changed)
+        if reason:
+            assert len(reason) > 10
+            assert "\n" not in reason
+            refused += 1
+        else:
+            prompt, answer = task.read_line(changed)
+            assert not answer or task.verify(prompt, answer), changed
+    assert refused > 0
+    for nonsense in ("", "nonsense", "=", "1", "\x00", "=" * 40):
+        with pytest.raises(RequestError):
+            task.read_line(nonsense + "!")
+
+
+@specs
+def test_the_spec_describes_the_task(case: Case) -> None:
+    assert describe(tasks, built(case.spec)) == resolve(tasks, case.spec).text
+    assert resolve(tasks, resolve(tasks, case.spec).text) == resolve(tasks, case.spec)

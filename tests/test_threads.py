@@ -1,0 +1,66 @@
+"""A run keeps the number of threads that it began with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny
+
+from foresee import threads
+from foresee.errors import ForeseeError, RequestError
+from foresee.progress import Silent
+from foresee.run_spec import RunSpec
+from foresee.train import train
+
+QUICK: dict[str, Any] = {"steps": 2, "eval_every": 1, "data": "fixed:300", "test": 40}
+
+
+class Notes(Silent):
+    """Notes the threads at each step, and stops the run when told to."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.seen: list[int] = []
+        self.stop_at = stop_at
+
+    def step(self, step: int) -> None:
+        self.seen.append(torch.get_num_threads())
+        if step == self.stop_at:
+            raise ForeseeError("stopped")
+
+
+def begun(root: Path) -> RunSpec:
+    """A run that was begun and not finished, with one thread."""
+    spec = tiny(**QUICK)
+    with pytest.raises(ForeseeError, match="stopped"):
+        train(spec, root, Notes(stop_at=1))
+    return spec
+
+
+def test_a_run_that_is_continued_has_the_threads_it_began_with(tmp_path: Path) -> None:
+    spec = begun(tmp_path)
+    path = tmp_path / spec.digest / "env.json"
+    recorded = json.loads(path.read_text())
+    assert recorded["threads"] == torch.get_num_threads() == 1
+    path.write_text(json.dumps(recorded | {"threads": 2}))
+    notes = Notes()
+    train(spec, tmp_path, notes)
+    assert set(notes.seen) == {2}
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("text", ["{}", '{"threads": 0}', '{"threads": true}', '{"threads": "2"}', "[]", "{"])
+def test_a_damaged_record_is_said(tmp_path: Path, text: str) -> None:
+    spec = begun(tmp_path)
+    (tmp_path / spec.digest / "env.json").write_text(text)
+    with pytest.raises(RequestError, match=r"env\.json is damaged: "):
+        train(spec, tmp_path)
+
+
+def test_without_a_record_the_number_stays(tmp_path: Path) -> None:
+    assert threads.began_with(tmp_path) is None
+    with threads.threads_of(tmp_path):
+        assert torch.get_num_threads() == 1

@@ -1,0 +1,117 @@
+"""Whole runs on tasks whose prompts or answers differ in length: trained, measured, resumed, shown and exported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from test_diagnostics_lengths import Counting
+from tiny import outcome, tiny
+
+from foresee.bench import TrainingStep, bench, tokens_read
+from foresee.bucketing import WINDOW
+from foresee.data import draw
+from foresee.evaluate import evaluate
+from foresee.model_card import model_card
+from foresee.report import write_report
+from foresee.run import Run
+from foresee.run_spec import RunSpec
+from foresee.textfiles import write_examples
+from foresee.train import train
+
+MIXED = "path-star:degree=2,length=4,nodes=20,sizes=mixed"
+STOPS = "path-star:degree=2,length=4,nodes=20,generalised=path,goals=all"
+
+
+@pytest.fixture(scope="module", params=[MIXED, STOPS])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tiny(task=request.param, steps=12), tmp_path_factory.mktemp("runs"))
+
+
+def test_positions_are_measured_on_the_answers_that_have_them(run: Run) -> None:
+    free, forced = run.rows["free"], run.rows["forced"]
+    assert isinstance(free, list)
+    assert isinstance(forced, list)
+    counts = [row["n"] for row in free]
+    assert [row["n"] for row in forced] == counts
+    assert counts[0] == counts[1] == 200 > counts[2] > counts[3] > 0
+    child = run.rows["child"]
+    assert isinstance(child, dict)
+    assert child["n"] == sum(counts[1:])
+
+
+def test_shown_examples_are_as_long_as_their_answers(run: Run) -> None:
+    examples = [json.loads(line) for line in (run.dir / "examples.jsonl").read_text().splitlines()]
+    lengths = [len(example["answer"].split(",")) for example in examples]
+    assert len(set(lengths)) > 1
+    assert [len(example["wrote"].split(",")) for example in examples] == lengths
+    for example, length in zip(examples[:6], lengths, strict=False):
+        assert len(run.generate(example["prompt"]).split(",")) == length
+        assert run.generate(example["prompt"]) == example["wrote"]
+
+
+def test_it_is_measured_again_with_the_same_result(run: Run, tmp_path: Path) -> None:
+    again = evaluate(run)
+    assert {name: again[name] for name in again if name != "follow"} == {
+        name: row for name, row in run.rows.items() if name in again and name != "follow"
+    }
+    write_examples(run.task, draw(run.task, run.spec.task, "test", 60, 9), tmp_path / "more.txt")
+    more = evaluate(run, tmp_path / "more.txt")["free"]
+    assert isinstance(more, list)
+    assert more[0]["n"] == 60 > more[-1]["n"] > 0
+
+
+def test_a_page_and_a_card_are_written(run: Run, tmp_path: Path) -> None:
+    assert write_report([run.dir], tmp_path / "report.html").stat().st_size > 1000
+    card = model_card(run, "GPT2LMHeadModel", "mine")
+    prompt = card.split('prompt = tokenizer("')[1].split('"')[0]
+    tokens, _ = run.task.read_line(prompt)
+    assert f"max_new_tokens={run.task.answer_length_of(tokens)}," in card
+
+
+@pytest.mark.parametrize("data", ["fixed:2000", "fresh"])
+def test_the_same_spec_gives_the_same_bytes(tmp_path: Path, data: str) -> None:
+    spec = tiny("reversed", MIXED, steps=6, data=data, accumulate=2)
+    assert outcome(train(spec, tmp_path / "a").dir) == outcome(train(spec, tmp_path / "b").dir)
+
+
+def test_a_task_whose_answers_close_with_an_end_symbol_stops_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = torch.tensor([[3, 2, 5, 1, 0, 0]])
+
+    class Model(torch.nn.Module):
+        order = "forward"
+        asked: list[int]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.asked = torch.nn.Parameter(torch.zeros(1)), []
+
+        def generate(self, prompt: torch.Tensor, n: int) -> torch.Tensor:
+            self.asked.append(n)
+            return written[:, :n]
+
+    model, task = Model(), Counting()
+    monkeypatch.setattr(Run, "objective", model)
+    monkeypatch.setattr(Run, "task", task)
+    run = Run(Path("none"), tiny(), {}, 0.0)
+    assert run.generate("3") == "3,2,."
+    monkeypatch.setattr(Counting, "answer_length_of", lambda _self, prompt: prompt[0] + 2)
+    monkeypatch.setattr(Model, "order", "parallel")
+    assert run.generate("3") == "3,2,."
+    assert model.asked == [6, 5]
+
+
+def test_a_bench_counts_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = "transformer:layers=1,width=32,heads=2"
+    monkeypatch.setattr("foresee.bench.DRAWN", 512)
+    spec = RunSpec.of(MIXED, "next-token", backbone, data="fixed:512", batch=8, device="cpu", precision="float32")
+    training = TrainingStep(spec)
+    window = [training.data.batch_at(step, 8) for step in range(WINDOW)]
+    held = [int((batch.prompt_len + batch.answer_len).sum()) - 8 for batch in window]
+    assert [tokens_read(batch) for batch in window] == held
+    assert training.tokens() == round(sum(held) / WINDOW)
+    measured = bench(task=MIXED, backbone=backbone, batch=8, device="cpu", rounds=1, burst=0.0)
+    assert measured["training"]["tokens_a_step"] == training.tokens()
+    assert measured["decoding"]["cached"]["value"] > 0
