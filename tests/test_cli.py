@@ -172,7 +172,7 @@ def test_list(program: Program) -> None:
 
 def test_list_as_json(program: Program) -> None:
     listed = program.json("list")
-    assert list(listed) == ["tasks", "objectives", "backbones", "diagnostics"]
+    assert list(listed) == ["tasks", "objectives", "backbones", "diagnostics", "studies"]
     assert {"next-token", "reversed", "teacherless"} <= listed["objectives"].keys()
     assert listed["objectives"]["teacherless"]["options"] == {"hybrid": "0.0"}
     assert listed["tasks"]["path-star"]["summary"]
@@ -387,9 +387,9 @@ def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, sa
         ("generate path-star:degree=2,length=1,nodes=8", "length=1, but an arm has at least 2 nodes"),
         ("compare path-star:degree=0,length=5,nodes=8 --objectives reversed", "a star needs at least 1 arm"),
         ("train path-star:degree=2,length=5", "needs nodes=..., as in path-star:degree="),
-        ("train path-star:degree=2,lenght=5,nodes=9", "has no option 'lenght': did you mean 'length'?"),
+        ("train path-star:degree=2,lenght=5,nodes=9", "has no option 'lenght': did you mean 'length'"),
         ("train path-star:degree=two,length=5,nodes=9", "degree='two' must be a whole number"),
-        ("train pathstar:degree=2,length=5,nodes=9", "unknown task 'pathstar': did you mean 'path-star'?"),
+        ("train pathstar:degree=2,length=5,nodes=9", "unknown task 'pathstar': did you mean 'path-star'"),
         (f"train {TASK} --objective next-tokn", "unknown objective 'next-tokn': did you mean 'next-token'"),
         (f"train {TASK} --objective teacherless:hybrid=2", "hybrid=2.0 must be a share from 0 to below 1"),
         (f"train {TASK} --backbone gpt-nan", "unknown backbone 'gpt-nan': did you mean 'gpt-nano'"),

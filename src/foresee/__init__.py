@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from foresee.api import backbone, load, objective, task, train
+from foresee.api import backbone, load, objective, study, task, train
 from foresee.errors import ForeseeError, RequestError
 
 __version__ = "0.1.0"
 
-__all__ = ["ForeseeError", "RequestError", "__version__", "backbone", "load", "objective", "task", "train"]
+__all__ = ["ForeseeError", "RequestError", "__version__", "backbone", "load", "objective", "study", "task", "train"]

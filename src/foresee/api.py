@@ -14,11 +14,12 @@ from foresee.run import Run, load
 from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.spec import describe, resolve
+from foresee.studies.run import study
 from foresee.tasks.base import Task, tasks
 from foresee.train import train as train_spec
 from foresee.vocabulary import Vocabulary
 
-__all__ = ["backbone", "load", "objective", "task", "train"]
+__all__ = ["backbone", "load", "objective", "study", "task", "train"]
 
 
 def task(spec: str) -> Task:

@@ -15,7 +15,7 @@ from foresee.errors import RequestError
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str, typer.Argument(help="tasks, objectives, backbones or diagnostics; all of them by default.")
+        str, typer.Argument(help="tasks, objectives, backbones, diagnostics or studies; all of them by default.")
     ] = "",
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
@@ -26,10 +26,12 @@ def list_command(
     from foresee.objectives.base import objectives
     from foresee.registry import nearest
     from foresee.spec import options_text
+    from foresee.studies.base import studies
     from foresee.tasks.base import tasks
 
     registries: dict[str, Any] = {
         "tasks": tasks, "objectives": objectives, "backbones": backbones, "diagnostics": diagnostics,
+        "studies": studies,
     }  # fmt: skip
     if kind and kind not in registries:
         raise RequestError(f"unknown kind {kind!r}: {nearest(kind, list(registries))}")
@@ -49,6 +51,9 @@ def list_command(
             cls = registry.get(entry)
             options = ",".join(f"{key}={default}" for key, default in options_text(cls).items())
             shown.add_row(entry, f"{cls.summary}\n{options}" if options else cls.summary)
+        if registry.wrapper is not None:
+            options = ",".join(f"{key}={default}" for key, default in options_text(registry.wrapper).items())
+            shown.add_row(f"every {registry.kind}", f"{registry.wrapper.summary}\n{options}")
         for entry, spec in registry.presets().items():
             shown.add_row(entry, f"preset for {spec}")
         console.print(shown, markup=False)

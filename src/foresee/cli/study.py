@@ -1,0 +1,50 @@
+"""``foresee study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foresee.cli.app import app
+from foresee.cli.options import AsJson, Output, Plugin, Runs, emit
+from foresee.errors import RequestError
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A study; see foresee list studies.")],
+    scale: Annotated[str, typer.Option(help="laptop (two cores) or paper (published sizes, for a GPU).")] = "laptop",
+    runs: Runs = Path("runs"),
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of committed runs that count as finished; repeatable. ./results by default."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local or ray: what trains missing runs.")] = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be trained and what it costs, and train nothing.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006  # typer copies it
+) -> None:
+    """Sets a published table beside a measured one: trains what is missing, always with the positive control."""
+    from foresee.studies.run import plan, plan_json
+    from foresee.studies.run import study as run_study
+    from foresee.studies.show import show_plan, show_study
+
+    if dry_run:
+        if report is not None:
+            raise RequestError("--dry-run writes no page; leave out --report, or train first")
+        asked = plan(name, scale, runs, results)
+        emit(plan_json(asked)) if as_json else show_plan(asked, Output())
+        return
+    from foresee.progress import on_standard_error
+
+    result = run_study(name, scale, runs, results, engine=engine, progress=on_standard_error())
+    if report is not None:
+        from foresee.report import write_report
+
+        write_report([Path(directory) for directory in result.dirs], report, title=f"{result.name}, {scale} scale")
+    emit(result.json()) if as_json else show_study(result, Output())

@@ -1,0 +1,414 @@
+"""Every registered study: its specs are valid, its cells are sourced, its costs are stated; and what a table says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import tiny_checkpoints
+from tiny import tiny
+
+import foresee
+from foresee import files
+from foresee.errors import RequestError
+from foresee.objectives.base import objectives
+from foresee.run import rows_as_lines
+from foresee.run_spec import RunSpec
+from foresee.spec import resolve
+from foresee.stats import rate
+from foresee.studies import Cell, Scale, Study, studies
+from foresee.studies.agreement import SameSide, WithinInterval, judge_agreement
+from foresee.studies.published import SIDES, TAGS, percent, percents, side_of, unknown, words
+from foresee.studies.result import StudyResult
+from foresee.studies.run import plan, study
+
+ROOT = Path(__file__).resolve().parent.parent
+SCALES: tuple[Scale, ...] = get_args(Scale)
+CITED = set(TAGS)
+
+every_study = pytest.mark.parametrize("name", studies.names())
+at_each_scale = pytest.mark.parametrize("scale", SCALES)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.save(tmp_path_factory.mktemp("checkpoint"))
+
+
+def built(name: str, checkpoint: Path) -> Study:
+    """The study with what it needs."""
+    return resolve(studies, f"{name}:checkpoint={checkpoint}" if name == "pitfalls-pretrained" else name).build()
+
+
+# Conformance --------------------------------------------------------------------------------------------------------
+
+
+def test_the_studies_that_there_must_be() -> None:
+    assert set(studies.names()) >= {
+        "pitfalls-next-token", "pitfalls-clever-hans", "pitfalls-first-token", "pitfalls-reversed",
+        "pitfalls-teacherless", "pitfalls-mamba", "pitfalls-pretrained", "top-table", "nextlat-figure",
+        "laptop-objectives", "in-weights",
+    }  # fmt: skip
+
+
+@every_study
+def test_a_study_opens_with_what_is_published_and_what_it_costs(name: str) -> None:
+    opening = sys.modules[studies.get(name).__module__].__doc__ or ""
+    for word in ("Published", "Cost", "hardware"):
+        assert word.lower() in opening.lower(), f"the opening does not say {word}"
+    assert set(re.findall(r"\[([A-Z]{1,3})\b", opening)) <= CITED | {"NTF"}
+    assert re.search(r"\[[A-Z]{1,3}\b", opening), "no confidence tag"
+
+
+@every_study
+@at_each_scale
+def test_every_cell_is_valid_and_sourced(name: str, scale: Scale, checkpoint: Path) -> None:
+    made = built(name, checkpoint)
+    assert 10 <= len(made.summary) <= 100
+    assert made.question.endswith("?")
+    assert set(made.cost) == set(SCALES)
+    assert all(made.cost.values())
+    assert made.hardware
+    cells = made.cells(scale)
+    assert len({(cell.graph, cell.label, cell.row) for cell in cells}) == len(cells)
+    assert made.baseline is None or made.baseline in {cell.label for cell in cells}
+    for cell in cells:
+        published = cell.published
+        assert published.source
+        assert published.tag in TAGS
+        assert published.known == (published.tag != "unknown")
+        if published.low is not None and published.high is not None:
+            assert 0 <= published.low <= published.high <= 1
+        assert cell.rule.says
+        assert cell.specs
+        assert len({spec.seed for spec in cell.specs}) == len(cell.specs)
+        assert all(spec.objective == "reversed" for spec in cell.control_specs)
+        assert {spec.backbone for spec in cell.control_specs} == {spec.backbone for spec in cell.specs}
+        if scale == "laptop" and name != "pitfalls-pretrained":
+            assert cell.minutes
+        task = cell.specs[0].build_task()
+        assert cell.specs[0].batch % task.group == 0
+        assert 0 < task.chance < 1
+
+
+@every_study
+def test_laptop_runs_can_be_built(name: str, checkpoint: Path) -> None:
+    """Fits of task, objective and backbone: capabilities, positions, options."""
+    seen = set()
+    for cell in built(name, checkpoint).cells("laptop"):
+        for spec in (cell.specs[0], cell.control_specs[0]):
+            if (spec.task, spec.objective, spec.backbone) not in seen:
+                seen.add((spec.task, spec.objective, spec.backbone))
+                spec.build_objective(spec.build_task())
+
+
+@pytest.mark.slow
+@every_study
+def test_paper_runs_can_be_built(name: str, checkpoint: Path) -> None:
+    for cell in built(name, checkpoint).cells("paper"):
+        cell.specs[0].build_objective(cell.specs[0].build_task())
+
+
+def test_no_memory_is_cited() -> None:
+    assert not {"MEM", "M"} & set(TAGS)
+    assert set(TAGS) >= {"DIG", "ABS", "NVT", "P", "D", "N"}
+
+
+def test_studies_share_their_runs() -> None:
+    def runs(name: str) -> set[str]:
+        cells = resolve(studies, name).build().cells("laptop")
+        return {spec.digest for cell in cells for spec in (*cell.specs, *cell.control_specs)}
+
+    assert runs("pitfalls-clever-hans") == runs("pitfalls-next-token")
+    assert runs("pitfalls-reversed") < runs("pitfalls-next-token")
+    assert runs("pitfalls-reversed") < runs("pitfalls-first-token")
+    assert len(runs("laptop-objectives") & runs("pitfalls-next-token")) == 6
+
+
+def test_laptop_objectives_are_all_that_there_are() -> None:
+    cells = resolve(studies, "laptop-objectives").build().cells("laptop")
+    assert {resolve(objectives, cell.specs[0].objective).name for cell in cells} == set(objectives.names())
+    assert {spec.digest for cell in cells for spec in cell.specs if cell.label == "reversed"} == {
+        spec.digest for cell in cells for spec in cell.control_specs
+    }
+
+
+def test_a_checkpoint_must_be_named() -> None:
+    with pytest.raises(RequestError, match=r"needs a checkpoint at laptop scale.*checkpoint=FOLDER"):
+        plan("pitfalls-pretrained")
+
+
+# Published values and agreement -------------------------------------------------------------------------------------
+
+
+def test_a_printed_number_is_known_to_its_last_digit() -> None:
+    one = percent(50.2, "a table", "DIG")
+    assert one.text == "0.502"
+    assert [one.low, one.high] == pytest.approx([0.5015, 0.5025])
+    assert percent(0.0, "a table", "P").low == 0.0
+    assert percent(100, "a table", "P").high == 1.0
+    figure = percent(98.9, "a figure", "D", off=2.0)
+    assert [figure.low, figure.high] == pytest.approx([0.9685, 1.0])
+    both = percents(48, 50, "a table", "DIG")
+    assert both.text == "0.48 to 0.50"
+    assert [both.low, both.high] == pytest.approx([0.475, 0.505])
+    nothing = unknown("looked in a table")
+    assert (nothing.text, nothing.value, nothing.known) == ("unknown", None, False)
+
+
+@pytest.mark.parametrize("wrong", [{"tag": "MEM"}, {"source": ""}, {"side": "good"}, {"high": None}])
+def test_what_cannot_be_cited_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="published result"):
+        dataclasses.replace(percent(50, "a table", "DIG"), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "chance", "side"),
+    [
+        ("exact", 0.97, 0.5, "solved"), ("exact", 0.54, 0.5, "chance"), ("exact", 0.44, 0.5, "below chance"),
+        ("exact", 0.7, 0.5, "between"), ("exact", 0.02, 0.05, "below chance"), ("exact", 0.07, 0.05, "chance"),
+        ("exact", 0.001, 0.2, "below chance"), ("follow", 0.95, 0.5, "followed"), ("follow", 0.2, 0.5, "not followed"),
+    ],
+)  # fmt: skip
+def test_sides(row: str, value: float, chance: float, side: str) -> None:
+    assert side_of(row, value, chance) == side
+    assert side in SIDES
+
+
+def test_agreement_over_seeds() -> None:
+    half = percents(48, 50, "a table", "DIG")
+    near, far = rate(2520, 5000), rate(3500, 5000)
+    assert judge_agreement(WithinInterval(), half, "exact", [near, near], 0.5) == "agrees"
+    assert judge_agreement(WithinInterval(), half, "exact", [near, far], 0.5) == "mixed"
+    assert judge_agreement(WithinInterval(), half, "exact", [far], 0.5) == "differs"
+    assert judge_agreement(WithinInterval(), half, "exact", [], 0.5) == "not run"
+    assert judge_agreement(WithinInterval(), unknown("a table"), "exact", [near], 0.5) == "unknown"
+    solves = words("learns", "solved", "a text", "DIG")
+    assert judge_agreement(SameSide(), solves, "exact", [rate(4900, 5000)], 0.5) == "agrees"
+    assert judge_agreement(WithinInterval(), solves, "exact", [near], 0.5) == "differs"
+
+
+# Tables of made-up runs ---------------------------------------------------------------------------------------------
+
+
+def finish(root: Path, spec: RunSpec, exact: float, *, solved_at: int | None = None, **rows: float) -> Path:
+    """Writes a finished run of this spec with such rows."""
+    directory = root / spec.digest
+    measured = {"exact": exact, **rows}
+    steps = range(spec.eval_every, spec.steps + 1, spec.eval_every)
+    seen = [{"step": step, "eval": {"exact": 0.96 if solved_at is not None and step >= solved_at else 0.1}}
+            for step in steps]  # fmt: skip
+    files.write_json(directory / "spec.json", dataclasses.asdict(spec))
+    files.write_json_lines(directory / "metrics.jsonl", seen)
+    files.write_json_lines(directory / "timing.jsonl", [{"step": spec.steps, "seconds": 60.0}])
+    lines = rows_as_lines({name: rate(round(value * 1000), 1000) for name, value in measured.items()})
+    files.write_json_lines(directory / "rows.jsonl", lines)
+    return directory
+
+
+class Made(Study):
+    """Next-token at chance on two graphs."""
+
+    summary = "a study of a test"
+    question = "Does it?"
+    cost = {"laptop": "nothing", "paper": "nothing"}  # noqa: RUF012
+    baseline = "next-token"
+
+    def cells(self, scale: Scale) -> list[Cell]:
+        found = []
+        for length in (3, 4):
+            task = f"path-star:degree=2,length={length},nodes=10"
+            found += [
+                Cell(
+                    graph=f"G(2, {length})", label=label, minutes=2.0, control_minutes=1.0,
+                    published=published,
+                    specs=tuple(tiny(label, task, seed=seed) for seed in range(3)), rule=SameSide(),
+                )
+                for label, published in (("next-token", percent(50, "a table", "DIG")),
+                                         ("token-order", percent(100, "a table", "P")))
+            ]  # fmt: skip
+        return found
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Registers the study for one test; a folder for its runs."""
+    studies.discover()
+    monkeypatch.setitem(studies._classes, "made", Made)
+    monkeypatch.setitem(studies._later, "made", frozenset())
+
+    def build(*_: object) -> None:
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(RunSpec, "build_objective", build)
+    return tmp_path / "runs"
+
+
+def fill(root: Path, skip: int = 0, control: float = 1.0) -> None:
+    """Finishes the study's runs, but for the last ``skip`` seeds of every cell."""
+    for cell in Made().cells("laptop"):
+        for spec in cell.specs[: 3 - skip]:
+            if cell.label == "next-token":
+                finish(root, spec, 0.51, branch=0.51, follow=0.99)
+            else:
+                finish(root, spec, 0.99, solved_at=10 + 10 * (spec.seed % 2))
+        for spec in cell.control_specs:
+            if not (root / spec.digest).exists():
+                finish(root, spec, control, solved_at=10 if control > 0.95 else None)
+
+
+def table(root: Path, **options: Any) -> StudyResult:
+    return study("made", runs=root, results=options.pop("results", []), train=False, **options)
+
+
+def test_published_beside_measured(made: Path) -> None:
+    fill(made)
+    result = table(made)
+    assert result.complete
+    assert (result.runs_wanted, result.runs_finished, result.seconds) == (18, 18, 18 * 60.0)
+    first, second = result.cells[:2]
+    assert first.published == pytest.approx(0.5)
+    assert (first.tag, first.agreement, first.inconclusive) == ("DIG", "agrees", False)
+    assert [seed.verdict for seed in first.seeds] == ["clever-hans"] * 3
+    assert first.mean == pytest.approx(0.51)
+    assert (first.low, first.high) == (first.seeds[0].low, first.seeds[0].high)
+    assert first.solved == rate(0, 3)
+    assert (second.agreement, second.solved) == ("agrees", rate(3, 3))
+    assert [seed.solved_at for seed in second.seeds] == [10, 20, 10]
+    assert [second.median_steps, second.mean_steps] == pytest.approx([10, 40 / 3])
+    assert first.times is not None
+    assert (first.times.times, first.times.came) == ((30, 30, 30), (False, False, False))
+    assert (first.median_steps, first.mean_steps) == (None, 30)
+    assert [control.value for control in first.controls] == [1.0] * 3
+    assert result.reproduce == "foresee study made --scale laptop"
+    assert len(result.dirs) == 18
+
+
+def test_claims_carry_their_tests(made: Path) -> None:
+    fill(made)
+    result = table(made)
+    said = {claim.sentence: claim for claim in result.claims}
+    chance = said["G(2, 3), next-token: exact lies within 0.05 of chance (0.5) under every seed"]
+    assert chance.shown
+    assert chance.evidence.n == 1000
+    assert "largest p-value of 3 seeds" in chance.evidence.name
+    assert said["G(2, 4), token-order: exact is above 0.95 under every seed"].shown
+    assert said["G(2, 3): token-order and next-token differ in exact, the same way under every seed"].shown
+    sooner = said["token-order and next-token differ in steps to solve"]
+    assert sooner.evidence.p == pytest.approx(2 / 20**2)
+    assert len(result.claims) == 4 + 2 + 1
+    assert result.untested == ()
+    assert all(claim.corrected >= claim.evidence.p for claim in result.claims)
+
+
+def test_without_a_baseline_the_control_is_compared_with(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Made, "baseline", None)
+    fill(made)
+    said = {claim.sentence: claim for claim in table(made).claims}
+    paired = said["the control (reversed) and next-token differ in exact over pairs of graph and seed"]
+    assert (paired.evidence.n, paired.evidence.least) == (6, 2 / 2**6)
+    assert paired.evidence.p == pytest.approx(2 / 2**6)
+    every = said["the control (reversed) and next-token differ in exact, the same way in every pair of graph and seed"]
+    assert every.shown
+    assert "largest p-value of 6 pairs" in every.evidence.name
+
+
+def test_what_so_few_runs_cannot_show_is_named_and_not_tested(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = Made().cells("laptop")[:2]  # one graph: three seeds against three, p at least 0.1
+    monkeypatch.setattr(Made, "cells", lambda self, scale: cells)
+    fill(made)
+    result = table(made)
+    assert result.untested == ("token-order and next-token differ in steps to solve",)
+    assert len(result.claims) == 2 + 1
+
+
+def test_without_a_solved_control_nothing_is_concluded(made: Path) -> None:
+    fill(made, control=0.3)
+    result = table(made)
+    assert result.cells[0].inconclusive
+    assert {seed.verdict for seed in result.cells[0].seeds} == {"clever-hans"}
+    assert not result.cells[1].inconclusive
+
+
+def test_what_is_not_finished_is_left_out(made: Path) -> None:
+    assert {cell.agreement for cell in table(made).cells} == {"not run"}
+    assert table(made).claims == ()
+    fill(made, skip=1)
+    result = table(made)
+    assert (result.runs_finished, result.complete) == (14, False)
+    assert [len(cell.seeds) for cell in result.cells] == [2] * 4
+    asked = plan("made", runs=made, results=[])
+    assert len(asked.missing) == 4
+    assert {spec.seed for spec in asked.missing} == {2}
+    assert asked.minutes_missing == 8.0
+
+
+def test_committed_runs_count_wherever_they_lie(made: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "results" / "some" / "folder")
+    assert table(made, results=[tmp_path / "results"]).complete
+    assert not plan("made", runs=made, results=[]).finished.exact
+    with pytest.raises(RequestError, match="--results nowhere: no such folder"):
+        table(made, results=["nowhere"])
+
+
+def test_runs_of_another_kind_of_machine_count(made: Path) -> None:
+    for cell in Made().cells("laptop"):
+        for spec in (*cell.specs, *cell.control_specs):
+            other = "float32" if spec.precision == "bf16" else "bf16"
+            finish(made, dataclasses.replace(spec, precision=other), 0.5)  # type: ignore[arg-type]
+    assert table(made).complete
+    # A run that differs in anything else is another run.
+    assert plan("made", runs=made, results=[]).finished.find(tiny(seed=0, lr=0.5)) is None
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_left_out(made: Path) -> None:
+    fill(made)
+    spoiled = next(iter(sorted(made.iterdir())))
+    (spoiled / "spec.json").write_text("{}")
+    result = table(made)
+    assert result.runs_finished == 17
+    assert len(result.warnings) == 1
+    assert str(spoiled) in result.warnings[0]
+
+
+def test_a_row_that_is_missing_is_said(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(made)
+    cells = [dataclasses.replace(cell, row="forced_loss") for cell in Made().cells("laptop")]
+    monkeypatch.setattr(Made, "cells", lambda self, scale: cells)
+    with pytest.raises(RequestError, match="has no rate 'forced_loss'"):
+        table(made)
+
+
+def test_wrong_requests() -> None:
+    with pytest.raises(RequestError, match="unknown study 'pitfals-mamba': did you mean 'pitfalls-mamba'"):
+        study("pitfals-mamba")
+    with pytest.raises(RequestError, match="scale 'desk' must be one of laptop, paper"):
+        study("pitfalls-mamba", "desk")
+    with pytest.raises(RequestError, match="engine 'slurm' must be one of local, ray"):
+        study("laptop-objectives", results=[], engine="slurm")
+
+
+# Committed runs -----------------------------------------------------------------------------------------------------
+
+
+def test_the_mamba_table_is_rebuilt_from_committed_runs(tmp_path: Path) -> None:
+    result = foresee.study("pitfalls-mamba", runs=tmp_path, results=[ROOT / "results"])
+    assert result.complete
+    (cell,) = result.cells
+    assert (cell.agreement, cell.inconclusive) == ("agrees", False)
+    assert [round(seed.value, 4) for seed in cell.seeds] == [0.4973, 0.5006, 0.4958]
+    assert [seed.verdict for seed in cell.seeds] == ["clever-hans"] * 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_committed_teacherless_runs_are_those_of_the_study(tmp_path: Path) -> None:
+    result = study("pitfalls-teacherless", runs=tmp_path, results=[ROOT / "results" / "teacherless"], train=False)
+    short, long = result.cells
+    assert (len(short.seeds), short.solved) == (10, rate(10, 10))
+    assert [seed.solved for seed in long.seeds] == [True, False, False]
+    assert (long.agreement, long.median_steps) == ("mixed", None)
+    assert long.mean_steps == pytest.approx((8800 + 2 * 10_000) / 3)

@@ -1,0 +1,160 @@
+"""``foresee study`` on a tiny study: it trains what is missing once, and prints the same table without training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tiny import EASY, SOLVING, tiny
+
+from foresee.cli import main
+from foresee.studies import Cell, Scale, Study, studies
+from foresee.studies.published import percent, unknown
+
+Outcome = tuple[int, str, str]
+
+
+class Easy(Study):
+    """One solvable graph, one seed."""
+
+    summary = "a study of a test"
+    question = "Is a copy learned?"
+    cost = {"laptop": "a second", "paper": "a second"}  # noqa: RUF012
+
+    def cells(self, scale: Scale) -> list[Cell]:
+        specs = (tiny(task=EASY, **SOLVING, until_solved=True),)
+        return [
+            Cell(graph="G(2, 2)", label="next-token", specs=specs, published=percent(100, "a table", "P"), minutes=0.1),
+            Cell(graph="G(2, 2)", label="branch", row="branch", specs=specs, published=unknown("a table"), minutes=0.1),
+        ]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+    """The command line in this process, with the study registered."""
+    studies.discover()
+    monkeypatch.setitem(studies._classes, "easy", Easy)
+    monkeypatch.setitem(studies._later, "easy", frozenset())
+    monkeypatch.setenv("COLUMNS", "200")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*argv: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["foresee", "study", *argv])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs of the study, trained by it."""
+    from foresee.studies.run import study
+
+    root = tmp_path_factory.mktemp("trained") / "runs"
+    studies.discover()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(studies._classes, "easy", Easy)
+        patched.setitem(studies._later, "easy", frozenset())
+        assert study("easy", runs=root, results=[]).complete
+    return root
+
+
+def test_what_is_trained_first_is_the_control(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    status, out, err = run("easy", "--runs", str(tmp_path / "runs"))
+    assert status == 0, err
+    assert err.index("training reversed") < err.index("training next-token")
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    for shown in (
+        "easy, laptop scale: Is a copy learned?", "1.000 (P)", "unknown", "agrees", "solved", "1 of 1 seeds",
+        "control on G(2, 2) (reversed): 1 of 1 seeds solved", "published: a table", "cost: a second",
+        "2 of 2 runs finished", "again: foresee study easy --scale laptop", "exact is above 0.95 under every seed",
+    ):  # fmt: skip
+        assert shown in out
+
+
+def test_finished_runs_are_not_trained_again(
+    run: Callable[..., Outcome], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("something was trained")
+
+    monkeypatch.setattr("foresee.studies.run.train_missing", refuse)
+    status, out, err = run("easy", "--runs", str(trained))
+    assert (status, err) == (0, "")
+    # The same from committed rows: no weights, two folders down.
+    for each in trained.iterdir():
+        kept = tmp_path / "results" / "easy" / each.name
+        kept.mkdir(parents=True)
+        for name in ("spec.json", "rows.jsonl", "metrics.jsonl", "timing.jsonl"):
+            shutil.copy(each / name, kept / name)
+    again = run("easy", "--runs", str(tmp_path / "none"), "--results", str(tmp_path / "results"))
+    assert again == (0, out, "")
+    monkeypatch.chdir(tmp_path)
+    assert run("easy") == again  # ./results is looked through by itself
+    assert not (tmp_path / "none").exists()
+
+
+def test_json_is_one_object(run: Callable[..., Outcome], trained: Path) -> None:
+    status, out, _ = run("easy", "--runs", str(trained), "--json")
+    assert status == 0
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    assert {"study", "scale", "cells", "claims", "cost", "hardware", "reproduce", "complete"} <= result.keys()
+    exact, branch = result["cells"]
+    assert (exact["published"], exact["tag"], exact["agreement"]) == (pytest.approx(0.9975, abs=0.01), "P", "agrees")
+    assert (branch["published"], branch["published_text"], branch["agreement"]) == (None, "unknown", "unknown")
+    assert set(exact["seeds"][0]) >= {"seed", "run", "dir", "value", "low", "high", "n", "verdict", "solved_at"}
+    assert exact["survival"]["n"] == 1
+    assert set(result["claims"][0]) == {
+        "sentence", "test", "statistic", "p", "corrected", "n", "unit", "least", "shown",
+    }  # fmt: skip
+
+
+def test_a_dry_run_trains_nothing(run: Callable[..., Outcome], trained: Path, tmp_path: Path) -> None:
+    status, out, err = run("easy", "--dry-run", "--runs", str(tmp_path / "runs"))
+    assert (status, err) == (0, "")
+    assert "2 of 2 runs are missing: 0 minutes of one core at most" in out
+    assert "reversed" in out
+    assert not (tmp_path / "runs").exists()
+    listed = json.loads(run("easy", "--dry-run", "--json", "--runs", str(tmp_path / "runs"))[1])
+    assert (listed["runs_missing"], listed["minutes"]) == (2, pytest.approx(0.2))
+    assert [each["objective"] for each in listed["missing"]] == ["reversed", "next-token"]
+    assert "0 of 2 runs are missing" in run("easy", "--dry-run", "--runs", str(trained))[1]
+
+
+def test_a_page_can_be_written(run: Callable[..., Outcome], trained: Path, tmp_path: Path) -> None:
+    status, _, err = run("easy", "--runs", str(trained), "--report", str(tmp_path / "page.html"))
+    assert (status, err) == (0, "")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["nothing"], "unknown study 'nothing'"),
+        (["easy", "--scale", "desk"], "scale 'desk' must be one of laptop, paper"),
+        (["easy", "--engine", "slurm", "--runs", "none"], "engine 'slurm' must be one of local, ray"),
+        (["easy", "--results", "nowhere"], "--results nowhere: no such folder"),
+        (["easy", "--dry-run", "--report", "page.html"], "--dry-run writes no page"),
+        (["pitfalls-pretrained"], "needs a checkpoint"),
+    ],
+)
+def test_wrong_requests_are_one_sentence(
+    run: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*argv)
+    assert (status, out) == (2, "")
+    assert err.startswith("foresee: ")
+    assert err.count("\n") == 1
+    assert sentence in err
+    assert not list(tmp_path.iterdir())
