@@ -16,6 +16,8 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
 
+pytest_plugins = ("browser",)
+
 
 def pytest_configure() -> None:
     """One thread here and in child processes, so that sums are made in one order and small models run fastest."""

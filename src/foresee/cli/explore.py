@@ -1,0 +1,36 @@
+"""``foresee explore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foresee.cli.app import app
+from foresee.cli.options import Plugin
+
+
+@app.command()
+def explore(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 for any free port.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
+    plugin: Plugin = [],  # noqa: B006  # typer copies it
+) -> None:
+    """Opens a page on this machine on which a trained model can be tried, step by step."""
+    import sys
+    import webbrowser
+
+    from foresee.explore import Server, Session
+    from foresee.run import load
+
+    with Server(Session(load(run)), port) as server:
+        try:
+            print(server.url, flush=True)
+            print("The page is for this machine alone and is there until this is stopped (Ctrl-C).", file=sys.stderr)
+            if not no_browser:
+                webbrowser.open(server.url)
+            server.serve_forever()
+        except KeyboardInterrupt:  # the way to end it
+            print(file=sys.stderr)

@@ -1,0 +1,60 @@
+// How likely the model holds each symbol at the step that is looked at. A click writes the symbol.
+
+import { find, make, percent, replace } from "./elements.js";
+
+export function showBars(holder, explorer) {
+  const { trial, view } = explorer;
+  find("likely").hidden = explorer.whole;
+  if (explorer.whole) return;
+  find("other").hidden = explorer.scored ? false : view.complete;
+  if (!explorer.scored) {
+    find("likely-title").textContent = "Next symbol";
+    find("likely-key").textContent = "This objective gives no probabilities; let it step, or write a symbol yourself.";
+    replace(holder);
+    return;
+  }
+  const step = explorer.looked;
+  const { place, shares, others } = view.steps[step];
+  const open = step >= trial.begun.length;
+  const branch = place === trial.problem.branch;
+  find("likely-title").textContent = `Place ${place + 1}${branch ? ", the decision" : ""}: ${open ? "what comes next" : "what was likely"}`;
+  find("likely-key").textContent = open
+    ? "Step takes the first. Click another to write it instead, and see where it leads."
+    : "Click another symbol to go back and write it here instead.";
+  const truth = trial.problem.truth === null ? null : trial.problem.truth[place];
+  const rows = shares.map(([token, share], rank) => bar(explorer, step, token, share, rank, truth, branch));
+  const rest = make("li", { class: "rest" }, make("span", {}, "all others"), make("span", { class: "share" }, percent(others)));
+  replace(holder, ...rows, rest);
+  holder.classList.toggle("branch", branch);
+}
+
+function bar(explorer, step, token, share, rank, truth, branch) {
+  const written = explorer.trial.begun[step] === token;
+  const notes = [];
+  if (token === truth) notes.push("true");
+  if (written) notes.push("written");
+  const arm = branch ? armOf(explorer.trial.problem.graph, token) : null;
+  if (arm !== null) notes.push(`arm ${arm}`);
+  const filled = make("span", { class: "filled" });
+  filled.style.width = `${Math.max(100 * share, 0.4)}%`;
+  const classes = ["bar-row", token === truth ? "truth" : "", written ? "written" : "", arm === null ? "" : "arm"];
+  const button = make(
+    "button",
+    {
+      type: "button", class: classes.filter(Boolean).join(" "), "data-key": `bar ${rank}`, "data-token": token,
+      "aria-label": [`Write ${explorer.symbol(token)}`, percent(share), ...notes].join(", "),
+      onclick: () => explorer.act(() => explorer.write(token, step)),
+    },
+    rank < 9 ? make("kbd", {}, String(rank + 1)) : make("span", { class: "no-key" }),
+    make("span", { class: "symbol" }, explorer.symbol(token)),
+    make("span", { class: "track" }, filled),
+    make("span", { class: "share" }, percent(share)),
+    make("span", { class: "notes" }, notes.join(" · ")),
+  );
+  return make("li", {}, button);
+}
+
+function armOf(graph, token) {
+  const at = graph === null ? -1 : graph.paths.findIndex((path) => path[1] === token);
+  return at < 0 ? null : at + 1;
+}

@@ -1,0 +1,199 @@
+"""What the page may ask of a trained run: problems to try it on, and what it decides. Plain numbers go out, tokens all.
+
+No call depends on an earlier one: each says all it needs, so that a page may go back at will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property, lru_cache
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.data import draw
+from foresee.errors import RequestError
+from foresee.explore.graph import read_graph, said_of, shuffled, with_goal
+from foresee.explore.steps import Manner, in_task_order, likeliest, manner, place_of, step_log_probs
+from foresee.run import Run
+from foresee.seeds import stream
+
+SHOWN = 10
+"""Symbols of a step that are sent with their probability; the true one and the one written are sent besides."""
+
+POOL = 256
+"""Test examples that are drawn at a time."""
+
+REMEMBERED = 10_000
+"""Prompts that are known to be the task's own."""
+
+Json = dict[str, Any]
+
+
+class Session:
+    """One run, ready to be asked. Threads may call at the same time; they take turns."""
+
+    def __init__(self, run: Run) -> None:
+        """Raises ``RequestError`` where the run's weights cannot be read."""
+        self.run, self.task, self.objective = run, run.task, run.objective
+        self.vocab = self.objective.vocab
+        self._turn = Lock()
+        self._known: dict[tuple[int, ...], None] = {}
+        self._pool = lru_cache(maxsize=4)(lambda block: draw(self.task, run.spec.task, "test", POOL, block))
+
+    @cached_property
+    def manner(self) -> Manner:
+        """What of its decisions the objective can show."""
+        prompt = self._example(0)
+        return manner(self.objective, prompt, self._length(prompt))
+
+    def describe(self) -> Json:
+        """The run, and the symbol of every token."""
+        with self._turn:
+            spec, verdict = self.run.spec, self.run.verdict
+            exact = self.run.rows["exact"]
+            assert isinstance(exact, dict)
+            return {
+                "task": spec.task, "objective": spec.objective, "backbone": spec.backbone, "steps": self.run.steps,
+                "summary": self.objective.summary, "order": self.objective.order, "manner": self.manner.value,
+                "chance": self.task.chance, "exact": exact["value"], "verdict": verdict.name,
+                "inconclusive": verdict.inconclusive, "symbols": list(self.vocab), "task_symbols": len(self.task.vocab),
+            }  # fmt: skip
+
+    def draw(self, number: int) -> Json:
+        """Test example ``number``, which training has not seen unless it read it in a file of the user's."""
+        with self._turn:
+            return self._problem(self._example(number))
+
+    def read(self, line: str) -> Json:
+        """The problem of a line in the task's text form; an answer after the prompt is left out."""
+        with self._turn:
+            return self._problem(self.task.read_line(line)[0])
+
+    def choose_goal(self, prompt: Sequence[int], goal: int) -> Json:
+        """The problem of the same graph with another goal."""
+        with self._turn:
+            self._require_prompt(prompt)
+            return self._problem(with_goal(self.task, prompt, goal))
+
+    def shuffle(self, prompt: Sequence[int], number: int) -> Json:
+        """The same problem with its edges in another order, one for each ``number``."""
+        with self._turn:
+            self._require_prompt(prompt)
+            return self._problem(shuffled(self.task, prompt, stream("explore", "edges", number)))
+
+    def decide(self, prompt: Sequence[int], begun: Sequence[int], ahead: int) -> Json:
+        """Lets the model decide up to ``ahead`` more symbols of an answer of which ``begun`` are decided, in the
+        objective's own order, and says how likely every step was. Steps lie in that order, ``place`` in the task's."""
+        with self._turn:
+            self._require_prompt(prompt)
+            length = self._length(prompt)
+            if len(begun) > length:
+                raise RequestError(f"{len(begun)} symbols are decided, but the answer has {length}")
+            if self.manner is Manner.whole and 0 < len(begun) < length:
+                raise RequestError(f"{self.run.spec.objective} decides its answer as a whole; none of it can be begun")
+            decided = list(begun)
+            while ahead > 0 and not self._complete(decided, length):
+                decided += likeliest(self.objective, prompt, decided, length, self.manner)
+                ahead -= 1
+            return self._told(prompt, decided, length)
+
+    # What is behind ------------------------------------------------------------------------------------------------
+
+    def _example(self, number: int) -> list[int]:
+        block, row = divmod(number, POOL)
+        batch = self._pool(block)
+        return batch.tokens[row, : int(batch.prompt_len[row])].tolist()
+
+    def _require_prompt(self, prompt: Sequence[int]) -> None:
+        """Raises ``RequestError`` unless the prompt was given out here, or the task reads it back from its text form
+        (which not every prompt survives, such as one with a word that a tokenizer does not know)."""
+        if tuple(prompt) in self._known:
+            return
+        if any(token >= len(self.task.vocab) for token in prompt):
+            raise RequestError(f"a prompt holds tokens below {len(self.task.vocab)} only, those of the task's symbols")
+        if self.task.read_line(self.task.write_line(prompt, []))[0] != list(prompt):
+            raise RequestError(f"these tokens are no prompt of {self.run.spec.task}")
+
+    def _truth(self, prompt: Sequence[int]) -> list[int] | None:
+        """The answer; None where many are right, or where the task knows none, as for a prompt that is not in its
+        file."""
+        if self.task.open_ended:
+            return None
+        try:
+            return self.task.solve(prompt)
+        except RequestError:
+            return None
+
+    def _right(self, prompt: Sequence[int], answer: Sequence[int]) -> bool | None:
+        """Whether a whole answer is right, by the rule of the measure ``exact``; None where nobody knows."""
+        end = self.task.end
+        if not self.task.open_ended and self._truth(prompt) is None:
+            return None
+        ended = end is None or (answer[-1] == end and list(answer).count(end) == 1)
+        return ended and self.task.verify(prompt, answer)
+
+    def _length(self, prompt: Sequence[int]) -> int:
+        """Symbols of the answer to be written, the most where only a symbol ends it. An objective that does not write
+        forwards has to know that beforehand and is told, as when it is measured."""
+        truth = self._truth(prompt)
+        if self.task.end is not None and self.objective.order == "forward":
+            return self.task.answer_length
+        return self.task.answer_length_of(prompt) if truth is None else len(truth)
+
+    def _complete(self, decided: Sequence[int], length: int) -> bool:
+        ended = self.objective.order == "forward" and self.task.end is not None and self.task.end in decided
+        return ended or len(decided) == length
+
+    def _problem(self, prompt: list[int]) -> Json:
+        truth, graph = self._truth(prompt), read_graph(self.task, prompt)
+        self._known[tuple(prompt)] = None
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return {
+            "line": self.task.write_line(prompt, []), "prompt": prompt, "truth": truth, "length": self._length(prompt),
+            "branch": self._branch(prompt, truth), "graph": None if graph is None else asdict(graph),
+        }  # fmt: skip
+
+    def _branch(self, prompt: list[int], truth: list[int] | None) -> int | None:
+        """The place of the decision in the answer, where the task knows one."""
+        if truth is None:
+            return None
+        facts = self.task.facts_of(Batch.of(torch.tensor([[*prompt, *truth]]), len(prompt), len(truth)))
+        place = int(facts["branch"][0]) if "branch" in facts else -1
+        return place if place >= 0 else None  # a row that asks for a bare fact holds no decision
+
+    def _told(self, prompt: Sequence[int], decided: list[int], length: int) -> Json:
+        complete, answer = self._complete(decided, length), in_task_order(self.objective, decided)
+        steps: list[Json] = []
+        if self.manner is Manner.scored:
+            scores = step_log_probs(self.objective, prompt, decided, length)
+            assert scores is not None
+            truth = self._truth(prompt) or []
+            expected = in_task_order(self.objective, truth)
+            open_steps = 0 if complete else 1
+            for step, row in enumerate(islice(scores, len(decided) + open_steps)):
+                besides = [*decided[step : step + 1], *expected[step : step + 1]]
+                steps.append({"place": place_of(self.objective, step, length), **_shares(row, besides)})
+        return {
+            "begun": decided, "complete": complete, "steps": steps,
+            "right": self._right(prompt, answer) if complete else None,
+            "said": said_of(self.task, read_graph(self.task, prompt), answer) if complete else None,
+        }  # fmt: skip
+
+
+def _shares(log_probs: Tensor, besides: Sequence[int]) -> Json:
+    """The likeliest symbols [[token, probability], ...], the likeliest first, and what all others have together."""
+    probabilities = log_probs.double().softmax(0)
+    ranked = probabilities.topk(min(SHOWN, len(probabilities))).indices.tolist()
+    ranked += [token for token in dict.fromkeys(besides) if token not in ranked]
+    # Not by topk itself: decoding takes the first of equal ones.
+    first = int(log_probs.argmax())
+    ranked = [first, *(token for token in ranked if token != first)]
+    shown = [[token, float(probabilities[token])] for token in ranked]
+    return {"shares": shown, "others": max(0.0, 1.0 - sum(share for _, share in shown))}

@@ -1,0 +1,81 @@
+"""What a trained objective holds likely at every step of an answer, whoever wrote the steps before.
+
+``Objective.forced`` scores every place of an answer given what comes before it in the objective's own order, and no
+place sees a symbol at or after itself. So the scores after an answer that is only begun are those of any answer that
+begins so: the rest is filled up with a token that nothing reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from foresee.batch import Batch
+from foresee.errors import ForeseeError
+from foresee.objectives.base import Objective
+
+FILLER = 0
+
+
+class Manner(StrEnum):
+    """What an objective can show of how it decides."""
+
+    scored = "scored"
+    """One symbol at a time, each with the probabilities that it was chosen by."""
+    continued = "continued"
+    """One symbol at a time from the first to the last, without probabilities."""
+    whole = "whole"
+    """The answer alone: its symbols are not decided one after the other, or it cannot take up an answer."""
+
+
+def manner(objective: Objective, prompt: Sequence[int], length: int) -> Manner:
+    """What ``objective`` can show; tried on one prompt."""
+    if objective.order == "parallel":
+        return Manner.whole
+    if step_log_probs(objective, prompt, [], length) is not None:
+        return Manner.scored
+    return Manner.continued if objective.order == "forward" else Manner.whole
+
+
+def in_task_order(objective: Objective, decided: Sequence[int]) -> list[int]:
+    """A list in the order of decision, in the task's order; the other way round too."""
+    return list(reversed(decided)) if objective.order == "backward" else list(decided)
+
+
+def place_of(objective: Objective, step: int, length: int) -> int:
+    """The place in the answer that a step decides, both from 0."""
+    return length - 1 - step if objective.order == "backward" else step
+
+
+@torch.inference_mode()
+def step_log_probs(objective: Objective, prompt: Sequence[int], begun: Sequence[int], length: int) -> Tensor | None:
+    """[S, V] log-probabilities of every step up to the first that is open, where ``begun`` holds the symbols decided so
+    far in the objective's order, of an answer of ``length`` symbols; S is ``len(begun) + 1``, or ``length`` where
+    nothing is open. None where the objective, which is on the CPU, cannot be forced. Raises ``ForeseeError`` where the
+    scores are not numbers."""
+    filled = [*begun, *[FILLER] * (length - len(begun))]
+    tokens = torch.tensor([[*prompt, *in_task_order(objective, filled)]])
+    scores = objective.forced(Batch.of(tokens, len(prompt), length))
+    if scores is None:
+        return None
+    ordered = scores[0].flip(0) if objective.order == "backward" else scores[0]
+    known = ordered[: len(begun) + 1].float()
+    if known.isnan().any():
+        raise ForeseeError("the model's scores are not numbers, so it decides nothing; its training went astray")
+    return known
+
+
+@torch.inference_mode()
+def likeliest(objective: Objective, prompt: Sequence[int], begun: Sequence[int], length: int, how: Manner) -> list[int]:
+    """What the model decides next: one symbol, or the whole answer where its ``Manner`` is that."""
+    if how is Manner.scored:
+        scores = step_log_probs(objective, prompt, begun, length)
+        assert scores is not None
+        return [int(scores[-1].argmax())]
+    asked, written = (torch.tensor([row], dtype=torch.int64) for row in (prompt, begun))
+    if how is Manner.continued:
+        return [int(objective.continued(asked, written, 1)[0, 0])]
+    return in_task_order(objective, [int(token) for token in objective.generate(asked, length)[0]])
