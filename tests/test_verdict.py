@@ -243,7 +243,7 @@ def test_a_verdict_is_one_json_object() -> None:
 
 
 def test_plain_words_exist_for_every_verdict_and_tell_apart() -> None:
-    assert set(PLAIN) == {"solved", "memorised", "clever-hans", "compounding", "unfitted", "partial"}
+    assert set(PLAIN) == {"solved", "memorised", "clever-hans", "compounding", "unfitted", "partial", "open-ended"}
     said = {plain_words(Verdict(name, False, "")) for name in PLAIN}
     assert len(said) == len(PLAIN)
     for words in said:
@@ -256,3 +256,11 @@ def test_plain_words_say_when_nothing_is_proven() -> None:
     assert unsure.startswith(sure)
     assert "not conclusive" in unsure
     assert unsure.count(". ") == 1
+
+
+def test_an_open_ended_task_is_never_called_solved() -> None:
+    rows: Rows = {"exact": rate(99, 100), "valid": rate(90, 100), "creativity": rate(20, 100)}
+    verdict = judge(rows, 0.0, None)
+    assert (verdict.name, verdict.inconclusive) == ("open-ended", False)
+    assert "creativity 0.200, valid 0.900" in verdict.because
+    assert plain_words(verdict) == PLAIN["open-ended"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from foresee.data import read_examples
 from foresee.diagnostics.base import Rows, Subject
 from foresee.diagnostics.run_all import measure_all
-from foresee.examples import test_examples, training_data, watched_and_measured
+from foresee.examples import problems_trained, test_examples, training_data, watched_and_measured
 from foresee.run import Run
 from foresee.seeds import torch_stream
 from foresee.step import autocast
@@ -22,13 +23,18 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
 
     Raises ``RequestError`` where the file cannot be read or a line is no example of the run's task.
     """
+    trained = None
     if data is None:
-        examples = test_examples(run.spec, run.task, training_data(run.spec, run.task))
-        _, test = watched_and_measured(examples, run.spec)
+        drawn = training_data(run.spec, run.task)
+        _, test = watched_and_measured(test_examples(run.spec, run.task, drawn), run.spec)
+        trained = partial(problems_trained, run.task, drawn, run.spec, run.steps)
     else:
         test = read_examples(data, run.task)
     # A run that was trained on a GPU can be measured where there is none.
     spec = run.spec if torch.cuda.is_available() else replace(run.spec, device="cpu")
     rng = torch_stream("diagnostics", run.spec.digest)
     with autocast(spec):
-        return measure_all(Subject(run.task, run.objective.to(spec.device), test.to(spec.device), None, rng))
+        subject = Subject(
+            run.task, run.objective.to(spec.device), test.to(spec.device), train=None, rng=rng, trained=trained
+        )
+        return measure_all(subject)

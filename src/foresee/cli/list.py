@@ -41,6 +41,9 @@ def list_command(
         for name, registry in chosen.items():
             classes = {entry: registry.get(entry) for entry in registry.names()}
             listed[name] = {key: {"summary": cls.summary, "options": options_text(cls)} for key, cls in classes.items()}
+            if registry.wrapper is not None:
+                wrapped = {"summary": registry.wrapper.summary, "options": options_text(registry.wrapper)}
+                listed[name][f"every {registry.kind}"] = wrapped
             listed[name] |= {key: {"preset": spec} for key, spec in registry.presets().items()}
         emit(listed)
         return

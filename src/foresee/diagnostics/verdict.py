@@ -20,14 +20,17 @@ MEMORY_GAP = 0.2
 ROUNDING = 1e-9
 """Differences of rates are compared with this slack, so that 0.7 - 0.5 is at least 0.2."""
 
+NEED_NO_CONTROL = ("solved", "open-ended")
+"""Verdicts that a budget too small cannot have caused."""
+
 REASONS_FOR_NONE = ("exact", "follow", "branch", "compounded", "child")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``name`` is solved, memorised, clever-hans, compounding, unfitted or partial; ``inconclusive`` says that the
-    positive control has not been seen to solve, so that a verdict other than solved proves nothing; ``because`` is one
-    sentence with the rule that fired and its numbers."""
+    """``name`` is solved, memorised, clever-hans, compounding, unfitted, partial or open-ended;
+    ``inconclusive`` says that the positive control has not been seen to solve, so that a verdict other than solved
+    proves nothing; ``because`` is one sentence with the rule that fired and its numbers."""
 
     name: str
     inconclusive: bool
@@ -49,6 +52,9 @@ def judge(rows: Rows, chance: float, control_solved: bool | None) -> Verdict:
     5. ``unfitted``: ``child`` < 0.9 and ``exact`` < ``chance``.
     6. ``partial``: anything else.
 
+    A task with many right answers to one prompt (it has a row ``valid``) has none of these: its verdict is
+    ``open-ended``, which only repeats how creative the answers were. DESIGN section 5 does not speak of such tasks.
+
     Rates are compared by their values; intervals count only where a rule names them. A rule cannot fire where one of
     its rows is absent or not a finite number. A small ``n`` gives a wide interval, which holds chance easily: see ``n``
     before trusting rules 2 and 3.
@@ -57,7 +63,8 @@ def judge(rows: Rows, chance: float, control_solved: bool | None) -> Verdict:
     not run. Any verdict but solved is inconclusive unless it is True.
     """
     found = (
-        _solved(rows)
+        _open_ended(rows)
+        or _solved(rows)
         or _memorised(rows, chance)
         or _clever_hans(rows, chance)
         or _compounding(rows)
@@ -65,10 +72,18 @@ def judge(rows: Rows, chance: float, control_solved: bool | None) -> Verdict:
         or ("partial", _no_rule(rows, chance))
     )
     name, because = found
-    return Verdict(name, name != "solved" and control_solved is not True, because)
+    return Verdict(name, name not in NEED_NO_CONTROL and control_solved is not True, because)
 
 
 Found = tuple[str, str] | None
+
+
+def _open_ended(rows: Rows) -> Found:
+    if _value(rows, "valid") is None:
+        return None
+    measured = ((name, _value(rows, name)) for name in ("creativity", "valid", "novel", "distinct"))
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in measured if value is not None)
+    return "open-ended", f"a prompt has many right answers, so exact decides nothing; {listed}"
 
 
 def _solved(rows: Rows) -> Found:
@@ -192,6 +207,10 @@ PLAIN = {
     "unfitted": (
         "It has not learned even the easy part: it often steps where the graph has no edge and does worse than a "
         "solver that guesses only the one real decision."
+    ),
+    "open-ended": (
+        "Many answers are right here, so what counts is how many of those it wrote are valid, new and different from "
+        "each other: its creativity."
     ),
     "partial": "It learned a part of the task, and no simple story fits its numbers.",
 }
