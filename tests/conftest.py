@@ -40,6 +40,14 @@ def global_random_states() -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Files that users' data are cut into belong to this run of the tests, not to the user's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("FORESEE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _global_random_state_is_untouched() -> Iterator[None]:
     """Fails a test that draws from, or seeds, a global random generator.

@@ -9,6 +9,7 @@ from foresee.diagnostics.verdict import plain_words
 from foresee.report.words import command, flat, verdict_name
 from foresee.run import Run
 from foresee.seeds import stream
+from foresee.tasks.stored import StoredTask
 
 DECODING = {
     "forward": "Answers are written token by token from left to right, as `generate` does.",
@@ -28,7 +29,8 @@ def model_card(run: Run, model: str, name: str) -> str:
         f"\nThe objective's own weights ({', '.join(heads)}) are not part of this checkpoint.\n" if heads else ""
     )
     tokens, _ = next(run.task.sample(run.task.group, stream("model card", run.spec.task)).pairs())
-    prompt = run.task.write_line(tokens, [])
+    # A user's rows are theirs: none of them is written into a file that may be published.
+    prompt = "your prompt" if isinstance(run.task, StoredTask) else run.task.write_line(tokens, [])
     end = run.task.end
     most = run.task.answer_length_of(tokens) if end is None else run.task.answer_length
     stop = "" if end is None else f", eos_token_id={objective.backbone.counterpart_ids()[end]}"

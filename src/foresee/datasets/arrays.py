@@ -70,7 +70,7 @@ def mapped(path: Path) -> Array:
         if len(shape) != 1 or path.stat().st_size != starts + shape[0] * dtype.itemsize:
             raise ValueError(f"{path} does not hold as many values as it says")
         held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    # Rows are read here and there: without this the kernel makes 16 pages resident where one is read.
+    # Rows are read here and there, so that reading ahead would fetch what nobody asks for.
     held.madvise(mmap.MADV_RANDOM)
     return numpy.frombuffer(held, dtype, shape[0], starts)
 

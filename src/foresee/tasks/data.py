@@ -125,10 +125,8 @@ class Data(StoredTask):
         return responses[0]
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        """Whether some row gives this response to the prompt; what comes after the answer's end does not count."""
-        given = [int(token) for token in answer]
-        given = given[: given.index(self.end) + 1] if self.end in given else given
-        return given in self.stored.responses_to([int(token) for token in prompt])
+        """Whether some row gives this response, its end included, to the prompt."""
+        return [int(token) for token in answer] in self.stored.responses_to([int(token) for token in prompt])
 
     def identity(self, batch: Batch) -> Words:
         """[B] uint64: a fingerprint of the prompt's tokens."""
