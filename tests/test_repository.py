@@ -107,7 +107,22 @@ def test_no_global_random_state_is_used(path: Path) -> None:
             assert not wrong, f"{path}:{node.lineno}: {name}"
 
 
-RUNS = ["train", "run", "runs", "sweep", "studies", "report", "cli", "demo", "compare", "bench"]
+RUNS = [
+    "train",
+    "run",
+    "runs",
+    "sweep",
+    "sweeps",
+    "explore",
+    "diagnose",
+    "tracking",
+    "studies",
+    "report",
+    "cli",
+    "demo",
+    "compare",
+    "bench",
+]
 FORBIDDEN = {
     "tasks": ["backbones", "objectives", "diagnostics", *RUNS],
     "backbones": ["tasks", "objectives", "diagnostics", *RUNS],

@@ -388,8 +388,6 @@ def test_wrong_requests() -> None:
         study("pitfals-mamba")
     with pytest.raises(RequestError, match="scale 'desk' must be one of laptop, paper"):
         study("pitfalls-mamba", "desk")
-    with pytest.raises(RequestError, match="engine 'slurm' must be one of local, ray"):
-        study("laptop-objectives", results=[], engine="slurm")
 
 
 # Committed runs -----------------------------------------------------------------------------------------------------

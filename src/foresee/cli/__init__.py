@@ -7,5 +7,8 @@ from foresee.cli.app import app, main
 __all__ = ["app", "main"]
 
 # Importing a command registers it; ``foresee --help`` lists them in this order.
-for command in ("demo", "list", "generate", "train", "evaluate", "compare", "report", "runs", "export", "bench"):
+for command in (
+    "demo", "list", "generate", "inspect", "diagnose", "train", "evaluate", "compare", "study", "sweep", "report", "runs",
+    "explore", "export", "bench",
+):  # fmt: skip
     import_module(f"foresee.cli.{command}")

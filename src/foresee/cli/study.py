@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from foresee.cli.app import app
+from foresee.cli.engines import Address, Engine, EngineName, Threads, Workers
 from foresee.cli.options import AsJson, Output, Plugin, Runs, emit
 from foresee.errors import RequestError
 
@@ -21,7 +24,10 @@ def study(
         list[Path] | None,
         typer.Option(help="A folder of committed runs that count as finished; repeatable. ./results by default."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="local or ray: what trains missing runs.")] = "local",
+    engine: Engine = EngineName.local,
+    address: Address = None,
+    workers: Workers = None,
+    threads: Threads = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be trained and what it costs, and train nothing.")
     ] = False,
@@ -40,9 +46,13 @@ def study(
         asked = plan(name, scale, runs, results)
         emit(plan_json(asked)) if as_json else show_plan(asked, Output())
         return
-    from foresee.progress import on_standard_error
+    from foresee.sweeps.named import engine_named
+    from foresee.sweeps.show import on_standard_error
 
-    result = run_study(name, scale, runs, results, engine=engine, progress=on_standard_error())
+    made = engine_named(engine.value, address, workers, threads, plugin)
+    # Ray reports a lost worker on standard output, which is for results alone.
+    with redirect_stdout(sys.stderr):
+        result = run_study(name, scale, runs, results, engine=made, progress=on_standard_error())
     if report is not None:
         from foresee.report import write_report
 

@@ -12,7 +12,6 @@ from typing import Any
 from foresee.compare import steps_to_solve
 from foresee.diagnostics.verdict import SOLVED, judge
 from foresee.errors import RequestError
-from foresee.progress import Progress
 from foresee.run import Run, load
 from foresee.run_spec import RunSpec
 from foresee.spec import Resolved, resolve
@@ -20,9 +19,9 @@ from foresee.stats import Row
 from foresee.studies.agreement import judge_agreement
 from foresee.studies.base import Cell, Scale, Study, check_scale, studies, unique
 from foresee.studies.claims import claims
-from foresee.studies.engine import check_engine, train_missing
 from foresee.studies.finished import Finished, finished_runs
 from foresee.studies.result import CellResult, SeedResult, StudyResult
+from foresee.sweeps import Engine, SweepProgress, run_all
 
 RESULTS = "results"
 """The folder beside the current directory that is looked through for committed runs."""
@@ -102,20 +101,20 @@ def study(
     runs: str | Path = "runs",
     results: Sequence[str | Path] | None = None,
     *,
-    engine: str = "local",
-    progress: Progress | None = None,
+    engine: Engine | None = None,
+    progress: SweepProgress | None = None,
     train: bool = True,
 ) -> StudyResult:
     """Trains what is missing under ``runs`` and returns the table.
 
     Finished runs count from ``runs`` and from every folder below those of ``results`` (by default ``results`` beside
     the current directory, where there is one). With ``train=False`` nothing is trained and missing runs are left out.
-    Raises ``RequestError`` on what cannot be asked for, and what training raises.
+    ``engine`` says how runs are trained, by default beside each other on this machine. Raises ``RequestError`` on what
+    cannot be asked for, and what ``foresee.sweeps.run_all`` raises.
     """
-    check_engine(engine)
     asked = plan(name, scale, runs, results)
     if train and asked.missing:
-        train_missing(asked.missing, Path(runs), engine, progress)
+        run_all(asked.missing, runs, engine=engine, progress=progress)
         asked = plan(name, scale, runs, results)
     return read(asked)
 

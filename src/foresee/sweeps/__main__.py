@@ -1,0 +1,5 @@
+"""``python -m foresee.sweeps``: a worker of a sweep (``worker.py``)."""
+
+from foresee.sweeps.worker import main
+
+main()

@@ -1,0 +1,70 @@
+"""What a sweep tells about itself while it works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foresee.errors import ForeseeError
+from foresee.progress import Progress
+from foresee.run_spec import RunSpec
+
+
+class SweepProgress:
+    """Told by a sweep how far its runs are. This one shows nothing; others override what they show."""
+
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        """The sweep has ``runs`` different runs, ``finished`` of them done before; ``text`` is the engine's plan."""
+
+    def began(self, spec: RunSpec, step: int, where: str) -> None:
+        """A run begins, or continues after ``step`` steps; ``where`` names its process, and its machine if another."""
+
+    def step(self, spec: RunSpec, step: int) -> None:
+        """``step`` steps of a run are done."""
+
+    def report(self, spec: RunSpec, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        """A line of a run's ``metrics.jsonl`` and one of its ``timing.jsonl`` were written."""
+
+    def measuring(self, spec: RunSpec, examples: int) -> None:
+        """The final measurements of a run begin."""
+
+    def waiting(self, spec: RunSpec) -> None:
+        """Another process trains this run already; the sweep waits for it."""
+
+    def retrying(self, spec: RunSpec, why: str) -> None:
+        """What trained a run is gone; another worker will take it up."""
+
+    def said(self, spec: RunSpec, text: str) -> None:
+        """What a run's process wrote to its standard error."""
+
+    def ended(self, spec: RunSpec, failure: ForeseeError | None) -> None:
+        """A run is finished, or failed."""
+
+    def close(self) -> None:
+        """The sweep is over."""
+
+
+class Forwarded(Progress):
+    """Passes what the training loop tells of one run on to a sweep's progress."""
+
+    def __init__(self, progress: SweepProgress, where: str) -> None:
+        self._progress = progress
+        self._where = where
+        self._spec: RunSpec | None = None
+
+    def start(self, spec: RunSpec, step: int) -> None:
+        self._spec = spec
+        self._progress.began(spec, step, self._where)
+
+    def step(self, step: int) -> None:
+        assert self._spec is not None
+        self._progress.step(self._spec, step)
+
+    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        assert self._spec is not None
+        self._progress.report(self._spec, line, timing)
+
+    def finish(self) -> None: ...
+
+    def measuring(self, examples: int) -> None:
+        if self._spec is not None:  # None where only the measurements were missing
+            self._progress.measuring(self._spec, examples)

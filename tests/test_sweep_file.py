@@ -1,0 +1,158 @@
+"""Files of runs: what they may say, and that nothing else is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import BACKBONE, TASK, tiny
+
+from foresee.errors import RequestError
+from foresee.run_spec import RunSpec
+from foresee.sweeps.sweep_file import read_sweep
+
+FIRST = f"RunSpec.of('{TASK}', 'next-token', steps=3)"
+ONE = f"task: '{TASK}', objective: next-token"
+
+
+def yaml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+def python(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "sweep.py"
+    path.write_text(text)
+    return path
+
+
+def said(path: Path) -> str:
+    """What reading a wrong file says, after its name."""
+    with pytest.raises(RequestError) as caught:
+        read_sweep(path)
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value).removeprefix(str(path))
+
+
+def test_a_list_of_runs_with_every_setting(tmp_path: Path) -> None:
+    specs = read_sweep(
+        yaml(
+            tmp_path,
+            f"""
+            - {{task: '{TASK}', objective: reversed, backbone: '{BACKBONE}', steps: 30, batch: 32, lr: 1e-3, seed: 2,
+                data: 2000, test: 200, eval_every: 10, warmup: 5, until_solved: true, schedule: cosine, clip: 2}}
+            - {{{ONE}}}
+            """,
+        )
+    )
+    assert specs == [
+        tiny("reversed", seed=2, until_solved=True, schedule="cosine", clip=2.0),
+        RunSpec.of(TASK, "next-token"),
+    ]
+
+
+def test_defaults_grids_and_runs(tmp_path: Path) -> None:
+    specs = read_sweep(
+        yaml(
+            tmp_path,
+            f"""
+            defaults: {{task: '{TASK}', backbone: '{BACKBONE}', steps: 30, seed: 9}}
+            grid:
+              - objective: [next-token, reversed]
+                seed: [0, 1]
+              - objective: [teacherless]
+                batch: [32, 64]
+            runs:
+              - {{objective: registers, steps: 7}}
+              - {{objective: registers, seeds: [3, 4]}}
+            """,
+        )
+    )
+    found = [(spec.objective.partition(":")[0], spec.seed, spec.batch, spec.steps) for spec in specs]
+    assert found == [
+        ("next-token", 0, 256, 30), ("next-token", 1, 256, 30), ("reversed", 0, 256, 30), ("reversed", 1, 256, 30),
+        ("teacherless", 9, 32, 30), ("teacherless", 9, 64, 30),
+        ("registers", 9, 256, 7), ("registers", 3, 256, 30), ("registers", 4, 256, 30),
+    ]  # fmt: skip
+
+
+def test_seeds_of_defaults_and_of_a_grid(tmp_path: Path) -> None:
+    text = f"defaults: {{{ONE}, seeds: [5, 6]}}\nruns: [{{steps: 7}}, {{steps: 8, seed: 1}}]"
+    assert [(spec.steps, spec.seed) for spec in read_sweep(yaml(tmp_path, text))] == [(7, 5), (7, 6), (8, 1)]
+    text = f"defaults: {{{ONE}}}\ngrid: {{steps: [7, 8], seeds: [1, 2]}}"
+    assert [(spec.steps, spec.seed) for spec in read_sweep(yaml(tmp_path, text))] == [(7, 1), (7, 2), (8, 1), (8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", ": expected a list of runs, or a mapping of defaults, grid, runs"),
+        ("just words", ": expected a list of runs, or a mapping of defaults, grid, runs"),
+        ("[]", ": it lists no runs"),
+        ("grids: {}", ": unknown key 'grids': did you mean 'grid'?"),
+        ("runs: {}", ": runs must be a list"),
+        ("[next-token]", ": run 1: expected a mapping, as in {task: ..., objective: ...}, not 'next-token'"),
+        (f"[{{{ONE}}}, {{{ONE}, step: 3}}]", ": run 2: unknown key 'step': did you mean 'steps'"),
+        (f"[{{task: '{TASK}'}}]", ": run 1: objective is missing"),
+        (f"[{{{ONE}, steps: many}}]", ": run 1: steps='many' must be a whole number"),
+        (f"[{{{ONE}, steps: 3.5}}]", ": run 1: steps=3.5 must be a whole number"),
+        (f"[{{{ONE}, steps: true}}]", ": run 1: steps=True must be a whole number"),
+        (f"[{{{ONE}, lr: null}}]", ": run 1: lr=None must be a number"),
+        (f"[{{{ONE}, until_solved: 1}}]", ": run 1: until_solved=1 must be true or false"),
+        (f"[{{{ONE}, schedule: 3}}]", ": run 1: schedule=3 must be text"),
+        (f"[{{{ONE}, steps: 0}}]", ": run 1: steps=0 must be at least 1"),
+        (f"[{{{ONE}, seed: 1, seeds: [2]}}]", ": run 1: it has both seed and seeds; give one of them"),
+        (f"[{{{ONE}, seeds: 3}}]", ": run 1: seeds must be a list of whole numbers, as in seeds: [0, 1, 2], not 3"),
+        (f"[{{{ONE}, seeds: []}}]", ": run 1: seeds must be a list of whole numbers, as in seeds: [0, 1, 2], not []"),
+        (f"[{{task: '{TASK}', objective: next-tokens}}]", ": run 1: unknown objective 'next-tokens': did you mean"),
+        ("grid: {objective: next-token}", ": grid: objective must be a list of values, as in objective: [next-token]"),
+        ("grid: {}", ": grid: it is empty; a grid has a list of values for each key"),
+        ("grid: {seed: [1], seeds: [2]}", ": grid: it has both seed and seeds; give one of them"),
+        ("grid: [{task: [a]}, {tasks: [a]}]", ": grid 1, combination 1: objective is missing"),
+        ("grid: [{tasks: [a]}]", ": grid 1: unknown key 'tasks': did you mean 'task'"),
+        (f"defaults: {{{ONE}}}\ngrid: {{steps: [1, 0]}}", ": grid, combination 2: steps=0 must be at least 1"),
+        ("defaults: [1]", ": defaults: expected a mapping"),
+        (f"- {{{ONE},\n   steps: 3, steps: 4}}", ", line 2: the key 'steps' is given twice"),
+        ("- {task: a\n- b", ", line 2: "),
+        ("- !!python/object/apply:os.system ['false']", ", line 1: could not determine a constructor for the tag"),
+        ("[" * 5000, ": it is nested too deeply to be a list of runs"),
+    ],
+)
+def test_what_is_wrong_is_said_where(tmp_path: Path, text: str, says: str) -> None:
+    assert said(yaml(tmp_path, text)).startswith(says)
+
+
+def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    assert said(tmp_path / "nothing.yaml") == ": no such file; give a YAML or Python file that lists runs"
+    (tmp_path / "sweep.json").write_text("[]")
+    assert said(tmp_path / "sweep.json") == ": a sweep is a file whose name ends in .yaml, .yml or .py"
+    (tmp_path / "sweep.yaml").write_bytes(b"\xff\xfe\xff")
+    assert said(tmp_path / "sweep.yaml") == ": not UTF-8 text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"runs = [{FIRST}, dict(task='{TASK}', objective='reversed', seeds=[1])]",
+        f"SECOND = dict(task='{TASK}', objective='reversed', seed=1)\ndef runs(): return [{FIRST}, SECOND]",
+    ],
+)
+def test_python(tmp_path: Path, text: str) -> None:
+    specs = read_sweep(python(tmp_path, f"from foresee.run_spec import RunSpec\n{text}\n"))
+    assert specs == [RunSpec.of(TASK, "next-token", steps=3), RunSpec.of(TASK, "reversed", seed=1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("runs = [", ", line 1: '[' was never closed"),
+        ("run = []", ": it must define runs, a list, or a function runs() that gives one"),
+        ("runs = 'next-token'", ": it must define runs, a list, or a function runs() that gives one"),
+        ("runs = []", ": it lists no runs"),
+        ("runs = [3]", ": run 1: expected a mapping, as in {task: ..., objective: ...}, not 3"),
+        ("runs = [dict(tasks='a')]", ": run 1: unknown key 'tasks': did you mean 'task'"),
+    ],
+)
+def test_wrong_python_is_said(tmp_path: Path, text: str, says: str) -> None:
+    assert said(python(tmp_path, text)).startswith(says)
