@@ -182,14 +182,16 @@ def test_sides(row: str, value: float, chance: float, side: str) -> None:
 def test_agreement_over_seeds() -> None:
     half = percents(48, 50, "a table", "DIG")
     near, far = rate(2520, 5000), rate(3500, 5000)
-    assert judge_agreement(WithinInterval(), half, "exact", [near, near], 0.5) == "agrees"
-    assert judge_agreement(WithinInterval(), half, "exact", [near, far], 0.5) == "mixed"
-    assert judge_agreement(WithinInterval(), half, "exact", [far], 0.5) == "differs"
-    assert judge_agreement(WithinInterval(), half, "exact", [], 0.5) == "not run"
-    assert judge_agreement(WithinInterval(), unknown("a table"), "exact", [near], 0.5) == "unknown"
+    assert judge_agreement(WithinInterval(), half, "exact", [near, near], 0.5, smaller=False) == "agrees"
+    assert judge_agreement(WithinInterval(), half, "exact", [near, far], 0.5, smaller=False) == "mixed"
+    assert judge_agreement(WithinInterval(), half, "exact", [far], 0.5, smaller=False) == "differs"
+    assert judge_agreement(WithinInterval(), half, "exact", [], 0.5, smaller=False) == "not run"
+    assert judge_agreement(WithinInterval(), unknown("a table"), "exact", [near], 0.5, smaller=False) == "unknown"
     solves = words("learns", "solved", "a text", "DIG")
-    assert judge_agreement(SameSide(), solves, "exact", [rate(4900, 5000)], 0.5) == "agrees"
-    assert judge_agreement(WithinInterval(), solves, "exact", [near], 0.5) == "differs"
+    assert judge_agreement(SameSide(), solves, "exact", [rate(4900, 5000)], 0.5, smaller=False) == "agrees"
+    assert judge_agreement(WithinInterval(), solves, "exact", [near], 0.5, smaller=False) == "differs"
+    assert judge_agreement(WithinInterval(), solves, "exact", [near], 0.5, smaller=True) == "not reached"
+    assert judge_agreement(WithinInterval(), half, "exact", [far], 0.5, smaller=True) == "differs"
 
 
 # Tables of made-up runs ---------------------------------------------------------------------------------------------

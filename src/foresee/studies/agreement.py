@@ -9,9 +9,10 @@ from typing import ClassVar, Literal
 from foresee.stats import Row
 from foresee.studies.published import Published, side_of
 
-Agreement = Literal["agrees", "differs", "mixed", "unknown", "not run"]
-"""``mixed``: some seeds agree and some do not. ``unknown``: nothing is published to compare with. ``not run``: no seed
-is finished."""
+Agreement = Literal["agrees", "differs", "mixed", "not reached", "unknown", "not run"]
+"""``mixed``: some seeds agree and some do not. ``not reached``: published as solved, and no seed of a run smaller than
+the published one solved, which refutes nothing. ``unknown``: nothing is published to compare with. ``not run``: no
+seed is finished."""
 
 
 class Rule(ABC):
@@ -50,8 +51,11 @@ class SameSide(Rule):
         return published.lies(row, chance) == side_of(row, measured["value"], chance)
 
 
-def judge_agreement(rule: Rule, published: Published, row: str, measured: Sequence[Row], chance: float) -> Agreement:
-    """The outcome over seeds, one measured row a seed."""
+def judge_agreement(
+    rule: Rule, published: Published, row: str, measured: Sequence[Row], chance: float, *, smaller: bool
+) -> Agreement:
+    """The outcome over seeds, one measured row a seed; ``smaller`` says that network and budget are below those that
+    were published."""
     if not measured:
         return "not run"
     if not published.known:
@@ -59,4 +63,6 @@ def judge_agreement(rule: Rule, published: Published, row: str, measured: Sequen
     same = [rule.agrees(published, row, each, chance) for each in measured]
     if all(same):
         return "agrees"
-    return "mixed" if any(same) else "differs"
+    if any(same):
+        return "mixed"
+    return "not reached" if smaller and published.lies(row, chance) == "solved" else "differs"

@@ -121,7 +121,7 @@ def study(
 
 def read(asked: Plan) -> StudyResult:
     """The table of what is finished."""
-    reader = _Reader(asked.finished)
+    reader = _Reader(asked.finished, asked.scale)
     cells = tuple(map(reader.cell, asked.cells))
     name = asked.resolved.text
     made, untested = claims(cells, asked.study.baseline)
@@ -146,8 +146,8 @@ def read(asked: Plan) -> StudyResult:
 class _Reader:
     """Reads finished runs, each once, and builds no model."""
 
-    def __init__(self, finished: Finished) -> None:
-        self.finished = finished
+    def __init__(self, finished: Finished, scale: Scale) -> None:
+        self.finished, self.scale = finished, scale
         self.loaded: dict[Path, Run] = {}
         self._chances: dict[str, float] = {}
 
@@ -162,7 +162,9 @@ class _Reader:
             backbone=spec.backbone, published=published.value, published_low=published.low,
             published_high=published.high, published_text=published.text,
             published_side=published.lies(cell.row, chance), source=published.source, tag=published.tag,
-            rule=cell.rule.says, agreement=judge_agreement(cell.rule, published, cell.row, rows, chance),
+            rule=cell.rule.says, agreement=judge_agreement(
+                cell.rule, published, cell.row, rows, chance, smaller=self.scale == "laptop"
+            ),
             inconclusive=any(seed.inconclusive for seed in seeds), seeds_wanted=len(cell.specs), seeds=seeds,
             controls=tuple(self.seed(run, "exact", controls) for run in controls), note=cell.note,
         )  # fmt: skip

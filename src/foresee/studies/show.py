@@ -12,15 +12,18 @@ from foresee.studies.result import CellResult, SeedResult, StudyResult
 from foresee.studies.run import Plan
 
 LISTED = 5
-"""Seeds up to which a table shows each one, since a mean alone would hide that outcomes are bimodal."""
+"""Seeds that a table shows each by itself, since a mean alone would hide that outcomes are bimodal."""
 
 
 def show_study(result: StudyResult, console: Console) -> None:
     """Prints published beside measured, what it rests on, and the claims with their tests."""
     console.print(f"[bold]{result.name}[/bold], {result.scale} scale: {result.question}", highlight=False)
-    console.print(_cells(result.cells))
+    common, table = _cells(result.cells)
+    if common:
+        console.print(f"every cell: {common}", markup=False, highlight=False)
+    console.print(table)
     console.print(
-        "measured: mean over seeds [lowest to highest end of their 95 % intervals]: each seed",
+        "measured: mean over seeds [lowest to highest end of their 95 % intervals]",
         markup=False,
         highlight=False,
     )
@@ -76,33 +79,46 @@ def show_plan(asked: Plan, console: Console) -> None:
     )
 
 
-def _cells(cells: tuple[CellResult, ...]) -> Table:
+def _cells(cells: tuple[CellResult, ...]) -> tuple[str, Table]:
+    """What all cells have in common, in a line, and a table of the rest, which so fits a narrow screen."""
+    columns = {
+        "graph": [cell.graph for cell in cells],
+        "trained with": [cell.label for cell in cells],
+        "row": [cell.row for cell in cells],
+        "chance": [f"{cell.chance:.3g}" for cell in cells],
+        "published": [cell.published_text + ("" if cell.tag == "unknown" else f" ({cell.tag})") for cell in cells],
+        "measured": [_measured(cell) for cell in cells],
+        "seeds": [_list([seed.value for seed in cell.seeds[:LISTED]]) for cell in cells],
+        "n": [f"{cell.seeds[0].n:,}" if cell.seeds else "" for cell in cells],
+        "solved": [_solved(cell.seeds) for cell in cells],
+        "half solved by": [_half(cell) for cell in cells],
+        "agreement": [cell.agreement + (" (inconclusive)" if cell.inconclusive else "") for cell in cells],
+        "verdicts": [_verdicts(cell) for cell in cells],
+    }
+    alike = [name for name in ("graph", "row", "chance", "n") if len(cells) > 1 and len(set(columns[name])) == 1]
+    common = ", ".join(f"{name} {columns.pop(name)[0]}" for name in alike)
+    if not any(cell.seeds and cell.median_steps is not None for cell in cells):
+        del columns["half solved by"]
     shown = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in (
-        "graph", "trained with", "row", "chance", "published", "measured", "n", "solved", "agreement", "half solved by",
-        "verdicts",
-    ):  # fmt: skip
-        shown.add_column(heading, overflow="fold")
-    for cell in cells:
-        tag = "" if cell.tag == "unknown" else f" ({cell.tag})"
-        shown.add_row(
-            cell.graph, cell.label, cell.row, f"{cell.chance:.3g}", f"{cell.published_text}{tag}", _measured(cell),
-            f"{cell.seeds[0].n:,}" if cell.seeds else "", _solved(cell.seeds),
-            cell.agreement + (" (inconclusive)" if cell.inconclusive else ""), _half(cell), _verdicts(cell),
-        )  # fmt: skip
-    return shown
+    for heading in columns:
+        shown.add_column(heading, overflow="fold", min_width=MIN_WIDTHS.get(heading, 0))
+    for row in zip(*columns.values(), strict=True):
+        shown.add_row(*row)
+    return common, shown
+
+
+MIN_WIDTHS = {"trained with": 13, "seeds": 5, "agreement": 9, "verdicts": 14}
 
 
 def _measured(cell: CellResult) -> str:
     if cell.mean is None:
         return "not run"
     missing = cell.seeds_wanted - len(cell.seeds)
-    each = f": {_list([seed.value for seed in cell.seeds])}" if 1 < len(cell.seeds) <= LISTED else ""
-    return f"{cell.mean:.3f} [{cell.low:.3f} to {cell.high:.3f}]{each}" + (f", {missing} to run" if missing else "")
+    return f"{cell.mean:.3f} [{cell.low:.3f} to {cell.high:.3f}]" + (f", {missing} to run" if missing else "")
 
 
 def _solved(seeds: tuple[SeedResult, ...]) -> str:
-    return f"{sum(seed.solved for seed in seeds)} of {len(seeds)} seeds" if seeds else ""
+    return f"{sum(seed.solved for seed in seeds)} of {len(seeds)}" if seeds else ""
 
 
 def _half(cell: CellResult) -> str:
@@ -123,7 +139,7 @@ def _notes(result: StudyResult) -> list[str]:
         notes.append("?, inconclusive: the positive control has not been seen to solve within this budget")
     own = {seed.run for cell in result.cells for seed in cell.seeds}
     notes += [
-        f"control on {graph} (reversed): {_solved(seeds)} solved, exact {_list([seed.exact for seed in seeds])}"
+        f"control on {graph} (reversed): {_solved(seeds)} seeds solved, exact {_list([seed.exact for seed in seeds])}"
         for graph, seeds in dict.fromkeys((cell.graph, cell.controls) for cell in result.cells)
         if not {seed.run for seed in seeds} <= own
     ]
