@@ -125,3 +125,57 @@ def _rows(behaviour: Behaviour, chance: float, length: int, seed: int, forced: b
             {"row": "compounded", "value": math.prod(each["value"] for each in whole), "n": n},
         ]
     return rows
+
+
+def add_position_loss(directory: Path, length: int = 5, branch: int = 1, *, solves: bool = False) -> None:
+    """Adds ``position_loss`` to each line of ``metrics.jsonl``: all but the branch is soon learned."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        rest = 3.0 * math.exp(-line["step"] / 60.0)
+        decision = math.log(2) * (math.exp(-line["step"] / 250.0) if solves else 1.0)
+        line["position_loss"] = [round(decision + rest if at == branch else rest, 5) for at in range(length)]
+    _write_lines(directory / "metrics.jsonl", lines)
+
+
+def add_anatomy(
+    directory: Path,
+    order: str = "forward",
+    *,
+    examples: int | None = None,
+    layers: int = 3,
+    heads: int = 4,
+    forced: bool = True,
+) -> None:
+    """Writes ``anatomy.json`` for the kept examples (the first ``examples`` of them) as training would; ``layers=0`` is
+    a backbone without attention, ``forced`` off an objective without step-by-step probabilities."""
+    lines = [json.loads(line) for line in (directory / "examples.jsonl").read_text(encoding="utf-8").splitlines()]
+    found: list[dict[str, Any]] = []
+    for line in lines[:examples]:
+        each = {**line, "order": order}
+        answer, wrote = (text.replace(" ", "").split(",") for text in (line["answer"], line["wrote"]))
+        if forced:
+            each["truth"] = [_step(symbol, at, answer, wrote) for at, symbol in enumerate(answer)]
+            each["free"] = [_step(symbol, at, wrote, wrote) for at, symbol in enumerate(wrote)]
+        if forced and layers:
+            symbols = [*line["prompt"].replace("|", ",|,").replace("/", ",/,").replace("=", ",=").split(",")]
+            each["branch"] = 1
+            each["attention"] = {
+                "read": [*symbols, answer[0]],
+                "layers": [
+                    [_weights(len(symbols) + 1, layer, head) for head in range(heads)] for layer in range(layers)
+                ],
+            }
+        found.append(each)
+    _write_json(directory / "anatomy.json", {"examples": found})
+
+
+def _step(symbol: str, at: int, shown: Sequence[str], wrote: Sequence[str]) -> dict[str, Any]:
+    """Sure of each symbol but at the branch, where two are equally likely."""
+    other = wrote[at] if at < len(wrote) and wrote[at] != symbol else "49"
+    top = [[symbol, 0.5121], [other, 0.4786], ["5", 0.0041]] if at == 1 else [[symbol, 0.9989], [other, 0.0007]]
+    return {"symbol": symbol, "p": top[0][1], "top": top}
+
+
+def _weights(count: int, layer: int, head: int) -> list[float]:
+    raw = [math.exp(3.0 * math.sin((at + 1) * (layer + 1.3) * 0.7 + head * 1.9)) for at in range(count)]
+    return [round(each / sum(raw), 4) for each in raw]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shlex
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 import typer.main
-from fabricated_runs import BACKBONE, PROMPTS, TASK, fabricate_run
+from fabricated_runs import BACKBONE, PROMPTS, TASK, add_anatomy, add_position_loss, fabricate_run
 
 from foresee.diagnostics.verdict import plain_words
 from foresee.errors import RequestError
@@ -24,8 +27,8 @@ from foresee.report.star import follow, read_star
 from foresee.report.style import marks
 from foresee.report.words import command, lead
 
-SECTIONS = ("happened", "table", "curves", "positions", "example", "meaning", "reproduce")
-VOID = {"meta", "br", "wbr"}
+SECTIONS = ("happened", "table", "curves", "survival", "positions", "example", "costs", "meaning", "reproduce")
+VOID = {"meta", "br", "wbr", "input"}
 
 
 class Page(HTMLParser):
@@ -58,7 +61,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.texts.append(data)
 
     @property
@@ -83,22 +86,31 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
             examples=[("1,2|3,4|2,5|6,3|1,6|5,7/1,7=", "1,2,5,7", "1,2,5,7")],
         ),
     ]  # fmt: skip
-    return runs, write_report(runs, root / "page.html", notes={runs[2].name: "from committed rows"})
+    notes = {runs[2].name: "from committed rows"}
+    return runs, write_report(runs, root / "page.html", notes=notes, figures=root / "figures", tables=root / "tables")
 
 
 def test_the_page_has_its_sections_in_order(demo: tuple[list[Path], Path]) -> None:
     page = Page(demo[1].read_text(encoding="utf-8"))
     assert tuple(page.sections) == SECTIONS
     assert page.tags.count("h1") == 1
-    headings = ("The runs", "Learning curves", "Accuracy by position", "One test example", "What it means")
-    places = [page.text.index(each) for each in headings]
+    headings = (
+        "The runs",
+        "Learning curves",
+        "Steps to solve",
+        "Accuracy by position",
+        "The anatomy",
+        "Costs",
+        "What it",
+    )
+    places = [page.text.rindex(each) for each in headings]
     assert places == sorted(places)
 
 
 def test_the_page_says_what_happened(demo: tuple[list[Path], Path]) -> None:
     runs, out = demo
     text = Page(out.read_text(encoding="utf-8")).text
-    assert "On path-star G(2, 5), 50 node labels: reversed solved it; next-token did not." in text
+    assert "On path-star G(2, 5), 50 node labels: reversed solved it; next-token did not. A solver" in text
     settings = arrange([read_run(path) for path in runs], {})
     for group in (group for setting in settings for group in setting.groups):
         verdict = group.runs[0].verdict
@@ -112,16 +124,21 @@ def test_the_page_says_what_happened(demo: tuple[list[Path], Path]) -> None:
     assert text.count("from committed rows") == 2
     assert "not within 600" in text
     assert "2,200" in text
+    assert "634,752" in text  # counted by building the model
     assert PROMPTS[0][0] in text
-    assert "took a wrong arm, then followed it edge by edge to its end" in text
+    assert "Took a wrong arm, then followed it edge by edge to its end" in text
 
 
 def test_the_page_is_closed_to_the_world(demo: tuple[list[Path], Path]) -> None:
     html = demo[1].read_text(encoding="utf-8")
     page = Page(html)
-    assert not {"script", "iframe", "object", "embed", "link", "base", "form", "img", "image", "a"} & set(page.tags)
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in html
+    assert not {"iframe", "object", "embed", "link", "base", "form", "img", "image"} & set(page.tags)
+    assert page.tags.count("script") == 1
+    script = html.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', html)
+    closed = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src"
+    assert policy == [f"{closed} 'sha256-{digest}'"]
     assert html.index("Content-Security-Policy") < html.index("<style")
     assert not re.search(r"https?:|//www|@import|url\((?!#)", html)
     for name, value in page.attributes:
@@ -140,34 +157,44 @@ def test_every_id_is_unique_and_every_reference_has_its_target(demo: tuple[list[
     assert used <= set(ids)
 
 
-def test_drawings_are_sound_files(demo: tuple[list[Path], Path]) -> None:
-    html = demo[1].read_text(encoding="utf-8")
-    svgs = inline_svgs(html)
-    assert len(svgs) == html.count("<svg")
+def test_drawings_are_sound(demo: tuple[list[Path], Path]) -> None:
+    svgs = inline_svgs(demo[1].read_text(encoding="utf-8"))
     described = [root for root in map(ElementTree.fromstring, svgs) if root.get("aria-label")]
-    # Two settings of three curves, a panel by position a group, a graph a group.
-    assert len(described) == 2 * 3 + 3 + 3
+    # Three curves of one setting, two of the other (nothing is forced there), a survival curve of both; of each group a
+    # key, a chart by position and its graphs.
+    kinds = Counter(root.attrib["class"] for root in described)
+    assert kinds == {"plot": 3 + 2 + 2 + 3, "sample": 3, "star": 2 * 3 + 1}
     assert all("viewBox" in root.attrib and "width" not in root.attrib for root in described)
-    folder = demo[1].parent / "page_figures"
+
+
+def test_figures_and_tables_are_written_where_asked(demo: tuple[list[Path], Path]) -> None:
+    folder = demo[1].parent / "figures"
     names = {path.stem for path in folder.iterdir()}
     assert names == {
-        "learning_curves_1", "learning_curves_2", "accuracy_by_position_1", "accuracy_by_position_2",
-        "example_1_1", "example_1_2", "example_2_1",
+        "learning_curves_1", "learning_curves_2", "survival_1", "survival_2", "accuracy_by_position_1",
+        "accuracy_by_position_2", "example_1_1", "example_1_2", "example_2_1",
     }  # fmt: skip
     for name in names:
         assert ElementTree.fromstring((folder / f"{name}.svg").read_bytes()).tag.endswith("svg")
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    tables = {path.name for path in (demo[1].parent / "tables").iterdir()}
+    assert tables == {
+        f"{kind}_{place}.{end}" for kind in ("runs", "costs") for place in (1, 2) for end in ("md", "tex")
+    }
 
 
 def test_the_same_runs_give_the_same_bytes(demo: tuple[list[Path], Path], tmp_path: Path) -> None:
     runs, page = demo
-    again = write_report(runs, tmp_path / "page.html", notes={runs[2].name: "from committed rows"})
+    again = write_report(
+        runs, tmp_path / "page.html", notes={runs[2].name: "from committed rows"}, figures=tmp_path / "figures",
+        tables=tmp_path / "tables",
+    )  # fmt: skip
     assert again.read_bytes() == page.read_bytes()
-    first, second = (sorted((out.parent / "page_figures").iterdir()) for out in (page, again))
-    assert len(first) == 14
-    assert [path.name for path in first] == [path.name for path in second]
-    for one, two in zip(first, second, strict=True):
-        assert one.read_bytes() == two.read_bytes(), one.name
+    for name in ("figures", "tables"):
+        first, second = (sorted((out.parent / name).iterdir()) for out in (page, again))
+        assert [path.name for path in first] == [path.name for path in second]
+        for one, two in zip(first, second, strict=True):
+            assert one.read_bytes() == two.read_bytes(), one.name
 
 
 NASTY = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;<!-- ]]> $x^2$ \x00\x1b javascript:x 日本"
@@ -181,11 +208,23 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     )  # fmt: skip
     two = fabricate_run(tmp_path, "reversed", examples=[(star, "32,<i>,<b>", "32,<svg/onload=alert(1)>,--><x>")])
     (one / "env.json").write_text(json.dumps({NASTY: {NASTY: [NASTY]}}), encoding="utf-8")
-    out = write_report([one, two], tmp_path / "page.html", title=NASTY, notes={one.name: NASTY})
+    add_anatomy(one)
+    add_position_loss(one)
+    out = write_report(
+        [one, two],
+        tmp_path / "page.html",
+        title=NASTY,
+        notes={one.name: NASTY},
+        figures=tmp_path / "figures",
+        tables=tmp_path / "tables",
+    )
     html = out.read_text(encoding="utf-8")
     page = Page(html)
-    known = "html head meta title style body main h1 h2 h3 section p span ul ol li div br wbr em b code pre table "
-    known += "thead tbody tr th td figure figcaption details summary dl dt dd svg g path defs clippath rect use"
+    known = "html head meta title style body main nav a h1 h2 h3 h4 h5 section article p span ul ol li div br wbr em b "
+    known += (
+        "code pre table thead tbody tr th td figure figcaption details summary dl dt dd script label select option "
+    )
+    known += "input button svg g path defs circle text title use"
     assert set(page.tags) <= set(known.split())
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "alert(1)" in page.text  # still there to be read
@@ -193,7 +232,7 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     assert "<!--" not in html
     for svg in inline_svgs(html):
         ElementTree.fromstring(svg)
-    for drawn in (tmp_path / "page_figures").glob("*.svg"):
+    for drawn in (tmp_path / "figures").glob("*.svg"):
         ElementTree.fromstring(drawn.read_bytes())
 
 
@@ -202,7 +241,7 @@ def test_one_run_alone_is_inconclusive(tmp_path: Path) -> None:
     page = Page(write_report([run], tmp_path / "page.html").read_text(encoding="utf-8"))
     assert tuple(page.sections) == SECTIONS
     assert "clever-hans (inconclusive)" in page.text
-    assert (tmp_path / "page_figures" / "learning_curves.svg").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [run.name, "page.html"]
 
 
 def test_many_seeds_are_listed_one_by_one(tmp_path: Path) -> None:
@@ -342,6 +381,28 @@ def test_a_star_is_read_from_its_text() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
+    [
+        "5,7/5,1|5,6|1,3|6,8|8,7|3,2=",  # the query first
+        "5,1|1,3|3,2|5,6|6,8|8,7/5,7=",  # arm after arm
+        "5,1|5,6|1,3|6,8|8,7|3,2/5,7=",  # arms interleaved
+    ],
+)
+def test_a_star_is_read_in_every_form_of_its_prompt(prompt: str) -> None:
+    star = read_star(prompt)
+    assert star is not None
+    assert (star.start, star.goal, star.goal_arm) == ("5", "7", 1)
+    assert star.arms == (("1", "3", "2"), ("6", "8", "7"))
+
+
+@pytest.mark.parametrize("form", ["5,7/5,7=", "5,1|5,6|1,3|1,4|6,8|6,7/5,7="])
+def test_one_edge_is_a_star_in_both_forms_and_a_tree_is_none(form: str) -> None:
+    star = read_star(form)
+    assert (star is None) == ("|" in form)
+    assert star is None or star.path == ("5", "7")
+
+
+@pytest.mark.parametrize(
+    "prompt",
     ["", "1+1=", "1,2|2,3/1,9=", "1,2|2,1/1,2=", "1,2|2,3|2,4/1,3=", "1,2|5,6/1,2=", "1,2,3/1,3=", "1,2|1,2/1,2="],
 )
 def test_what_is_no_star_is_not_drawn(prompt: str) -> None:
@@ -395,3 +456,12 @@ def test_runs_of_one_objective_with_other_settings_are_told_apart(tmp_path: Path
     assert lead(TASK, arrange([read_run(path) for path in runs], {})).endswith(
         "next-token (steps=400) and next-token (steps=600) did not solve it."
     )
+
+
+def test_backbones_are_named_shortly_where_a_task_has_several(tmp_path: Path) -> None:
+    long = "transformer:layers=8,width=128,heads=4,context=256,positions=learned,norm=layer"
+    runs = [fabricate_run(tmp_path, backbone=each) for each in (long, BACKBONE, "not-loaded:size=3")]
+    text = Page(write_report(runs, tmp_path / "page.html").read_text(encoding="utf-8")).text
+    assert "next-token on gpt-nano:layers=8" in text or "next-token on transformer:layers=8" in text
+    assert "next-token on not-loaded:size=3" in text
+    assert "G(2, 5), 50 node labels · gpt-nano" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +21,28 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
     root: Runs = Path("runs"),
     title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
+    study: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also a study's table of what is finished; repeatable. Trains nothing."),
+    ] = None,
+    scale: Annotated[str, typer.Option(help="The scale of --study: laptop or paper.")] = "laptop",
+    figures: Annotated[Path | None, typer.Option(help="Also write every figure there, as SVG and PDF.")] = None,
+    tables: Annotated[Path | None, typer.Option(help="Also write every table there, as Markdown and LaTeX.")] = None,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
-    """Writes one self-contained page about finished runs."""
+    """Writes one self-contained page about runs, finished or not, and studies."""
     from foresee.report import write_report
 
-    chosen = runs or sorted(path.parent for path in root.glob("*/spec.json"))
-    if not chosen:
+    chosen = runs or ([] if study else sorted(path.parent for path in root.glob("*/spec.json")))
+    if not chosen and not study:
         raise RequestError(f"{root} holds no runs; name some, or train one first")
-    print(write_report(chosen, out, title=title))
+    found = []
+    if study:
+        from foresee.studies.run import study as read_study
+
+        found = [read_study(name, scale, root, train=False) for name in study]
+
+    def warn(sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    print(write_report(chosen, out, title=title, studies=found, figures=figures, tables=tables, warn=warn))

@@ -56,5 +56,5 @@ def study(
     if report is not None:
         from foresee.report import write_report
 
-        write_report([Path(directory) for directory in result.dirs], report, title=f"{result.name}, {scale} scale")
+        write_report([], report, title=f"{result.name}, {scale} scale", studies=[result])
     emit(result.json()) if as_json else show_study(result, Output())

@@ -27,7 +27,7 @@ def is_right(example: Example) -> bool:
     return example.wrote.replace(" ", "") == example.answer.replace(" ", "")
 
 
-def _typical(run: Judged, example: Example) -> bool:
+def is_typical(run: Judged, example: Example) -> bool:
     """Whether this example shows what the run mostly does: right where it solved, wrong where it did not."""
     return is_right(example) == (run.verdict is not None and run.verdict.name == "solved")
 
@@ -36,21 +36,21 @@ def choose(groups: Sequence[Group]) -> tuple[Shown, ...]:
     """One example for each group: the same prompt for all where they have one in common, and among those the first on
     which most groups do what they mostly do. A group stands for itself by its first run that kept examples."""
     runs = [(group, run) for group in groups for run in group.runs if run.record.examples]
-    firsts = [pair for place, pair in enumerate(runs) if pair[0] not in [group for group, _ in runs[:place]]]
+    firsts = list({id(group): (group, run) for group, run in reversed(runs)}.values())[::-1]
     if not firsts:
         return ()
     kept = [{example.prompt: example for example in run.record.examples} for _, run in firsts]
     shared = [prompt for prompt in kept[0] if all(prompt in examples for examples in kept)]
     if shared:
         scores = [
-            sum(_typical(run, examples[prompt]) for (_, run), examples in zip(firsts, kept, strict=True))
+            sum(is_typical(run, examples[prompt]) for (_, run), examples in zip(firsts, kept, strict=True))
             for prompt in shared
         ]
         best = shared[scores.index(max(scores))]
         chosen = [examples[best] for examples in kept]
     else:
         chosen = [
-            next((each for each in run.record.examples if _typical(run, each)), run.record.examples[0])
+            next((each for each in run.record.examples if is_typical(run, each)), run.record.examples[0])
             for _, run in firsts
         ]
     shown = []

@@ -9,17 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from foresee.report.charts import MEASURES, share_at, times_of
 from foresee.report.groups import Group, Setting
-from foresee.report.style import INK, QUIET, Mark, plain, rates_axis
+from foresee.report.plotting import rates_axis
+from foresee.report.style import INK, QUIET, Mark, plain
+from foresee.report.supervision import supervision_of
+from foresee.stats import kaplan_meier
 
 PANEL = (5.0, 3.1)
 """Width and height in inches of one panel; at this width its type is legible on a phone."""
-
-MEASURES: Mapping[str, str] = {
-    "branch": "Branch token right",
-    "forced": "Forced accuracy, mean over positions",
-    "exact": "Whole answer right (exact)",
-}
 
 
 def curve_panel(axes: Axes, setting: Setting, measure: str, marks: Mapping[str, Mark], *, title: bool = True) -> None:
@@ -160,14 +158,53 @@ def position_handles() -> list[Line2D]:
     ]  # fmt: skip
 
 
-def sample_figure(handle: Line2D) -> Figure:
-    """A short piece of a legend's line, for a legend outside the figure."""
-    figure = Figure(figsize=(0.7, 0.22))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set_axis_off()
-    axes.set_xlim(0, 1)
-    axes.set_ylim(-1, 1)
-    line = Line2D([0.03, 0.5, 0.97], [0.0, 0.0, 0.0], markevery=[1])
-    line.update_from(handle)
-    axes.add_line(line)
+def survival_figure(setting: Setting, marks: Mapping[str, Mark]) -> Figure:
+    """The share of runs not yet solved against training steps; a tick where a run ended unsolved."""
+    figure = Figure(figsize=PANEL, layout="constrained")
+    axes = figure.subplots()
+    for group in setting.groups:
+        times, mark = times_of(group), marks[group.name]
+        if times is None:
+            continue
+        curve = kaplan_meier(times)
+        across, down = [0.0, *curve.at, curve.end], [1.0, *curve.share, (curve.share or (1.0,))[-1]]
+        axes.step(across, down, where="post", color=mark.colour, linestyle=mark.dash, linewidth=1.9,
+                  label=plain(group.label, 36))  # fmt: skip
+        ended = sorted({time for time, came in zip(times.times, times.came, strict=True) if not came})
+        axes.plot(ended, [share_at(curve, time) for time in ended], linestyle="none", marker="|", markersize=11,
+                  markeredgewidth=1.6, color=mark.colour)  # fmt: skip
+    axes.set_title("Runs not yet solved")
+    axes.set_xlabel("training steps")
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    rates_axis(axes)
+    axes.set_xlim(left=0)
+    if axes.lines:
+        figure.legend(loc="outside upper left", ncols=2, handlelength=3.0)
+    return figure
+
+
+def supervision_figure(setting: Setting) -> Figure | None:
+    """Shares of the training loss by answer position over steps, a panel a group; None where no run says them."""
+    told = [(group, found) for group in setting.groups if (found := supervision_of(group)) is not None]
+    if not told:
+        return None
+    columns = min(3, len(told))
+    rows = -(-len(told) // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (group, found) in zip(panels, told, strict=False):
+        bands = list(zip(*found.shares, strict=True))
+        colours = ["#d55e00" if at == setting.branch else ("#c3ccd6", "#dde3ea")[at % 2] for at in range(len(bands))]
+        names = [f"{at + 1}{' (branch)' if at == setting.branch else ''}" for at in range(len(bands))]
+        axes.stackplot(found.steps, *bands, colors=colours, labels=names, linewidth=0)
+        axes.set_title(plain(group.label, 40))
+        axes.set_xlabel("training steps")
+        axes.set_ylabel("share of the loss")
+        axes.set_ylim(0, 1)
+        axes.margins(x=0)
+        if setting.branch is not None and setting.branch < len(bands):
+            axes.annotate("branch", (0.97, 0.92), xycoords="axes fraction", ha="right", color=INK)
+    for axes in panels[len(told) :]:
+        axes.set_axis_off()
     return figure

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from statistics import median
 from typing import Any
 
+from foresee.backbones.base import backbones
 from foresee.diagnostics.verdict import SOLVED, Verdict, judge
 from foresee.errors import RequestError
-from foresee.report.load import RunRecord
+from foresee.report.load import BRANCH_POSITION, RunRecord
 from foresee.report.style import Mark, marks
-from foresee.spec import resolve
+from foresee.spec import brief, resolve
 from foresee.tasks.base import tasks
 
 _FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
@@ -62,6 +64,11 @@ class Group:
         found = [run.record.examples_per_second for run in self.runs if run.record.examples_per_second is not None]
         return median(found) if found else None
 
+    @property
+    def parameters(self) -> int | None:
+        """Trained numbers of one model, or None where no run says."""
+        return next((run.record.parameters for run in self.runs if run.record.parameters is not None), None)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -71,6 +78,33 @@ class Setting:
     backbone: str
     chance: float | None
     groups: tuple[Group, ...]
+
+    @property
+    def short_backbone(self) -> str:
+        """The backbone as a reader would say it."""
+        return short_backbone(self.backbone)
+
+    @cached_property
+    def branch(self) -> int | None:
+        """Place of the one real decision in an answer: what the runs' anatomy says, else that of a path-star;
+        None where the task is not known to have one."""
+        records = [run.record for group in self.groups for run in group.runs]
+        said = next((each.branch for record in records for each in record.anatomies if each.branch is not None), None)
+        if said is not None:
+            return said
+        return BRANCH_POSITION if "path-star" in self.task.partition(":")[0] else None
+
+
+@cache
+def short_backbone(backbone: str) -> str:
+    """A preset's name where one means the same, else the spec without what is at its default; the spec itself where it
+    is of a plug-in that is not loaded."""
+    try:
+        text = resolve(backbones, backbone).text
+        same = [name for name in backbones.presets() if resolve(backbones, name).text == text]
+        return same[0] if same else brief(backbones, backbone)
+    except RequestError:
+        return backbone
 
 
 def chance_of(task: str) -> float | None:
@@ -85,8 +119,9 @@ def arrange(records: Sequence[RunRecord], notes: Mapping[str, str]) -> tuple[Set
     """Settings in the order in which their first run was given; groups likewise. ``notes`` is by run directory name."""
     labels = _labels([record.objective for record in records])
     chances = {record.task: chance_of(record.task) for record in records}
+    controls = [record for record in records if _is_solved_control(record)]
     judged = {
-        record.directory: _judge(record, records, chances[record.task], notes.get(record.directory.name))
+        record.directory: _judge(record, controls, chances[record.task], notes.get(record.directory.name))
         for record in records
     }
     places = _in_order((record.task, record.backbone) for record in records)
@@ -94,10 +129,11 @@ def arrange(records: Sequence[RunRecord], notes: Mapping[str, str]) -> tuple[Set
     for task, backbone in places:
         here = [record for record in records if (record.task, record.backbone) == (task, backbone)]
         groups = []
-        for key in _in_order(_without(record.spec, ("seed",)) for record in here):
-            same = sorted(
-                (record for record in here if _without(record.spec, ("seed",)) == key), key=lambda record: record.seed
-            )
+        alike: dict[str, list[RunRecord]] = {}
+        for record in here:
+            alike.setdefault(_without(record.spec, ("seed",)), []).append(record)
+        for each in alike.values():
+            same = sorted(each, key=lambda record: record.seed)
             objective, special = same[0].objective, _special(same[0], here)
             runs = tuple(judged[record.directory] for record in same)
             groups.append(Group(task, objective, backbone, objective + special, labels[objective] + special, runs))
@@ -119,11 +155,15 @@ def _special(record: RunRecord, others: Sequence[RunRecord]) -> str:
     return f" ({', '.join(f'{key}={record.spec[key]}' for key in differing)})" if differing else ""
 
 
+def _is_solved_control(record: RunRecord) -> bool:
+    return record.objective.partition(":")[0] == "reversed" and (record.value("exact") or 0.0) >= SOLVED
+
+
 def control_solved(record: RunRecord, records: Iterable[RunRecord]) -> bool:
     """Whether reversed training with the same task, backbone, seed and training settings solved among ``records``, in
     no more steps than ``record`` was given."""
     for other in records:
-        if other.objective.partition(":")[0] != "reversed" or (other.value("exact") or 0.0) < SOLVED:
+        if not _is_solved_control(other) or other.task != record.task:
             continue
         same = _without(other.spec, _FREE) == _without(record.spec, _FREE)
         if same and other.spec.get("steps", 0) <= record.spec.get("steps", 0):

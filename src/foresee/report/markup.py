@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from foresee.report.choose import Shown
 from foresee.report.load import Example
 from foresee.report.star import nodes_of
 from foresee.report.style import Mark
@@ -13,7 +12,10 @@ from foresee.report.style import Mark
 
 def text(value: object) -> str:
     """Escaped for use in content and in quoted attributes. Characters that HTML forbids become question marks."""
-    shown = (each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in str(value))
+    said = str(value)
+    if said.isprintable():
+        return escape(said, quote=True)
+    shown = (each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in said)
     return escape("".join(shown), quote=True)
 
 
@@ -24,13 +26,15 @@ def items(lines: Iterable[str], kind: str = "ul") -> str:
 
 def swatch(mark: Mark) -> str:
     """A small square in an objective's colour."""
-    return f'<span class="swatch" style="--mark:{mark.colour}"></span>'
+    return f'<span class="swatch h{mark.hue}"></span>'
 
 
-def figure(svg: str, caption: str = "") -> str:
-    """A drawing with a ready-made HTML caption; one too wide for the screen scrolls on its own."""
+def figure(svg: str, title: str = "", caption: str = "") -> str:
+    """A drawing under a ready-made HTML title and over a ready-made caption; one too wide for the screen scrolls on its
+    own."""
+    above = f'<div class="title">{title}</div>' if title else ""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure><div class="drawing">{svg}</div>{below}</figure>'
+    return f'<figure>{above}<div class="drawing">{svg}</div>{below}</figure>'
 
 
 def grid(figures: Iterable[str]) -> str:
@@ -59,10 +63,3 @@ def written(example: Example) -> str:
         parts.append(f'<span class="{kind}">{text(node)}</span>')
     shown = " → ".join(parts) or "(nothing)"
     return f'<span class="mono">{shown}</span>'
-
-
-def said(shown: Shown) -> str:
-    """One phrase on what a run did with an example."""
-    if shown.walk is not None:
-        return shown.walk.said
-    return "right" if shown.example.wrote == shown.example.answer else "wrong"

@@ -15,9 +15,10 @@ from foresee.report.choose import Shown, choose
 from foresee.report.curves import curve_panel, legend_handles
 from foresee.report.drawing import draw_star
 from foresee.report.groups import Setting, arrange, marks_of
-from foresee.report.page import read_records
+from foresee.report.load import read_runs
+from foresee.report.plotting import drawing, render
 from foresee.report.star import Star, Walk
-from foresee.report.style import Mark, drawing, plain, render, write_bytes
+from foresee.report.style import Mark, plain, write_bytes
 from foresee.report.words import short_task
 
 KINDS = ("svg", "png", "pdf")
@@ -34,7 +35,9 @@ def write_picture(run_dirs: Sequence[Path], out: Path) -> Path:
     kind = out.suffix.removeprefix(".").lower()
     if kind not in KINDS:
         raise RequestError(f"{out}: a picture's name must end in .svg, .png or .pdf")
-    records = read_records(run_dirs)
+    if not run_dirs:
+        raise RequestError("a picture needs at least one run directory, such as runs/0123456789abcdef")
+    records, _ = read_runs(run_dirs)
     settings = arrange(records, {})
     with drawing():
         write_bytes(out, render(picture(settings, marks_of(settings)), kind))

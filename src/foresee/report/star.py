@@ -1,7 +1,9 @@
 """A path-star example read back from its text, and what a model wrote on it, told step by step.
 
-This reads text alone (``u,v|u,v|.../start,goal=``), so a report needs neither the task's code nor its vocabulary, and
-an example of any other task is simply not a star.
+This reads text alone (``u,v|u,v|.../start,goal=``, or ``start,goal/u,v|u,v|...=`` where the query comes first; edges in
+any order), so a report needs neither the task's code nor its vocabulary, and an example of any other task is simply not
+a star. Neither is a graph whose arms branch, nor one whose goal is not the end of an arm: what is right there is more
+than the prompt says.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from itertools import pairwise
 
 from foresee.report.load import BRANCH_POSITION, Example
 
-_STAR = re.compile(r"(?P<edges>[^/=|,]+,[^/=|,]+(?:\|[^/=|,]+,[^/=|,]+)*)/(?P<start>[^/=|,]+),(?P<goal>[^/=|,]+)=")
+_EDGES, _QUERY = r"(?P<edges>[^/=|,]+,[^/=|,]+(?:\|[^/=|,]+,[^/=|,]+)*)", r"(?P<start>[^/=|,]+),(?P<goal>[^/=|,]+)"
+_FORMS = re.compile(f"{_EDGES}/{_QUERY}="), re.compile(f"{_QUERY}/{_EDGES}=")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Star:
 
 def read_star(prompt: str) -> Star | None:
     """The star in a prompt, arms in the order in which the prompt first names them; None where there is none."""
-    match = _STAR.fullmatch(prompt.strip())
+    # One edge is a graph whose query reads the same, so that a prompt that has both forms means one thing.
+    match = next((found for form in _FORMS if (found := form.fullmatch(prompt.strip()))), None)
     if match is None:
         return None
     start, goal = match["start"], match["goal"]

@@ -1,4 +1,4 @@
-"""How figures look, and how they become files: one palette, one type, the same bytes for the same input.
+"""What every drawing shares: one palette, and files that replace others at once.
 
 Colours are Okabe and Ito's colour-blind-safe palette ("Color Universal Design", 2008). Every objective also has its own
 dash pattern and marker, so that figures survive a grey printer.
@@ -6,19 +6,11 @@ dash pattern and marker, so that figures survive a grey printer.
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from xml.etree import ElementTree
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import Literal
 
 from foresee import files
 
@@ -38,17 +30,30 @@ class Mark:
     colour: str
     dash: Dash
     marker: str
+    hue: int
+    """The place of ``colour`` in the palette: style sheets have a lighter one of the same hue for dark pages."""
+
+    @property
+    def dashes(self) -> str:
+        """``dash`` as SVG has it, in pixels and not in widths of the line; empty for a solid line."""
+        return "" if self.dash == "solid" else " ".join(f"{each * 1.4:.3g}" for each in self.dash[1])
 
 
+_FIRST = (
+    Mark("#d55e00", "solid", "o", 0),
+    Mark("#0072b2", (0, (6.0, 2.0)), "s", 1),
+    Mark("#009e73", (0, (6.0, 1.6, 1.2, 1.6)), "^", 2),
+    Mark("#cc79a7", (0, (1.4, 1.6)), "D", 3),
+    Mark("#7a5195", (0, (9.0, 2.5)), "v", 4),
+    Mark("#56b4e9", (0, (4.0, 1.5, 1.2, 1.5, 1.2, 1.5)), "P", 5),
+    Mark("#8c6d1f", (0, (3.0, 1.2)), "X", 6),
+    Mark("#4d4d4d", (0, (1.0, 3.0)), "h", 7),
+)
 _MARKS = (
-    Mark("#d55e00", "solid", "o"),
-    Mark("#0072b2", (0, (6.0, 2.0)), "s"),
-    Mark("#009e73", (0, (6.0, 1.6, 1.2, 1.6)), "^"),
-    Mark("#cc79a7", (0, (1.4, 1.6)), "D"),
-    Mark("#7a5195", (0, (9.0, 2.5)), "v"),
-    Mark("#56b4e9", (0, (4.0, 1.5, 1.2, 1.5, 1.2, 1.5)), "P"),
-    Mark("#8c6d1f", (0, (3.0, 1.2)), "X"),
-    Mark("#4d4d4d", (0, (1.0, 3.0)), "h"),
+    *_FIRST,
+    # Beyond eight objectives colours come again, with the dashes and the marker of another.
+    *(Mark(each.colour, _FIRST[at - 5].dash, _FIRST[at - 5].marker, each.hue) for at, each in enumerate(_FIRST)),
+    *(Mark(each.colour, _FIRST[at - 3].dash, _FIRST[at - 3].marker, each.hue) for at, each in enumerate(_FIRST)),
 )
 _HOME = {"next-token": 0, "reversed": 1, "teacherless": 2, "multi-token": 3}
 
@@ -71,81 +76,10 @@ def marks(objectives: Sequence[str]) -> dict[str, Mark]:
     return given
 
 
-_SETTINGS: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "axes.titlesize": 12.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.labelsize": 12,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": QUIET,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#eceef1",
-    "grid.linewidth": 0.8,
-    "xtick.labelsize": 11.5,
-    "ytick.labelsize": 11.5,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 11.5,
-    "figure.dpi": 72,
-    # Outlines, not text: the figure looks the same on every machine, whatever fonts it has.
-    "svg.fonttype": "path",
-    "svg.hashsalt": "foresee",
-    "pdf.fonttype": 42,
-    "text.parse_math": False,
-}
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Drawing inside gives the same picture whatever a user's ``matplotlibrc`` says."""
-    with matplotlib.rc_context():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
-            matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
-        yield
-
-
 def plain(text: str, longest: int = 60) -> str:
     """A user's text as figures can show it: control characters replaced, cut to ``longest`` characters."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
-def rates_axis(axes: Axes) -> None:
-    """A vertical axis for rates: 0 to 1 with a little air, so that lines at either end stay visible."""
-    axes.set_ylim(-0.04, 1.06)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """The figure as ``svg``, ``pdf`` or ``png`` bytes, without dates. Call it inside ``drawing``."""
-    stamp: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[kind]
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A label in a script that the font lacks is drawn as boxes; the page's text still shows it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        figure.savefig(buffer, format=kind, metadata=stamp, dpi=200 if kind == "png" else 72)
-    return buffer.getvalue()
-
-
-def write_figure(figure: Figure, folder: Path, name: str) -> bytes:
-    """Writes ``name.svg`` and ``name.pdf`` into ``folder``; returns the SVG."""
-    drawn = render(figure, "svg")
-    write_bytes(folder / f"{name}.svg", drawn)
-    write_bytes(folder / f"{name}.pdf", render(figure, "pdf"))
-    return drawn
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -155,41 +89,3 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
     files.replace_file(path, write)
-
-
-_SVG = "{http://www.w3.org/2000/svg}"
-_LINK = "{http://www.w3.org/1999/xlink}href"
-
-
-def inline_svg(drawn: bytes, name: str, description: str) -> str:
-    """A figure's SVG file as an element to stand inside HTML.
-
-    Prologue, metadata, style sheet and namespaces are left out; every id gets ``name`` in front, so that no two figures
-    of a page share one. ``description`` is what a screen reader says.
-    """
-    root = ElementTree.fromstring(drawn)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag == f"{_SVG}metadata" or child.tag == f"{_SVG}style":
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
-        for key in list(element.attrib):
-            value = element.attrib.pop(key)
-            if key == "id":
-                value = f"{name}-{value}"
-            elif key == _LINK:
-                key, value = "href", re.sub(r"^#", f"#{name}-", value)
-            else:
-                value = re.sub(r"url\(#", f"url(#{name}-", value)
-            element.attrib[key] = value
-    width = float(root.attrib["width"].removesuffix("pt"))
-    root.attrib.pop("width")
-    root.attrib.pop("height")
-    # Never so small that its type is illegible, never blown up on a wide screen.
-    least, most = (f"{width * share:.0f}px" for share in (0.8, 1.3))
-    root.attrib["style"] = f"min-width:{least};max-width:{most}"
-    root.attrib.update(
-        {"role": "img", "aria-label": plain(description, 300)} if description else {"aria-hidden": "true"}
-    )
-    return ElementTree.tostring(root, encoding="unicode")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from foresee.diagnostics.verdict import Verdict
@@ -58,7 +59,7 @@ def lead(task: str, settings: tuple[Setting, ...]) -> str:
     for setting in settings:
         for group in setting.groups:
             yes, done = group.solved()
-            name = group.label if len(settings) == 1 else f"{group.label} on {setting.backbone}"
+            name = group.label if len(settings) == 1 else f"{group.label} on {setting.short_backbone}"
             if not done:
                 waiting.append(name)
             elif yes:
@@ -162,3 +163,12 @@ def flat(environment: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             found[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return found
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: its id, its heading (ready-made, empty for none), and its ready-made HTML."""
+
+    name: str
+    heading: str
+    html: str
