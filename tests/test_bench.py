@@ -103,7 +103,9 @@ def test_a_batch_that_breaks_groups_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["against_transformers", "attention", "data", "decoding", "variable_lengths"])
+@pytest.mark.parametrize(
+    "script", ["against_transformers", "attention", "data", "decoding", "objectives", "variable_lengths"]
+)
 def test_scripts_run(script: str) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), "--quick", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
