@@ -1,0 +1,81 @@
+"""``foresee diagnose``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foresee.cli.app import app
+from foresee.cli.options import AsJson, Output, Plugin, emit
+
+CHECKPOINT = "hf:"
+SCRATCH_RATE, CHECKPOINT_RATE = 1e-3, 1e-5
+
+
+@app.command()
+def diagnose(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A file of prompts and responses, or a task spec.")],
+    *,
+    prompt: Annotated[str, typer.Option(help="The field of the prompts, where DATA is a file.")] = "prompt",
+    response: Annotated[str, typer.Option(help="The field of the responses.")] = "response",
+    tokenizer: Annotated[
+        str, typer.Option(help="auto, characters, bytes, words or hf:CHECKPOINT, where DATA is a file.")
+    ] = "auto",
+    test: Annotated[str | None, typer.Option(help="A file of held-out rows; by default one prompt in eight.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be read.")] = False,
+    minutes: Annotated[float, typer.Option(help="The time that all of it may take.")] = 10.0,
+    steps: Annotated[int | None, typer.Option(help="Steps of every run, in place of --minutes.")] = None,
+    names: Annotated[
+        str | None, typer.Option("--objectives", help="More objectives, beside next-token, reversed and teacherless.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="A preset or spec; a small Transformer by default.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each, from 0.")] = 2,
+    batch: Annotated[int, typer.Option("--batch", help="Rows a step.")] = 128,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate: 0.001, or 0.00001 on a checkpoint, by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for the page, the rows and the runs.")] = Path(
+        "diagnosis"
+    ),
+    as_json: AsJson = False,
+    plugin: Plugin = [],  # noqa: B006  # typer copies it
+) -> None:
+    """Says whether next-token training would cheat on a data set, where, and which objective learns the decisions."""
+    import time
+
+    from rich.console import Console
+
+    began = time.perf_counter()
+
+    from foresee.diagnose import Question, task_of
+    from foresee.diagnose import diagnose as run
+    from foresee.diagnose.page import write_page
+    from foresee.diagnose.show import show
+    from foresee.progress import on_standard_error
+    from foresee.spec import split_list
+
+    checkpoint = None
+    if backbone is not None and backbone.startswith(CHECKPOINT):
+        checkpoint = backbone.removeprefix(CHECKPOINT).split(",")[0]
+    console = Console(stderr=True)
+
+    def say(said: str) -> None:
+        used = f"{(time.perf_counter() - began) / 60:.1f}"
+        limit = f" of {minutes:g}" if steps is None else ""
+        console.print(f"[{used}{limit} minutes] {said}", markup=False, highlight=False, soft_wrap=True)
+
+    say("reading the data")
+    task = task_of(
+        data, prompt=prompt, response=response, tokenizer=tokenizer, test=test, skip_bad=skip_bad, checkpoint=checkpoint
+    )
+    rate = (SCRATCH_RATE if checkpoint is None else CHECKPOINT_RATE) if lr is None else lr
+    question = Question.of(
+        task, others=split_list(names) if names else (), backbone=backbone, seeds=seeds, minutes=minutes, steps=steps,
+        batch=batch, lr=rate,
+    )  # fmt: skip
+    found = run(question, task, out, progress=on_standard_error, say=say, began=began)
+    page = write_page(found, out / "diagnosis.html")
+    say(f"done: {page}")
+    emit(found.json()) if as_json else show(found, page, Output())

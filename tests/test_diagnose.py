@@ -1,0 +1,274 @@
+"""``foresee diagnose`` end to end on a tiny file: the question, the plan, resuming, the page, the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Browser
+from data_files import sums, write_jsonl
+from test_data_checkpoint import write_tokenizer
+from tiny import BACKBONE, outcome
+from tiny_checkpoints import save
+
+from foresee.cli.app import status
+from foresee.diagnose import Diagnosis, Question, diagnose, measured, task_of
+from foresee.diagnose.page.page import page
+from foresee.errors import RequestError
+from foresee.tasks.base import Task
+from foresee.tasks.data import Data
+from foresee.train import InterruptedTrainingError
+
+ROWS = [(f"{'<b>' if n % 2 else 'x'} {n % 7} {n} y", f"{n % 7} <i>{n % 5}</i>" + " z" * (n % 3)) for n in range(240)]
+SETTINGS: dict[str, Any] = {"backbone": BACKBONE, "seeds": 1, "steps": 6, "batch": 16}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORESEE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ragged rows that hold HTML, some of them twice and some contradicting one another."""
+    path = tmp_path_factory.mktemp("notes") / "notes.jsonl"
+    return write_jsonl(path, [*ROWS, *ROWS[:3], (ROWS[5][0], "6 other")], "question", "answer")
+
+
+@pytest.fixture(scope="module")
+def task(notes: Path) -> Task:
+    return task_of(str(notes), prompt="question", response="answer")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("diagnosis") / "out"
+
+
+@pytest.fixture(scope="module")
+def found(task: Task, folder: Path) -> Diagnosis:
+    return diagnose(Question.of(task, **(SETTINGS | {"seeds": 2})), task, folder)
+
+
+# Questions.
+
+
+def test_a_file_of_few_words_is_cut_into_words_and_one_of_many_into_characters(notes: Path, tmp_path: Path) -> None:
+    few = task_of(str(notes), prompt="question", response="answer")
+    assert isinstance(few, Data)
+    assert few.tokenizer == "words"
+    many = task_of(str(write_jsonl(tmp_path / "many.jsonl", [(f"w{n}", "a b") for n in range(600)])))
+    assert isinstance(many, Data)
+    assert many.tokenizer == "characters"
+    given = task_of(str(notes), prompt="question", response="answer", tokenizer="bytes")
+    assert isinstance(given, Data)
+    assert given.tokenizer == "bytes"
+
+
+def test_a_task_spec_is_data_too() -> None:
+    assert task_of("copying:length=3,symbols=5").answer_length == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [("nothing.jsonl", "neither a file nor a task"), ("copyin:length=3", "neither a file nor a task")],
+)
+def test_what_is_neither_is_refused(asked: str, sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        task_of(asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [({"minutes": 0}, "minutes=0"), ({"seeds": 0}, "seeds=0"), ({"steps": 0}, "steps=0"), ({"batch": 0}, "batch=0"),
+     ({"others": ["next-tokens"]}, "next-token")],
+)  # fmt: skip
+def test_a_question_that_cannot_be_is_refused(task: Task, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        Question.of(task, **changes)
+
+
+def test_the_small_backbone_is_given_a_context_that_holds_the_rows() -> None:
+    assert "context=256" in Question.of(task_of("copying:length=100,symbols=5")).backbone
+    assert "context=704" in Question.of(task_of("copying:length=300,symbols=5")).backbone
+
+
+# Runs.
+
+
+def test_all_objectives_have_the_same_budget_and_start(found: Diagnosis, folder: Path) -> None:
+    assert [each.objective for each in found.learned] == ["next-token", "reversed", "teacherless"]
+    specs = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("*/spec.json"))]
+    assert len(specs) == 6
+    shared = [{key: value for key, value in spec.items() if key not in ("objective", "seed")} for spec in specs]
+    assert all(each == shared[0] for each in shared)
+    assert sorted(spec["seed"] for spec in specs) == [0, 0, 0, 1, 1, 1]
+    assert all((folder / "runs" / run / "model.safetensors").exists() for each in found.learned for run in each.runs)
+
+
+def test_a_diagnosis_holds_numbers_for_every_part(found: Diagnosis) -> None:
+    assert found.held_out > 10
+    assert len(found.evidence) == 2
+    assert [row["position"] for row in found.positions] == list(range(len(found.positions)))
+    assert found.from_end
+    assert {row["class"] for row in found.by_origin} >= {"in the prompt", "end"}
+    assert found.by_shape
+    assert found.absorbed is not None
+    total = sum(row["shown"]["value"] * row["tokens"] for row in found.positions) / found.held_out
+    assert found.loss_shown is not None
+    assert found.loss_shown["value"] == pytest.approx(total)
+    assert found.data is not None
+    assert found.data.duplicates.rows == 3
+    assert found.data.contradictions.prompts == 1
+
+
+def test_it_is_the_json_that_is_kept(found: Diagnosis, folder: Path) -> None:
+    kept = json.loads((folder / "diagnosis.json").read_text())
+    assert kept == json.loads(json.dumps(found.json(), allow_nan=False))
+
+
+def test_asking_again_trains_nothing_and_says_the_same(
+    found: Diagnosis, task: Task, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["foresee.train"], "_work", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(measured, "measure", lambda *_: pytest.fail("measured again"))
+    again = diagnose(found.question, task, folder)
+    assert replace(again, seconds=0.0).json() == replace(found, seconds=0.0).json()
+    assert page(again) == page(found)
+
+
+def test_another_question_needs_another_folder(found: Diagnosis, task: Task, folder: Path) -> None:
+    with pytest.raises(RequestError, match="batch=16, not 8; repeat that command to continue it, or give another"):
+        diagnose(replace(found.question, batch=8), task, folder)
+
+
+def test_an_interrupted_diagnosis_continues_and_ends_the_same(
+    found: Diagnosis, task: Task, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foresee.train import _Training
+
+    whole, calls = _Training._step, 0
+
+    def stops(self: _Training, step: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 9:
+            raise InterruptedTrainingError("stopped")
+        whole(self, step)
+
+    monkeypatch.setattr(_Training, "_step", stops)
+    question = replace(found.question, seeds=1)
+    with pytest.raises(InterruptedTrainingError):
+        diagnose(question, task, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "runs").glob("*/rows.jsonl"))) == 1
+    monkeypatch.setattr(_Training, "_step", whole)
+    diagnose(question, task, tmp_path / "out")
+    for run in (each.runs[0] for each in found.learned):
+        assert outcome(tmp_path / "out" / "runs" / run) == outcome(folder / "runs" / run)
+
+
+def test_a_plan_keeps_to_the_minutes_by_the_clock_that_is_given(task: Task, tmp_path: Path) -> None:
+    """Every reading of the clock is half a second on: a step takes 0.3 s, an evaluation 0.5 s, reading little."""
+    now = iter(range(10_000))
+    said: list[str] = []
+    question = Question.of(task, **(SETTINGS | {"steps": None, "minutes": 1.4}))
+    found = diagnose(question, task, tmp_path / "out", say=said.append, clock=lambda: next(now) / 2)
+    assert set(found.plan.speeds) == set(question.objectives)
+    assert found.plan.seconds is not None
+    assert found.plan.seconds < 84
+    assert found.plan.steps >= 40
+    assert any("about" in each and "of training left" in each for each in said)
+
+
+def test_a_damaged_plan_is_said_to_be(found: Diagnosis, task: Task, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"question": {}}')
+    with pytest.raises(RequestError, match=r"plan\.json is damaged"):
+        diagnose(found.question, task, tmp_path)
+
+
+# The page.
+
+
+def test_the_page_escapes_everything_and_shows_everything(found: Diagnosis, tmp_path: Path, browser: Browser) -> None:
+    from foresee.diagnose.page import write_page
+
+    path = write_page(found, tmp_path / "diagnosis.html")
+    html = path.read_text()
+    assert "<i>" not in html
+    assert "&lt;i&gt;" in html or "&lt;" in html
+    browser.open(path)
+    assert browser.requests() == [path.resolve().as_uri()]
+    assert found.verdict.name in browser.text(".verdict")
+    headings = [each.text for each in browser.all("h2")]
+    assert headings == [
+        "Which objective learned it", "What shown tokens give away", "Decision tokens", "Written freely", "The data",
+        "How to reproduce this",
+    ]  # fmt: skip
+    assert len(browser.all(".shown")) == len(found.examples) > 0
+    browser.resize((360, 740))
+    assert browser.overflow() == 0
+
+
+# The command.
+
+
+def test_the_command_prints_one_object_and_writes_the_page(
+    notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    arguments = [
+        "foresee", "diagnose", str(notes), "--prompt=question", "--response=answer", "--steps", "4", "--seeds", "1",
+        "--batch", "16", "--backbone", BACKBONE, "--objectives", "token-masking", "-o", str(out), "--json",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert status() == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert len(found["objectives"]) == 4
+    assert found["verdict"]["name"] == "not learned yet: budget too small"
+    assert (out / "diagnosis.html").exists()
+    assert "run 1 of 4" in shown.err
+    monkeypatch.setattr(sys, "argv", arguments[:-1])
+    assert status() == 0
+    assert "verdict: not learned yet" in capsys.readouterr().out
+
+
+def test_a_wrong_field_is_one_sentence(
+    notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["foresee", "diagnose", str(notes), "-o", str(tmp_path / "out")])
+    assert status() == 2
+    said = capsys.readouterr().err
+    assert "'prompt'" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_a_checkpoint_its_tokenizer_cuts_the_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = save(tmp_path / "gpt2", "gpt2", std=0.1)
+    write_tokenizer(checkpoint)
+    rows = write_jsonl(tmp_path / "sums.jsonl", sums(120, most=40))
+    arguments = [
+        "foresee",
+        "diagnose",
+        str(rows),
+        "--backbone",
+        f"hf:{checkpoint}",
+        "--steps=2",
+        "--seeds=1",
+        "--batch=8",
+    ]
+    monkeypatch.setattr(sys, "argv", [*arguments, "-o", str(tmp_path / "out"), "--json"])
+    assert status() == 0
+    question = json.loads(capsys.readouterr().out)["question"]
+    assert f"tokenizer=hf:{checkpoint}" in question["task"]
+    assert question["lr"] == 1e-5
