@@ -23,7 +23,7 @@ import pytest
 import torch
 from tiny import TASK, arguments, outcome, tiny
 
-from foresee import files
+from foresee import files, measuring
 from foresee.cli import main
 from foresee.errors import ForeseeError, RequestError
 from foresee.run import load
@@ -114,13 +114,13 @@ def child(plan: Plan, argv: list[str], errors: Path) -> None:
         happens = plan.happens
         on_events(lambda n: happens() if n == plan.event else None, setattr)
     if plan.before_measuring is not None:
-        before, real = plan.before_measuring, loop.measure_all
+        before, real = plan.before_measuring, measuring.measure_all
 
         def measure(*given: Any) -> Any:
             before()
             return real(*given)
 
-        loop.measure_all = measure  # type: ignore[attr-defined]
+        measuring.measure_all = measure  # type: ignore[attr-defined]
     if plan.largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.largest_file, resource.RLIM_INFINITY))
     sys.argv = ["foresee", *argv]

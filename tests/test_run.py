@@ -45,7 +45,7 @@ def test_the_digest_depends_on_every_field() -> None:
         "steps": 31, "batch": 33, "lr": 2e-3, "seed": 1, "data": "fixed:2001", "data_digest": "0" * 16, "test": 201,
         "eval_every": 11, "warmup": 6, "schedule": "cosine", "weight_decay": 0.02, "beta2": 0.99, "clip": 2.0,
         "precision": "float32" if tiny().precision == "bf16" else "bf16", "device": "cuda", "until_solved": True,
-        "backbone_digest": "0" * 16, "accumulate": 2, "recompute": True, "task_digest": "0" * 16,
+        "backbone_digest": "0" * 16, "accumulate": 2, "recompute": True, "task_digest": "0" * 16, "processes": 3,
     }  # fmt: skip
     assert changes.keys() == {field.name for field in dataclasses.fields(RunSpec)}
     digests = {dataclasses.replace(tiny(), **{key: value}).digest for key, value in changes.items()}

@@ -20,13 +20,14 @@ from foresee.data import FixedData, FreshData, draw, read_examples, shared, writ
 from foresee.errors import ForeseeError, RequestError
 from foresee.evaluate import evaluate
 from foresee.examples import WATCHED, first_trained, test_examples, training_data
+from foresee.measuring import DISSECTED, SHOWN_EXAMPLES
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
 from foresee.progress import Progress
 from foresee.run import Run
 from foresee.run_spec import RunSpec
 from foresee.step import batch_of
-from foresee.train import DISSECTED, SHOWN_EXAMPLES, train
+from foresee.train import train
 
 # ``foresee.train`` is also a function.
 loop = importlib.import_module("foresee.train")

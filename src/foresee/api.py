@@ -61,8 +61,8 @@ def train(
     """Trains, measures and saves a run, or continues or returns the one of the same spec under ``root``.
 
     ``settings`` are those of ``RunSpec.of``: steps, batch, lr, seed, data, test, eval_every, warmup, schedule,
-    weight_decay, beta2, clip, precision, device, until_solved, accumulate and recompute. Raises ``RequestError`` on
-    anything that cannot be.
+    weight_decay, beta2, clip, precision, device, until_solved, accumulate, recompute and processes. Raises
+    ``RequestError`` on anything that cannot be.
     """
     text = task if isinstance(task, str) else describe(tasks, task)
     return train_spec(RunSpec.of(text, objective, backbone, **settings), root, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +52,24 @@ def state_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[st
     return tensors
 
 
-def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Gives the optimiser back what ``state_tensors`` took from it; the model's weights are for the caller to load."""
+def on_its_device(value: Tensor, like: Tensor) -> Tensor:
+    """The value on the device of ``like``."""
+    return value.to(like.device)
+
+
+def restore(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    placed: Callable[[Tensor, Tensor], Tensor] = on_its_device,
+) -> None:
+    """Gives the optimiser back what ``state_tensors`` took from it; the model's weights are for the caller to load.
+    ``placed(value, parameter)`` is the value where the parameter is."""
     for name, parameter in model.named_parameters():
         moments = {key: tensors[f"optimiser.{key}.{name}"] for key in MOMENTS if f"optimiser.{key}.{name}" in tensors}
         if moments:
-            optimiser.state[parameter] = {key: value.to(parameter.device).clone() for key, value in moments.items()}
+            # The step count is one number, however a parameter is held.
+            optimiser.state[parameter] = {
+                key: (value.to(parameter.device) if key == "step" else placed(value, parameter)).clone()
+                for key, value in moments.items()
+            }

@@ -58,6 +58,7 @@ class RunSpec:
     accumulate: int = 1
     recompute: bool = False
     task_digest: str = ""
+    processes: int = 1
 
     @staticmethod
     def of(
@@ -82,11 +83,16 @@ class RunSpec:
         until_solved: bool = False,
         accumulate: int = 1,
         recompute: bool = False,
+        processes: int = 1,
     ) -> RunSpec:
-        """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong."""
+        """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong.
+
+        ``processes`` share each batch (docs/parallel.md). They add in another order than one does, so it is another
+        run.
+        """
         for name, value, least in (
             ("steps", steps, 1), ("batch", batch, 1), ("test", test, 1), ("eval_every", eval_every, 1),
-            ("accumulate", accumulate, 1),
+            ("accumulate", accumulate, 1), ("processes", processes, 1),
             ("warmup", warmup, 0), ("seed", seed, 0), ("weight_decay", weight_decay, 0), ("clip", clip, 0),
         ):  # fmt: skip
             if not value >= least:
@@ -107,6 +113,11 @@ class RunSpec:
         precision = ("bf16" if quick_bf16(device) else "float32") if precision == "auto" else precision
         if batch % accumulate:
             raise RequestError(f"batch={batch} must be a multiple of accumulate={accumulate}, the parts it is read in")
+        if batch % (processes * accumulate):
+            raise RequestError(
+                f"batch={batch} must be a multiple of {processes * accumulate}, processes={processes} times "
+                f"accumulate={accumulate}, so that each process and part has as many rows"
+            )
         source = parse_data(data)
         parts = (resolve(tasks, task), resolve(objectives, objective), resolve(backbones, backbone))
         return RunSpec(
@@ -120,7 +131,7 @@ class RunSpec:
             data_digest=file_digest(source.path) if isinstance(source, File) else "",
             precision=precision, device=device, until_solved=until_solved,  # type: ignore[arg-type]
             backbone_digest=parts[2].cls.content_digest(parts[2].options), accumulate=accumulate, recompute=recompute,
-            task_digest=parts[0].cls.content_digest(parts[0].options),
+            task_digest=parts[0].cls.content_digest(parts[0].options), processes=processes,
         )  # fmt: skip
 
     @property

@@ -11,6 +11,7 @@ from foresee.batch import Batch
 from foresee.data import TrainingData
 from foresee.objectives.base import LossOut, Objective
 from foresee.optimiser import learning_rate
+from foresee.parallel import Replica, Whole
 from foresee.run_spec import RunSpec
 from foresee.seeds import torch_stream
 from foresee.tasks.base import Task
@@ -26,6 +27,19 @@ def batch_of(data: TrainingData, task: Task, spec: RunSpec, step: int) -> Batch:
     return data.batch_at(step, spec.batch).sharing(task.group, task.shared_prefix).to(spec.device)
 
 
+def own_batch(data: TrainingData, task: Task, spec: RunSpec, step: int, rank: int) -> tuple[Batch, float]:
+    """The rows of ``batch_of`` that one of the run's processes learns from, and their share of its answer tokens.
+    Nothing but these rows is sent to the device, and it is not asked for anything."""
+    if spec.processes == 1:
+        return batch_of(data, task, spec, step), 1.0
+    batch = data.batch_at(step, spec.batch).sharing(task.group, task.shared_prefix)
+    own = parts_of(batch, spec.processes)[rank].trimmed()
+    share = 1 / spec.processes
+    if not batch.layout.uniform:
+        share = int(own.answer_len.sum()) / int(batch.answer_len.sum())
+    return own.to(spec.device), share
+
+
 def parts_of(batch: Batch, accumulate: int) -> list[Batch]:
     """The batch in ``accumulate`` parts of as many rows, groups that share a prefix kept whole."""
     rows, layout = len(batch) // accumulate, batch.layout
@@ -33,17 +47,21 @@ def parts_of(batch: Batch, accumulate: int) -> list[Batch]:
     return [part.sharing(layout.group, layout.shared) for part in parts]
 
 
-def _add_up(objective: Objective, batch: Batch, spec: RunSpec, rng: torch.Generator) -> LossOut:
+def _add_up(replica: Replica, batch: Batch, spec: RunSpec, rng: torch.Generator, weight: float) -> LossOut:
     """Backward passes of the parts one after the other, so that only one part's activations are held at a time.
 
-    Each part's mean counts by its share of the answer tokens, so the sum is the mean over the whole batch.
+    Each part's mean counts by its share of the answer tokens, so the sum is ``weight`` times the mean over the batch.
     """
     outs: list[LossOut] = []
-    for part in parts_of(batch, spec.accumulate):
-        with autocast(spec):
-            out = objective.loss(part, rng)
+    for number, part in enumerate(parts_of(batch, spec.accumulate), start=1):
         share = 1.0 / spec.accumulate if batch.layout.uniform else part.answer_len.sum() / batch.answer_len.sum()
-        (out.total * share).backward()  # type: ignore[no-untyped-call]
+        if spec.processes > 1:
+            share = share * weight
+        with replica.sharing(last=number == spec.accumulate):
+            with autocast(spec):
+                out = replica.loss(part, rng)
+            # Gradients are averaged over processes, but theirs add up to the whole batch's.
+            (out.total * (share * spec.processes)).backward()  # type: ignore[no-untyped-call]
         named = {name: value.detach() * share for name, value in out.parts.items()}
         outs.append(LossOut(out.total.detach() * share, named, out.per_token))
     return LossOut(
@@ -53,13 +71,26 @@ def _add_up(objective: Objective, batch: Batch, spec: RunSpec, rng: torch.Genera
     )
 
 
-def update(objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, spec: RunSpec, step: int) -> LossOut:
+def update(
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    spec: RunSpec,
+    step: int,
+    replica: Replica | None = None,
+    weight: float = 1.0,
+) -> LossOut:
     """Loss, backward pass, clipping, and AdamW at this step's learning rate. Gives the loss before the update.
 
-    A pure function of weights, optimiser state, batch, spec and step. It never waits for the device.
+    A pure function of weights, optimiser state, batch, spec and step. It never waits for the device. With a ``replica``
+    of a run on several processes, ``batch`` and ``weight`` are those of ``own_batch``, and the losses given are this
+    process's part of the sum over all.
     """
+    replica = replica or Whole(objective)
     optimiser.zero_grad()
-    out = _add_up(objective, batch, spec, torch_stream("objective", spec.objective, spec.seed, step))
+    rank = () if replica.world.size == 1 else ("rank", replica.world.rank)
+    rng = torch_stream("objective", spec.objective, spec.seed, step, *rank)
+    out = _add_up(replica, batch, spec, rng, weight)
     if spec.clip:
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, spec.clip, foreach=True)

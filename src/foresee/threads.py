@@ -8,7 +8,7 @@ keeps to it, on however many cores.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -16,12 +16,17 @@ import torch
 from foresee import files
 
 
-@contextmanager
-def threads_of(directory: Path) -> Iterator[None]:
+def threads_of(directory: Path) -> AbstractContextManager[None]:
     """Within it, PyTorch computes with as many threads as the run in ``directory`` began with; afterwards with as many
     as before. Raises ``RequestError`` where ``env.json`` is damaged; where it is missing, the number stays."""
+    return computing_with(began_with(directory))
+
+
+@contextmanager
+def computing_with(threads: int | None) -> Iterator[None]:
+    """Within it, PyTorch computes with that many threads, or with as many as before."""
     before = torch.get_num_threads()
-    torch.set_num_threads(began_with(directory) or before)
+    torch.set_num_threads(threads or before)
     try:
         yield
     finally:

@@ -123,6 +123,11 @@ class Backbone(nn.Module, ABC):
         """
         raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no single layer to build a head from")
 
+    def shards(self) -> list[nn.Module]:
+        """The modules whose parameters several processes hold in shards and gather one module at a time, inner ones
+        first; each is run by calling it. None unless overridden: every process then holds the whole model."""
+        return []
+
     @abstractmethod
     def flops_per_token(self) -> int:
         """Parameters that take part in a matrix product for each token, head included: a training step on n tokens

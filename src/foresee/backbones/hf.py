@@ -87,7 +87,7 @@ class HuggingFace(Backbone):
         super().__init__()
         if lora is not None and lora < 1:
             raise RequestError(f"hf: lora={lora} must be a rank of at least 1, or none")
-        self.path, self.attention, self.random, self.lora = path, attention, random, lora
+        self.path, self.implementation, self.random, self.lora = path, attention, random, lora
         self.folder = checkpoint_folder(path)
         self.config = read_config(self.folder, path)
         self.whose = f"{path} ({self.config.model_type})"
@@ -121,8 +121,8 @@ class HuggingFace(Backbone):
     def _model(self, config: Any, generator: torch.Generator) -> Any:
         """The whole causal language model of ``config``: fresh, or with the checkpoint's weights."""
         if self.random:
-            return fresh_model(config, self.attention, generator, self.path).eval()
-        return load_model(self.folder, config, self.attention, self.path).eval()
+            return fresh_model(config, self.implementation, generator, self.path).eval()
+        return load_model(self.folder, config, self.implementation, self.path).eval()
 
     def _parts(self, model: Any) -> tuple[nn.Embedding, nn.Linear]:
         table, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -242,10 +242,13 @@ class HuggingFace(Backbone):
     # Shape ----------------------------------------------------------------------------------------------------------
 
     def twin(self, generator: torch.Generator) -> HuggingFace:
-        return HuggingFace(Vocabulary(()), generator, path=self.path, attention=self.attention, random=True)
+        return HuggingFace(Vocabulary(()), generator, path=self.path, attention=self.implementation, random=True)
 
     def last_layer(self, generator: torch.Generator) -> HuggingFaceLayer:
-        return HuggingFaceLayer(self.config, self.attention, generator, self.path, self.whose)
+        return HuggingFaceLayer(self.config, self.implementation, generator, self.path, self.whose)
+
+    def shards(self) -> list[nn.Module]:
+        return [*self._reader.layers(), self.body]
 
     def flops_per_token(self) -> int:
         return self.vocab_size * self.width + matrix_parameters(self.body)

@@ -25,14 +25,23 @@ def train(
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
-    """Trains, measures and saves one run; the same command continues an interrupted one."""
+    """Trains, measures and saves one run; the same command continues an interrupted one. Under torchrun, its processes
+    share every batch (docs/parallel.md)."""
+    from foresee.parallel import OtherProcessError, joined
     from foresee.progress import on_standard_error
     from foresee.run_spec import RunSpec
     from foresee.show import show_run
     from foresee.tracking import tracked
     from foresee.train import train as train_spec
 
-    run = train_spec(
-        RunSpec.of(task, objective, seed=seed, **settings.named()), runs, tracked(on_standard_error(), track, runs)
-    )
-    emit(run.json()) if as_json else show_run(run, Output())
+    world = joined()
+    try:
+        spec = world.agreed(lambda: RunSpec.of(task, objective, seed=seed, processes=world.size, **settings.named()))
+        progress = world.agreed(lambda: tracked(on_standard_error(), track, runs) if world.leads else None)
+        run = train_spec(spec, runs, progress)
+    except OtherProcessError as error:
+        if world.leads:
+            raise
+        raise typer.Exit(error.status) from None
+    if world.leads:
+        emit(run.json()) if as_json else show_run(run, Output())

@@ -1,0 +1,60 @@
+"""What a run needs before its first step, all of it checked: its parts, and its folder."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from foresee import files
+from foresee.batch import Batch
+from foresee.data import TrainingData
+from foresee.environment import environment
+from foresee.errors import RequestError
+from foresee.examples import test_examples, training_data
+from foresee.guard import locked
+from foresee.objectives.base import Objective
+from foresee.run import read_spec
+from foresee.run_spec import RunSpec
+from foresee.tasks.base import Task
+from foresee.threads import began_with
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, checked."""
+
+    task: Task
+    objective: Objective
+    data: TrainingData
+    test: Batch
+
+
+def built(spec: RunSpec) -> Parts:
+    """Everything that reading the spec may refuse, before anything is written."""
+    task = spec.build_task()
+    objective = spec.build_objective(task)
+    data = training_data(spec, task)
+    test = test_examples(spec, task, data)
+    data.batch_at(0, spec.batch)  # refuses a size that splits groups
+    if (spec.batch // spec.processes // spec.accumulate) % task.group:
+        of_processes = f" on processes={spec.processes}" if spec.processes > 1 else ""
+        raise RequestError(
+            f"batch={spec.batch} in accumulate={spec.accumulate} parts{of_processes} would split groups of "
+            f"{task.group} rows of one problem; each part needs a multiple of {task.group} rows"
+        )
+    return Parts(task, objective, data, test)
+
+
+def begun(spec: RunSpec, directory: Path, held: ExitStack) -> int | None:
+    """Takes the run's folder for as long as ``held`` is, and gives the threads that the run began with."""
+    with files.explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(directory))
+    files.remove_temporaries(directory)
+    if (directory / "spec.json").exists():
+        read_spec(directory)
+    else:
+        files.write_json(directory / "env.json", environment())
+        files.write_json(directory / "spec.json", asdict(spec))
+    return began_with(directory)
