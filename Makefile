@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Tests run beside each other, one process a core; each computes with one thread.
+TOGETHER := -n auto --maxprocesses 8 --dist worksteal
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint slow bench docs clean
@@ -57,11 +60,11 @@ lint: $(VENV)/installed-dev
 	$(call stage,mypy,$(BIN)/python -m mypy)
 
 test: lint
-	$(call stage,pytest,$(BIN)/python -m pytest -q)
+	$(call stage,pytest,$(BIN)/python -m pytest -q $(TOGETHER))
 
 # pytest exits 5 where no test is marked slow.
 slow: $(VENV)/installed-dev
-	$(call stage,pytest -m slow,$(BIN)/python -m pytest -q -m slow || [ $$? -eq 5 ])
+	$(call stage,pytest -m slow,$(BIN)/python -m pytest -q -m slow $(TOGETHER) || [ $$? -eq 5 ])
 
 bench: $(VENV)/installed
 	@$(BIN)/foresee bench
