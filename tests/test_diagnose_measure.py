@@ -18,6 +18,7 @@ from foresee.objectives.reversed import flipped
 from foresee.seeds import stream, torch_stream
 from foresee.spec import resolve
 from foresee.tasks.base import Task, tasks
+from foresee.tasks.data import Data
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="module")
-def ragged(tmp_path_factory: pytest.TempPathFactory) -> tuple[data_files.Data, Batch]:
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Data, Batch]:
     """Sums of one to three digits, in characters, with an end symbol."""
     folder = tmp_path_factory.mktemp("diagnose")
     path = data_files.write_jsonl(folder / "sums.jsonl", data_files.sums(200, most=60))
@@ -38,7 +39,7 @@ def ragged(tmp_path_factory: pytest.TempPathFactory) -> tuple[data_files.Data, B
 
 def by_hand(objective: torch.nn.Module, tokens: list[int], place: int, dummy: int | None) -> float:
     """Nats of token ``place`` given those before it, or with answer tokens from ``dummy`` places on replaced."""
-    net = objective.backbone  # type: ignore[union-attr]
+    net = objective.backbone
     with torch.inference_mode():
         hidden = net(net.embed(torch.tensor([tokens[:place]])))  # type: ignore[operator, union-attr]
         logits = net.logits(hidden)[0, -1].double()  # type: ignore[operator, union-attr]
@@ -46,7 +47,7 @@ def by_hand(objective: torch.nn.Module, tokens: list[int], place: int, dummy: in
 
 
 @pytest.mark.parametrize("name", ["next-token", "reversed", "teacherless"])
-def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[data_files.Data, Batch]) -> None:
+def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[Data, Batch]) -> None:
     task, batch = ragged
     objective = _on(task, name)
     found = measure(objective, task, batch)
@@ -55,7 +56,7 @@ def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[data_fil
     expected = torch.zeros(batch.answer_mask().shape)
     for row, (prompt, answer) in enumerate(order.pairs()):
         for place in range(len(answer)):
-            shown = [objective.dummy] * place if name == "teacherless" else answer[:place]  # type: ignore[list-item]
+            shown = [objective.dummy] * place if name == "teacherless" else answer[:place]
             column = len(answer) - 1 - place if name == "reversed" else place
             tokens = [*prompt, *shown, answer[place]]
             expected[row, column] = by_hand(objective, tokens, len(tokens) - 1, None)
@@ -64,7 +65,7 @@ def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[data_fil
     assert torch.allclose(found.nll, expected.double().sum(1), atol=1e-3)
 
 
-def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[data_files.Data, Batch]) -> None:
+def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[Data, Batch]) -> None:
     task, batch = ragged
     objective = _on(task, "next-token")
     found = measure(objective, task, batch)

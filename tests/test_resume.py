@@ -25,6 +25,8 @@ from tiny import TASK, arguments, outcome, tiny
 
 from foresee import files, measuring
 from foresee.cli import main
+from foresee.diagnostics.base import Rows, Subject
+from foresee.diagnostics.run_all import measure_all
 from foresee.errors import ForeseeError, RequestError
 from foresee.run import load
 from foresee.run_spec import RunSpec
@@ -114,13 +116,13 @@ def child(plan: Plan, argv: list[str], errors: Path) -> None:
         happens = plan.happens
         on_events(lambda n: happens() if n == plan.event else None, setattr)
     if plan.before_measuring is not None:
-        before, real = plan.before_measuring, measuring.measure_all
+        before, real = plan.before_measuring, measure_all
 
-        def measure(*given: Any) -> Any:
+        def measure(subject: Subject) -> Rows:
             before()
-            return real(*given)
+            return real(subject)
 
-        measuring.measure_all = measure  # type: ignore[attr-defined]
+        vars(measuring)["measure_all"] = measure
     if plan.largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.largest_file, resource.RLIM_INFINITY))
     sys.argv = ["foresee", *argv]

@@ -37,8 +37,8 @@ class Progress(ABC):
     def measuring(self, examples: int) -> None:
         """The final measurements on ``examples`` examples begin."""
 
-    def done(self, run: Run) -> None:
-        """The run is finished, now or long ago. Nothing to show unless overridden."""
+    def done(self, run: Run) -> None:  # noqa: B027  # most have nothing to show then
+        """The run is finished, now or long ago."""
 
 
 class Silent(Progress):

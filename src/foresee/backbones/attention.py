@@ -103,7 +103,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:
 
 
 def causal_probabilities(q: Tensor, k: Tensor) -> Tensor:
-    """q and k [B, H, T, d] -> float32 [B, H, T, T]: what ``causal_attention`` weighs the values with, for looking at."""
+    """q and k [B, H, T, d] -> float32 [B, H, T, T]: what ``causal_attention`` weighs the values with, to look at."""
     length = q.shape[-2]
     scores = (q.float() @ k.float().transpose(-1, -2)) / math.sqrt(q.shape[-1])
     later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)

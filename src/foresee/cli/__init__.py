@@ -8,7 +8,7 @@ __all__ = ["app", "main"]
 
 # Importing a command registers it; ``foresee --help`` lists them in this order.
 for command in (
-    "demo", "list", "generate", "inspect", "diagnose", "train", "evaluate", "compare", "study", "sweep", "report", "runs",
-    "explore", "export", "bench",
+    "demo", "diagnose", "list", "generate", "inspect", "train", "evaluate", "compare", "study", "sweep", "report",
+    "runs", "explore", "export", "bench",
 ):  # fmt: skip
     import_module(f"foresee.cli.{command}")
