@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from fabricated_runs import fabricate_run
 
 from foresee.errors import RequestError
 from foresee.report import write_report
+from foresee.report.study_section import KINDS, MEANINGS, SIGNS
 from foresee.report.tables import Table, latex, markdown
 from foresee.stats import at_least, claims_of, equivalence, rate
 from foresee.studies.agreement import Agreement
@@ -126,3 +128,10 @@ def test_tables_of_runs_and_studies_hold_their_numbers(study: StudyResult, tmp_p
     cells = (tmp_path / "tables" / "study_a_study_laptop.tex").read_text(encoding="utf-8")
     assert r"next-token & exact & 0.5 & 0.50 & RI & 0.500 {[}0.486, 0.514{]} & 0 of 1 & agrees \\" in cells
     assert (tmp_path / "tables" / "claims_a_study_laptop.md").exists()
+
+
+@pytest.mark.parametrize("agreement", get_args(Agreement))
+def test_every_kind_of_agreement_is_shown_and_explained(agreement: Agreement) -> None:
+    assert agreement in SIGNS
+    assert agreement in KINDS
+    assert len(MEANINGS[agreement]) > 10

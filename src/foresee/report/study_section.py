@@ -9,15 +9,21 @@ from foresee.report.sections import cell
 from foresee.report.svg import drawing, short
 from foresee.report.words import number
 from foresee.stats import Claim
+from foresee.studies.agreement import Agreement
 from foresee.studies.published import TAGS
 from foresee.studies.result import CellResult, SeedResult, StudyResult
 
-SIGNS = {"agrees": "✓", "differs": "✗", "mixed": "±", "unknown": "?", "not run": "–"}
-KINDS = {"agrees": "good", "differs": "bad", "mixed": "open", "unknown": "none", "not run": "none"}
-MEANINGS = {
+SIGNS: dict[Agreement, str] = {
+    "agrees": "✓", "differs": "✗", "mixed": "±", "not reached": "…", "unknown": "?", "not run": "–",
+}  # fmt: skip
+KINDS: dict[Agreement, str] = {
+    "agrees": "good", "differs": "bad", "mixed": "open", "not reached": "open", "unknown": "none", "not run": "none",
+}  # fmt: skip
+MEANINGS: dict[Agreement, str] = {
     "agrees": "every finished seed agrees with what is published",
     "differs": "no finished seed agrees with it",
     "mixed": "some seeds agree and some do not",
+    "not reached": "published as solved; no seed of these smaller runs solved, which refutes nothing",
     "unknown": "no published number is known to us",
     "not run": "no seed is finished",
 }
@@ -55,7 +61,7 @@ def _study(book: Book, study: StudyResult) -> str:
     return f'<div class="one-study">{"".join(parts)}</div>'
 
 
-def _agreement(name: str) -> str:
+def _agreement(name: Agreement) -> str:
     return f'<span class="badge {KINDS[name]}">{SIGNS[name]} {text(name)}</span>'
 
 
