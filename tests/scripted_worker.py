@@ -54,6 +54,7 @@ def work(seed: int, starts: int) -> None:
         print("half a li", flush=True)
         print("[1, 2]", flush=True)
         print("a warning", file=sys.stderr, flush=True)
+        time.sleep(0.5)  # standard error comes by a way of its own; what comes after a run's end is not shown
     send("measuring", examples=3)
     end("finished")
 

@@ -7,32 +7,21 @@ from math import log
 
 import pytest
 import torch
-from support import SMALL, Stub, numbered, random_batch, right_padded, scramble, transformer
+from several_tokens import parts_of_loss, predictions, ragged_batches, scrambled
+from support import SMALL, Stub, numbered, random_batch, transformer
 from torch import Tensor
 
-from foresee import spec
 from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.objectives import objectives
 from foresee.objectives.joint_multi_token import Fetch, JointMultiToken, revealed
 from foresee.seeds import stream, torch_stream
 from foresee.tasks.path_star import PathStar
 from foresee.vocabulary import Vocabulary
 
-RAGGED = [(3, 4), (6, 2), (4, 4), (3, 1), (1, 3)]
-
 
 def build(options: str = "horizon=3", vocab_size: int = 13) -> JointMultiToken:
-    chosen = spec.resolve(objectives, f"joint-multi-token:{options}")
-    made = chosen.build(transformer(vocab_size), numbered(vocab_size), torch_stream("t"))
-    scramble(made)
+    made = scrambled(f"joint-multi-token:{options}", vocab_size)
     assert isinstance(made, JointMultiToken)
     return made
-
-
-def ragged_batch(padding: int) -> tuple[Batch, list[Batch]]:
-    rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate(RAGGED)]
-    return right_padded(rows, padding), rows
 
 
 # A loss by hand. At width 2 a layer norm leaves a sign: [1, -1] where the first number is larger, else [-1, 1].
@@ -118,56 +107,16 @@ def pairs_loss(made: JointMultiToken, rows: list[Batch]) -> dict[str, float]:
     return parts
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("padding", [0, 12])
 @pytest.mark.parametrize("options", ["horizon=3,weight=0.7", "horizon=2,heads=1"])
 def test_every_pair_counts_once_by_its_target(options: str, padding: int) -> None:
     made = build(options)
-    batch, rows = ragged_batch(padding)
-    with torch.no_grad():
-        parts = {name: part.item() for name, part in made.loss(batch, torch_stream("t")).parts.items()}
-        assert parts == pytest.approx(pairs_loss(made, rows), rel=1e-4)
-        alone = {name: part.item() for name, part in made.loss(rows[1], torch_stream("t")).parts.items()}
-        assert alone == pytest.approx(pairs_loss(made, rows[1:2]), rel=1e-4)
-
-
-def test_a_slot_that_looks_beyond_the_sequence_adds_nothing() -> None:
-    out = build("horizon=10").loss(random_batch(), torch_stream("t"))
-    assert [name for name, part in out.parts.items() if part == 0] == ["slot-9", "slot-10"]
-    assert out.total.isfinite()
+    for batch, rows in ragged_batches(padding):
+        assert parts_of_loss(made, batch) == pytest.approx(pairs_loss(made, rows), rel=1e-4)
 
 
 # What is read.
-
-
-def predictions(made: JointMultiToken, batch: Batch) -> list[Tensor]:
-    """Logits [B, K, V] of each slot, in order; the last is of the last column."""
-    seen: list[Tensor] = []
-    logits = made.backbone.logits
-
-    def spy(hidden: Tensor) -> Tensor:
-        seen.append(logits(hidden).detach())
-        return seen[-1]
-
-    made.backbone.logits = spy  # type: ignore[method-assign]  # removed again below
-    try:
-        made.loss(batch, torch_stream("t"))
-    finally:
-        del made.backbone.logits
-    return seen
-
-
-def test_a_prediction_reads_everything_before_its_target_and_nothing_else() -> None:
-    made, batch = build(), random_batch()
-    before = predictions(made, batch)
-    assert [each.shape[1] for each in before] == [4, 4, 4, 4]
-    for changed in range(10):
-        tokens = batch.tokens.clone()
-        tokens[:, changed] = (tokens[:, changed] + 3) % 10
-        for first, second in zip(before, predictions(made, Batch.of(tokens, 6, 4)), strict=True):
-            moved = (first != second).any(-1).all(0).tolist()
-            still = (first == second).all(-1).all(0).tolist()
-            assert moved == [changed < column for column in range(6, 10)]
-            assert still == [not each for each in moved]
 
 
 def test_a_slot_reads_its_own_position_and_no_later_slot() -> None:
@@ -231,18 +180,6 @@ def test_attention_and_later_slots_are_dropped_at_decoding() -> None:
         assert not torch.equal(made.forced(batch), forced)
 
 
-def test_forcing_reads_a_shared_prefix_once_and_scores_the_same() -> None:
-    task = PathStar(degree=2, length=3, nodes=10, goals="all")
-    batch = task.sample(8, stream("test"))
-    together = batch.sharing(task.group, task.shared_prefix)
-    made = build(vocab_size=len(task.vocab))
-    with torch.no_grad():
-        torch.testing.assert_close(made.forced(together), made.forced(batch), rtol=1e-4, atol=1e-4)
-        apart, joint = (made.loss(each, torch_stream("t")) for each in (batch, together))
-    torch.testing.assert_close(joint.total, apart.total)
-    torch.testing.assert_close(joint.per_token, apart.per_token)
-
-
 # Shape, and everything else.
 
 
@@ -271,16 +208,6 @@ def test_every_slot_teaches_the_whole_backbone() -> None:
         assert all(gradient.any() for gradient in gradients)
 
 
-def test_recomputing_the_backbones_activations_changes_no_gradient() -> None:
-    made, batch = build(), random_batch()
-    gradients = []
-    for recompute in (False, True):
-        made.backbone.recompute = recompute
-        gradients.append(torch.autograd.grad(made.loss(batch, torch_stream("t")).total, list(made.parameters())))
-    for kept, anew in zip(*gradients, strict=True):
-        torch.testing.assert_close(anew, kept)
-
-
 def test_under_autocast_training_and_forcing_agree() -> None:
     made, batch = build(), random_batch()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -295,19 +222,3 @@ def test_it_asks_nothing_of_a_backbone_but_causal_reading(backbone: str) -> None
     net.has = frozenset()
     out = JointMultiToken(net, numbered(13), torch_stream("t")).loss(random_batch(), torch_stream("t"))
     assert out.total.isfinite()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("horizon=0", r"horizon=0 must be at least 1 token"),
-        ("heads=3", r"heads=3 must divide the backbone's width, 32"),
-        ("heads=0", r"heads=0 must divide the backbone's width, 32"),
-        ("weight=0", r"weight=0.0 must be above 0 and finite"),
-        ("weight=nan", r"weight=nan must be above 0 and finite"),
-        ("weight=inf", r"weight=inf must be above 0 and finite"),
-    ],
-)
-def test_impossible_options_are_refused(options: str, message: str) -> None:
-    with pytest.raises(RequestError, match=f"^joint-multi-token: {message}$"):
-        build(options)

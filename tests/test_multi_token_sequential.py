@@ -8,39 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from support import Stub, numbered, random_batch, right_padded, scramble, transformer
+from several_tokens import AFTER_TOKEN, KINDS, parts_of_loss, predictions, ragged_batches, scrambled
+from support import Stub, random_batch
 from torch import Tensor
 
-from foresee import spec
 from foresee.backbones.base import Layer
-from foresee.backbones.transformer import Transformer
 from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.objectives import objectives
 from foresee.objectives.multi_token_sequential import MultiTokenSequential, PredictionModule
-from foresee.objectives.next_token import NextToken
 from foresee.seeds import stream, torch_stream
 from foresee.tasks.path_star import PathStar
 from foresee.vocabulary import Vocabulary
 
-KINDS: list[dict[str, Any]] = [
-    {},
-    {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False, "tied": False},
-]
-RAGGED = [(3, 4), (6, 2), (4, 4), (3, 1), (1, 3)]
-
 
 def build(options: str = "depth=2", vocab_size: int = 13, **kind: Any) -> MultiTokenSequential:
-    chosen = spec.resolve(objectives, f"multi-token-sequential:{options}")
-    made = chosen.build(transformer(vocab_size, **kind), numbered(vocab_size), torch_stream("t"))
-    scramble(made)
+    made = scrambled(f"multi-token-sequential:{options}", vocab_size, **kind)
     assert isinstance(made, MultiTokenSequential)
     return made
-
-
-def ragged_batch(padding: int) -> tuple[Batch, list[Batch]]:
-    rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate(RAGGED)]
-    return right_padded(rows, padding), rows
 
 
 # A loss by hand.
@@ -55,8 +38,7 @@ class Table(Stub):
     """Rows 0 and 1: next-token's probabilities after reading a and b. Rows 2 to 5 are for modules to choose from."""
 
     def __init__(self) -> None:
-        after = [[1 / 4, 3 / 4], [2 / 3, 1 / 3], [1 / 5, 4 / 5], [3 / 7, 4 / 7], [1 / 9, 8 / 9], [2 / 11, 9 / 11]]
-        super().__init__(torch.tensor(after).log(), "token")
+        super().__init__(AFTER_TOKEN.log(), "token")
 
     def last_layer(self, generator: torch.Generator) -> Layer:
         return AsItIs()
@@ -124,58 +106,16 @@ def pairs_loss(made: MultiTokenSequential, rows: list[Batch]) -> dict[str, float
     return parts
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("padding", [0, 12])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pair_counts_once_by_its_target(kind: dict[str, Any], padding: int) -> None:
     made = build("depth=3,weight=0.7", **kind)
-    batch, rows = ragged_batch(padding)
-    with torch.no_grad():
-        parts = {name: part.item() for name, part in made.loss(batch, torch_stream("t")).parts.items()}
-        assert parts == pytest.approx(pairs_loss(made, rows), rel=1e-4)
-        alone = {name: part.item() for name, part in made.loss(rows[1], torch_stream("t")).parts.items()}
-        assert alone == pytest.approx(pairs_loss(made, rows[1:2]), rel=1e-4)
-
-
-def test_a_module_that_looks_beyond_the_sequence_adds_nothing() -> None:
-    out = build("depth=10").loss(random_batch(), torch_stream("t"))
-    assert [name for name, part in out.parts.items() if part == 0] == ["module-9", "module-10"]
-    assert out.total.isfinite()
+    for batch, rows in ragged_batches(padding):
+        assert parts_of_loss(made, batch) == pytest.approx(pairs_loss(made, rows), rel=1e-4)
 
 
 # What is read.
-
-
-def predictions(made: MultiTokenSequential, batch: Batch) -> list[Tensor]:
-    """Logits [B, K, V] of next-token and each module, in order; the last is of the last column."""
-    seen: list[Tensor] = []
-    logits = made.backbone.logits
-
-    def spy(hidden: Tensor) -> Tensor:
-        seen.append(logits(hidden).detach())
-        return seen[-1]
-
-    made.backbone.logits = spy  # type: ignore[method-assign]  # removed again below
-    try:
-        made.loss(batch, torch_stream("t"))
-    finally:
-        del made.backbone.logits
-    return seen
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_prediction_reads_everything_before_its_target_and_nothing_else(kind: dict[str, Any]) -> None:
-    """Every module is teacher-forced: module k at t has read up to t + k, the token before its target."""
-    made, batch = build("depth=3", **kind), random_batch()
-    before = predictions(made, batch)
-    assert [each.shape[1] for each in before] == [4, 4, 4, 4]
-    for changed in range(10):
-        tokens = batch.tokens.clone()
-        tokens[:, changed] = (tokens[:, changed] + 3) % 10
-        for first, second in zip(before, predictions(made, Batch.of(tokens, 6, 4)), strict=True):
-            moved = (first != second).any(-1).all(0).tolist()
-            still = (first == second).all(-1).all(0).tolist()
-            assert moved == [changed < column for column in range(6, 10)]
-            assert still == [not each for each in moved]
 
 
 def test_the_last_module_at_the_prompts_end_is_told_the_start_and_predicts_the_branch() -> None:
@@ -215,35 +155,7 @@ def test_parameters_by_formula(depth: int) -> None:
     assert own == depth * (14 * width**2 + 17 * width)
 
 
-def test_decoding_is_next_tokens_and_drops_the_modules() -> None:
-    made, batch = build(), random_batch()
-    plain = NextToken(made.backbone, made.vocab, torch_stream("t"))
-    with torch.no_grad():
-        for parameter in made.chain.parameters():
-            parameter.fill_(float("nan"))
-        assert torch.equal(made.generate(batch.prompts, 4), plain.generate(batch.prompts, 4))
-        assert torch.equal(made.forced(batch), plain.forced(batch))
-
-
-def test_the_next_token_part_is_next_tokens_loss() -> None:
-    made, batch = build(), ragged_batch(0)[0]
-    plain = NextToken(made.backbone, made.vocab, torch_stream("t")).loss(batch, torch_stream("t"))
-    out = made.loss(batch, torch_stream("t"))
-    torch.testing.assert_close(out.parts["next-token"], plain.total)
-    torch.testing.assert_close(out.per_token, plain.per_token)
-
-
 # Everything else.
-
-
-def test_recomputing_the_backbones_activations_changes_no_gradient() -> None:
-    made, batch = build(), random_batch()
-    gradients = []
-    for recompute in (False, True):
-        made.backbone.recompute = recompute
-        gradients.append(torch.autograd.grad(made.loss(batch, torch_stream("t")).total, list(made.parameters())))
-    for kept, anew in zip(*gradients, strict=True):
-        torch.testing.assert_close(anew, kept)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -258,27 +170,3 @@ def test_under_autocast_states_stay_float32(kind: dict[str, Any]) -> None:
     assert [each.dtype for each in outputs] == [torch.float32] * 3
     torch.autograd.backward(out.total)
     assert all(parameter.grad is not None for parameter in made.parameters())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("depth=0", r"depth=0 must be at least 1 module"),
-        ("weight=0", r"weight=0.0 must be above 0 and finite"),
-        ("weight=nan", r"weight=nan must be above 0 and finite"),
-        ("weight=inf", r"weight=inf must be above 0 and finite"),
-    ],
-)
-def test_impossible_options_are_refused(options: str, message: str) -> None:
-    with pytest.raises(RequestError, match=f"^multi-token-sequential: {message}$"):
-        build(options)
-
-
-def test_a_backbone_without_single_layers_is_refused_with_the_objective_named() -> None:
-    class Whole(Transformer):
-        def last_layer(self, generator: torch.Generator) -> Layer:  # type: ignore[override]  # it has none
-            raise RequestError("backbone 'whole' has no single layer to build a head from")
-
-    backbone = Whole(numbered(13), torch_stream("t"), layers=1, width=16, heads=2)
-    with pytest.raises(RequestError, match=r"^objective 'multi-token-sequential' adds layers .* 'whole' has no single"):
-        MultiTokenSequential(backbone, numbered(13), torch_stream("t"))

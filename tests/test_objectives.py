@@ -407,3 +407,16 @@ def test_teacherless_needs_its_dummy_in_the_vocabulary() -> None:
     backbone = build("next-token", FIRST).backbone
     with pytest.raises(RequestError, match=r"symbol '\$' is not in the vocabulary"):
         objectives.get("teacherless")(backbone, VOCAB, rng())  # type: ignore[call-arg]  # every objective takes three
+
+
+@per_objective
+def test_what_is_written_first_does_not_depend_on_how_much_is_asked_for(objective: str) -> None:
+    """Measuring rows of several answer lengths at once rests on it."""
+    made = scrambled(objective).eval()
+    prompts = random_batch().prompts
+    with torch.inference_mode():
+        short, long = made.generate(prompts, 2), made.generate(prompts, 5)
+    if made.order == "forward":
+        assert short.equal(long[:, :2])
+    elif made.order == "backward":
+        assert short.equal(long[:, 3:])

@@ -111,6 +111,8 @@ def child(plan: Plan, argv: list[str], errors: Path) -> None:
     """The command line in a process of its own, with a plan."""
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
     torch.set_num_threads(1)
+    # A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     loop.SAVE_SECONDS = plan.save_seconds  # type: ignore[attr-defined]
     if plan.happens is not None:
         happens = plan.happens

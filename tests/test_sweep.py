@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -249,6 +250,10 @@ def test_interrupted_twice_it_ends_its_workers_at_once(spec: RunSpec, tmp_path: 
 def test_who_stops_listening_ends_the_workers(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
     endings = scripted(marks, workers=2).run(jobs(spec, SLOW, FINISHES), tmp_path, Heard())
     assert next(endings).spec.seed == FINISHES
+    for _ in range(2000):  # its process may not have come to its work yet
+        if starts(marks, SLOW):
+            break
+        time.sleep(0.01)
     endings.close()  # type: ignore[attr-defined]
     assert not is_alive(int(starts(marks, SLOW)[0][0]))
 
@@ -401,7 +406,7 @@ def invoke(*argv: str) -> tuple[int, str, str]:
 @pytest.fixture
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of two runs, which this process trains itself."""
-    monkeypatch.setattr("foresee.sweeps.Local", lambda **_: InTurn())
+    monkeypatch.setattr("foresee.sweeps.named.Local", lambda **_: InTurn())
     spec = tiny(**QUICK)
     run = {"task": spec.task, "backbone": spec.backbone, "objective": "next-token", "seeds": [0, 1]}
     settings = {"batch": spec.batch, "warmup": spec.warmup, **QUICK}

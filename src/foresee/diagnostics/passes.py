@@ -1,9 +1,8 @@
 """The two passes over a batch that most diagnostics share: writing freely, and scoring with the truth revealed.
 
 Both run in chunks of rows and keep only [B, A] reductions, on the batch's device; [B, A, V] never exists for more than
-one chunk. Rows that differ in length are taken one prompt and answer length at a time, so that an objective never sees
-padding, and put back in their places. Where they do not, nothing waits for the device until a diagnostic reads its
-sums.
+one chunk. Rows that differ in length are taken one length at a time and put back in their places. Where they do not,
+nothing waits for the device until a diagnostic reads its sums.
 """
 
 from __future__ import annotations
@@ -54,14 +53,46 @@ def write(objective: Objective, batch: Batch, chunk: int, task: Task | None = No
     length: it writes up to ``task.answer_length`` tokens and stops at the symbol, its last token then. An objective
     that decides in another order needs to know where an answer ends before it writes any of it, and is told.
     """
-    if task is None or task.end is None or objective.order != "forward":
+    if batch.layout.uniform and (task is None or task.end is None or objective.order != "forward"):
+        return _written(objective, batch, chunk)
+    if objective.order == "parallel":
         return _scattered(batch, [(index, _written(objective, part, chunk)) for index, part in batch.uniform_parts()])
-    asked = Batch.of(batch.tokens, batch.prompt_len, 0)
     parts = []
-    for index, part in asked.uniform_parts():
-        pieces = [objective.generate(piece.prompts, task.answer_length) for piece in chunks_of(part, chunk)]
-        parts.append((index, stopped(torch.cat(pieces), task.end)))
-    return _scattered(asked, parts)
+    for index, part in by_prompt(batch):
+        to_the_end = objective.order == "forward" and task is not None and task.end is not None
+        most = task.answer_length if to_the_end and task is not None else part.layout.width
+        wrote = torch.cat([objective.generate(piece.prompts, most) for piece in chunks_of(part, chunk)])
+        if to_the_end and task is not None and task.end is not None:
+            parts.append((index, stopped(wrote, task.end)))
+        else:
+            parts.append((index, _cropped(wrote, batch.answer_len[index], objective.order)))
+    return _scattered(batch, parts)
+
+
+def by_prompt(batch: Batch) -> list[tuple[Tensor, Batch]]:
+    """The rows of each prompt length beside their numbers, as uniform batches whose answers are as long as the longest
+    of them; padding follows shorter ones.
+
+    There are far fewer prompt lengths than pairs of prompt and answer length, so this is what makes measuring rows of a
+    user's own quick. It serves an objective that decides token by token: what it writes first does not depend on how
+    much it is asked for, nor a score on what follows (both are tested for every objective).
+    """
+    parts = []
+    for index, prompts in Batch.of(batch.tokens, batch.prompt_len, 0).uniform_parts():
+        first, answers = prompts.layout.first, batch.answer_len[index]
+        tokens = batch.tokens[index]
+        parts.append((index, Batch.of(tokens[:, : first + int(answers.max())], first, int(answers.max()))))
+    return parts
+
+
+def _cropped(wrote: Tensor, lengths: Tensor, order: str) -> Tensor:
+    """[B, A] of which each row's own length [B] is kept, ``NOTHING`` after it: what was written first, which are the
+    last columns where an answer is written backwards."""
+    columns = torch.arange(wrote.shape[1], device=wrote.device)
+    if order == "backward":
+        source = columns + (wrote.shape[1] - lengths)[:, None]
+        wrote = wrote.gather(1, source.clamp(max=wrote.shape[1] - 1))
+    return wrote.masked_fill(columns >= lengths[:, None], NOTHING)
 
 
 def _written(objective: Objective, batch: Batch, chunk: int) -> Tensor:
@@ -89,7 +120,8 @@ def _scattered(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = 
 def score(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
     """Scores of a batch, or None where the objective cannot be forced."""
     scored: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]] = []
-    for index, part in batch.uniform_parts():
+    ragged_forward = objective.order == "forward" and not batch.layout.uniform
+    for index, part in by_prompt(batch) if ragged_forward else batch.uniform_parts():
         pieces = []
         for piece in chunks_of(part, chunk):
             log_probs = objective.forced(piece)
@@ -98,8 +130,11 @@ def score(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
             pieces.append(_reduce(log_probs.float(), piece.answers))
         right, loss, margin = (torch.cat(values) for values in zip(*pieces, strict=True))
         scored.append((index, (right, loss, margin)))
+    mask = batch.answer_mask()
     right, loss, margin = (_scattered(batch, [(index, each[n]) for index, each in scored], 0) for n in range(3))
-    return Scores(right, loss, margin, batch.answer_mask())
+    if ragged_forward:  # scores of padding are no scores
+        right, loss, margin = (values.masked_fill(~mask, 0) for values in (right, loss, margin))
+    return Scores(right, loss, margin, mask)
 
 
 def _reduce(log_probs: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:

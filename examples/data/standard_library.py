@@ -1,6 +1,6 @@
 """A real text set that everyone who has Python has: the standard library's functions, from signature to first line.
 
-    python examples/standard_library.py functions.jsonl
+    python examples/data/standard_library.py functions.jsonl
     foresee diagnose functions.jsonl --prompt signature --response line --minutes 10
 
 Each row holds a function's signature and the first line of its body, docstring left out. Only the text of the source
@@ -54,7 +54,7 @@ def rows(folder: Path) -> Iterator[dict[str, str]]:
 def main() -> None:
     """Writes the file that the first argument names."""
     if len(sys.argv) != 2:
-        sys.exit("give the JSON-lines file to write, as in: python examples/standard_library.py functions.jsonl")
+        sys.exit("give the JSON-lines file to write, as in: python examples/data/standard_library.py functions.jsonl")
     made = list(rows(Path(sysconfig.get_path("stdlib"))))
     Path(sys.argv[1]).write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
     print(f"{len(made):,} functions of Python {sys.version.split()[0]} written to {sys.argv[1]}")
