@@ -36,7 +36,8 @@ at_each_scale = pytest.mark.parametrize("scale", SCALES)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoints.save(tmp_path_factory.mktemp("checkpoint"))
+    """Small, but with room for the largest graphs of the studies."""
+    return tiny_checkpoints.save(tmp_path_factory.mktemp("checkpoint"), n_positions=512, vocab_size=128)
 
 
 def built(name: str, checkpoint: Path) -> Study:
