@@ -11,13 +11,13 @@ import numpy
 from foresee.batch import Batch
 from foresee.mixing import Words, fingerprint
 from foresee.tasks.base import tasks
-from foresee.tasks.number_task import NumberTask
+from foresee.tasks.number_task import Rearrangement
 from foresee.tasks.reading import require_option
 
 
 @tasks.register("copying")
 @dataclass(frozen=True, kw_only=True)
-class Copying(NumberTask):
+class Copying(Rearrangement):
     """``length`` numbers drawn uniformly and independently from ``symbols``, and the same numbers again.
 
     No token is a decision, so a solver that knows all but the decision is always right: ``chance`` is 1. Two problems
@@ -32,22 +32,6 @@ class Copying(NumberTask):
     def __post_init__(self) -> None:
         require_option("copying", "length", self.length, 1, 1000)
         require_option("copying", "symbols", self.symbols, 2, 10_000)
-
-    @property
-    def size(self) -> int:
-        return self.symbols
-
-    @property
-    def inputs(self) -> int:
-        return self.length
-
-    @property
-    def chance(self) -> float:
-        return 1.0
-
-    @property
-    def answer_length(self) -> int:
-        return self.length
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         problems = rng.integers(self.symbols, size=(n, self.length))

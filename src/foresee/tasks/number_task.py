@@ -83,3 +83,27 @@ class NumberTask(Task):
     def problems_in(self, batch: Batch) -> NDArray[numpy.int64]:
         """[B, inputs] the numbers of prompts."""
         return batch.tokens[:, : self.inputs].cpu().numpy()
+
+
+class Rearrangement(NumberTask):
+    """The answer is the prompt's ``length`` numbers, all below ``symbols``, in an order that is no decision: a solver
+    that knows the rule is never left to guess."""
+
+    length: int
+    symbols: int
+
+    @property
+    def size(self) -> int:
+        return self.symbols
+
+    @property
+    def inputs(self) -> int:
+        return self.length
+
+    @property
+    def chance(self) -> float:
+        return 1.0
+
+    @property
+    def answer_length(self) -> int:
+        return self.length

@@ -14,14 +14,14 @@ from foresee.errors import RequestError
 from foresee.mixing import Words
 from foresee.tasks import fingerprints
 from foresee.tasks.base import tasks
-from foresee.tasks.number_task import NumberTask
+from foresee.tasks.number_task import Rearrangement
 from foresee.tasks.path_star_graphs import distinct
 from foresee.tasks.reading import require_option, shown
 
 
 @tasks.register("sorting")
 @dataclass(frozen=True, kw_only=True)
-class Sorting(NumberTask):
+class Sorting(Rearrangement):
     """``length`` different numbers below ``symbols`` in random order, and the same numbers ascending.
 
     No token is a decision, so a solver that knows all but the decision is always right: ``chance`` is 1. Two problems
@@ -37,22 +37,6 @@ class Sorting(NumberTask):
     def __post_init__(self) -> None:
         require_option("sorting", "symbols", self.symbols, 2, 10_000)
         require_option("sorting", "length", self.length, 1, min(self.symbols, 1000))
-
-    @property
-    def size(self) -> int:
-        return self.symbols
-
-    @property
-    def inputs(self) -> int:
-        return self.length
-
-    @property
-    def chance(self) -> float:
-        return 1.0
-
-    @property
-    def answer_length(self) -> int:
-        return self.length
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         problems = distinct(rng, self.length, self.symbols, n).T.astype(numpy.int64)
