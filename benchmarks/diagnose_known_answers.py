@@ -30,6 +30,8 @@ from foresee.tasks.base import tasks
 
 Pair = tuple[str, str]
 NANO = "transformer:layers=3,width=128,heads=4,context=128"
+LLAMA = f"{NANO},positions=rotary,norm=rms,mlp=swiglu"
+"""Finds look-ups in a fraction of the steps that learned positions need (docs/log.md, 2026-11-21)."""
 TINY = "transformer:layers=2,width=64,heads=4,context=128"
 
 
@@ -81,19 +83,19 @@ def noisy(pairs: list[Pair], seed: int, share: float = 0.1) -> list[Pair]:
 G25, G34 = "path-star:degree=2,length=5,nodes=20", "path-star:degree=3,length=4,nodes=20"
 
 CASES: dict[str, Case] = {
-    "path-star-2-5": Case(G25, (OPEN,), NANO, 1200, 256, 1e-3, rewrite=plain),
-    "path-star-3-4": Case(G34, (OPEN,), NANO, 1200, 256, 1e-3, rewrite=plain),
-    "path-star-2-5-backwards": Case(G25, (NONE_NEEDED,), NANO, 1200, 256, 1e-3, rewrite=backwards),
-    "path-star-3-4-backwards": Case(G34, (NONE_NEEDED,), NANO, 1200, 256, 1e-3, rewrite=backwards),
-    "path-star-2-5-given-away": Case(G25, (NONE_NEEDED,), NANO, 1200, 256, 1e-3, rewrite=given_away),
-    "running-parity": Case("running-parity:bits=10", (OPEN,), TINY, 500, 128, 1e-3, tokenizer="characters"),
-    "copying": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 500, 64, 2e-3, rewrite=plain),
-    "sorting": Case("sorting:length=5,symbols=15", (NONE_NEEDED,), TINY, 900, 64, 2e-3, rewrite=plain),
-    "addition": Case("addition:digits=3", (COSTLY, NONE_NEEDED), NANO, 4000, 128, 1e-3, tokenizer="characters"),
+    "path-star-2-5": Case(G25, (OPEN,), LLAMA, 600, 64, 1e-3, rewrite=plain),
+    "path-star-3-4": Case(G34, (OPEN,), LLAMA, 1000, 128, 1e-3, rewrite=plain),
+    "path-star-2-5-backwards": Case(G25, (NONE_NEEDED,), LLAMA, 400, 64, 1e-3, rewrite=backwards),
+    "path-star-3-4-backwards": Case(G34, (NONE_NEEDED,), LLAMA, 700, 64, 1e-3, rewrite=backwards),
+    "path-star-2-5-given-away": Case(G25, (NONE_NEEDED,), LLAMA, 500, 64, 1e-3, rewrite=given_away),
+    "running-parity": Case("running-parity:bits=10", (OPEN,), TINY, 700, 128, 1e-3, tokenizer="characters"),
+    "copying": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 250, 64, 2e-3, rewrite=plain),
+    "sorting": Case("sorting:length=5,symbols=15", (NONE_NEEDED,), TINY, 500, 64, 2e-3, rewrite=plain),
+    "addition": Case("addition:digits=3", (COSTLY, NONE_NEEDED), NANO, 2400, 128, 5e-4, tokenizer="characters"),
     "noisy-chain": Case(
-        "noisy-chain:length=12,noise=0.05,key=6,states=8", (COMPOUNDING,), TINY, 1500, 64, 2e-3, rewrite=plain
+        "noisy-chain:length=12,noise=0.05,key=6,states=8", (COMPOUNDING,), TINY, 700, 64, 2e-3, rewrite=plain
     ),
-    "label-noise": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 1000, 64, 2e-3, rewrite=noisy),
+    "label-noise": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 600, 64, 2e-3, rewrite=noisy),
     "too-hard": Case("path-star:degree=4,length=6,nodes=40", (TOO_SMALL,), TINY, 300, 64, 2e-3, rewrite=plain),
 }
 

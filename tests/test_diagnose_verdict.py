@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from foresee.diagnose.evidence import Evidence, fall_of
+from foresee.diagnose.evidence import Evidence, accuracies_during, fall_of
 from foresee.diagnose.verdict import COMPOUNDING, COSTLY, NAMES, NONE_NEEDED, OPEN, TOO_SMALL, judge, rule
+from foresee.run import Run
 
 SOLVED: dict[str, Any] = {
     "exact": 0.99, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed", "witness_exact": 0.99,
     "control_exact": 0.99, "baseline": 10.0, "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
-    "decision_positions": 0, "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97, "cost": None,
+    "decision_positions": 0, "decision_rise": math.inf,
+    "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97, "cost": None,
 }  # fmt: skip
 
 CHEATED = SOLVED | {
     "exact": 0.5, "nll": 0.72, "gap": 0.69, "gap_low": 0.65, "fall": 0.02, "decision_loss": 0.68,
-    "decision_positions": 1, "drop": 0.3, "drop_low": 0.28, "least_forced": 0.5, "compounded": 0.49,
+    "decision_positions": 1, "decision_rise": 0.06,
+    "drop": 0.3, "drop_low": 0.28, "least_forced": 0.5, "compounded": 0.49,
 }  # fmt: skip
 """Path-star G(2,5) as the paper has it: the control solves, the branch costs ln 2."""
 
@@ -51,6 +55,11 @@ def said(base: dict[str, Any], **changes: Any) -> str:
         (CHEATED, {"fall": 0.137}, OPEN),
         (CHEATED, {"fall": 0.139}, TOO_SMALL),
         (CHEATED, {"fall": math.inf}, TOO_SMALL),
+        # Its loss still falls, but it decides no better for it.
+        (CHEATED, {"fall": 0.139, "decision_rise": 0.049}, OPEN),
+        (CHEATED, {"fall": 0.139, "decision_rise": 0.051}, TOO_SMALL),
+        (CHEATED, {"fall": 0.5, "decision_positions": 0, "decision_rise": math.inf}, TOO_SMALL),
+        (CHEATED, {"fall": 0.5, "decision_rise": 0.0, "decision_loss": 0.344}, TOO_SMALL),
         (CHEATED, {"decision_loss": 0.346}, OPEN),
         (CHEATED, {"decision_loss": 0.344}, TOO_SMALL),
         # No other model has learned the decision: nothing shows that it can be.
@@ -117,6 +126,19 @@ def test_the_fall_is_from_the_middle_of_training_to_its_end() -> None:
     assert fall_of(curve, 100) == pytest.approx(2.5 - 0.75)
     assert fall_of([(100, 1.0)], 100) == math.inf
     assert fall_of([(50, 1.0)], 100) == math.inf
+
+
+def test_accuracy_at_decisions_is_read_from_evaluations_that_have_it() -> None:
+    lines = [
+        {"step": 10, "eval": {"forced": [1.0, 0.2, 0.4]}},
+        {"step": 20, "eval": {}},
+        {"step": 30, "eval": {"forced": [1.0, 0.5, 0.9]}},
+    ]
+    run = cast(Run, SimpleNamespace(metrics=lines))
+    steps, means = zip(*accuracies_during(run, [1, 2]), strict=True)
+    assert steps == (10, 30)
+    assert means == pytest.approx((0.3, 0.7))
+    assert accuracies_during(run, []) == []
 
 
 def test_json_leaves_out_what_is_infinite() -> None:

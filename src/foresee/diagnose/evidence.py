@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,6 +53,9 @@ class Evidence:
     decision_loss: float
     """The part of ``nll`` that sits on decision tokens."""
     decision_positions: int
+    decision_rise: float
+    """By how much the forced accuracy at decision positions rose over the second half of training, on the watched
+    examples; infinite where there is none, or training was too short to say."""
     drop: float
     """Forced minus free-running accuracy, mean over tokens."""
     drop_low: float
@@ -75,9 +78,9 @@ def _infinite(value: Any) -> bool:
 
 
 def gather(
-    found: Mapping[str, Family], batch: Batch, flags: Flags, decision_positions: int, baseline: float
+    found: Mapping[str, Family], batch: Batch, flags: Flags, decisions: Sequence[int], baseline: float
 ) -> list[Evidence]:
-    """The evidence of each next-token seed."""
+    """The evidence of each next-token seed. ``decisions`` are the decision positions, counted from 0."""
     forward, control = found[FORWARD], found[CONTROL]
     mask = batch.answer_mask().cpu()
     lengths = float(batch.answer_len.double().mean())
@@ -109,7 +112,8 @@ def gather(
                 fall=fall_of(curve, run.spec.steps),
                 overfit=max(0.0, curve[-1][1] - min(loss for _, loss in curve)) if curve else 0.0,
                 decision_loss=float((own.loss * flags.decision[seed]).double().sum(1).mean()),
-                decision_positions=decision_positions,
+                decision_positions=len(decisions),
+                decision_rise=-fall_of(accuracies_during(run, decisions), run.spec.steps, missing=-math.inf),
                 drop=drop["value"],
                 drop_low=drop["low"],
                 least_forced=least,
@@ -126,12 +130,25 @@ def losses_during(run: Run, length: float) -> list[tuple[int, float]]:
     return [(step, loss * length) for step, loss in seen if loss is not None]
 
 
-def fall_of(curve: list[tuple[int, float]], steps: int) -> float:
-    """The mean loss of evaluations at 40 to 60 % of training minus that of the last 20 %; infinite where either has
-    none."""
+def accuracies_during(run: Run, places: Sequence[int]) -> list[tuple[int, float]]:
+    """Step and forced accuracy, mean over the answer positions ``places``, of each evaluation during training; nothing
+    where there are no such positions."""
+    if not places:
+        return []
+    seen = [(line["step"], line["eval"].get("forced", [])) for line in run.metrics]
+    return [
+        (step, sum(forced[place] for place in places) / len(places))
+        for step, forced in seen
+        if max(places) < len(forced)
+    ]
+
+
+def fall_of(curve: list[tuple[int, float]], steps: int, missing: float = math.inf) -> float:
+    """The mean value of evaluations at 40 to 60 % of training minus that of the last 20 %; ``missing`` where either
+    has none."""
     middle = [loss for step, loss in curve if 0.4 * steps <= step <= 0.6 * steps]
     last = [loss for step, loss in curve if step > 0.8 * steps]
-    return sum(middle) / len(middle) - sum(last) / len(last) if middle and last else math.inf
+    return sum(middle) / len(middle) - sum(last) / len(last) if middle and last else missing
 
 
 def _forced(own: Measured, mask: Tensor) -> tuple[float, float]:

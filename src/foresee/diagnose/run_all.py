@@ -114,7 +114,10 @@ def _measure(
     flags = decisions.flag(shown, hidden, mask)
     places = decisions.positions(shown, hidden, mask)
     train_rows = draw(task, question.task, "train", BASELINE_ROWS, 0)
-    evidence = gather(by_name, batch, flags, len(places), baseline_of(train_rows, batch, len(task.vocab)))
+    evidence = gather(
+        by_name, batch, flags, [place["position"] for place in places],
+        baseline_of(train_rows, batch, len(task.vocab)),
+    )  # fmt: skip
     most = flags.decision.float().mean(0) > 0.5
     lengths = torch.ones(len(batch))
     origin, shape = classes.origins(batch, task.end), classes.shapes(batch, task)

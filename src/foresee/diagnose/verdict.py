@@ -31,6 +31,10 @@ GAP = 0.1
 """Nats a response by which another model must do better (low end) for something to be unlearned."""
 STALLED = 0.2
 """Next-token has stalled where its loss fell over the second half of training by less than this share of the gap."""
+RISEN = 0.05
+"""Least rise of its accuracy at decision positions over that half for a falling loss to mean that they are being
+learned. A network that guesses between ever fewer wrong nodes, and at last between the right two, gains loss for long
+and no accuracy."""
 ON_DECISIONS = 0.5
 """Share of the gap that must sit on decision tokens for it to be the cheat's."""
 COSTLY_FROM = 1.5
@@ -84,8 +88,8 @@ def rule(e: Evidence) -> tuple[str, str]:
     1. ``exact`` >= 0.95: *learned, at a cost in samples* where ``cost`` >= 1.5, else *no lookahead needed*.
     2. The gap to the witness, less what next-token lost by overfitting, has a low end of at least 0.1 nats. Then
        *not learned yet* where next-token's loss still fell by at least a fifth of the gap over the second half of
-       training; *open to the cheat* where at least half of the gap's size sits on decision tokens; else *not learned
-       yet*.
+       training, unless there are decision positions and its accuracy at them rose by less than 0.05; *open to the
+       cheat* where at least half of the gap's size sits on decision tokens; else *not learned yet*.
     3. No model does better. *Not learned yet* where the best saves less than half of the baseline's loss, or where
        next-token's loss still falls (by 5 % and 0.1 nats over the second half).
     4. *Compounding errors* where free-running loses at least 0.05 of accuracy to forced (low end), every position is at
@@ -108,11 +112,11 @@ def _with_a_gap(e: Evidence) -> tuple[str, str]:
         f"{e.gap:.2f} nats "
         f"(at least {e.gap_low:.2f}) are there to be learned"
     )
-    if e.fall >= STALLED * e.gap:
+    if e.fall >= STALLED * e.gap and e.decision_rise >= RISEN:
         return TOO_SMALL, f"{gap}, but next-token is still learning: {_fell(e)}"
     if e.decision_loss >= ON_DECISIONS * e.gap:
         return OPEN, (
-            f"{gap}; next-token has stopped learning ({_fell(e)}), and {e.decision_loss:.2f} nats of its loss sit on "
+            f"{gap}; next-token has stopped learning {_what(e)}, and {e.decision_loss:.2f} nats of its loss sit on "
             "decision tokens, which stay hard while what follows them is given away"
         )
     return TOO_SMALL, (
@@ -157,6 +161,12 @@ def _fell(e: Evidence) -> str:
     if e.fall == float("inf"):
         return "training was too short to see its loss settle"
     return f"its loss fell by {e.fall:.2f} nats over the second half of training"
+
+
+def _what(e: Evidence) -> str:
+    if e.fall < STALLED * e.gap:
+        return f"({_fell(e)})"
+    return f"its decisions ({_fell(e)}, but its accuracy at them rose by {e.decision_rise:.2f} alone)"
 
 
 def _named(objective: str) -> str:
