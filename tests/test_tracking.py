@@ -16,6 +16,9 @@ from foresee import files
 from foresee.errors import RequestError
 from foresee.progress import Silent
 from foresee.run import Run
+from foresee.sweeps import Local, run_all
+from foresee.sweeps.mirrored import Mirrored, mirrored
+from foresee.sweeps.progress import SweepProgress
 from foresee.tracking import Tracked, tracked
 from foresee.train import train
 
@@ -59,21 +62,37 @@ def offline_records(stored: bytes) -> Iterator[bytes]:
             begun = b""
 
 
-def same(mirrored: Sequence[tuple[int, float]], own: Sequence[tuple[int, float]]) -> bool:
-    return [step for step, _ in mirrored] == [step for step, _ in own] and [
-        value for _, value in mirrored
-    ] == pytest.approx([value for _, value in own], rel=1e-6)
+def offline(run: Run) -> tuple[list[tuple[int, float]], set[str]]:
+    """(step, loss) of each history row, and the names in the summary, of a run's one offline W&B file."""
+    from wandb.proto import wandb_internal_pb2
+
+    (stored,) = run.dir.glob("wandb/offline-run-*/run-*.wandb")
+    steps, summary = [], set()
+    for data in offline_records(stored.read_bytes()):
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+        record.ParseFromString(data)
+        if record.HasField("history"):
+            names = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+            steps.append((int(names["_step"]), float(names["train/loss"])))
+        summary |= {item.key or "/".join(item.nested_key) for item in record.summary.update}
+    return steps, summary
+
+
+def same(held: Sequence[tuple[int, float]], own: Sequence[tuple[int, float]]) -> bool:
+    return [step for step, _ in held] == [step for step, _ in own] and [value for _, value in held] == pytest.approx(
+        [value for _, value in own], rel=1e-6
+    )
 
 
 def test_tensorboard_holds_every_line_and_row_of_a_run(tmp_path: Path) -> None:
     run = train(tiny(), tmp_path, tracked(Silent(), "tensorboard", tmp_path))
-    mirrored = scalars(run)
-    assert same(mirrored["train/loss"], curve(run, "loss"))
-    assert same(mirrored["eval/exact"], curve(run, "eval", "exact"))
-    assert len(mirrored["eval/forced/2"]) == 3
+    held = scalars(run)
+    assert same(held["train/loss"], curve(run, "loss"))
+    assert same(held["eval/exact"], curve(run, "eval", "exact"))
+    assert len(held["eval/forced/2"]) == 3
     exact = run.rows["exact"]
     assert isinstance(exact, dict)
-    assert mirrored["final/exact"][0][1] == pytest.approx(exact["value"])
+    assert held["final/exact"][0][1] == pytest.approx(exact["value"])
 
 
 def test_a_run_that_was_finished_before_is_mirrored_once(tmp_path: Path) -> None:
@@ -102,22 +121,36 @@ def test_weights_and_biases_offline_holds_the_history_and_the_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
-    from wandb.proto import wandb_internal_pb2
-
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     run = train(tiny(), tmp_path, tracked(Silent(), "wandb", tmp_path))
-    (stored,) = run.dir.glob("wandb/offline-run-*/run-*.wandb")
-    steps, summary = [], set()
-    for data in offline_records(stored.read_bytes()):
-        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-        record.ParseFromString(data)
-        if record.HasField("history"):
-            names = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-            steps.append((int(names["_step"]), float(names["train/loss"])))
-        summary |= {item.key or "/".join(item.nested_key) for item in record.summary.update}
-    assert same(steps, curve(run, "loss"))
+    history, summary = offline(run)
+    assert same(history, curve(run, "loss"))
     assert {"final/exact", "verdict"} <= summary
+
+
+def test_a_sweep_mirrors_runs_that_go_on_beside_each_other_and_those_finished_before(tmp_path: Path) -> None:
+    specs = [tiny(seed=seed) for seed in range(3)]
+    train(specs[0], tmp_path)
+    for _ in range(2):
+        progress = mirrored(SweepProgress(), "tensorboard", tmp_path)
+        runs = run_all(specs, tmp_path, engine=Local(workers=2, threads=1), progress=progress)
+    for run in runs:
+        found = scalars(run)
+        assert same(found["train/loss"], curve(run, "loss"))
+        assert "final/exact" in found
+
+
+def test_two_offline_mirrors_in_weights_and_biases_are_open_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    progress = Mirrored(SweepProgress(), "wandb", tmp_path)
+    runs = run_all([tiny(), tiny(seed=1)], tmp_path, engine=Local(workers=2, threads=1), progress=progress)
+    for run in runs:
+        assert same(offline(run)[0], curve(run, "loss"))
 
 
 def test_an_unknown_tracker_names_the_nearest() -> None:
@@ -141,6 +174,6 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_tracking_changes_no_byte_of_the_run(tmp_path: Path) -> None:
     plain = train(tiny(), tmp_path / "plain")
-    mirrored = train(tiny(), tmp_path / "mirrored", tracked(Silent(), "tensorboard", tmp_path / "mirrored"))
-    assert outcome(plain.dir) == outcome(mirrored.dir)
-    assert files.read_json(plain.dir / "spec.json") == files.read_json(mirrored.dir / "spec.json")
+    copied = train(tiny(), tmp_path / "mirrored", tracked(Silent(), "tensorboard", tmp_path / "mirrored"))
+    assert outcome(plain.dir) == outcome(copied.dir)
+    assert files.read_json(plain.dir / "spec.json") == files.read_json(copied.dir / "spec.json")

@@ -147,6 +147,8 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         "spec.json", "env.json", "metrics.jsonl", "timing.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json",
         "model.safetensors", "lock",
     }  # fmt: skip
+    recorded = json.loads((run.dir / "env.json").read_text())["parameters"]
+    assert recorded == sum(each.numel() for each in run.objective.parameters())
     examples = [json.loads(line) for line in (run.dir / "examples.jsonl").read_text().splitlines()]
     assert len(examples) == SHOWN_EXAMPLES
     for example in examples:

@@ -46,8 +46,10 @@ def built(spec: RunSpec) -> Parts:
     return Parts(task, objective, data, test)
 
 
-def begun(spec: RunSpec, directory: Path, held: ExitStack) -> int | None:
-    """Takes the run's folder for as long as ``held`` is, and gives the threads that the run began with."""
+def begun(spec: RunSpec, objective: Objective, directory: Path, held: ExitStack) -> int | None:
+    """Takes the run's folder for as long as ``held`` is, and gives the threads that the run began with.
+
+    ``env.json`` says how many numbers of ``objective`` are trained, so that it is known where weights are not kept."""
     with files.explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
     held.enter_context(locked(directory))
@@ -55,6 +57,7 @@ def begun(spec: RunSpec, directory: Path, held: ExitStack) -> int | None:
     if (directory / "spec.json").exists():
         read_spec(directory)
     else:
-        files.write_json(directory / "env.json", environment())
+        trained = sum(each.numel() for each in objective.parameters() if each.requires_grad)
+        files.write_json(directory / "env.json", {**environment(), "parameters": trained})
         files.write_json(directory / "spec.json", asdict(spec))
     return began_with(directory)

@@ -11,7 +11,7 @@ import typer
 
 from foresee.cli.app import app
 from foresee.cli.engines import Address, Engine, EngineName, Threads, Workers
-from foresee.cli.options import AsJson, Output, Plugin, Runs, emit
+from foresee.cli.options import AsJson, Output, Plugin, Runs, Track, emit
 from foresee.errors import RequestError
 
 
@@ -28,6 +28,7 @@ def study(
     address: Address = None,
     workers: Workers = None,
     threads: Threads = None,
+    track: Track = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be trained and what it costs, and train nothing.")
     ] = False,
@@ -46,13 +47,14 @@ def study(
         asked = plan(name, scale, runs, results)
         emit(plan_json(asked)) if as_json else show_plan(asked, Output())
         return
+    from foresee.sweeps.mirrored import mirrored
     from foresee.sweeps.named import engine_named
     from foresee.sweeps.show import on_standard_error
 
     made = engine_named(engine.value, address, workers, threads, plugin)
     # Ray reports a lost worker on standard output, which is for results alone.
     with redirect_stdout(sys.stderr):
-        result = run_study(name, scale, runs, results, engine=made, progress=on_standard_error())
+        result = run_study(name, scale, runs, results, engine=made, progress=mirrored(on_standard_error(), track, runs))
     if report is not None:
         from foresee.report import write_report
 

@@ -11,7 +11,7 @@ import typer
 
 from foresee.cli.app import app
 from foresee.cli.engines import Address, Engine, EngineName, Threads, Workers
-from foresee.cli.options import AsJson, Output, Plugin, Runs, emit
+from foresee.cli.options import AsJson, Output, Plugin, Runs, Track, emit
 
 if TYPE_CHECKING:
     from foresee.run_spec import RunSpec
@@ -26,12 +26,14 @@ def sweep(
     runs: Runs = Path("runs"),
     workers: Workers = None,
     threads: Threads = None,
+    track: Track = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all runs and show them; train none.")] = False,
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Trains every run that a file lists; the same command continues an interrupted sweep."""
     from foresee.sweeps import SweepError, run_all
+    from foresee.sweeps.mirrored import mirrored
     from foresee.sweeps.named import engine_named
     from foresee.sweeps.run_all import different
     from foresee.sweeps.show import on_standard_error, show_runs
@@ -45,7 +47,7 @@ def sweep(
     try:
         # Ray reports a lost worker on standard output, which is for results alone.
         with redirect_stdout(sys.stderr):
-            finished = run_all(specs, runs, engine=made, progress=on_standard_error())
+            finished = run_all(specs, runs, engine=made, progress=mirrored(on_standard_error(), track, runs))
     except SweepError as error:
         if as_json:
             failed = [{"run": each.spec.digest, "error": str(each.failure)} for each in error.failed]

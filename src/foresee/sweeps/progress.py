@@ -6,6 +6,7 @@ from typing import Any
 
 from foresee.errors import ForeseeError
 from foresee.progress import Progress
+from foresee.run import Run
 from foresee.run_spec import RunSpec
 
 
@@ -38,6 +39,9 @@ class SweepProgress:
 
     def ended(self, spec: RunSpec, failure: ForeseeError | None) -> None:
         """A run is finished, or failed."""
+
+    def done(self, run: Run) -> None:
+        """A run of the sweep is finished, now or before; told of each at the end."""
 
     def close(self) -> None:
         """The sweep is over."""

@@ -78,9 +78,11 @@ def run_all(
                 progress.ended(ending.spec, ending.failure)
                 if ending.failure is not None:
                     failed[ending.spec.digest] = ending
+        runs = {spec.digest: load(root / spec.digest) for spec in wanted if spec.digest not in failed}
+        for run in runs.values():
+            progress.done(run)
     finally:
         progress.close()
-    runs = {spec.digest: load(root / spec.digest) for spec in wanted if spec.digest not in failed}
     if failed:
         in_order = [failed[spec.digest] for spec in wanted if spec.digest in failed]
         raise SweepError(list(runs.values()), in_order, len(wanted))

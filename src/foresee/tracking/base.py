@@ -54,7 +54,7 @@ class Tracked(Progress):
     def start(self, spec: RunSpec, step: int) -> None:
         """Opens the mirror; a continued run's repeats nothing that it already holds."""
         self._shown.start(spec, step)
-        self._close()  # one that was interrupted before its end
+        self.close()  # one that was interrupted before its end
         self._open = self._opened(self._root / spec.digest, spec, step)
 
     def step(self, step: int) -> None:
@@ -87,10 +87,11 @@ class Tracked(Progress):
             for line, timing in zip(run.metrics, timings, strict=True):
                 self._open.log(line["step"], numbers_of_line(line, timing))
         self._open.finish(dict(numbers_of_rows(run.rows)), run.verdict.name)
-        self._close()
+        self.close()
         files.write_text(marker, "")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Closes the mirror of a run that will tell no more for now; what it holds stays."""
         if self._open is not None:
             self._open.close()
             self._open = None

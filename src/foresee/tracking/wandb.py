@@ -24,7 +24,7 @@ class WeightsAndBiases(Tracker):
             dir=directory,
             config=plain_spec(spec),
             resume="allow",
-            reinit="finish_previous",
+            reinit="create_new",  # runs of a sweep have theirs open beside each other
             settings=wandb.Settings(console="off", silent=True),
         )
 
