@@ -145,9 +145,11 @@ def add_anatomy(
     layers: int = 3,
     heads: int = 4,
     forced: bool = True,
+    passes: Sequence[int] = (),
 ) -> None:
     """Writes ``anatomy.json`` for the kept examples (the first ``examples`` of them) as training would; ``layers=0`` is
-    a backbone without attention, ``forced`` off an objective without step-by-step probabilities."""
+    a backbone without attention, ``forced`` off an objective without step-by-step probabilities, but for those of the
+    ``passes`` that decided each place."""
     lines = [json.loads(line) for line in (directory / "examples.jsonl").read_text(encoding="utf-8").splitlines()]
     found: list[dict[str, Any]] = []
     for line in lines[:examples]:
@@ -156,6 +158,9 @@ def add_anatomy(
         if forced:
             each["truth"] = [_step(symbol, at, answer, wrote) for at, symbol in enumerate(answer)]
             each["free"] = [_step(symbol, at, wrote, wrote) for at, symbol in enumerate(wrote)]
+        if passes:
+            each["free"] = [_step(symbol, at, wrote, wrote) for at, symbol in enumerate(wrote)]
+            each["passes"] = list(passes)
         if forced and layers:
             symbols = [*line["prompt"].replace("|", ",|,").replace("/", ",/,").replace("=", ",=").split(",")]
             each["branch"] = 1

@@ -12,6 +12,7 @@ import foresee
 from foresee.anatomy import TOP, anatomy
 from foresee.batch import Batch
 from foresee.objectives.base import Objective
+from foresee.objectives.masked_diffusion import MaskedDiffusion
 from foresee.seeds import stream
 from foresee.tasks.base import Task
 
@@ -69,9 +70,41 @@ def test_attention_is_read_from_the_position_that_decides_the_branch(name: str, 
     assert "free" not in found
 
 
+@pytest.mark.parametrize(
+    ("name", "passes"), [("teacherless", 1), ("masked-diffusion:steps=2", 2), ("masked-diffusion", 4)]
+)
+def test_an_objective_that_cannot_be_forced_tells_how_it_wrote_its_own_answer(name: str, passes: int) -> None:
+    net = objective(name).eval()
+    prompt, answer = example(TASK)
+    with torch.no_grad():
+        wrote = net.generate(torch.tensor([prompt]), len(answer))[0].tolist()
+    found = anatomy(TASK, net, prompt, answer, wrote)
+    json.dumps(found, allow_nan=False)
+    assert found.keys() == {"order", "free", "passes"}
+    assert sorted(set(found["passes"])) == list(range(1, passes + 1))
+    # Greedy: whatever was written was the likeliest in its pass.
+    assert [step["top"][0][0] for step in found["free"]] == net.vocab.decode(wrote)
+    assert all(step["p"] == step["top"][0][1] for step in found["free"])
+
+
+def test_a_place_is_scored_in_the_pass_that_decided_it() -> None:
+    net = objective("masked-diffusion").eval()
+    prompt, answer = example(TASK)
+    with torch.no_grad():
+        wrote = net.generate(torch.tensor([prompt]), len(answer))[0]
+        trace = net.traced(torch.tensor([prompt]), len(answer))
+        assert trace is not None
+        last = int(trace.passes.argmax())
+        assert isinstance(net, MaskedDiffusion)
+        shown = wrote.clone()
+        shown[last] = net.mask
+        logits = net._logits(torch.tensor([prompt + shown.tolist()]), len(prompt), "full")
+    torch.testing.assert_close(trace.log_probs[last], logits[0, last].log_softmax(-1))
+
+
 def test_what_has_no_meaning_is_absent() -> None:
     prompt, answer = example(TASK)
-    assert anatomy(TASK, objective("teacherless"), prompt, answer, answer) == {"order": "parallel"}
+    assert anatomy(TASK, objective("teacherless"), prompt, answer, []) == {"order": "parallel"}
     recurrent = anatomy(TASK, objective("next-token", "mamba:layers=1,width=16"), prompt, answer, answer)
     assert recurrent.keys() == {"order", "truth", "free"}
 

@@ -153,13 +153,19 @@ def test_reversed_decides_from_the_last_place(tmp_path: Path) -> None:
     assert done["said"].startswith("right: ")
 
 
-def test_teacherless_gives_its_answer_alone(tmp_path: Path) -> None:
-    it = session(tmp_path, "teacherless")
+@pytest.mark.parametrize(("name", "passes"), [("teacherless", 1), ("masked-diffusion", 3)])
+def test_an_answer_decided_as_a_whole_comes_with_the_pass_of_each_place(name: str, passes: int, tmp_path: Path) -> None:
+    it = session(tmp_path, name, "path-star:degree=2,length=3,nodes=10")
     assert it.describe()["manner"] == "whole"
     problem = it.draw(0)
+    assert it.decide(problem["prompt"], [], 0)["steps"] == []
     done = it.decide(problem["prompt"], [], 1)
     assert done["complete"]
-    assert done["steps"] == []
+    assert [step["place"] for step in done["steps"]] == [0, 1, 2]
+    assert {step["pass"] for step in done["steps"]} == set(range(1, passes + 1))
+    for step, token, true in zip(done["steps"], done["begun"], problem["truth"], strict=True):
+        assert step["shares"][0][0] == token
+        assert true in {each for each, _ in step["shares"]}
     with pytest.raises(RequestError, match="as a whole"):
         it.decide(problem["prompt"], problem["truth"][:1], 0)
 

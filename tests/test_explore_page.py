@@ -247,7 +247,11 @@ def test_every_kind_of_run_fits_every_screen(quick: dict[str, Run], kind: str, b
             assert "from the last to the first" in browser.text("#order")
         if kind == "teacherless":
             assert "·" not in slots(browser)
-            assert not browser.one("#likely").is_displayed()
+            assert "All places were decided at once" in browser.text("#likely-key")
+            assert not browser.one("#other").is_displayed()
+            assert not browser.all("#bars button")
+            browser.all("#answer button")[0].click()
+            assert browser.text("#likely-title").startswith("Place 1")
             assert not browser.one("#mode").is_displayed()
         press(browser, "e")
         assert len(slots(browser)) == length

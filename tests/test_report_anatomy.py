@@ -80,9 +80,22 @@ def test_an_objective_without_steps_and_a_run_without_anatomy_say_so(tmp_path: P
     parallel = fabricate_run(tmp_path, "teacherless", forced=False)
     add_anatomy(parallel, "parallel", forced=False)
     html = page_of([parallel, fabricate_run(tmp_path, "older")], tmp_path)
-    assert html.count("This objective has no step-by-step probabilities") == len(PROMPTS)
+    assert html.count("This run kept no step-by-step probabilities") == len(PROMPTS)
     assert html.count("This run kept no probabilities of this example") == len(PROMPTS)
     assert 'id="supervision"' not in html
+
+
+@pytest.mark.parametrize(
+    ("passes", "said"),
+    [((1, 1, 1, 1, 1), "all decided at once, from the prompt alone"),
+     ((1, 5, 3, 2, 4), "with what earlier passes had written")],
+)  # fmt: skip
+def test_an_objective_that_decides_in_passes_shows_them(passes: tuple[int, ...], said: str, tmp_path: Path) -> None:
+    run = fabricate_run(tmp_path, "masked-diffusion", forced=False)
+    add_anatomy(run, "parallel", forced=False, passes=passes)
+    html = page_of([run], tmp_path)
+    assert html.count(f"Probability of each symbol, {said}") == len(PROMPTS)
+    assert html.count("branch · pass 5") == (len(PROMPTS) if max(passes) > 1 else 0)
 
 
 def test_other_tasks_are_shown_as_text(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The anatomy of an example: what a trained objective gives each symbol, step by step, and what the branch reads.
 
-Probabilities come from ``Objective.forced`` alone: the distribution of a token does not depend on the tokens decided
-after it, so an answer that the model wrote itself, put in place of the true one, gives the probabilities it wrote with.
+Probabilities come from ``Objective.forced``: the distribution of a token does not depend on the tokens decided after
+it, so an answer that the model wrote itself, put in place of the true one, gives the probabilities it wrote with. An
+objective that cannot be forced tells them by ``Objective.traced``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def anatomy(task: Task, objective: Objective, prompt: list[int], answer: list[in
     """One example as JSON values.
 
     ``order`` is the objective's; ``truth`` and ``free`` are its steps with the true answer shown and with its own (see
-    ``steps``), absent where it cannot be forced; ``attention`` is what the position that decides the branch reads (see
+    ``steps``); where it cannot be forced, ``truth`` is absent and ``passes`` says in which pass each place was decided,
+    from 1. ``attention`` is what the position that decides the branch reads (see
     ``branch_attention``), absent where the task has no branch or the backbone no attention to show.
     """
     found: dict[str, Any] = {"order": objective.order}
@@ -44,6 +46,10 @@ def anatomy(task: Task, objective: Objective, prompt: list[int], answer: list[in
         truth = row(answer)
         log_probs, read = _forced(objective, truth)
         if log_probs is None:
+            trace = objective.traced(torch.tensor([prompt], device=device), len(wrote)) if wrote else None
+            if trace is not None:
+                found["free"] = steps(objective, trace.log_probs, wrote)
+                found["passes"] = trace.passes.tolist()
             return found
         found["truth"] = steps(objective, log_probs[0], answer)
         if wrote:

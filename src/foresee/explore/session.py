@@ -19,7 +19,7 @@ from foresee.batch import Batch
 from foresee.data import draw
 from foresee.errors import RequestError
 from foresee.explore.graph import read_graph, said_of, shuffled, with_goal
-from foresee.explore.steps import Manner, in_task_order, likeliest, manner, place_of, step_log_probs
+from foresee.explore.steps import Manner, in_task_order, likeliest, manner, place_of, step_log_probs, trace
 from foresee.run import Run
 from foresee.seeds import stream
 
@@ -180,11 +180,25 @@ class Session:
             for step, row in enumerate(islice(scores, len(decided) + open_steps)):
                 besides = [*decided[step : step + 1], *expected[step : step + 1]]
                 steps.append({"place": place_of(self.objective, step, length), **_shares(row, besides)})
+        elif self.manner is Manner.whole and complete and decided:
+            steps = self._traced(prompt, answer)
         return {
             "begun": decided, "complete": complete, "steps": steps,
             "right": self._right(prompt, answer) if complete else None,
             "said": said_of(self.task, read_graph(self.task, prompt), answer) if complete else None,
         }  # fmt: skip
+
+    def _traced(self, prompt: Sequence[int], answer: Sequence[int]) -> list[Json]:
+        """The places of an answer that was decided as a whole, in the objective's order, with the pass that decided
+        each; nothing where the objective does not tell."""
+        found = trace(self.objective, prompt, len(answer))
+        if found is None:
+            return []
+        truth, steps = self._truth(prompt) or [], []
+        for place in (place_of(self.objective, step, len(answer)) for step in range(len(answer))):
+            shares = _shares(found.log_probs[place], [answer[place], *truth[place : place + 1]])
+            steps.append({"place": place, "pass": int(found.passes[place]), **shares})
+        return steps
 
 
 def _shares(log_probs: Tensor, besides: Sequence[int]) -> Json:

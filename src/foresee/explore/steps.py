@@ -15,9 +15,10 @@ from torch import Tensor
 
 from foresee.batch import Batch
 from foresee.errors import ForeseeError
-from foresee.objectives.base import Objective
+from foresee.objectives.base import Objective, Trace
 
 FILLER = 0
+NOT_NUMBERS = "the model's scores are not numbers, so it decides nothing; its training went astray"
 
 
 class Manner(StrEnum):
@@ -28,7 +29,8 @@ class Manner(StrEnum):
     continued = "continued"
     """One symbol at a time from the first to the last, without probabilities."""
     whole = "whole"
-    """The answer alone: its symbols are not decided one after the other, or it cannot take up an answer."""
+    """The answer at once, with probabilities where the objective tells them (``Objective.traced``): its symbols are not
+    decided one after the other, or it cannot take up an answer."""
 
 
 def manner(objective: Objective, prompt: Sequence[int], length: int) -> Manner:
@@ -64,8 +66,18 @@ def step_log_probs(objective: Objective, prompt: Sequence[int], begun: Sequence[
     ordered = scores[0].flip(0) if objective.order == "backward" else scores[0]
     known = ordered[: len(begun) + 1].float()
     if known.isnan().any():
-        raise ForeseeError("the model's scores are not numbers, so it decides nothing; its training went astray")
+        raise ForeseeError(NOT_NUMBERS)
     return known
+
+
+@torch.inference_mode()
+def trace(objective: Objective, prompt: Sequence[int], length: int) -> Trace | None:
+    """How an objective whose ``Manner`` is ``whole`` comes to its answer of at least one symbol; None where it does not
+    say. Raises ``ForeseeError`` where its scores are not numbers."""
+    found = objective.traced(torch.tensor([list(prompt)]), length)
+    if found is not None and found.log_probs.isnan().any():
+        raise ForeseeError(NOT_NUMBERS)
+    return found
 
 
 @torch.inference_mode()

@@ -29,6 +29,16 @@ class LossOut:
     per_token: Tensor
 
 
+@dataclass(frozen=True)
+class Trace:
+    """How one answer of n tokens came about, in the task's own order."""
+
+    log_probs: Tensor
+    """[n, V], of each place in the pass that decided it."""
+    passes: Tensor
+    """[n], the number of that pass, from 1."""
+
+
 class Objective(nn.Module, ABC):
     """A training loss on a backbone and the decoding that goes with it.
 
@@ -90,6 +100,11 @@ class Objective(nn.Module, ABC):
     def forced(self, batch: Batch) -> Tensor | None:
         """[B, A, V] log-probabilities of each answer token given the true ones that come before it in this objective's
         order, rows in the task's own order; None where this objective cannot be forced. Uniform batches only."""
+
+    def traced(self, prompt: Tensor, n: int) -> Trace | None:
+        """How ``generate`` comes to its answer of ``n`` tokens, at least one, to one prompt [1, P], for an objective
+        that cannot be forced; None where it can be (``forced`` tells more), or where it does not say."""
+        return None
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ own place in every weighting, padding is never a target, and tokens once written
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
@@ -34,7 +35,7 @@ from torch.nn import functional
 from foresee.backbones.base import Attend, Backbone, Cap
 from foresee.batch import Batch
 from foresee.errors import RequestError
-from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
+from foresee.objectives.base import LossOut, Objective, Trace, cross_entropy, objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.vocabulary import Vocabulary
@@ -158,16 +159,34 @@ class MaskedDiffusion(Objective):
         return logits.masked_fill(never, -math.inf)
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
-        first = prompt.shape[1]
-        tokens = functional.pad(prompt, (0, n), value=self.mask)
-        answer = tokens[:, first:]
+        answer = prompt.new_full((len(prompt), n), self.mask)
+        for _ in self._passes(prompt, answer):
+            pass
+        return answer
+
+    def _passes(self, prompt: Tensor, answer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Writes an ``answer`` [B, n] of masks, a few places a pass; each pass gives the places that it wrote [B, k]
+        and the log-probabilities of all places [B, n, V] that it chose them and their tokens by."""
+        n = answer.shape[1]
         steps = n if self.steps is None else min(self.steps, n)
         for step in range(steps):
             number = n * (step + 1) // steps - n * step // steps
-            confidence, token = self._logits(tokens, first, "full").float().log_softmax(-1).max(-1)
+            tokens = torch.cat((prompt, answer), 1)
+            log_probs = self._logits(tokens, prompt.shape[1], "full").float().log_softmax(-1)
+            confidence, token = log_probs.max(-1)
             chosen = confidence.masked_fill(answer != self.mask, -math.inf).topk(number, 1).indices
             answer.scatter_(1, chosen, token.gather(1, chosen))
-        return answer
+            yield chosen, log_probs
 
     def forced(self, batch: Batch) -> None:
         return None
+
+    def traced(self, prompt: Tensor, n: int) -> Trace:
+        places, rows = zip(
+            *((chosen[0], log_probs[0, chosen[0]])
+              for chosen, log_probs in self._passes(prompt, prompt.new_full((1, n), self.mask))),
+            strict=True,
+        )  # fmt: skip
+        order = torch.cat(places).argsort()
+        numbers = [number for number, each in enumerate(places, start=1) for _ in each]
+        return Trace(torch.cat(rows)[order], torch.tensor(numbers, device=prompt.device)[order])

@@ -19,7 +19,7 @@ from torch import Tensor
 from foresee.backbones.base import Backbone
 from foresee.batch import Batch
 from foresee.errors import RequestError
-from foresee.objectives.base import LossOut, Objective, objectives
+from foresee.objectives.base import LossOut, Objective, Trace, objectives
 from foresee.objectives.decoding import Choose, drawn, likeliest
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
@@ -74,12 +74,18 @@ class Teacherless(Objective):
 
     def _decode(self, prompt: Tensor, n: int, choose: Choose) -> Tensor:
         """[B, P] -> [B, n] in one pass; where tokens are drawn, each is drawn blind to the others."""
-        if n == 0:
-            return prompt[:, :0]
+        return choose(self._logits(prompt, n)) if n else prompt[:, :0]
+
+    def _logits(self, prompt: Tensor, n: int) -> Tensor:
+        """[B, P] -> [B, n, V], from the prompt and dummies; n is at least 1."""
         inputs = torch.nn.functional.pad(prompt, (0, n - 1), value=self.dummy)
         first = prompt.shape[1] - 1
         hidden = self.backbone(self.backbone.embed(inputs), keep=slice(first, first + n))
-        return choose(self.backbone.logits(hidden))
+        return self.backbone.logits(hidden)
 
     def forced(self, batch: Batch) -> None:
         return None
+
+    def traced(self, prompt: Tensor, n: int) -> Trace:
+        log_probs = self._logits(prompt, n)[0].float().log_softmax(-1)
+        return Trace(log_probs, torch.ones(n, dtype=torch.int64, device=prompt.device))

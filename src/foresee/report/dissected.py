@@ -25,7 +25,8 @@ class Step:
 @dataclass(frozen=True)
 class Anatomy:
     """One example of a run. ``truth`` and ``free`` are its steps in the task's order, with the true answer shown and
-    with the model's own; empty where the objective cannot be forced. ``layers[layer][head][position]`` is what the
+    with the model's own; ``truth`` is empty where the objective cannot be forced, and ``passes`` then says in which
+    pass each place was decided. ``layers[layer][head][position]`` is what the
     position that decides the branch reads of each symbol of ``read``; both empty where there is no attention to
     show."""
 
@@ -35,6 +36,7 @@ class Anatomy:
     order: str
     truth: tuple[Step, ...]
     free: tuple[Step, ...]
+    passes: tuple[int, ...]
     branch: int | None
     read: tuple[str, ...]
     layers: tuple[tuple[tuple[float, ...], ...], ...]
@@ -69,10 +71,18 @@ def _anatomy(found: Mapping[str, Any]) -> Anatomy:
     branch = found.get("branch")
     if branch is not None and (not isinstance(branch, int) or isinstance(branch, bool)):
         raise ValueError("'branch' must be a whole number")
+    free = _steps(found.get("free"), "free")
+    passes = found.get("passes", [])
+    if (
+        not isinstance(passes, list)
+        or not all(type(each) is int for each in passes)
+        or len(passes) not in (0, len(free))
+    ):
+        raise ValueError("'passes' must hold a whole number for each step of 'free'")
     read, layers = _attention(found.get("attention"))
     return Anatomy(
         str(words["prompt"]), str(words["answer"]), str(words["wrote"]), str(words["order"]),
-        _steps(found.get("truth"), "truth"), _steps(found.get("free"), "free"), branch, read, layers,
+        _steps(found.get("truth"), "truth"), free, tuple(passes), branch, read, layers,
     )  # fmt: skip
 
 

@@ -69,30 +69,42 @@ def _probabilities(panel: Panel, setting: Setting) -> str:
     if anatomy is None:
         return '<p class="quiet">This run kept no probabilities of this example.</p>'
     if not anatomy.truth and not anatomy.free:
-        why = "it is shown no answer so far"
-        return f'<p class="quiet">This objective has no step-by-step probabilities: {why}.</p>'
+        return '<p class="quiet">This run kept no step-by-step probabilities: its objective tells none.</p>'
     branch = anatomy.branch if anatomy.branch is not None else setting.branch
     answer = nodes_of(anatomy.answer)
     parts = []
     for mode, steps, words in (
         ("truth", anatomy.truth, "with the true answer so far shown"),
-        ("free", anatomy.free, "with what it wrote itself so far"),
+        ("free", anatomy.free, _shown(anatomy.passes)),
     ):
         if steps:
             backward = ", which this objective reads from the right" if anatomy.order == "backward" else ""
             head = f'<p class="quiet">Probability of each symbol, {words}{backward}</p>'
-            columns = "".join(_step(step, at, answer, branch, len(steps)) for at, step in enumerate(steps))
+            passes = anatomy.passes if max(anatomy.passes, default=1) > 1 else ()
+            columns = "".join(
+                _step(step, at, answer, branch, passes[at] if passes else None) for at, step in enumerate(steps)
+            )
             parts.append(f'<div class="mode" data-m="{mode}">{head}<div class="steps">{columns}</div></div>')
     return "".join(parts) + _attention(anatomy)
 
 
-def _step(step: Step, at: int, answer: Sequence[str], branch: int | None, count: int) -> str:
+def _shown(passes: Sequence[int]) -> str:
+    """What the model had before it when it decided its own answer."""
+    if not passes:
+        return "with what it wrote itself so far"
+    return "all decided at once, from the prompt alone" if max(passes) == 1 else "with what earlier passes had written"
+
+
+def _step(step: Step, at: int, answer: Sequence[str], branch: int | None, number: int | None) -> str:
+    """``number`` is that of the pass that decided it, where there are several."""
     gold = answer[at] if at < len(answer) else None
     top = list(step.top)
     if gold is not None and gold == step.symbol and all(symbol != gold for symbol, _ in top):
         top.append((gold, step.p))
     bars = "".join(_bar(symbol, p, symbol == gold) for symbol, p in top if p >= LEAST or symbol == gold)
     name = "branch" if at == branch else str(at + 1)
+    if number is not None:
+        name += f" · pass {number}"
     return f'<div class="step{" branch" if at == branch else ""}"><span>{name}</span><ol>{bars}</ol></div>'
 
 

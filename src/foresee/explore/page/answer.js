@@ -25,12 +25,12 @@ function slot(explorer, place) {
     const token = begun[step];
     const true_ = problem.truth === null ? null : problem.truth[place];
     const known = problem.truth !== null && origins[step] !== "shown";
-    const wanted = explorer.scored ? explorer.view.steps[step].shares[0][0] : token;
+    const wanted = explorer.likely ? explorer.view.steps[step].shares[0][0] : token;
     const missed = origins[step] === "shown" && wanted !== token;
     const right = known ? token === true_ : origins[step] === "shown" ? !missed : null;
     if (right !== null) classes.push(right ? "right" : "wrong");
     classes.push(origins[step]);
-    const share = explorer.scored ? explorer.view.steps[step].shares.find(([each]) => each === token)[1] : null;
+    const share = explorer.likely ? explorer.view.steps[step].shares.find(([each]) => each === token)[1] : null;
     const mark = right === null ? null : make("span", { class: "mark", "aria-hidden": "true" }, right ? "✓" : "✗");
     parts.push(make("span", { class: "symbol" }, explorer.symbol(token), mark));
     parts.push(make("span", { class: "share" }, share === null ? "" : percent(share)));
@@ -47,9 +47,9 @@ function slot(explorer, place) {
     parts.push(make("span", { class: "by" }, open ? "next" : ""));
     label.push(open ? "next to be decided" : "not decided yet");
   }
-  const looked = explorer.scored && step === explorer.looked;
+  const looked = explorer.likely && step === explorer.looked;
   if (looked) classes.push("looked");
-  const choosable = explorer.scored && step < explorer.view.steps.length;
+  const choosable = explorer.likely && step < explorer.view.steps.length;
   const attributes = { class: classes.join(" "), "data-key": `slot ${place}`, "aria-label": label.join(", ") };
   if (!choosable) return make("li", {}, make("span", { ...attributes, role: "img" }, ...parts));
   const act = () => explorer.select(step === explorer.view.steps.length - 1 ? null : step);

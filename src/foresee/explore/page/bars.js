@@ -1,13 +1,14 @@
-// How likely the model holds each symbol at the step that is looked at. A click writes the symbol.
+// How likely the model holds each symbol at the step that is looked at. A click writes the symbol, unless the answer is
+// decided as a whole.
 
 import { find, make, percent, replace } from "./elements.js";
 
 export function showBars(holder, explorer) {
   const { trial, view } = explorer;
-  find("likely").hidden = explorer.whole;
-  if (explorer.whole) return;
-  find("other").hidden = explorer.scored ? false : view.complete;
-  if (!explorer.scored) {
+  find("likely").hidden = explorer.whole && !explorer.likely;
+  if (explorer.whole && !explorer.likely) return;
+  find("other").hidden = explorer.whole || (!explorer.scored && view.complete);
+  if (!explorer.likely) {
     find("likely-title").textContent = "Next symbol";
     find("likely-key").textContent = "This objective gives no probabilities; let it step, or write a symbol yourself.";
     replace(holder);
@@ -18,7 +19,7 @@ export function showBars(holder, explorer) {
   const open = step >= trial.begun.length;
   const branch = place === trial.problem.branch;
   find("likely-title").textContent = `Place ${place + 1}${branch ? ", the decision" : ""}: ${open ? "what comes next" : "what was likely"}`;
-  find("likely-key").textContent = open
+  find("likely-key").textContent = explorer.whole ? decidedIn(view.steps, step) : open
     ? "Step takes the first. Click another to write it instead, and see where it leads."
     : "Click another symbol to go back and write it here instead.";
   const truth = trial.problem.truth === null ? null : trial.problem.truth[place];
@@ -26,6 +27,14 @@ export function showBars(holder, explorer) {
   const rest = make("li", { class: "rest" }, make("span", {}, "all others"), make("span", { class: "share" }, percent(others)));
   replace(holder, ...rows, rest);
   holder.classList.toggle("branch", branch);
+}
+
+function decidedIn(steps, step) {
+  const passes = Math.max(...steps.map((each) => each.pass));
+  if (passes === 1) return "All places were decided at once, from the prompt alone.";
+  const { pass } = steps[step];
+  const before = pass === 1 ? "from the prompt alone" : "with the places of earlier passes written";
+  return `Decided in pass ${pass} of ${passes}, ${before}.`;
 }
 
 function bar(explorer, step, token, share, rank, truth, branch) {
@@ -38,19 +47,18 @@ function bar(explorer, step, token, share, rank, truth, branch) {
   const filled = make("span", { class: "filled" });
   filled.style.width = `${Math.max(100 * share, 0.4)}%`;
   const classes = ["bar-row", token === truth ? "truth" : "", written ? "written" : "", arm === null ? "" : "arm"];
-  const button = make(
-    "button",
-    {
-      type: "button", class: classes.filter(Boolean).join(" "), "data-key": `bar ${rank}`, "data-token": token,
-      "aria-label": [`Write ${explorer.symbol(token)}`, percent(share), ...notes].join(", "),
-      onclick: () => explorer.act(() => explorer.write(token, step)),
-    },
-    rank < 9 ? make("kbd", {}, String(rank + 1)) : make("span", { class: "no-key" }),
+  const attributes = { class: classes.filter(Boolean).join(" "), "data-key": `bar ${rank}`, "data-token": token };
+  const parts = [
+    rank < 9 && !explorer.whole ? make("kbd", {}, String(rank + 1)) : make("span", { class: "no-key" }),
     make("span", { class: "symbol" }, explorer.symbol(token)),
     make("span", { class: "track" }, filled),
     make("span", { class: "share" }, percent(share)),
     make("span", { class: "notes" }, notes.join(" · ")),
-  );
+  ];
+  const told = [explorer.symbol(token), percent(share), ...notes].join(", ");
+  if (explorer.whole) return make("li", {}, make("span", { ...attributes, role: "img", "aria-label": told }, ...parts));
+  const act = () => explorer.act(() => explorer.write(token, step));
+  const button = make("button", { ...attributes, type: "button", "aria-label": `Write ${told}`, onclick: act }, ...parts);
   return make("li", {}, button);
 }
 

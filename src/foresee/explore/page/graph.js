@@ -37,7 +37,8 @@ function key(explorer, graph) {
   const goal = graph.goals.length ? "Click the end of an arm to make it the goal" : "";
   const write = explorer.whole ? "" : "click another node to write it next";
   const told = [goal, write].filter(Boolean).join("; ");
-  const shown = explorer.scored ? " Percentages: how likely each node is next." : "";
+  const scored = explorer.scored ? " Percentages: how likely each node is next." : "";
+  const shown = explorer.whole && explorer.likely ? " Percentages: how likely each node was at the place looked at." : scored;
   return told ? `${told[0].toUpperCase()}${told.slice(1)}.${shown}` : shown.trim();
 }
 
@@ -52,7 +53,7 @@ function walked(explorer) {
 }
 
 function nextShares(explorer) {
-  const step = explorer.scored ? explorer.view.steps[explorer.looked] : undefined;
+  const step = explorer.likely ? explorer.view.steps[explorer.looked] : undefined;
   return new Map(step === undefined ? [] : step.shares);
 }
 

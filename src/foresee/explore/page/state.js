@@ -30,6 +30,11 @@ export class Explorer {
     return this.run.manner === "whole";
   }
 
+  // Whether it is known how likely the symbols of the steps so far were.
+  get likely() {
+    return this.view.steps.length > 0;
+  }
+
   // The true symbols in the model's own order; nothing where many answers are right.
   get expected() {
     const truth = this.trial.problem.truth;
