@@ -193,6 +193,10 @@ def test_agreement_over_seeds() -> None:
     assert judge_agreement(WithinInterval(), solves, "exact", [near], 0.5, smaller=False) == "differs"
     assert judge_agreement(WithinInterval(), solves, "exact", [near], 0.5, smaller=True) == "not reached"
     assert judge_agreement(WithinInterval(), half, "exact", [far], 0.5, smaller=True) == "differs"
+    none = rate(0, 5000)
+    for smaller, unfitted, said in ((True, True, "not reached"), (True, False, "differs"), (False, True, "differs")):
+        agreement = judge_agreement(WithinInterval(), half, "exact", [none], 0.5, smaller=smaller, unfitted=unfitted)
+        assert agreement == said
 
 
 # Tables of made-up runs ---------------------------------------------------------------------------------------------

@@ -69,6 +69,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_without_training_the_table_says_what_is_not_run(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    status, shown, _ = run("easy", "--runs", str(runs), "--no-train")
+    assert status == 0
+    assert "not run" in shown
+    assert not runs.exists()
+
+
 def test_what_is_missing_is_trained_with_the_control(run: Callable[..., Outcome], tmp_path: Path) -> None:
     status, out, err = run("easy", "--runs", str(tmp_path / "runs"))
     assert status == 0, err

@@ -32,6 +32,10 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be trained and what it costs, and train nothing.")
     ] = False,
+    train: Annotated[
+        bool,
+        typer.Option("--train/--no-train", help="Train what is missing, or set beside each other what is finished."),
+    ] = True,
     report: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
@@ -54,7 +58,9 @@ def study(
     made = engine_named(engine.value, address, workers, threads, plugin)
     # Ray reports a lost worker on standard output, which is for results alone.
     with redirect_stdout(sys.stderr):
-        result = run_study(name, scale, runs, results, engine=made, progress=mirrored(on_standard_error(), track, runs))
+        result = run_study(
+            name, scale, runs, results, engine=made, progress=mirrored(on_standard_error(), track, runs), train=train
+        )
     if report is not None:
         from foresee.report import write_report
 

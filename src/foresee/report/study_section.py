@@ -23,7 +23,7 @@ MEANINGS: dict[Agreement, str] = {
     "agrees": "every finished seed agrees with what is published",
     "differs": "no finished seed agrees with it",
     "mixed": "some seeds agree and some do not",
-    "not reached": "published as solved; no seed of these smaller runs solved, which refutes nothing",
+    "not reached": "no seed of these smaller runs came as far: none solved, or none learned even the easy part",
     "unknown": "no published number is known to us",
     "not run": "no seed is finished",
 }

@@ -10,9 +10,10 @@ from foresee.stats import Row
 from foresee.studies.published import Published, side_of
 
 Agreement = Literal["agrees", "differs", "mixed", "not reached", "unknown", "not run"]
-"""``mixed``: some seeds agree and some do not. ``not reached``: published as solved, and no seed of a run smaller than
-the published one solved, which refutes nothing. ``unknown``: nothing is published to compare with. ``not run``: no
-seed is finished."""
+"""``mixed``: some seeds agree and some do not. ``not reached``: no seed of a run smaller than the published one has
+come as far as the published statement is about, which refutes nothing: it is published as solved and none solved, or
+none has learned even the easy part (verdict ``unfitted``). ``unknown``: nothing is published to compare with. ``not
+run``: no seed is finished."""
 
 
 class Rule(ABC):
@@ -52,10 +53,17 @@ class SameSide(Rule):
 
 
 def judge_agreement(
-    rule: Rule, published: Published, row: str, measured: Sequence[Row], chance: float, *, smaller: bool
+    rule: Rule,
+    published: Published,
+    row: str,
+    measured: Sequence[Row],
+    chance: float,
+    *,
+    smaller: bool,
+    unfitted: bool = False,
 ) -> Agreement:
     """The outcome over seeds, one measured row a seed; ``smaller`` says that network and budget are below those that
-    were published."""
+    were published, ``unfitted`` that no seed has learned even the easy part."""
     if not measured:
         return "not run"
     if not published.known:
@@ -65,4 +73,4 @@ def judge_agreement(
         return "agrees"
     if any(same):
         return "mixed"
-    return "not reached" if smaller and published.lies(row, chance) == "solved" else "differs"
+    return "not reached" if smaller and (unfitted or published.lies(row, chance) == "solved") else "differs"

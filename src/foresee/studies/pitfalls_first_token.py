@@ -11,7 +11,7 @@ code was not found; the deviation we know of is in ``foresee.tasks.path_star_bra
 The control is reversed training of the whole path on the same graphs and budget: written backwards, an answer of one
 token is the same task again, which proves nothing.
 
-Agreement: the published number meets each seed's 95 % interval. Cost, laptop: 9 runs, about 76 core minutes at most,
+Agreement: the published number meets each seed's 95 % interval. Cost, laptop: 9 runs, about 47 core minutes at most,
 beside the controls, which are runs of pitfalls-reversed. Hardware: ``foresee.studies.base``.
 """
 
@@ -35,7 +35,7 @@ class PitfallsFirstToken(Study):
     summary = "the branch token trained alone on the paper's five graphs"
     question = "Is the one hard token learned when no easy token is there to be fitted first?"
     cost: ClassVar[dict[Scale, str]] = {
-        "laptop": "about 76 core minutes at most beside the controls, which are runs of pitfalls-reversed",
+        "laptop": "about 47 core minutes at most beside the controls, which are runs of pitfalls-reversed",
         "paper": PAPER_COST,
     }
 

@@ -10,7 +10,7 @@ for every model tried, from scratch and pretrained, Transformer and Mamba.
 Agreement: the published range meets each seed's 95 % interval (a rate at chance does not depend on the model).
 
 Cost, laptop: runs of G(2, 5) are those of laptop-objectives; the others are 6 of next-token and 6 of the control, about
-140 core minutes at most and less where the control solves early, so about an hour on two cores. Paper: not measured.
+80 core minutes at most and 60 where the control solves early: half an hour on two cores. Paper: not measured.
 Hardware: ``foresee.studies.base``.
 """
 
@@ -39,7 +39,7 @@ class PitfallsNextToken(Study):
     summary = "next-token training on the paper's five graphs: exact beside 1/d"
     question = "Does next-token training learn to choose the arm, or does it stay at 1/d?"
     cost: ClassVar[dict[Scale, str]] = {
-        "laptop": "about 140 core minutes at most beside the runs of laptop-objectives: about an hour on two cores",
+        "laptop": "about 80 core minutes at most beside the runs of laptop-objectives: 40 minutes on two cores",
         "paper": PAPER_COST,
     }
 

@@ -163,7 +163,8 @@ class _Reader:
             published_high=published.high, published_text=published.text,
             published_side=published.lies(cell.row, chance), source=published.source, tag=published.tag,
             rule=cell.rule.says, agreement=judge_agreement(
-                cell.rule, published, cell.row, rows, chance, smaller=self.scale == "laptop"
+                cell.rule, published, cell.row, rows, chance, smaller=self.scale == "laptop",
+                unfitted=all(seed.verdict == "unfitted" for seed in seeds),
             ),
             inconclusive=any(seed.inconclusive for seed in seeds), seeds_wanted=len(cell.specs), seeds=seeds,
             controls=tuple(self.seed(run, "exact", controls) for run in controls), note=cell.note,
