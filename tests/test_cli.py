@@ -301,7 +301,11 @@ def test_report(program: Program, finished: Run, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     status, out, _ = program("report", str(finished.dir), "-o", str(page))
     assert (status, out) == (0, f"{page}\n")
-    assert page.read_text().startswith("<!")
+    one = page.read_text()
+    assert one.startswith("<!")
+    assert finished.spec.digest in one
+    assert program("report", str(finished.dir.parent), "-o", str(page))[0] == 0
+    assert finished.spec.digest in page.read_text()
     assert "holds no runs; name some, or train one first" in program.refusal("report", "--runs", str(tmp_path / "none"))
 
 

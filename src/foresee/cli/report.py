@@ -16,7 +16,7 @@ from foresee.errors import RequestError
 @app.command()
 def report(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN ...]", help="Run directories; all in --runs by default.")
+        list[Path] | None, typer.Argument(metavar="[RUN ...]", help="Runs or folders of runs; all in --runs by default.")
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
     root: Runs = Path("runs"),
@@ -33,7 +33,7 @@ def report(
     """Writes one self-contained page about runs, finished or not, and studies."""
     from foresee.report import write_report
 
-    chosen = runs or ([] if study else sorted(path.parent for path in root.glob("*/spec.json")))
+    chosen = [each for given in runs for each in _runs_of(given)] if runs else [] if study else _runs_in(root)
     if not chosen and not study:
         raise RequestError(f"{root} holds no runs; name some, or train one first")
     found = []
@@ -46,3 +46,12 @@ def report(
         print(sentence, file=sys.stderr)
 
     print(write_report(chosen, out, title=title, studies=found, figures=figures, tables=tables, warn=warn))
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/spec.json"))
+
+
+def _runs_of(given: Path) -> list[Path]:
+    """The run itself, or those of a folder that holds some."""
+    return [given] if (given / "spec.json").exists() else _runs_in(given) or [given]

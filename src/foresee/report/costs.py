@@ -56,8 +56,8 @@ def costs(book: Book) -> str:
     parts.append(
         '<p class="quiet">Examples a second: the median over a run\'s reports, evaluations included, then over seeds; '
         "training time of each seed. Other work on the same machine slows a run down, so compare speeds of runs that "
-        f"were made beside each other.{where}{mixed} Parameters: all numbers that are trained, counted in the saved "
-        "model, or in one built anew where that is small; a dash where neither was to be had.</p>"
+        f"were made beside each other.{where}{mixed} Parameters: all numbers that are trained, as the run recorded, or "
+        "counted in its saved model or in one built anew where that is small; a dash where none was to be had.</p>"
     )
     parts.append(
         source(
