@@ -16,7 +16,8 @@ from foresee.errors import RequestError
 @app.command()
 def report(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN ...]", help="Runs or folders of runs; all in --runs by default.")
+        list[Path] | None,
+        typer.Argument(metavar="[RUN ...]", help="Runs or folders of runs; by default all in --runs."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
     root: Runs = Path("runs"),
