@@ -25,7 +25,9 @@ from foresee.datasets.cache import cache_folder
 from foresee.datasets.dataset import Request
 from foresee.datasets.inspection import DataSummary, inspect
 from foresee.errors import RequestError
+from foresee.report import write_report
 from foresee.run import load
+from foresee.run_table import record_of
 from foresee.tasks.data import Data
 from foresee.train import train
 
@@ -447,6 +449,20 @@ def test_a_run_trains_on_the_file_and_is_another_once_the_file_is_another(file: 
     assert tiny(task=f"data:{copy}", steps=4, batch=16).digest != spec.digest
     with pytest.raises(RequestError, match=r"files behind task .* are not those"):
         _ = load(run.dir).task
+
+
+def test_what_came_of_a_run_can_be_told_without_the_file(file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "sums.jsonl"
+    copy.write_bytes(file.read_bytes())
+    run = train(tiny(task=f"data:{copy}", steps=4, batch=16), tmp_path / "runs")
+    said = run.verdict
+    copy.unlink()
+    again = load(run.dir)
+    assert again.verdict == said
+    assert record_of(run.dir)["verdict"] == said.name
+    assert "no verdict can be given" not in write_report([run.dir], tmp_path / "page.html").read_text()
+    with pytest.raises(RequestError):
+        _ = again.task
 
 
 def test_fresh_examples_cannot_be_had(file: Path, tmp_path: Path) -> None:

@@ -46,10 +46,11 @@ def built(spec: RunSpec) -> Parts:
     return Parts(task, objective, data, test)
 
 
-def begun(spec: RunSpec, objective: Objective, directory: Path, held: ExitStack) -> int | None:
+def begun(spec: RunSpec, parts: Parts, directory: Path, held: ExitStack) -> int | None:
     """Takes the run's folder for as long as ``held`` is, and gives the threads that the run began with.
 
-    ``env.json`` says how many numbers of ``objective`` are trained, so that it is known where weights are not kept."""
+    ``env.json`` also says how many numbers are trained and what chance is, so that both are known where the weights or
+    the file behind the task are not kept."""
     with files.explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
     held.enter_context(locked(directory))
@@ -57,7 +58,8 @@ def begun(spec: RunSpec, objective: Objective, directory: Path, held: ExitStack)
     if (directory / "spec.json").exists():
         read_spec(directory)
     else:
-        trained = sum(each.numel() for each in objective.parameters() if each.requires_grad)
-        files.write_json(directory / "env.json", {**environment(), "parameters": trained})
+        trained = sum(each.numel() for each in parts.objective.parameters() if each.requires_grad)
+        recorded = {**environment(), "parameters": trained, "chance": parts.task.chance}
+        files.write_json(directory / "env.json", recorded)
         files.write_json(directory / "spec.json", asdict(spec))
     return began_with(directory)

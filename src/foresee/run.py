@@ -51,6 +51,13 @@ class Run:
         load_weights(objective, tensors, self.dir / "model.safetensors")
         return objective.eval()
 
+    @cached_property
+    def chance(self) -> float:
+        """``Task.chance``, as recorded when training began, so that a verdict needs no file that the task was read
+        from; the task itself is asked where nothing is recorded."""
+        recorded = recorded_chance(files.read_json(self.dir / "env.json")) if (self.dir / "env.json").exists() else None
+        return self.task.chance if recorded is None else recorded
+
     @property
     def verdict(self) -> Verdict:
         """What the measurements say; inconclusive until the positive control beside it (same root) has solved."""
@@ -59,7 +66,7 @@ class Run:
         if (control / "rows.jsonl").exists():
             exact = read_rows(control).get("exact")
             solved = isinstance(exact, dict) and exact["value"] >= SOLVED
-        return judge(self.rows, self.task.chance, solved)
+        return judge(self.rows, self.chance, solved)
 
     def generate(self, prompt: str) -> str:
         """The answer that the trained model writes for a prompt in the task's text form.
@@ -100,6 +107,14 @@ class Run:
     def steps(self) -> int:
         """Steps taken: fewer than asked for where training stopped once solved."""
         return int(last_number(self.dir / "metrics.jsonl", "step"))
+
+
+def recorded_chance(environment: object) -> float | None:
+    """What ``env.json`` says of the task's chance; None where it says nothing, as in runs of older versions."""
+    chance = environment.get("chance") if isinstance(environment, dict) else None
+    return (
+        float(chance) if isinstance(chance, int | float) and not isinstance(chance, bool) and 0 <= chance <= 1 else None
+    )
 
 
 def read_rows(directory: Path) -> Rows:

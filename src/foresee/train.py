@@ -75,7 +75,7 @@ def _work(spec: RunSpec, directory: Path, progress: Progress, world: World) -> N
     world.refuse_unfit(spec)
     parts = world.agreed(lambda: built(spec))
     with ExitStack() as held:
-        threads = world.led(lambda: begun(spec, parts.objective, directory, held))
+        threads = world.led(lambda: begun(spec, parts, directory, held))
         held.enter_context(computing_with(threads))
         _Training(spec, directory, parts, progress, world).run()
 

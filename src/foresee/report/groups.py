@@ -14,6 +14,7 @@ from foresee.diagnostics.verdict import SOLVED, Verdict, judge
 from foresee.errors import RequestError
 from foresee.report.load import BRANCH_POSITION, RunRecord
 from foresee.report.style import Mark, marks
+from foresee.run import recorded_chance
 from foresee.spec import brief, resolve
 from foresee.tasks.base import tasks
 
@@ -107,8 +108,13 @@ def short_backbone(backbone: str) -> str:
         return backbone
 
 
-def chance_of(task: str) -> float | None:
-    """``Task.chance`` of a task spec, or None where the task is a plug-in that is not installed here."""
+def chance_of(task: str, records: Iterable[RunRecord]) -> float | None:
+    """``Task.chance`` of a task spec as one of its ``records`` says, or as the task itself does; None where neither
+    is to be had, as of a plug-in that is not installed here."""
+    for record in records:
+        recorded = recorded_chance(record.environment) if record.task == task else None
+        if recorded is not None:
+            return recorded
     try:
         return resolve(tasks, task).build().chance
     except RequestError:
@@ -118,7 +124,7 @@ def chance_of(task: str) -> float | None:
 def arrange(records: Sequence[RunRecord], notes: Mapping[str, str]) -> tuple[Setting, ...]:
     """Settings in the order in which their first run was given; groups likewise. ``notes`` is by run directory name."""
     labels = _labels([record.objective for record in records])
-    chances = {record.task: chance_of(record.task) for record in records}
+    chances = {task: chance_of(task, records) for task in dict.fromkeys(record.task for record in records)}
     controls = [record for record in records if _is_solved_control(record)]
     judged = {
         record.directory: _judge(record, controls, chances[record.task], notes.get(record.directory.name))
