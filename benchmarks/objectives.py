@@ -5,6 +5,10 @@
 Every objective with its default options trains on the same G(2,5) batches; they take turns, so that whatever else the
 machine does falls on all of them. A ratio is the median over rounds of the ratio within a round. Targets are those of
 the published costs (docs/objectives.md names the sources); where a cost is given as a range, its upper end.
+
+Our next-token computes the last layer at the positions that predict and nowhere else; an objective that needs that
+layer everywhere cannot leave it out. So ratios are also given beside a next-token that computes every position, as usual
+code does.
 """
 
 from __future__ import annotations
@@ -16,14 +20,16 @@ from collections.abc import Callable
 import torch
 from common import Target, parser, write
 
+from foresee.batch import Batch
 from foresee.bench import TrainingStep, interleaved
 from foresee.environment import environment
 from foresee.memory import keep_large_blocks
-from foresee.objectives.base import objectives
+from foresee.objectives.base import LossOut, objectives
+from foresee.objectives.next_token import NextToken, answer_loss
 from foresee.run_spec import RunSpec
 
 TASK = "path-star:degree=2,length=5,nodes=50"
-BASELINE = "next-token"
+BASELINE, EVERYWHERE = "next-token", "next-token-everywhere"
 MOST = {
     "multi-token": 1.6, "multi-token-sequential": 1.24, "joint-multi-token": 1.22, "registers": 1.16,
     "token-order": 1.05, "future-bag": 1.05, "next-latent": 1.25, "belief-state": 2.6, "plan-tokens": 1.6,
@@ -31,11 +37,23 @@ MOST = {
 }  # fmt: skip
 
 
+class NextTokenEverywhere(NextToken):
+    """Next-token whose network computes every layer at every position; the head still reads the answer's alone."""
+
+    summary = "next-token, computed at every position"
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        first, last = batch.layout.first, batch.layout.last
+        hidden = self.backbone(self.backbone.embed(batch.tokens[:, : last - 1]))
+        return answer_loss(self.backbone.logits(hidden[:, first - 1 :]), batch, "next-token")
+
+
 def main() -> None:
     """Lets all of them take turns, and compares."""
     options = parser(__doc__)
     options.add_argument("--backbone", default="transformer:layers=6,width=384,heads=6")
     options.add_argument("--batch", type=int, default=64)
+    options.add_argument("--only", help="names of objectives, joined by commas; all by default")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--burst", type=float, default=0.5, help="seconds of training a turn")
     arguments = options.parse_args()
@@ -45,26 +63,38 @@ def main() -> None:
     keep_large_blocks()
     works: dict[str, Callable[[], object]] = {}
     parameters = {}
-    for name in [BASELINE, *(each for each in objectives.names() if each != BASELINE)]:
+    names = [BASELINE, EVERYWHERE, *(each for each in objectives.names() if each != BASELINE)]
+    objectives.register(EVERYWHERE)(NextTokenEverywhere)
+    if arguments.only:
+        names = [BASELINE, EVERYWHERE, *arguments.only.split(",")]
+    for name in names:
         data = f"fixed:{256 if arguments.quick else 20_000}"
         step = TrainingStep(RunSpec.of(TASK, name, arguments.backbone, batch=arguments.batch, device="cpu", data=data))
         works[name], parameters[name] = step, sum(each.numel() for each in step.objective.parameters())
     seconds = interleaved(works, "cpu", arguments.rounds, arguments.burst)
-    ratios = {
-        name: statistics.median(own / base for own, base in zip(each, seconds[BASELINE], strict=True))
-        for name, each in seconds.items()
-    }
+    ratios, everywhere = (
+        {
+            name: statistics.median(own / base for own, base in zip(each, seconds[beside], strict=True))
+            for name, each in seconds.items()
+        }
+        for beside in (BASELINE, EVERYWHERE)
+    )
     lines = [
-        f"{name}: {ratio:.2f} x, {arguments.batch / statistics.median(seconds[name]):,.0f} examples/s, "
-        f"{parameters[name]:,} parameters"
+        f"{name}: {ratio:.2f} x ({everywhere[name]:.2f} x {EVERYWHERE}), "
+        f"{arguments.batch / statistics.median(seconds[name]):,.0f} examples/s, {parameters[name]:,} parameters"
         for name, ratio in ratios.items()
     ]
     measured = {
         "task": TASK, "backbone": arguments.backbone, "batch": arguments.batch, "seconds": seconds, "ratios": ratios,
-        "parameters": parameters, "threads": torch.get_num_threads(), "environment": environment(),
-        "load": os.getloadavg(),
+        "ratios_everywhere": everywhere, "parameters": parameters, "threads": torch.get_num_threads(),
+        "environment": environment(), "load": os.getloadavg(),
     }  # fmt: skip
-    targets = [Target(f"{name} beside {BASELINE}", ratios[name], most=most) for name, most in MOST.items()]
+    targets = [
+        Target(f"{name} beside {beside}", found[name], most=most)
+        for beside, found in ((BASELINE, ratios), (EVERYWHERE, everywhere))
+        for name, most in MOST.items()
+        if name in found
+    ]
     write(arguments.json, measured, lines, targets)
 
 
