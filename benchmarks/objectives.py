@@ -7,8 +7,8 @@ machine does falls on all of them. A ratio is the median over rounds of the rati
 the published costs (docs/objectives.md names the sources); where a cost is given as a range, its upper end.
 
 Our next-token computes the last layer at the positions that predict and nowhere else; an objective that needs that
-layer everywhere cannot leave it out. So ratios are also given beside a next-token that computes every position, as usual
-code does.
+layer everywhere cannot leave it out. So ratios are also given beside a next-token that computes every position, as
+usual code does.
 """
 
 from __future__ import annotations
