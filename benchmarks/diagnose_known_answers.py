@@ -83,10 +83,10 @@ def noisy(pairs: list[Pair], seed: int, share: float = 0.1) -> list[Pair]:
 G25, G34 = "path-star:degree=2,length=5,nodes=20", "path-star:degree=3,length=4,nodes=20"
 
 CASES: dict[str, Case] = {
-    "path-star-2-5": Case(G25, (OPEN,), LLAMA, 600, 64, 1e-3, rewrite=plain),
-    "path-star-3-4": Case(G34, (OPEN,), LLAMA, 1000, 128, 1e-3, rewrite=plain),
-    "path-star-2-5-backwards": Case(G25, (NONE_NEEDED,), LLAMA, 400, 64, 1e-3, rewrite=backwards),
-    "path-star-3-4-backwards": Case(G34, (NONE_NEEDED,), LLAMA, 700, 64, 1e-3, rewrite=backwards),
+    "path-star-2-5": Case(G25, (OPEN,), LLAMA, 900, 64, 1e-3, rewrite=plain),
+    "path-star-3-4": Case(G34, (OPEN,), LLAMA, 1200, 128, 2e-3, rewrite=plain),
+    "path-star-2-5-backwards": Case(G25, (NONE_NEEDED,), LLAMA, 600, 64, 1e-3, rewrite=backwards),
+    "path-star-3-4-backwards": Case(G34, (NONE_NEEDED,), LLAMA, 900, 128, 2e-3, rewrite=backwards),
     "path-star-2-5-given-away": Case(G25, (NONE_NEEDED, COSTLY), LLAMA, 1200, 64, 1e-3, rewrite=given_away),
     "running-parity": Case("running-parity:bits=10", (OPEN,), TINY, 700, 128, 1e-3, tokenizer="characters"),
     "copying": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 250, 64, 2e-3, rewrite=plain),
