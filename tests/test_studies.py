@@ -295,6 +295,15 @@ def test_published_beside_measured(made: Path) -> None:
     assert len(result.dirs) == 18
 
 
+def test_below_chance_is_not_yet_a_guess(made: Path) -> None:
+    """A run that cannot tell candidates from other symbols says nothing of how it chooses among them."""
+    for seed, spec in enumerate(Made().cells("laptop")[0].specs):
+        finish(made, spec, 0.16 + seed / 100)
+    assert table(made).cells[0].agreement == "not reached"
+    finish(made, spec, 0.7)
+    assert table(made).cells[0].agreement == "differs"
+
+
 def test_claims_carry_their_tests(made: Path) -> None:
     fill(made)
     result = table(made)

@@ -164,7 +164,7 @@ class _Reader:
             published_side=published.lies(cell.row, chance), source=published.source, tag=published.tag,
             rule=cell.rule.says, agreement=judge_agreement(
                 cell.rule, published, cell.row, rows, chance, smaller=self.scale == "laptop",
-                unfitted=all(seed.verdict == "unfitted" for seed in seeds),
+                unfitted=all(_unfitted(seed, cell.row, chance) for seed in seeds),
             ),
             inconclusive=any(seed.inconclusive for seed in seeds), seeds_wanted=len(cell.specs), seeds=seeds,
             controls=tuple(self.seed(run, "exact", controls) for run in controls), note=cell.note,
@@ -214,3 +214,9 @@ def _rate(run: Run, row: str) -> Row:
 
 def _solved(run: Run) -> bool:
     return bool(_rate(run, "exact")["value"] >= SOLVED)
+
+
+def _unfitted(seed: SeedResult, row: str, chance: float) -> bool:
+    """Whether a run has not learned even what a guess at the decision needs. Where that guess is the whole answer there
+    is no shortcut to measure, and ``exact`` below chance says it alone: candidates are not told from other symbols."""
+    return seed.verdict == "unfitted" or (row == "exact" and seed.high < chance)
