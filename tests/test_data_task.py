@@ -144,6 +144,27 @@ def test_a_boundary_tells_a_short_prompt_from_the_start_of_a_longer_one(tmp_path
     assert bare.vocab.decode(bare.read_line("ab")[0]) == ["a", "b"]
 
 
+def test_responses_of_one_length_need_no_end(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [(f"a{n}", f"b{n % 7}") for n in range(40)])
+    task = data(path, ending="none")
+    assert task.end is None
+    assert task.answer_length == 2
+    prompt, answer = task.read_line('{"prompt": "a1", "response": "b1"}')
+    assert task.vocab.decode(answer) == ["b", "1"]
+    assert task.write_line(prompt, answer) == '{"prompt": "a1", "response": "b1"}'
+    assert task.verify(prompt, answer)
+    rows = task.rows("train")
+    assert all(task.verify(*rows[row]) for row in range(len(rows)))
+    assert data(path).answer_length == 3
+
+
+@pytest.mark.parametrize("other", ["bc", "bcde"])
+def test_no_end_is_refused_where_lengths_differ(tmp_path: Path, other: str) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [("a", "bcd"), ("b", "cde"), ("c", other)])
+    with pytest.raises(RequestError, match=r"ending=none needs responses of one length.*a\.jsonl, line \d"):
+        data(path, ending="none")
+
+
 def test_the_rarest_symbols_become_unknown(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [("aaa bb c", "aa b c"), ("aaa bb", "z")])
     task = data(path, vocabulary=2)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from foresee.diagnose.evidence import Evidence, accuracies_during, fall_of
+from foresee.diagnose.evidence import Evidence, accuracies_during, fall_of, gain_of
 from foresee.diagnose.verdict import COMPOUNDING, COSTLY, NAMES, NONE_NEEDED, OPEN, TOO_SMALL, judge, rule
 from foresee.run import Run
 
@@ -21,7 +21,7 @@ SOLVED: dict[str, Any] = {
 
 CHEATED = SOLVED | {
     "exact": 0.5, "nll": 0.72, "gap": 0.69, "gap_low": 0.65, "fall": 0.02, "decision_loss": 0.68,
-    "decision_positions": 1, "decision_rise": 0.06,
+    "decision_positions": 1, "decision_rise": 0.12,
     "drop": 0.3, "drop_low": 0.28, "least_forced": 0.5, "compounded": 0.49,
 }  # fmt: skip
 """Path-star G(2,5) as the paper has it: the control solves, the branch costs ln 2."""
@@ -56,8 +56,8 @@ def said(base: dict[str, Any], **changes: Any) -> str:
         (CHEATED, {"fall": 0.139}, TOO_SMALL),
         (CHEATED, {"fall": math.inf}, TOO_SMALL),
         # Its loss still falls, but it decides no better for it.
-        (CHEATED, {"fall": 0.139, "decision_rise": 0.049}, OPEN),
-        (CHEATED, {"fall": 0.139, "decision_rise": 0.051}, TOO_SMALL),
+        (CHEATED, {"fall": 0.139, "decision_rise": 0.099}, OPEN),
+        (CHEATED, {"fall": 0.139, "decision_rise": 0.101}, TOO_SMALL),
         (CHEATED, {"fall": 0.5, "decision_positions": 0, "decision_rise": math.inf}, TOO_SMALL),
         (CHEATED, {"fall": 0.5, "decision_rise": 0.0, "decision_loss": 0.344}, TOO_SMALL),
         (CHEATED, {"decision_loss": 0.346}, OPEN),
@@ -126,6 +126,13 @@ def test_the_fall_is_from_the_middle_of_training_to_its_end() -> None:
     assert fall_of(curve, 100) == pytest.approx(2.5 - 0.75)
     assert fall_of([(100, 1.0)], 100) == math.inf
     assert fall_of([(50, 1.0)], 100) == math.inf
+
+
+def test_the_gain_is_a_share_of_what_was_missing() -> None:
+    assert gain_of([(10, 0.0), (40, 0.2), (60, 0.4), (90, 0.6), (100, 0.5)], 100) == pytest.approx(0.25 / 0.7)
+    assert gain_of([(50, 0.6), (100, 0.5)], 100) == pytest.approx(-0.25)
+    assert gain_of([(50, 1.0), (100, 1.0)], 100) == 0.0
+    assert gain_of([(100, 1.0)], 100) == math.inf
 
 
 def test_accuracy_at_decisions_is_read_from_evaluations_that_have_it() -> None:

@@ -26,6 +26,7 @@ from foresee.mixing import one_in_eight
 from foresee.vocabulary import CheckpointTokens, Vocabulary
 
 Boundary = Literal["auto", "symbol", "none"]
+Ending = Literal["symbol", "none"]
 Kept = Literal["seen", "all"]
 Rows = NDArray[numpy.int64]
 
@@ -45,6 +46,7 @@ class Request:
     vocabulary: int
     tokens: Kept
     boundary: Boundary
+    ending: Ending
     max_prompt: int | None
     max_response: int | None
     skip_bad: bool
@@ -96,6 +98,19 @@ class DataSet:
         if request.test_path is not None:
             test = texts_of(source_of(request.test_path), fields, request.skip_bad)
             self.test = tokens_of(test, cut, request.skip_bad)
+        if request.ending == "none":
+            self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        """Raises ``RequestError`` unless all responses have one length, by which it is known where each ends."""
+        length = self.train.longest_response
+        for part in self.parts:
+            row = part.odd_response(length)
+            if row is not None:
+                raise RequestError(
+                    f"data: ending=none needs responses of one length, but {part.place(row)} has one of "
+                    f"{part.lengths(numpy.array([row]))[0, 1]} tokens and others have {length}; use ending=symbol"
+                )
 
     def _tokenizer(self, texts: Texts) -> Tokenizer:
         kind = self.request.tokenizer
@@ -126,11 +141,11 @@ class DataSet:
                 raise RequestError(
                     "data: boundary=symbol is not for a checkpoint's tokenizer; end the prompts as you like"
                 )
-            framing = Framing(tokenizer.before, (), tokenizer.end)
+            framing = Framing(tokenizer.before, (), tokenizer.end if request.ending == "symbol" else None)
             key = ["checkpoint", tokenizer.digest, tokenizers.__version__]
         else:
             between = () if request.boundary == "none" else (size,)
-            framing = Framing((), between, size + 1)
+            framing = Framing((), between, size + 1 if request.ending == "symbol" else None)
             key = [request.tokenizer, key_of(list(tokenizer.symbols))]
             size += 2
         return Cut(tokenizer, key, framing, size, request.max_prompt, request.max_response)
@@ -156,8 +171,7 @@ class DataSet:
             return numpy.arange(len(self.tokenizer.symbols) + 2)
         if self.request.tokens == "all":
             return numpy.arange(len(self.tokenizer.symbols))
-        seen = [part.seen for part in self.parts]
-        return numpy.unique(numpy.concatenate([*seen, [self.framing.end]])).astype(numpy.int64)
+        return numpy.unique(numpy.concatenate([part.seen for part in self.parts])).astype(numpy.int64)
 
     @cached_property
     def _numbered(self) -> Rows | None:
@@ -169,9 +183,9 @@ class DataSet:
         return numbers
 
     @property
-    def end(self) -> int:
-        """The token that ends a response."""
-        return self._in([self.framing.end])[0]
+    def end(self) -> int | None:
+        """The token that ends a response, where there is one."""
+        return None if self.framing.end is None else self._in([self.framing.end])[0]
 
     def _in(self, tokens: Sequence[int]) -> list[int]:
         if self._numbered is None:
@@ -195,7 +209,7 @@ class DataSet:
 
     def encode_response(self, text: str) -> list[int]:
         """A response's tokens and its end. Raises ``RequestError`` as ``encode_prompt`` does."""
-        return self._in([*self.tokenizer.encode(text), self.framing.end])
+        return self._in(self.framing.response(self.tokenizer.encode(text)))
 
     def decode_prompt(self, tokens: Sequence[int]) -> str:
         """The text of a prompt."""

@@ -108,6 +108,16 @@ class TokenRows:
         """[rows, 2]: tokens of prompt and response."""
         return numpy.diff(self.bounds(rows), axis=1)
 
+    def odd_response(self, length: int) -> int | None:
+        """The first row whose response is not of this many tokens, if any."""
+        odd = numpy.flatnonzero(self.ends[1::2] - self.ends[0::2] != length)
+        return int(odd[0]) if len(odd) else None
+
+    def place(self, row: int) -> str:
+        """File and number of a row, as an error names it."""
+        file, number = self.texts.place(int(self.text_rows[row]))
+        return f"{file}, {self.texts.source.unit} {number}"
+
     def pair(self, row: int) -> tuple[list[int], list[int]]:
         """Prompt and response of a row."""
         start, middle, end = self.bounds(numpy.array([row]))[0].tolist()
@@ -215,9 +225,10 @@ def _wrong(flat: Array, places: Array, lengths: NDArray[numpy.int64], cut: Cut) 
         wrong |= lengths[:, 0] > cut.max_prompt
     if cut.max_response is not None:
         wrong |= lengths[:, 1] > cut.max_response
-    ending = numpy.flatnonzero(flat == cut.framing.end)
-    texts = numpy.searchsorted(places, ending, "right")
-    wrong[texts[texts % 2 == 1] // 2] = True
+    if cut.framing.end is not None:
+        ending = numpy.flatnonzero(flat == cut.framing.end)
+        texts = numpy.searchsorted(places, ending, "right")
+        wrong[texts[texts % 2 == 1] // 2] = True
     return wrong
 
 

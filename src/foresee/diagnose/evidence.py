@@ -54,8 +54,8 @@ class Evidence:
     """The part of ``nll`` that sits on decision tokens."""
     decision_positions: int
     decision_rise: float
-    """By how much the forced accuracy at decision positions rose over the second half of training, on the watched
-    examples; infinite where there is none, or training was too short to say."""
+    """The share of what forced accuracy at decision positions lacked at the middle of training that it gained by the
+    end, on the watched examples; infinite where there are no such positions, or training was too short to say."""
     drop: float
     """Forced minus free-running accuracy, mean over tokens."""
     drop_low: float
@@ -113,7 +113,7 @@ def gather(
                 overfit=max(0.0, curve[-1][1] - min(loss for _, loss in curve)) if curve else 0.0,
                 decision_loss=float((own.loss * flags.decision[seed]).double().sum(1).mean()),
                 decision_positions=len(decisions),
-                decision_rise=-fall_of(accuracies_during(run, decisions), run.spec.steps, missing=-math.inf),
+                decision_rise=gain_of(accuracies_during(run, decisions), run.spec.steps),
                 drop=drop["value"],
                 drop_low=drop["low"],
                 least_forced=least,
@@ -143,12 +143,28 @@ def accuracies_during(run: Run, places: Sequence[int]) -> list[tuple[int, float]
     ]
 
 
-def fall_of(curve: list[tuple[int, float]], steps: int, missing: float = math.inf) -> float:
-    """The mean value of evaluations at 40 to 60 % of training minus that of the last 20 %; ``missing`` where either
-    has none."""
-    middle = [loss for step, loss in curve if 0.4 * steps <= step <= 0.6 * steps]
-    last = [loss for step, loss in curve if step > 0.8 * steps]
-    return sum(middle) / len(middle) - sum(last) / len(last) if middle and last else missing
+def fall_of(curve: list[tuple[int, float]], steps: int) -> float:
+    """The mean value of evaluations at 40 to 60 % of training minus that of the last 20 %; infinite where either has
+    none."""
+    ends = middle_and_end(curve, steps)
+    return math.inf if ends is None else ends[0] - ends[1]
+
+
+def gain_of(curve: list[tuple[int, float]], steps: int) -> float:
+    """The share of what the accuracies of ``curve`` lacked at the middle of training that they gained by the end; 0
+    where they lacked nothing, infinite where there is no middle or end."""
+    ends = middle_and_end(curve, steps)
+    if ends is None:
+        return math.inf
+    middle, end = ends
+    return (end - middle) / (1 - middle) if middle < 1 else 0.0
+
+
+def middle_and_end(curve: list[tuple[int, float]], steps: int) -> tuple[float, float] | None:
+    """Mean values of the evaluations at 40 to 60 % of training and of those in the last 20 %, where both have any."""
+    middle = [value for step, value in curve if 0.4 * steps <= step <= 0.6 * steps]
+    last = [value for step, value in curve if step > 0.8 * steps]
+    return (sum(middle) / len(middle), sum(last) / len(last)) if middle and last else None
 
 
 def _forced(own: Measured, mask: Tensor) -> tuple[float, float]:

@@ -12,8 +12,8 @@ from foresee.studies.published import Published, side_of
 Agreement = Literal["agrees", "differs", "mixed", "not reached", "unknown", "not run"]
 """``mixed``: some seeds agree and some do not. ``not reached``: no seed of a run smaller than the published one has
 come as far as the published statement is about, which refutes nothing: it is published as solved and none solved, or
-none has learned even the easy part (verdict ``unfitted``, or ``exact`` below chance). ``unknown``: nothing is published to compare with. ``not
-run``: no seed is finished."""
+none has learned even the easy part (verdict ``unfitted``, or ``exact`` below chance). ``unknown``: nothing is published
+to compare with. ``not run``: no seed is finished."""
 
 
 class Rule(ABC):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.batch import Batch
-from foresee.datasets.dataset import Boundary, DataSet, Kept, Request
+from foresee.datasets.dataset import Boundary, DataSet, Ending, Kept, Request
 from foresee.datasets.fingerprints import fingerprints
 from foresee.errors import RequestError
 from foresee.mixing import Words
@@ -41,8 +41,9 @@ class Data(StoredTask):
     the files are the task's symbols, or "all".
 
     ``boundary``: "symbol" closes every prompt with a symbol of its own, without which a model cannot tell a short
-    prompt from the start of a longer one; "none"; "auto": a symbol, but none with a checkpoint's tokenizer. Every
-    response ends with ``end``: a symbol of its own, or the checkpoint's end-of-text token.
+    prompt from the start of a longer one; "none"; "auto": a symbol, but none with a checkpoint's tokenizer.
+    ``ending``: "symbol" closes every response with ``end``, a symbol of its own or the checkpoint's end-of-text token;
+    "none", for responses of one length: where they end is then known, and no easy token is added to what is learned.
 
     ``max_prompt``, ``max_response``: a row with more tokens of text is bad; nothing is cut, since a part of a prompt
     is another problem and a part of a response is wrong. ``skip_bad``: leaves bad rows out; otherwise the first is an
@@ -68,6 +69,7 @@ class Data(StoredTask):
     vocabulary: int = 50_000
     tokens: Kept = "seen"
     boundary: Boundary = "auto"
+    ending: Ending = "symbol"
     max_prompt: int | None = None
     max_response: int | None = None
     skip_bad: bool = False
@@ -104,8 +106,8 @@ class Data(StoredTask):
         return max(part.longest_response for part in self.stored.parts)
 
     @property
-    def end(self) -> int:
-        """The token that closes every answer."""
+    def end(self) -> int | None:
+        """The token that closes every answer, where one does."""
         return self.stored.end
 
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
