@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,10 +68,20 @@ def offline(run: Run) -> tuple[list[tuple[int, float]], set[str]]:
     from wandb.proto import wandb_internal_pb2
 
     (stored,) = run.dir.glob("wandb/offline-run-*/run-*.wandb")
+
+    def records() -> list[Any]:
+        return [
+            wandb_internal_pb2.Record.FromString(data)  # type: ignore[attr-defined]
+            for data in offline_records(stored.read_bytes())
+        ]
+
+    # A process of W&B's own writes the file, and on busy cores it may still be at it; its last record is the exit.
+    for _ in range(600):
+        if any(record.HasField("exit") for record in records()):
+            break
+        time.sleep(0.1)
     steps, summary = [], set()
-    for data in offline_records(stored.read_bytes()):
-        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-        record.ParseFromString(data)
+    for record in records():
         if record.HasField("history"):
             names = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
             steps.append((int(names["_step"]), float(names["train/loss"])))
