@@ -97,7 +97,7 @@ CASES: dict[str, Case] = {
     "running-parity": Case("running-parity:bits=10", (OPEN,), TINY, 700, 128, 1e-3, tokenizer="characters"),
     "copying": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 250, 64, 2e-3, rewrite=plain),
     "sorting": Case("sorting:length=5,symbols=15", (NONE_NEEDED,), TINY, 500, 64, 2e-3, rewrite=plain),
-    "addition": Case("addition:digits=3", (COSTLY, NONE_NEEDED), NANO, 2400, 128, 5e-4, tokenizer="characters"),
+    "addition": Case("addition:digits=3", (COSTLY, NONE_NEEDED), NANO, 3600, 128, 5e-4, tokenizer="characters"),
     "noisy-chain": Case(
         "noisy-chain:length=12,noise=0.05,key=6,states=8", (COMPOUNDING,), TINY, 700, 64, 2e-3, rewrite=plain
     ),
