@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tiny import BACKBONE, TASK, outcome, tiny
 
+from foresee.sweeps.worker import SAVING_SECONDS
 from foresee.train import train
 
 KILLS = 50
@@ -28,13 +29,21 @@ pytestmark = [
 ]
 
 
+def running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has waited for does not, and has no command line."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process's main thread has started and that still run."""
     try:
         words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(word) for word in words if Path(f"/proc/{word}/cmdline").read_bytes()]
     except FileNotFoundError:
         return []
+    return [int(word) for word in words if running(int(word))]
 
 
 @dataclass
@@ -64,10 +73,10 @@ class Sweep:
     def end(self) -> tuple[int, str]:
         """Its exit status and standard error, once it ends; then none of its workers may be left."""
         _, errors = self.process.communicate()
-        deadline = time.monotonic() + 60
-        while any(Path(f"/proc/{pid}").exists() for pid in self.workers) and time.monotonic() < deadline:
+        deadline = time.monotonic() + SAVING_SECONDS
+        while any(map(running, self.workers)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not [pid for pid in self.workers if Path(f"/proc/{pid}").exists()]
+        assert not [pid for pid in self.workers if running(pid)]
         return self.process.returncode, errors
 
 

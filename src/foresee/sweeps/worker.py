@@ -30,6 +30,9 @@ from foresee.train import InterruptedTrainingError, train
 
 SAVING_SECONDS = 60.0
 """How long an abandoned worker may take to save before it is killed."""
+ASKING_SECONDS = 1.0
+"""Between two requests to an abandoned worker to stop. One is not enough: Python drops an interrupt that comes while it
+runs a finaliser, and one that comes as training ends is not looked at any more."""
 STEP_SECONDS = 0.5
 """The least time between two events that only count steps."""
 
@@ -121,6 +124,8 @@ def _listen(orders: queue.Queue[bytes]) -> None:
     with os.fdopen(os.dup(0), "rb") as stream:
         for line in stream:
             orders.put(line)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(SAVING_SECONDS)
+    began = time.monotonic()
+    while time.monotonic() - began < SAVING_SECONDS:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ASKING_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
