@@ -104,6 +104,10 @@ class Task(ABC):
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """One example in the task's text form, without a line end."""
 
+    def write_prompt(self, prompt: Sequence[int]) -> str:
+        """A prompt alone, for people to read."""
+        return self.write_line(prompt, [])
+
     def write_answer(self, answer: Sequence[int]) -> str:
         """An answer alone in text form, whatever tokens it holds."""
         return ",".join(self.vocab.decode(answer))

@@ -138,8 +138,14 @@ class Conditioned(Task):
         return self.inner.held_out(self.unseeded(batch))
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        seed = "".join(symbol[1:-1] for symbol in self.vocab.decode(prompt[: self.seed_length]))
-        return f"[{seed}]" + self.inner.write_line(prompt[self.seed_length :], answer)
+        return self._seed(prompt) + self.inner.write_line(prompt[self.seed_length :], answer)
+
+    def write_prompt(self, prompt: Sequence[int]) -> str:
+        return self._seed(prompt) + self.inner.write_prompt(prompt[self.seed_length :])
+
+    def _seed(self, prompt: Sequence[int]) -> str:
+        """A prompt's seed in brackets."""
+        return f"[{''.join(symbol[1:-1] for symbol in self.vocab.decode(prompt[: self.seed_length]))}]"
 
     def write_answer(self, answer: Sequence[int]) -> str:
         return self.inner.write_answer(answer)

@@ -147,6 +147,9 @@ class Data(StoredTask):
             record[self.response] = self.stored.decode_response(answer)
         return json.dumps(record, ensure_ascii=False)
 
+    def write_prompt(self, prompt: Sequence[int]) -> str:
+        return self.stored.decode_prompt(prompt)
+
     def write_answer(self, answer: Sequence[int]) -> str:
         return self.stored.decode_response(answer)
 

@@ -22,7 +22,8 @@ def _token(token: Token) -> str:
     kind = "decides" if token.decision else "hard" if token.hard else "given" if _given(token) else "plain"
     title = f"shown {token.shown:.2f} nats, hidden {token.hidden:.2f} nats"
     name = "mark" if token.decision else "span"
-    return f'<{name} class="{kind}" title="{text(title)}">{text(_visible(token.text))}</{name}><wbr>'
+    shown = f'<{name} class="{kind}" title="{text(title)}">{text(_visible(token.text))}</{name}>'
+    return f"{text(token.before)}{shown}<wbr>"
 
 
 def _given(token: Token) -> bool:
