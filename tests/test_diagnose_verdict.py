@@ -16,7 +16,8 @@ SOLVED: dict[str, Any] = {
     "exact": 0.99, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed", "witness_exact": 0.99,
     "control_exact": 0.99, "baseline": 10.0, "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
     "decision_positions": 0, "decision_rise": math.inf,
-    "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97, "cost": None,
+    "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97,
+    "rows": 1000, "prompts": 1000, "cost": None,
 }  # fmt: skip
 
 CHEATED = SOLVED | {
@@ -105,6 +106,12 @@ def test_noise_is_named_as_one_of_three_things_that_look_alike() -> None:
 def test_overfitting_is_remarked_on() -> None:
     remarks = judge([Evidence(**(NOISE | {"overfit": 0.4}))]).remarks
     assert any("0.40 nats above its least" in remark for remark in remarks)
+
+
+def test_few_different_prompts_are_remarked_on() -> None:
+    (remark,) = judge([Evidence(**(SOLVED | {"rows": 134, "prompts": 1}))]).remarks
+    assert remark.startswith("The 134 held-out rows hold 1 different prompt:")
+    assert not judge([Evidence(**(SOLVED | {"prompts": 500}))]).remarks
 
 
 def test_seeds_vote_and_disagreement_is_said() -> None:

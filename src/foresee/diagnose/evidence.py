@@ -65,6 +65,10 @@ class Evidence:
     compounded: float
     """Mean over responses of the product of forced accuracies at their positions: ``exact`` if errors at different
     positions were independent and each spoiled the response."""
+    rows: int
+    """Held-out examples."""
+    prompts: int
+    """Different prompts among them."""
     cost: float | None
     """Steps until next-token first solved over those of the control (``cost_of``); None where it cannot be told."""
 
@@ -90,6 +94,7 @@ def gather(
     ]  # fmt: skip
     witness, best = min(others, key=lambda other: float(other[1].nll.mean()))
     cost = cost_of(forward, control)
+    prompts = len({tuple(prompt) for prompt, _ in batch.pairs()})
     evidence = []
     for seed, (run, own) in enumerate(zip(forward.runs, forward.measured, strict=True)):
         difference = own.nll - best.nll
@@ -118,6 +123,8 @@ def gather(
                 drop_low=drop["low"],
                 least_forced=least,
                 compounded=compounded,
+                rows=len(batch),
+                prompts=prompts,
                 cost=cost,
             )
         )  # fmt: skip

@@ -92,9 +92,9 @@ def learned_of(found: Mapping[str, Family], decisions: Tensor) -> list[Learned]:
         ones = torch.ones(exact.shape[1])
         overall = share(exact, ones)
         assert overall is not None
-        # One seed's interval is Wilson's, which has width at 0 and 1 too.
-        if len(family.runs) == 1:
-            overall |= rate(int(exact.sum()), exact.shape[1])
+        # Wilson's interval has width at 0 and 1 too.
+        alone = rate(round(float(exact.mean(0).sum())), exact.shape[1])
+        overall |= {"low": min(overall["low"], alone["low"]), "high": max(overall["high"], alone["high"])}
         rows.append(
             Learned(
                 objective=name,

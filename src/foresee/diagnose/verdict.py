@@ -48,6 +48,8 @@ DROP = 0.05
 """Least loss of accuracy, forced to free-running, by the low end, that counts as errors that spread."""
 RELIABLE = 0.8
 """Least forced accuracy at every position for errors to be called small ones that add up."""
+DIFFERENT = 0.5
+"""Share of held-out rows that must have prompts of their own for nothing to be said of it."""
 PRODUCT = 0.1
 """How far ``exact`` may lie from the product of forced accuracies."""
 
@@ -110,8 +112,7 @@ def rule(e: Evidence) -> tuple[str, str]:
 def _with_a_gap(e: Evidence) -> tuple[str, str]:
     gap = (
         f"{_named(e.witness)} pays {e.nll - e.gap:.2f} nats a response where next-token pays {e.nll:.2f}: "
-        f"{e.gap:.2f} nats "
-        f"(at least {e.gap_low:.2f}) are there to be learned"
+        f"{e.gap:.2f} nats (at least {e.gap_low:.2f}) are there to be learned"
     )
     if e.fall >= STALLED * e.gap and e.decision_rise >= RISEN:
         return TOO_SMALL, f"{gap}, but next-token is still learning: {_fell(e)}"
@@ -138,18 +139,17 @@ def _without_a_gap(e: Evidence) -> tuple[str, str]:
         return TOO_SMALL, f"no other model does better, but next-token is still learning: {_fell(e)}"
     if e.drop_low >= DROP and e.least_forced >= RELIABLE and abs(e.exact - e.compounded) <= PRODUCT:
         return COMPOUNDING, (
-            f"every position is at least {e.least_forced:.2f} right with the truth shown, free-running "
-            f"loses {e.drop:.2f} "
-            f"of that, and {e.exact:.3f} of whole responses are right where the product says {e.compounded:.3f}; no "
-            f"other order pays less (next-token {e.nll:.2f} nats a response, {_named(e.witness)} {e.nll - e.gap:.2f})"
+            f"every position is at least {e.least_forced:.2f} right with the truth shown, free-running loses "
+            f"{e.drop:.2f} of that, and {e.exact:.3f} of whole responses are right where the product says "
+            f"{e.compounded:.3f}; no other order pays less (next-token {e.nll:.2f} nats a response, "
+            f"{_named(e.witness)} {e.nll - e.gap:.2f})"
         )
     agrees = -e.gap <= max(GAP, FALLING * e.nll)
     if agrees or e.decision_positions == 0:
         other = f"{_named(e.witness)}, the best other, pays {e.nll - e.gap:.2f}"
         return NONE_NEEDED, (
-            f"what next-token still pays, {e.nll:.2f} nats a response, no other order saves ({other}), and "
-            f"it has stopped "
-            "falling" + ("" if e.decision_positions else "; no position is a decision")
+            f"what next-token still pays, {e.nll:.2f} nats a response, no other order saves ({other}), and it has "
+            f"stopped falling{'' if e.decision_positions else '; no position is a decision'}"
         )
     return TOO_SMALL, (
         f"{e.decision_positions} decision position(s) are left, and no other model has come as far as next-token "
@@ -180,9 +180,8 @@ def remarks_on(name: str, e: Evidence) -> tuple[str, ...]:
     said: list[str] = []
     if name == NONE_NEEDED and e.exact < SOLVED:
         said.append(
-            f"The {e.nll:.2f} nats that are left cost every order alike: noise, a free choice, or "
-            f"something that none of "
-            "these models can learn within any such budget. These three look the same from here."
+            f"The {e.nll:.2f} nats that are left cost every order alike: noise, a free choice, or something that none "
+            "of these models can learn within any such budget. These three look the same from here."
         )
     if name == OPEN:
         if e.control_exact >= SOLVED:
@@ -192,21 +191,23 @@ def remarks_on(name: str, e: Evidence) -> tuple[str, ...]:
             )
         else:
             said.append(
-                f"The control itself is not at {SOLVED} ({e.control_exact:.3f}), but {_named(e.witness)} "
-                f"proves that the "
-                "difference can be learned on this budget."
+                f"The control itself is not at {SOLVED} ({e.control_exact:.3f}), but {_named(e.witness)} proves that "
+                "the difference can be learned on this budget."
             )
     if name in (TOO_SMALL, COMPOUNDING) and e.control_exact < SOLVED:
         said.append(
-            f"The control, reversed, gets {e.control_exact:.3f} of responses right, so it does not show "
-            f"that the budget was "
-            "enough for everything."
+            f"The control, reversed, gets {e.control_exact:.3f} of responses right, so it does not show that the "
+            "budget was enough for everything."
         )
     if e.overfit >= GAP:
         said.append(
-            f"Next-token's held-out loss ended {e.overfit:.2f} nats above its least: it has begun to learn "
-            f"the training "
-            "rows by heart, and more rows would help more than more steps."
+            f"Next-token's held-out loss ended {e.overfit:.2f} nats above its least: it has begun to learn the "
+            "training rows by heart, and more rows would help more than more steps."
+        )
+    if e.prompts < DIFFERENT * e.rows:
+        said.append(
+            f"The {e.rows} held-out rows hold {e.prompts} different prompt{'s' if e.prompts > 1 else ''}: intervals, "
+            "which take rows for independent, are too narrow."
         )
     return tuple(said)
 
@@ -219,17 +220,16 @@ def advice_on(name: str, e: Evidence) -> tuple[str, ...]:
             f"Train with {witness}, which learned on this budget what next-token did not"
             + ("." if e.witness_exact >= SOLVED else f" (it gets {e.witness_exact:.3f} of responses right so far)."),
             (
-                "If responses must be written forwards, try --objectives multi-token,belief-state,registers "
-                "beside it: they "
-                "are trained on what comes later too."
+                "If responses must be written forwards, try --objectives multi-token,belief-state,registers beside "
+                "it: they are trained on what comes later too."
             ),
             "Or put the decision's reasons into the response before it, so that the prefix has to hold them.",
         ),
         COMPOUNDING: (
             "Another training order will not help: the errors are small and spread over all positions.",
             (
-                "More data or a larger network makes each step surer; shorter responses, or checking while "
-                "decoding, keeps errors from adding up."
+                "More data or a larger network makes each step surer; shorter responses, or checking while decoding, "
+                "keeps errors from adding up."
             ),
         ),
         TOO_SMALL: (

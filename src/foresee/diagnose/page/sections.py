@@ -55,9 +55,8 @@ def objectives(found: Diagnosis, labels: Mapping[str, str], marks: Mapping[str, 
         enough = "The control, reversed, pays less than next-token for whole responses: what it saves can be learned."
     else:
         enough = (
-            f"The control, reversed, reaches {best:.3f} and pays no less than next-token: it does not show "
-            f"that the budget "
-            "was enough."
+            f"The control, reversed, reaches {best:.3f} and pays no less than next-token: it does not show that the "
+            "budget was enough."
         )
     return (
         f"<p>All were trained for {found.plan.steps:,} steps of {found.question.batch} rows, from the same initial "
