@@ -179,9 +179,8 @@ def _example(data: DataSet, rows: NDArray[numpy.int64]) -> Example:
     places, responses, prompt = [], [], ""
     for row in rows[:SHOWN].tolist():
         part: TokenRows = data.train if row < len(data.train) else data.parts[1]
-        texts, text_row = part.texts, int(part.text_rows[row if part is data.train else row - len(data.train)])
-        file, number = texts.place(text_row)
-        prompt, response = texts.pair(text_row)
-        places.append(f"{file}, {texts.source.unit} {number}")
+        own = row if part is data.train else row - len(data.train)
+        prompt, response = part.texts.pair(int(part.text_rows[own]))
+        places.append(part.place(own))
         responses.append(response)
     return Example(tuple(places), prompt, tuple(dict.fromkeys(responses)))

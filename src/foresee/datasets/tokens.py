@@ -114,7 +114,7 @@ class TokenRows:
         return int(odd[0]) if len(odd) else None
 
     def place(self, row: int) -> str:
-        """File and number of a row, as an error names it."""
+        """File and number of a row, as people are told it."""
         file, number = self.texts.place(int(self.text_rows[row]))
         return f"{file}, {self.texts.source.unit} {number}"
 
