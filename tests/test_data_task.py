@@ -22,8 +22,8 @@ from foresee import seeds
 from foresee.batch import Batch
 from foresee.data import StoredData, draw, read_examples, write_examples
 from foresee.datasets.cache import cache_folder
-from foresee.datasets.dataset import Request
 from foresee.datasets.inspection import DataSummary, inspect
+from foresee.datasets.request import Request
 from foresee.errors import RequestError
 from foresee.report import write_report
 from foresee.run import load
@@ -51,8 +51,8 @@ def rows_of(task: Data) -> list[tuple[str, str]]:
     tokens = [train.pair(row) for row in range(len(train))]
     for (prompt, response), (prompt_tokens, response_tokens) in zip(texts, tokens, strict=True):
         assert task.read_line(json.dumps({task.prompt: prompt, task.response: response})) == (
-            task.stored._in(prompt_tokens),
-            task.stored._in(response_tokens),
+            task.stored.coding.numbers(prompt_tokens),
+            task.stored.coding.numbers(response_tokens),
         )
     return texts
 
@@ -70,7 +70,10 @@ def test_the_splits_hold_every_row_once_and_share_no_prompt(file: Path, tokenize
         batch = rows.batch(numpy.arange(len(rows)))
         assert (task.held_out(batch) == (split == "test")).all()
         assert [(prompt, answer) for prompt, answer in batch.pairs()] == [rows[n] for n in range(len(rows))]
-    spaced = [(" ".join(task.stored.tokenizer.symbols[t] for t in task.stored.tokenizer.encode(p)), r) for p, r in SUMS]
+    spaced = [
+        (" ".join(task.stored.coding.tokenizer.symbols[t] for t in task.stored.coding.tokenizer.encode(p)), r)
+        for p, r in SUMS
+    ]
     expected = spaced if tokenizer == "words" else SUMS
     assert sorted((row["prompt"], row["response"]) for rows in written.values() for row in rows) == sorted(expected)
     assert 25 < len(written["test"]) < 80  # one in eight of 400
@@ -448,8 +451,8 @@ def test_duplicates_and_contradictions_are_found(tmp_path: Path) -> None:
     assert isinstance(found.json()["duplicates"]["rows"], int)
     both = data(path)
     prompt = both.read_line("a")[0]
-    assert all(both.verify(prompt, both.stored.encode_response(text)) for text in "12")
-    assert not both.verify(prompt, both.stored.encode_response("3"))
+    assert all(both.verify(prompt, both.stored.coding.encode_response(text)) for text in "12")
+    assert not both.verify(prompt, both.stored.coding.encode_response("3"))
 
 
 # Runs

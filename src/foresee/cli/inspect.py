@@ -26,8 +26,8 @@ def inspect(
     """Counts what is in a data set: rows, lengths, symbols, bad rows, duplicates, contradictions, overlap."""
     from dataclasses import fields
 
-    from foresee.datasets.dataset import Request
     from foresee.datasets.inspection import inspect as look
+    from foresee.datasets.request import Request
     from foresee.spec import resolve
     from foresee.tasks.base import tasks
 

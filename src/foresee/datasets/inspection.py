@@ -8,7 +8,8 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from foresee.datasets.dataset import DataSet, Request
+from foresee.datasets.dataset import DataSet
+from foresee.datasets.request import Request
 from foresee.datasets.tokenizers import UNKNOWN
 from foresee.datasets.tokens import TokenRows
 
@@ -91,7 +92,7 @@ def inspect(request: Request) -> DataSummary:
         bad_examples=tuple(examples),
         prompt_lengths=_quantiles(lengths[:, 0]),
         response_lengths=_quantiles(lengths[:, 1]),
-        symbols=len(data.vocab),
+        symbols=len(data.coding.vocab),
         unknown=_unknown(data),
         majority=data.train.majority,
         duplicates=_duplicates(data),
@@ -106,7 +107,7 @@ def _quantiles(values: NDArray[numpy.int64]) -> dict[str, int]:
 
 
 def _unknown(data: DataSet) -> int:
-    symbols = data.tokenizer.symbols
+    symbols = data.coding.tokenizer.symbols
     if symbols[-1] != UNKNOWN:
         return 0
     unknown, found = len(symbols) - 1, 0

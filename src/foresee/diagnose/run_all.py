@@ -12,8 +12,8 @@ import torch
 from foresee import files
 from foresee.batch import Batch
 from foresee.data import draw
-from foresee.datasets.dataset import Request
 from foresee.datasets.inspection import DataSummary, inspect
+from foresee.datasets.request import Request
 from foresee.diagnose import classes, decisions, tables
 from foresee.diagnose.evidence import baseline_of, gather
 from foresee.diagnose.examples import choose

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.batch import Batch
-from foresee.datasets.dataset import Boundary, DataSet, Ending, Kept, Request
+from foresee.datasets.dataset import DataSet
 from foresee.datasets.fingerprints import fingerprints
+from foresee.datasets.request import Boundary, Ending, Kept, Request
 from foresee.errors import RequestError
 from foresee.mixing import Words
 from foresee.tasks.base import tasks
@@ -91,7 +92,7 @@ class Data(StoredTask):
     @property
     def vocab(self) -> Vocabulary:
         """The tokenizer's symbols, then those of the framing."""
-        return self.stored.vocab
+        return self.stored.coding.vocab
 
     @property
     def chance(self) -> float:
@@ -108,7 +109,7 @@ class Data(StoredTask):
     @property
     def end(self) -> int | None:
         """The token that closes every answer, where one does."""
-        return self.stored.end
+        return self.stored.coding.end
 
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
         stored = self.stored
@@ -134,7 +135,7 @@ class Data(StoredTask):
         """[B] uint64: a fingerprint of the prompt's tokens."""
         tokens, lengths = batch.tokens.cpu().numpy(), batch.prompt_len.cpu().numpy()
         flat = tokens[numpy.arange(tokens.shape[1]) < lengths[:, None]]
-        return fingerprints(self.stored.raw(flat), lengths)
+        return fingerprints(self.stored.coding.raw(flat), lengths)
 
     def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
         """[B] bool: one prompt in eight, or those of the test file."""
@@ -142,16 +143,16 @@ class Data(StoredTask):
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """A JSON object with the two fields; without the response where ``answer`` is empty."""
-        record = {self.prompt: self.stored.decode_prompt(prompt)}
+        record = {self.prompt: self.stored.coding.decode_prompt(prompt)}
         if len(answer):
-            record[self.response] = self.stored.decode_response(answer)
+            record[self.response] = self.stored.coding.decode_response(answer)
         return json.dumps(record, ensure_ascii=False)
 
     def write_prompt(self, prompt: Sequence[int]) -> str:
-        return self.stored.decode_prompt(prompt)
+        return self.stored.coding.decode_prompt(prompt)
 
     def write_answer(self, answer: Sequence[int]) -> str:
-        return self.stored.decode_response(answer)
+        return self.stored.coding.decode_response(answer)
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
@@ -166,9 +167,9 @@ class Data(StoredTask):
                 raise RequestError(f"field {field!r} must hold text")
         if not record.get(self.prompt):
             raise RequestError(f"field {self.prompt!r} is missing or empty")
-        prompt = self.stored.encode_prompt(record[self.prompt])
+        prompt = self.stored.coding.encode_prompt(record[self.prompt])
         response = record.get(self.response)
-        return prompt, self.stored.encode_response(response) if response else []
+        return prompt, self.stored.coding.encode_response(response) if response else []
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return {}
