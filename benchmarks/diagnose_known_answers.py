@@ -95,7 +95,7 @@ CASES: dict[str, Case] = {
     "path-star-3-4": Case(G34, (OPEN,), FINDER, 700, 256, 1.5e-3, rewrite=plain),
     "path-star-2-5-backwards": Case(G25, (NONE_NEEDED,), FINDER, 900, 64, 1e-3, rewrite=backwards),
     "path-star-3-4-backwards": Case(G34, (NONE_NEEDED,), FINDER, 800, 128, 1e-3, rewrite=backwards),
-    "path-star-2-5-given-away": Case(MORE_LABELS, (NONE_NEEDED, COSTLY), FINDER, 600, 256, 1.5e-3, rewrite=given_away),
+    "path-star-2-5-given-away": Case(MORE_LABELS, (NONE_NEEDED, COSTLY), FINDER, 1800, 128, 1e-3, rewrite=given_away),
     "running-parity": Case("running-parity:bits=10", (OPEN,), TINY, 700, 128, 1e-3, tokenizer="characters"),
     "copying": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 250, 64, 2e-3, rewrite=plain),
     "sorting": Case("sorting:length=5,symbols=15", (NONE_NEEDED,), TINY, 500, 64, 2e-3, rewrite=plain),
