@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -151,7 +152,7 @@ def run(name: str, seed: int, out: Path, work: Path) -> None:
 
 def matrix(out: Path) -> str:
     """The confusion matrix of everything in ``out``, as Markdown."""
-    found: dict[str, list[dict[str, object]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(out.glob("*.json")):
         line = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault(line["case"], []).append(line)
@@ -159,9 +160,9 @@ def matrix(out: Path) -> str:
     lines = [head, "|" + "---|" * (len(NAMES) + 4)]
     for name in (name for name in CASES if name in found):
         rows = found[name]
-        said = [str(row["verdict"]["name"]) for row in rows]  # type: ignore[index]
+        said = [str(row["verdict"]["name"]) for row in rows]
         right = sum(each in CASES[name].right for each in said)
-        seconds = sorted(sum(map(sum, (each["seconds"] for each in row["objectives"]))) for row in rows)  # type: ignore[attr-defined]
+        seconds = sorted(sum(sum(each["seconds"]) for each in row["objectives"]) for row in rows)
         counts = " | ".join(str(said.count(each) or "") for each in NAMES)
         lines.append(
             f"| {name} | {' or '.join(CASES[name].right)} | {counts} | {right} of {len(rows)} | "

@@ -42,7 +42,7 @@ def explained(path: Path) -> Iterator[None]:
         raise ForeseeError(f"{path} could not be written: {error.strerror or error}") from error
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file through a temporary one beside it: ``path`` holds the old bytes or the new, never a part."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def remove_temporaries(directory: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces ``path`` by ``text``, atomically."""
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))  # type: ignore[arg-type]
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -150,7 +150,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) 
     header = {"note": json.dumps({**note, "digest": _digest(stored, note)})}
     # save() leaves the write to us, so that a full disk is an OSError like any other.
     payload = safetensors.torch.save(stored, header)
-    replace_file(path, lambda temporary: temporary.write_bytes(payload))  # type: ignore[arg-type]
+    replace_file(path, lambda temporary: temporary.write_bytes(payload))
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -158,7 +158,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             note = json.loads((opened.metadata() or {}).get("note", "{}"))
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no mapping
     except FileNotFoundError:
         raise RequestError(f"{path} is missing; delete {path.parent} and train again") from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:

@@ -126,10 +126,10 @@ class RunSpec:
             backbone=parts[2].text,
             plugins=plugin_digest([part.cls for part in parts]),
             steps=steps, batch=batch, lr=float(lr), seed=seed, data=source_text(source), test=test,
-            eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=float(weight_decay),  # type: ignore[arg-type]
+            eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=float(weight_decay),  # type: ignore[arg-type]  # checked above
             beta2=float(beta2), clip=float(clip),
             data_digest=file_digest(source.path) if isinstance(source, File) else "",
-            precision=precision, device=device, until_solved=until_solved,  # type: ignore[arg-type]
+            precision=precision, device=device, until_solved=until_solved,  # type: ignore[arg-type]  # checked above
             backbone_digest=parts[2].cls.content_digest(parts[2].options), accumulate=accumulate, recompute=recompute,
             task_digest=parts[0].cls.content_digest(parts[0].options), processes=processes,
         )  # fmt: skip

@@ -169,7 +169,11 @@ def in_order(records: Sequence[Record], column: str, descending: bool) -> list[R
         raise RequestError(f"--sort {column}: no run has this column; {nearest(column, known)}")
     having = [record for record in records if record.get(column) is not None]
     numeric = all(isinstance(record[column], int | float) for record in having)
-    ordered = sorted(having, key=lambda record: record[column] if numeric else str(record[column]), reverse=descending)  # type: ignore[arg-type, return-value, unused-ignore]
+
+    def rank(record: Mapping[str, Cell]) -> Any:  # all numbers or all text
+        return record[column] if numeric else str(record[column])
+
+    ordered = sorted(having, key=rank, reverse=descending)
     return ordered + [record for record in records if record.get(column) is None]
 
 
@@ -203,8 +207,8 @@ def write_parquet(records: Sequence[Mapping[str, Cell]], path: Path) -> None:
     """Every column of every record with its type, atomically. A column of several kinds is text. Raises
     ``RequestError`` where pyarrow is not installed."""
     try:
-        import pyarrow  # type: ignore[import-untyped, unused-ignore]
-        import pyarrow.parquet  # type: ignore[import-untyped, unused-ignore]
+        import pyarrow
+        import pyarrow.parquet
     except ImportError:
         raise RequestError("--parquet needs pyarrow, which is not installed; pip install 'foresee[data]'") from None
     columns = {name: _alike([record.get(name) for record in records]) for name in columns_of(records)}

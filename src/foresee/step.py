@@ -61,7 +61,7 @@ def _add_up(replica: Replica, batch: Batch, spec: RunSpec, rng: torch.Generator,
             with autocast(spec):
                 out = replica.loss(part, rng)
             # Gradients are averaged over processes, but theirs add up to the whole batch's.
-            (out.total * (share * spec.processes)).backward()  # type: ignore[no-untyped-call]
+            (out.total * (share * spec.processes)).backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
         named = {name: value.detach() * share for name, value in out.parts.items()}
         outs.append(LossOut(out.total.detach() * share, named, out.per_token))
     return LossOut(

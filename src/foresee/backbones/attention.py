@@ -76,7 +76,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor
 def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
     """As ``attention``, by the unfused route whatever the device and length."""
     mask = None if visible is None else additive(visible, _softmax_dtype(q))
-    out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]
+    out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 
 

@@ -25,7 +25,7 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     x [B, T, D], weight [D, K], bias [D] -> [B, T, D] in x's type; the sum is made in float32, or float64 where x is.
     Not differentiable twice.
     """
-    out: Tensor = _CausalConvolution.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    out: Tensor = _CausalConvolution.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 
 

@@ -24,7 +24,7 @@ def gated_norm(y: Tensor, gate: Tensor, weight: Tensor, groups: int, eps: float)
 
     Computed in float32, or float64 where y is. Not differentiable twice.
     """
-    out: Tensor = _GatedNorm.apply(y, gate, weight, groups, eps)  # type: ignore[no-untyped-call]
+    out: Tensor = _GatedNorm.apply(y, gate, weight, groups, eps)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 
 

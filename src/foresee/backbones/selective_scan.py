@@ -70,7 +70,7 @@ def continue_scan(
         chunks = math.isqrt(length)
         steps = -(-length // chunks)
         x, dt, B, C = (_fold(each, chunks, steps) for each in (x, dt, B, C))
-    y, last = _Scan.apply(x, dt, A, B, C, D, state, chunks)  # type: ignore[no-untyped-call]
+    y, last = _Scan.apply(x, dt, A, B, C, D, state, chunks)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return y.view(rows, -1, channels)[:, :length], last
 
 
@@ -93,7 +93,7 @@ def empty_state(x: Tensor, A: Tensor) -> Tensor:
 def published_kernel() -> Callable[..., Tensor] | None:
     """The authors' own function, where it is installed."""
     try:
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # type: ignore[import-not-found]
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # type: ignore[import-not-found]  # optional, for CUDA alone
     except ImportError:
         return None
     found: Callable[..., Tensor] = selective_scan_fn

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 try:
-    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined  # type: ignore[import-not-found]
+    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined  # type: ignore[import-not-found]  # optional, for CUDA alone
 except ImportError:
     mamba_chunk_scan_combined = None
 
@@ -168,7 +168,7 @@ def _read(entering: list[Tensor], log_decay: Tensor, C: Tensor) -> Tensor:
 
 def _within_chunks(x: Tensor, dt: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """[B, n, Q, H, P]: the quadratic form of every chunk by itself."""
-    out: Tensor = _QuadraticForm.apply(x, dt, log_decay, B, C, D)  # type: ignore[no-untyped-call]
+    out: Tensor = _QuadraticForm.apply(x, dt, log_decay, B, C, D)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 
 

@@ -24,8 +24,6 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Counts what is in a data set: rows, lengths, symbols, bad rows, duplicates, contradictions, overlap."""
-    from dataclasses import fields
-
     from foresee.datasets.inspection import inspect as look
     from foresee.datasets.request import Request
     from foresee.spec import resolve
@@ -34,8 +32,7 @@ def inspect(
     resolved = resolve(tasks, f"data:{data.removeprefix('data:')}")
     if resolved.name != "data":
         raise RequestError(f"{data} is not a data set")
-    options = {field.name: resolved.options[field.name] for field in fields(Request)}
-    summary = look(Request(**options | {"skip_bad": True}))
+    summary = look(Request.of({**resolved.options, "skip_bad": True}))
     if as_json:
         emit(summary.json())
         return

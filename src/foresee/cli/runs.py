@@ -29,7 +29,7 @@ def runs(
     csv: Annotated[Path | None, typer.Option(help="Also write every column as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Also write every column as Parquet.")] = None,
     as_json: AsJson = False,
-    plugin: Plugin = [],  # noqa: B006
+    plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
     from foresee.registry import nearest

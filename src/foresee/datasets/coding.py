@@ -92,19 +92,11 @@ class Coding:
         tokenizer = self.tokenizer
         if not isinstance(tokenizer, CheckpointTokenizer):
             return Vocabulary((*tokenizer.symbols, RESPONSE, END))
-        ids = self._kept.tolist()
         symbols = tokenizer.symbols
+        ids = range(len(symbols)) if self.seen is None else self.seen.tolist()
         return Vocabulary(
             tuple(symbols[token] for token in ids), CheckpointTokens(tokenizer.digest, tokenizer.path, tuple(ids))
         )
-
-    @cached_property
-    def _kept(self) -> Tokens:
-        """[V] the tokenizer's number of each token of the vocabulary."""
-        if self.seen is not None:
-            return self.seen
-        added = 0 if isinstance(self.tokenizer, CheckpointTokenizer) else 2  # the boundary and the end
-        return numpy.arange(len(self.tokenizer.symbols) + added)
 
     @cached_property
     def _numbered(self) -> Tokens | None:
@@ -159,4 +151,5 @@ class Coding:
 
     def _written(self, tokens: Sequence[int]) -> list[int]:
         """The tokenizer's numbers; symbols that an objective added have none and are left out."""
-        return [int(self._kept[token]) for token in tokens if 0 <= token < len(self.vocab)]
+        known = [int(token) for token in tokens if 0 <= token < len(self.vocab)]
+        return known if self.seen is None else self.seen[known].tolist()

@@ -98,7 +98,7 @@ def _rows(path: Path, batches: Any, fields: Fields) -> Iterator[Row | BadRow]:
 def _values(batch: RecordBatch, field: str) -> list[Any]:
     column = batch.column(batch.schema.names.index(field))
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
     except UnicodeDecodeError:  # Arrow does not check that its text is UTF-8
         return [_value(scalar) for scalar in column]
 

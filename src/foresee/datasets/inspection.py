@@ -75,6 +75,7 @@ def inspect(request: Request) -> DataSummary:
     """Reads the data set, bad rows left out and counted, whether or not the request says so. Raises ``RequestError``
     on a file as a whole that cannot be used, or where no row is good."""
     data = DataSet(request)
+    grouped = _grouped(data)
     rows = numpy.arange(len(data))
     lengths = data.lengths(rows)
     kinds: dict[str, int] = {}
@@ -95,8 +96,8 @@ def inspect(request: Request) -> DataSummary:
         symbols=len(data.coding.vocab),
         unknown=_unknown(data),
         majority=data.train.majority,
-        duplicates=_duplicates(data),
-        contradictions=_contradictions(data),
+        duplicates=_duplicates(data, grouped),
+        contradictions=_contradictions(data, grouped),
         overlap=_overlap(data),
     )
 
@@ -139,8 +140,7 @@ def _grouped(data: DataSet) -> _Grouped:
     return _Grouped(order, new_prompt, new_pair)
 
 
-def _duplicates(data: DataSet) -> Finding:
-    grouped = _grouped(data)
+def _duplicates(data: DataSet, grouped: _Grouped) -> Finding:
     pair_of = numpy.cumsum(grouped.new_pair) - 1
     sizes = numpy.bincount(pair_of)
     starts = numpy.flatnonzero(grouped.new_pair)
@@ -154,8 +154,7 @@ def _duplicates(data: DataSet) -> Finding:
     )
 
 
-def _contradictions(data: DataSet) -> Finding:
-    grouped = _grouped(data)
+def _contradictions(data: DataSet, grouped: _Grouped) -> Finding:
     prompt_of = numpy.cumsum(grouped.new_prompt) - 1
     sizes, answers = numpy.bincount(prompt_of), numpy.bincount(prompt_of, grouped.new_pair)
     starts = numpy.flatnonzero(grouped.new_prompt)

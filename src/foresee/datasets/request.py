@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 from foresee.datasets.cache import key_of
 from foresee.datasets.reading import held_out_split_of, source_of
@@ -35,7 +36,7 @@ class Request:
     skip_bad: bool
 
     def __post_init__(self) -> None:
-        if self.tokenizer not in TOKENIZERS and not self.tokenizer.removeprefix(CHECKPOINT) != self.tokenizer:
+        if self.tokenizer not in TOKENIZERS and not self.tokenizer.startswith(CHECKPOINT):
             raise RequestError(
                 f"data: tokenizer={self.tokenizer} must be one of {', '.join(TOKENIZERS)} and hf:CHECKPOINT"
             )
@@ -43,6 +44,11 @@ class Request:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RequestError(f"data: {name}={value} must be at least 1")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """What the task's options ask for; those that are not about the data set are left out."""
+        return cls(**{field.name: options[field.name] for field in fields(cls)})
 
     @property
     def test_path(self) -> str | None:

@@ -79,7 +79,9 @@ def positions(shown: Tensor, hidden: Tensor, mask: Tensor) -> list[dict[str, Any
         easy = ratio((shown[:, :, place + 1 : end] * after).sum(2), counts)
         given = ratio(((hidden - shown)[:, :, place + 1 : end] * after).sum(2), counts)
         lead = ratio((shown - hidden)[:, :, place] * mask[:, place], mask[:, place])
-        assert easy is not None and given is not None and lead is not None  # noqa: PT018
+        assert easy is not None
+        assert given is not None
+        assert lead is not None
         if easy["high"] <= EASY and (given["low"] >= GIVEN or lead["low"] >= GIVEN):
             found.append({"position": place, "shown": rows[place], "follows": easy, "given": given, "lead": lead})
     return found

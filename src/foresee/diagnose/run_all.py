@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ from foresee import files
 from foresee.batch import Batch
 from foresee.data import draw
 from foresee.datasets.inspection import DataSummary, inspect
-from foresee.datasets.request import Request
 from foresee.diagnose import classes, decisions, tables
 from foresee.diagnose.evidence import baseline_of, gather
 from foresee.diagnose.examples import choose
@@ -148,4 +146,4 @@ def summary_of(task: Task) -> DataSummary | None:
     """Duplicates, contradictions, overlap and bad rows of the file behind a task; None where there is none."""
     if not isinstance(task, Data):
         return None
-    return inspect(Request(**{field.name: getattr(task, field.name) for field in fields(Request)}))
+    return inspect(task.stored.request)

@@ -105,7 +105,7 @@ class World:
             return work()
         value = self.agreed(work) if self.leads else self.agreed(lambda: None)
         told: T = self.exchanged(value if self.leads else None)[0]
-        return value if self.leads else told  # type: ignore[return-value]
+        return value if self.leads else told  # type: ignore[return-value]  # the leader has it
 
     def led_tensors(
         self, work: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]

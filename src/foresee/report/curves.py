@@ -90,7 +90,7 @@ def curve_figure(
     per_line = columns * (1 if max(len(str(handle.get_label())) for handle in handles) > 16 else 3)
     head = _headroom(len(handles), per_line) if legend else 0.0
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + head), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]  # the constrained one
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, measure in zip(panels.flat, measures, strict=False):
         curve_panel(axes, setting, measure, marks)
@@ -138,7 +138,7 @@ def position_figure(
     rows = -(-len(groups) // columns)
     head = _headroom(2, 2) if legend else 0.0
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + head), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)  # type: ignore[union-attr, call-arg]  # the constrained one
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, group in zip(panels.flat, groups, strict=False):
         position_panel(axes, group, setting.chance, marks[group.name])

@@ -53,7 +53,7 @@ def picture(settings: Sequence[Setting], given: dict[str, Mark]) -> Figure:
         layout="constrained",
         facecolor="white",
     )
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.06, hspace=0.04)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.06, hspace=0.04)  # type: ignore[union-attr, call-arg]  # the constrained one
     columns = figure.add_gridspec(1, 2 if graphs else 1)
     _curve(figure.add_subplot(columns[0]), settings, given)
     # Graphs stand above one another: side by side, their labels would be too small on a README's width.

@@ -73,14 +73,14 @@ def over_seeds(
     seeds: int, task: str, objective: str, backbone: str = "gpt-nano", **settings: object
 ) -> tuple[RunSpec, ...]:
     """One run under each seed from 0."""
-    return tuple(RunSpec.of(task, objective, backbone, seed=seed, **settings) for seed in range(seeds))  # type: ignore[arg-type]
+    return tuple(RunSpec.of(task, objective, backbone, seed=seed, **settings) for seed in range(seeds))  # type: ignore[arg-type]  # it checks them
 
 
 def check_scale(scale: str) -> Scale:
     """Raises ``RequestError`` unless it is a scale."""
     for known in get_args(Scale):
         if scale == known:
-            return known  # type: ignore[no-any-return]
+            return known  # type: ignore[no-any-return]  # get_args has no types
     raise RequestError(f"scale {scale!r} must be one of {', '.join(get_args(Scale))}")
 
 

@@ -216,7 +216,7 @@ class _Actors(Hands):
 
 def _processors() -> float:
     """Of the whole cluster, as far as it has grown by now."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it without types
     return resources.get("CPU", 1.0)
 
 

@@ -56,7 +56,7 @@ def read_sweep(path: Path) -> list[RunSpec]:
 def _read_yaml(path: Path) -> list[RunSpec]:
     try:
         # A safe loader, which makes plain values and nothing else.
-        read = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+        read = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # it is one, by another name
     except UnicodeDecodeError:
         raise RequestError(f"{path}: not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -81,13 +81,13 @@ class Data(StoredTask):
     @cached_property
     def stored(self) -> DataSet:
         """The rows in the cache."""
-        return DataSet(Request(**{field.name: getattr(self, field.name) for field in fields(Request)}))
+        return DataSet(Request.of(vars(self)))
 
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:
         """16 hexadecimal characters of the files that these options name, so that a run on another content is another
         run. Raises ``RequestError`` where one is missing."""
-        return Request(**{field.name: options[field.name] for field in fields(Request)}).digest()
+        return Request.of(options).digest()
 
     @property
     def vocab(self) -> Vocabulary:

@@ -20,6 +20,6 @@ def word_tokenizer(vocab: Vocabulary) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(WordLevel({symbol: token for token, symbol in enumerate(vocab)}, unk_token=""))
     symbols = Regex("|".join(map(re.escape, longest_first)))
     tokenizer.pre_tokenizer = Split(symbols, behavior="removed", invert=True)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it without types
         tokenizer_object=tokenizer, clean_up_tokenization_spaces=False
     )
