@@ -35,12 +35,12 @@ from common import Target, parser, write
 from torch.nn import functional
 
 from foresee.backbones.base import backbones
-from foresee.bench import TrainingStep, matrix_products, seconds_of, tokens_read
-from foresee.environment import environment
-from foresee.memory import keep_large_blocks
-from foresee.run_spec import RunSpec
-from foresee.spec import resolve
-from foresee.step import autocast, batch_of
+from foresee.core.memory import keep_large_blocks
+from foresee.core.spec import resolve
+from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of, tokens_read
+from foresee.training.environment import environment
+from foresee.training.settings import Settings
+from foresee.training.step import autocast, batch_of
 
 TASK = "path-star:degree=2,length=5,nodes=50"
 OURS, DEFAULT, TUNED, MATRIX = "foresee", "transformers", "transformers, tuned", "matrix products"
@@ -49,10 +49,10 @@ CONTENDERS = (OURS, DEFAULT, TUNED, DEFAULT + DROPOUT, DEFAULT + KEPT, TUNED + K
 """The first three and the last decide the targets; the others show what makes the difference."""
 
 
-def run_spec(quick: bool) -> RunSpec:
+def run_spec(quick: bool) -> Settings:
     """Of our own contender; its batches serve all."""
     backbone = "transformer:layers=1,width=32,heads=2" if quick else "transformer:layers=6,width=384,heads=6"
-    return RunSpec.of(
+    return Settings.of(
         TASK, "next-token", backbone, batch=8 if quick else 256, data=f"fixed:{256 if quick else 20_000}", device="cpu"
     )
 
@@ -60,7 +60,7 @@ def run_spec(quick: bool) -> RunSpec:
 # In a contender's process ---------------------------------------------------------------------------------------------
 
 
-def library_step(spec: RunSpec, name: str) -> Callable[[], object]:
+def library_step(spec: Settings, name: str) -> Callable[[], object]:
     """One training step of the library's model a call."""
     from transformers import AutoModelForCausalLM, GPT2Config
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import attention
-from foresee.memory import keep_large_blocks
-from foresee.seeds import torch_stream
+from foresee.core.memory import keep_large_blocks
+from foresee.core.seeds import torch_stream
 
 TOKENS, HEADS, SIZE = 4096, 6, 64
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)

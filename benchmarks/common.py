@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from foresee.bench import interleaved
+from foresee.experiments.bench import interleaved
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from common import Target, in_turn, parser, write
 
-from foresee.data import draw
-from foresee.seeds import stream
-from foresee.spec import resolve
+from foresee.core.seeds import stream
+from foresee.core.spec import resolve
 from foresee.tasks.base import tasks
+from foresee.training.data import draw
 
 MOST_SECONDS = 0.5
 

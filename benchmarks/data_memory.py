@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy
 
-from foresee.seeds import stream
+from foresee.core.seeds import stream
 
 WORDS = 20_000
 
@@ -43,7 +43,7 @@ def write_file(path: Path, size: int) -> int:
 
 def read_file(path: Path, tokenizer: str) -> dict[str, float]:
     """Builds the task twice and reads a few batches, in this process."""
-    from foresee.spec import resolve
+    from foresee.core.spec import resolve
     from foresee.tasks.base import tasks
 
     before = peak()

@@ -16,14 +16,14 @@ from common import Target, parser, write
 from torch import Tensor
 
 from foresee.backbones.base import Backbone
-from foresee.bench import interleaved, recomputing
-from foresee.data import draw
-from foresee.diagnostics.base import Subject
-from foresee.diagnostics.passes import chunks_of
-from foresee.memory import keep_large_blocks
+from foresee.core.memory import keep_large_blocks
+from foresee.experiments.bench import interleaved, recomputing
+from foresee.metrics.base import Subject
+from foresee.metrics.passes import chunks_of
 from foresee.objectives.decoding import greedy
-from foresee.run_spec import RunSpec
-from foresee.step import autocast
+from foresee.training.data import draw
+from foresee.training.settings import Settings
+from foresee.training.step import autocast
 
 LEAST_RATIO = 4.0
 
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = options.parse_args()
     keep_large_blocks()
     examples, rounds = (64, 1) if arguments.quick else (20_000, 3)
-    spec = RunSpec.of("path-star:degree=5,length=5,nodes=50", "next-token", arguments.backbone, device="cpu")
+    spec = Settings.of("path-star:degree=5,length=5,nodes=50", "next-token", arguments.backbone, device="cpu")
     task = spec.build_task()
     backbone = spec.build_objective(task).backbone.eval()
     batch = draw(task, spec.task, "test", examples, 0)

@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from foresee import files
-from foresee.diagnose import NAMES, Question, diagnose, task_of
-from foresee.diagnose.page import write_page
-from foresee.diagnose.verdict import COMPOUNDING, COSTLY, NONE_NEEDED, OPEN, TOO_SMALL
-from foresee.registry import load_plugin_file
-from foresee.seeds import stream
-from foresee.spec import resolve
+from foresee.core import files
+from foresee.core.registry import load_plugin_file
+from foresee.core.seeds import stream
+from foresee.core.spec import resolve
+from foresee.experiments.diagnose import NAMES, Question, diagnose, task_of
+from foresee.experiments.diagnose.verdict import COMPOUNDING, COSTLY, NONE_NEEDED, OPEN, TOO_SMALL
+from foresee.report.diagnosis import write_page
 from foresee.tasks.base import tasks
 
 Pair = tuple[str, str]

@@ -20,18 +20,18 @@ import torch
 from common import Target, parser, write
 from torch.nn import functional
 
-from foresee.bench import TrainingStep, interleaved
-from foresee.environment import environment
-from foresee.memory import keep_large_blocks
-from foresee.run_spec import RunSpec
-from foresee.step import autocast, batch_of
+from foresee.core.memory import keep_large_blocks
+from foresee.experiments.bench import TrainingStep, interleaved
+from foresee.training.environment import environment
+from foresee.training.settings import Settings
+from foresee.training.step import autocast, batch_of
 
 TASK = "path-star:degree=2,length=5,nodes=50"
 MOST_RATIO = 1.05
 ADAPTER, BY_HAND = "hf backbone", "by hand"
 
 
-def by_hand(spec: RunSpec, config: Any) -> Callable[[], None]:
+def by_hand(spec: Settings, config: Any) -> Callable[[], None]:
     """One training step of the library's model a call."""
     from transformers import AutoModelForCausalLM
 
@@ -84,7 +84,7 @@ def main() -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
-        spec = RunSpec.of(
+        spec = Settings.of(
             TASK, "next-token", f"hf:{folder},random=true,symbols=first", batch=arguments.batch, device="cpu",
             data=f"fixed:{256 if arguments.quick else 20_000}",
         )  # fmt: skip

@@ -32,12 +32,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import backbones, mamba
-from foresee.bench import TrainingStep, seconds_of
-from foresee.environment import environment
-from foresee.memory import keep_large_blocks
-from foresee.run_spec import RunSpec
-from foresee.spec import resolve
-from foresee.step import autocast, batch_of
+from foresee.core.memory import keep_large_blocks
+from foresee.core.spec import resolve
+from foresee.experiments.bench import TrainingStep, seconds_of
+from foresee.training.environment import environment
+from foresee.training.settings import Settings
+from foresee.training.step import autocast, batch_of
 
 TASK = "path-star:degree=2,length=5,nodes=50"
 OURS, DUAL = "foresee mamba", "foresee mamba2"
@@ -47,10 +47,10 @@ CONTENDERS = (OURS, DUAL, LOOP, DEFAULT, TUNED, DEFAULT + KEPT, TUNED + KEPT)
 Work = Callable[[], object]
 
 
-def run_spec(kind: str, quick: bool, batch: int) -> RunSpec:
+def run_spec(kind: str, quick: bool, batch: int) -> Settings:
     """Of a training run of ``kind``, "mamba" or "mamba2"."""
     shape = "layers=1,width=64" if quick else "layers=6,width=384"
-    return RunSpec.of(
+    return Settings.of(
         TASK, "next-token", f"{kind}:{shape}", batch=batch, data=f"fixed:{256 if quick else 20_000}", device="cpu"
     )
 
@@ -69,7 +69,7 @@ def loop_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor)
     return torch.stack(outputs, 1) + D * x
 
 
-def loop_step(spec: RunSpec) -> Work:
+def loop_step(spec: Settings) -> Work:
     """A training step with ``loop_scan``."""
     step = TrainingStep(spec)
 
@@ -80,7 +80,7 @@ def loop_step(spec: RunSpec) -> Work:
     return work
 
 
-def library_step(spec: RunSpec, tuned: bool) -> Callable[[int], None]:
+def library_step(spec: Settings, tuned: bool) -> Callable[[int], None]:
     """One training step of the library's model a call, on that many rows."""
     from transformers import MambaConfig, MambaForCausalLM
 
@@ -116,7 +116,7 @@ def library_step(spec: RunSpec, tuned: bool) -> Callable[[int], None]:
     return step
 
 
-def resolve_layers(spec: RunSpec) -> int:
+def resolve_layers(spec: Settings) -> int:
     """How many layers the backbone of ``spec`` has."""
     layers = resolve(backbones, spec.backbone).options["layers"]
     assert isinstance(layers, int)

@@ -17,14 +17,14 @@ from mamba import run_spec
 from torch.nn import functional
 
 from foresee.backbones import Backbone, backbones
-from foresee.environment import environment
-from foresee.memory import keep_large_blocks
-from foresee.optimiser import adamw
-from foresee.run_spec import RunSpec
-from foresee.seeds import torch_stream
-from foresee.spec import resolve
-from foresee.step import autocast
-from foresee.vocabulary import Vocabulary
+from foresee.core.memory import keep_large_blocks
+from foresee.core.seeds import torch_stream
+from foresee.core.spec import resolve
+from foresee.core.vocabulary import Vocabulary
+from foresee.training.environment import environment
+from foresee.training.optimizer import adamw
+from foresee.training.settings import Settings
+from foresee.training.step import autocast
 
 KINDS = ("mamba", "mamba2")
 LENGTHS, ROWS = (32, 64, 128, 256, 512), 8
@@ -34,12 +34,12 @@ VOCAB = Vocabulary(tuple(map(str, range(54))))
 Work = Callable[[], object]
 
 
-def build(spec: RunSpec) -> Backbone:
+def build(spec: Settings) -> Backbone:
     """The backbone of ``spec`` over 54 symbols."""
     return resolve(backbones, spec.backbone).build(VOCAB, torch_stream("benchmark weights"))
 
 
-def long_step(spec: RunSpec, rows: int, length: int) -> Work:
+def long_step(spec: Settings, rows: int, length: int) -> Work:
     """One training step on random tokens [rows, length], every position scored."""
     net = build(spec)
     optimiser = adamw(net, spec)
@@ -56,7 +56,7 @@ def long_step(spec: RunSpec, rows: int, length: int) -> Work:
     return work
 
 
-def decoding(spec: RunSpec, rows: int, prompt: int) -> Work:
+def decoding(spec: Settings, rows: int, prompt: int) -> Work:
     """One more token after a prompt of that length, for every row."""
     net = build(spec).eval()
     tokens = torch.randint(len(VOCAB), (rows, prompt), generator=torch_stream("benchmark prompt", prompt))

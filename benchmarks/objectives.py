@@ -20,13 +20,13 @@ from collections.abc import Callable
 import torch
 from common import Target, parser, write
 
-from foresee.batch import Batch
-from foresee.bench import TrainingStep, interleaved
-from foresee.environment import environment
-from foresee.memory import keep_large_blocks
+from foresee.core.batch import Batch
+from foresee.core.memory import keep_large_blocks
+from foresee.experiments.bench import TrainingStep, interleaved
 from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.next_token import NextToken, answer_loss
-from foresee.run_spec import RunSpec
+from foresee.training.environment import environment
+from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=5,nodes=50"
 BASELINE, EVERYWHERE = "next-token", "next-token-everywhere"
@@ -69,7 +69,7 @@ def main() -> None:
         names = [BASELINE, EVERYWHERE, *arguments.only.split(",")]
     for name in names:
         data = f"fixed:{256 if arguments.quick else 20_000}"
-        step = TrainingStep(RunSpec.of(TASK, name, arguments.backbone, batch=arguments.batch, device="cpu", data=data))
+        step = TrainingStep(Settings.of(TASK, name, arguments.backbone, batch=arguments.batch, device="cpu", data=data))
         works[name], parameters[name] = step, sum(each.numel() for each in step.objective.parameters())
     seconds = interleaved(works, "cpu", arguments.rounds, arguments.burst)
     ratios, everywhere = (

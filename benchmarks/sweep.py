@@ -15,15 +15,15 @@ from pathlib import Path
 
 from common import Target, parser, write
 
-from foresee.run_spec import RunSpec
-from foresee.sweeps import Local, run_all
-from foresee.sweeps.machine import cores
+from foresee.experiments.sweeps import Local, run_all
+from foresee.experiments.sweeps.machine import cores
+from foresee.training.settings import Settings
 
 LEAST = 1.6
 RUNS = 8
 
 
-def seconds(specs: list[RunSpec], engine: Local) -> tuple[float, float]:
+def seconds(specs: list[Settings], engine: Local) -> tuple[float, float]:
     """Of all of it, and of the runs' own training added up."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -39,7 +39,7 @@ def main() -> None:
     arguments = made.parse_args()
     steps, batch, test = (4, 32, 100) if arguments.quick else (arguments.steps, 256, 2000)
     specs = [
-        RunSpec.of("path-star:degree=2,length=5,nodes=50", "next-token", "gpt-nano", steps=steps, batch=batch,
+        Settings.of("path-star:degree=2,length=5,nodes=50", "next-token", "gpt-nano", steps=steps, batch=batch,
                    data="fixed:20000", test=test, seed=seed)
         for seed in range(2 if arguments.quick else RUNS)
     ]  # fmt: skip

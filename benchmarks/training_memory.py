@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from common import Target, parser, write
 
-from foresee.bench import TrainingStep
-from foresee.run_spec import RunSpec
+from foresee.experiments.bench import TrainingStep
+from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=5,nodes=50"
 GIB = 2**30
@@ -44,7 +44,7 @@ def main() -> None:
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         backbone = given.backbone or gpt2_large(Path(folder), given.quick)
-        spec = RunSpec.of(
+        spec = Settings.of(
             TASK, "next-token", backbone, batch=given.batch, accumulate=given.accumulate, data="fixed:1000", lr=1e-5,
             recompute=not given.keep_activations,
         )  # fmt: skip

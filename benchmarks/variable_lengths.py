@@ -16,13 +16,13 @@ from collections.abc import Callable
 import torch
 from common import Target, parser, write
 
-from foresee.bench import TrainingStep, interleaved, tokens_read
-from foresee.bucketing import WINDOW
-from foresee.data import FixedData
-from foresee.memory import keep_large_blocks
-from foresee.run_spec import RunSpec
-from foresee.seeds import stream
-from foresee.step import update
+from foresee.core.memory import keep_large_blocks
+from foresee.core.seeds import stream
+from foresee.experiments.bench import TrainingStep, interleaved, tokens_read
+from foresee.training.bucketing import WINDOW
+from foresee.training.data import FixedData
+from foresee.training.settings import Settings
+from foresee.training.step import update
 
 FIXED = "path-star:degree=2,length=5,nodes=50"
 MIXED = "path-star:degree=2,length=8,nodes=50,sizes=mixed"
@@ -33,7 +33,7 @@ class Contender:
     """A window of training steps, the same batches at every call."""
 
     def __init__(self, task: str, batch: int, backbone: str, device: str) -> None:
-        spec = RunSpec.of(task, "next-token", backbone, batch=batch, data=f"fixed:{WINDOW * batch}", device=device)
+        spec = Settings.of(task, "next-token", backbone, batch=batch, data=f"fixed:{WINDOW * batch}", device=device)
         self.training = TrainingStep(spec)
         self.batches = [self.training.data.batch_at(step, batch).to(spec.device) for step in range(WINDOW)]
 

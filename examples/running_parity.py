@@ -19,10 +19,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import Task, tasks
-from foresee.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("0", "1", "="))
 EQUALS = VOCABULARY.token("=")

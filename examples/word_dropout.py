@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 
 from foresee.backbones import Backbone
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import LossOut, objectives
 from foresee.objectives.next_token import NextToken, answer_loss, teacher_forced
-from foresee.vocabulary import Vocabulary
 
 DUMMY = "$"
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from foresee.seeds import stream
-from foresee.spec import resolve
+from foresee.core.seeds import stream
+from foresee.core.spec import resolve
 from foresee.tasks import tasks
 from foresee.tasks.data import Data
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from foresee.stats import rate
+from foresee.metrics.stats import rate
 
 Behaviour = Literal["follows", "solves", "babbles"]
 

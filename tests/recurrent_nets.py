@@ -6,9 +6,9 @@ from typing import Any
 
 from support import numbered
 
-from foresee import seeds
 from foresee.backbones.mamba import Mamba
 from foresee.backbones.mamba2 import Mamba2
+from foresee.core import seeds
 
 WIDTH = 32
 

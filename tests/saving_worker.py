@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from foresee.sweeps.worker import main
+from foresee.experiments.sweeps.worker import main
 
-loop = importlib.import_module("foresee.train")  # ``foresee.train`` is also a function
+loop = importlib.import_module("foresee.training.loop")  # ``foresee.train`` is also a function
 
 if __name__ == "__main__":
     loop.SAVE_SECONDS = -1.0  # type: ignore[attr-defined]

@@ -13,10 +13,10 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from foresee import seeds
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch
-from foresee.diagnostics.base import Subject
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.metrics.base import Subject
 from foresee.objectives.base import LossOut, Objective
 from foresee.tasks.path_star import PathStar
 

@@ -8,10 +8,10 @@ import torch
 from support import numbered, random_batch, right_padded, scramble, transformer
 from torch import Tensor
 
-from foresee import spec
-from foresee.batch import Batch
+from foresee.core import spec
+from foresee.core.batch import Batch
+from foresee.core.seeds import torch_stream
 from foresee.objectives import Objective, objectives
-from foresee.seeds import torch_stream
 
 KINDS: list[dict[str, Any]] = [
     {},

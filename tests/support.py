@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from foresee import seeds, spec
 from foresee.backbones import Attend, Backbone, Cap, backbones
 from foresee.backbones.base import Layer
 from foresee.backbones.block import Block
 from foresee.backbones.measure import measure, refuse_missing
 from foresee.backbones.transformer import Transformer
-from foresee.batch import Batch
+from foresee.core import seeds, spec
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import Objective, objectives
-from foresee.vocabulary import Vocabulary
 
 VOCAB = Vocabulary(tuple("0123456789|=/"))
 

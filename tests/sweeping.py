@@ -9,24 +9,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from foresee.run_spec import RunSpec
-from foresee.sweeps import Engine, Local, SweepProgress, run_all
-from foresee.sweeps.sweep_file import read_sweep
+from foresee.experiments.sweeps import Engine, Local, SweepProgress, run_all
+from foresee.experiments.sweeps.sweep_file import read_sweep
+from foresee.training.settings import Settings
 
 WORKER = (sys.executable, str(Path(__file__).parent / "saving_worker.py"))
 
 
 class Tells(SweepProgress):
-    def began(self, spec: RunSpec, step: int, where: str) -> None:
+    def began(self, spec: Settings, step: int, where: str) -> None:
         print("began", spec.digest, step, flush=True)
 
-    def report(self, spec: RunSpec, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, spec: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
         print("report", spec.digest, line["step"], flush=True)
 
-    def measuring(self, spec: RunSpec, examples: int) -> None:
+    def measuring(self, spec: Settings, examples: int) -> None:
         print("measuring", spec.digest, flush=True)
 
-    def retrying(self, spec: RunSpec, why: str) -> None:
+    def retrying(self, spec: Settings, why: str) -> None:
         print("retrying", spec.digest, flush=True)
 
 
@@ -34,7 +34,7 @@ def engine(name: str) -> Engine:
     """Two workers of one thread that save at every step."""
     if name == "local":
         return Local(workers=2, threads=1, command=WORKER)
-    from foresee.sweeps.on_ray import OnRay
+    from foresee.experiments.sweeps.on_ray import OnRay
 
     return OnRay(workers=2, send_seconds=0.0, command=WORKER)
 

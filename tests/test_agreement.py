@@ -11,9 +11,9 @@ from support import copy_gpt2, copy_llama, scramble, transformer
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from foresee import seeds
 from foresee.backbones.attention import additive
 from foresee.backbones.transformer import Transformer
+from foresee.core import seeds
 
 ROWS, LENGTH, VOCAB_SIZE = 3, 12, 19
 

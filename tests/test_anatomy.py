@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 import foresee
-from foresee.anatomy import TOP, anatomy
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.seeds import stream
+from foresee.metrics.anatomy import TOP, anatomy
 from foresee.objectives.base import Objective
 from foresee.objectives.masked_diffusion import MaskedDiffusion
-from foresee.seeds import stream
 from foresee.tasks.base import Task
 
 TASK = foresee.task("path-star:degree=2,length=4,nodes=12")
 
 
 def objective(name: str, backbone: str = "transformer:layers=2,width=16,heads=2") -> Objective:
+    from foresee.core.spec import resolve
     from foresee.objectives.base import objectives
-    from foresee.spec import resolve
 
     vocab = TASK.vocab.extended(resolve(objectives, name).cls.symbols)
     return foresee.objective(name, foresee.backbone(backbone, vocab), vocab)

@@ -10,13 +10,13 @@ import torch
 from support import SMALL, Stub, build, random_batch, right_padded, scramble
 from torch import Tensor
 
-from foresee import seeds
 from foresee.backbones import Attend
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import any_order
 from foresee.objectives.any_order import AnyOrder, draw_order
-from foresee.vocabulary import Vocabulary
 
 LEARNED = next(iter(SMALL))
 ROTARY, POSITIONLESS = (next(name for name in SMALL if f"positions={kind}" in name) for kind in ("rotary", "none"))

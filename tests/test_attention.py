@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 import foresee
-from foresee import seeds
 from foresee.backbones import attention as module
 from foresee.backbones.attention import attention, causal_attention
 from foresee.backbones.block import Block
 from foresee.backbones.transformer import Transformer
+from foresee.core import seeds
 
 B, H, Q, K, D = 2, 3, 5, 7, 4
 

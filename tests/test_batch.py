@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foresee.batch import NOTHING, Batch, Layout
+from foresee.core.batch import NOTHING, Batch, Layout
 
 TOKENS = torch.arange(24).view(3, 8)
 

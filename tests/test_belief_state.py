@@ -11,14 +11,14 @@ from support import SMALL, VOCAB, Stub, build, numbered, random_batch, right_pad
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee import seeds, spec
 from foresee.backbones.transformer import Transformer
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds, spec
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import objectives
 from foresee.objectives.belief_state import BeliefState
 from foresee.tasks.path_star import PathStar
-from foresee.vocabulary import Vocabulary
 
 LEARNED = next(iter(SMALL))
 EVERY = pytest.mark.parametrize("backbone", list(SMALL), ids=lambda name: name[-20:])

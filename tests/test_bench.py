@@ -13,19 +13,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from foresee import bench as module
-from foresee.bench import TrainingStep, bench, interleaved, recomputing, show, tokens_read
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.experiments import bench as module
+from foresee.experiments.bench import TrainingStep, bench, interleaved, recomputing, show, tokens_read
 from foresee.objectives.decoding import greedy
-from foresee.run_spec import RunSpec
+from foresee.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "path-star:degree=2,length=3,nodes=10"
 TINY = "transformer:layers=1,width=32,heads=2,context=32"
 
 
-def spec(task: str = TASK, **options: Any) -> RunSpec:
-    return RunSpec.of(task, "next-token", TINY, data="fixed:64", batch=8, device="cpu", precision="float32", **options)
+def spec(task: str = TASK, **options: Any) -> Settings:
+    return Settings.of(task, "next-token", TINY, data="fixed:64", batch=8, device="cpu", precision="float32", **options)
 
 
 @pytest.fixture(scope="module")

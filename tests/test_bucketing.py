@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee import data, seeds
-from foresee.batch import Batch
-from foresee.bucketing import WINDOW, bucketed, lengths_of
-from foresee.data import FixedData, FreshData, draw
+from foresee.core import seeds
+from foresee.core.batch import Batch
 from foresee.tasks.path_star import PathStar
+from foresee.training import data
+from foresee.training.bucketing import WINDOW, bucketed, lengths_of
+from foresee.training.data import FixedData, FreshData, draw
 
 MIXED = PathStar(degree=2, length=6, nodes=30, sizes="mixed")
 PAIRED = PathStar(degree=2, length=4, nodes=30, sizes="mixed", generalised="path", goals="all")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from foresee import seeds
-from foresee.diagnostics.base import Subject
-from foresee.diagnostics.by_distance import ByDistance
-from foresee.diagnostics.passes import Scores
+from foresee.core import seeds
+from foresee.metrics.base import Subject
+from foresee.metrics.by_distance import ByDistance
+from foresee.metrics.passes import Scores
 from foresee.tasks.minimal_planning import MinimalPlanning
 
 TASK = MinimalPlanning(steps=3, nodes=9)

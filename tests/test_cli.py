@@ -17,10 +17,10 @@ import pytest
 import torch
 from tiny import EASY, TASK, arguments, tiny
 
-from foresee import files
 from foresee.cli import main
-from foresee.run import Run, load
-from foresee.train import train
+from foresee.core import files
+from foresee.training.loop import train
+from foresee.training.run import Run, load
 
 QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 QUICKLY = ["--steps=4", "--eval-every=2", "--data=300", "--test=40"]
@@ -106,7 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 # In a process of its own --------------------------------------------------------------------------------------------
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["foresee.train", "foresee.cli", "torch._dynamo"])
+processes.set_forkserver_preload(["foresee.training.loop", "foresee.cli", "torch._dynamo"])
 
 
 def child(argv: list[str], directory: Path) -> None:
@@ -161,7 +161,7 @@ def test_list(program: Program) -> None:
     _, out, _ = program("list")
     words = (
         "tasks", "path-star", "degree=<int>", "goals=one", "objectives", "teacherless", "hybrid=0.0", "backbones",
-        "transformer", "gpt-nano", "preset for transformer:", "diagnostics", "shortcut",
+        "transformer", "gpt-nano", "preset for transformer:", "metrics", "shortcut",
     )  # fmt: skip
     for word in words:
         assert word in out
@@ -172,7 +172,7 @@ def test_list(program: Program) -> None:
 
 def test_list_as_json(program: Program) -> None:
     listed = program.json("list")
-    assert list(listed) == ["tasks", "objectives", "backbones", "diagnostics", "studies"]
+    assert list(listed) == ["tasks", "objectives", "backbones", "metrics", "studies"]
     assert {"next-token", "reversed", "teacherless"} <= listed["objectives"].keys()
     assert listed["objectives"]["teacherless"]["options"] == {"hybrid": "0.0"}
     assert listed["tasks"]["path-star"]["summary"]

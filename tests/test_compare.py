@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 from tiny import EASY, SOLVING, tiny
 
-from foresee import files
 from foresee.backbones.base import Cap
-from foresee.compare import Group, compare, steps_to_solve
-from foresee.errors import RequestError
+from foresee.cli.show import show_groups
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.experiments.compare import Group, compare, steps_to_solve
 from foresee.objectives.next_token import NextToken
-from foresee.run import Run, rows_as_lines
-from foresee.show import show_groups
-from foresee.train import train
+from foresee.training.loop import train
+from foresee.training.run import Run, rows_as_lines
 
 QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 

@@ -7,9 +7,9 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats  # type: ignore[import-untyped]
+from scipy import stats as scipy_stats
 
-from foresee.stats import (
+from foresee.metrics.stats import (
     Claim,
     Evidence,
     at_least,

@@ -10,15 +10,16 @@ import pytest
 import torch
 from tiny import tiny
 
-from foresee import seeds, train
-from foresee.compare import compare
-from foresee.data import draw
-from foresee.errors import RequestError
-from foresee.registry import Registry
-from foresee.spec import brief, describe, resolve
+from foresee import train
+from foresee.core import seeds
+from foresee.core.errors import RequestError
+from foresee.core.registry import Registry
+from foresee.core.spec import brief, describe, resolve
+from foresee.experiments.compare import compare
 from foresee.tasks import tasks
 from foresee.tasks.conditioning import Conditioned
 from foresee.tasks.path_star import PathStar
+from foresee.training.data import draw
 
 PLAIN = "path-star:degree=2,length=3,nodes=10"
 G23 = PathStar(degree=2, length=3, nodes=10)

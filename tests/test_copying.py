@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.tasks.copying import Copying
 
 TASK = Copying(length=3, symbols=5)

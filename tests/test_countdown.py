@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee import seeds
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 from foresee.tasks.countdown import Countdown
 
 TASK = Countdown(numbers=3, largest=20, results=50)

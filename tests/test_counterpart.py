@@ -10,8 +10,8 @@ import torch
 from support import scramble, transformer
 from transformers import AutoModelForCausalLM
 
-from foresee import seeds
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 
 LLAMA: dict[str, Any] = {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "bias": False}
 KINDS: dict[str, dict[str, Any]] = {

@@ -12,22 +12,22 @@ from support import SMALL, Stub, build, transformer
 from tiny import tiny
 from torch import Tensor, nn
 
-from foresee import seeds
 from foresee.backbones import Backbone
-from foresee.batch import Batch
-from foresee.compare import compare
-from foresee.data import FixedData, FreshData, draw
-from foresee.diagnostics.base import Rows, Subject
-from foresee.diagnostics.creativity import Creativity
-from foresee.diagnostics.run_all import measure_all
-from foresee.errors import RequestError
-from foresee.examples import problems_trained, training_data
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.experiments.compare import compare
+from foresee.metrics.base import Rows, Subject
+from foresee.metrics.creativity import Creativity
+from foresee.metrics.run_all import measure_all
 from foresee.objectives.base import LossOut, Objective
 from foresee.objectives.decoding import decode, drawn, greedy
 from foresee.tasks import Task
 from foresee.tasks.conditioning import Conditioned
 from foresee.tasks.path_star import PathStar
 from foresee.tasks.sibling_discovery import SiblingDiscovery
+from foresee.training.data import FixedData, FreshData, draw
+from foresee.training.examples import problems_trained, training_data
 
 TASK = SiblingDiscovery(parents=2, siblings=3)
 RIGHT = ["b0,c0,a0", "b0,c1,a0", "b4,c5,a1", "b3,c3,a1"]

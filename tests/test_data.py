@@ -18,14 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foresee import data, seeds
-from foresee.batch import Batch
-from foresee.data import File, Fixed, FixedData, Fresh, FreshData, draw, overlap, parse_data
-from foresee.errors import ForeseeError, RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.base import Task
+from foresee.tasks.example_files import read_examples, write_examples
 from foresee.tasks.path_star import PathStar
-from foresee.textfiles import read_examples, write_examples
-from foresee.vocabulary import Vocabulary
+from foresee.training import data
+from foresee.training.data import File, Fixed, FixedData, Fresh, FreshData, draw, overlap, parse_data
 
 G25 = PathStar(degree=2, length=5, nodes=50)
 PAIRED = PathStar(degree=3, length=3, nodes=30, goals="all")

@@ -12,9 +12,9 @@ from tiny_checkpoints import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from foresee.errors import RequestError
-from foresee.export import export
-from foresee.train import train
+from foresee.core.errors import RequestError
+from foresee.training.export import export
+from foresee.training.loop import train
 
 ALPHABET = "0123456789+= abcdef"
 

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 from tiny import tiny
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.data import StoredData, draw, read_examples, write_examples
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
 from foresee.datasets.cache import cache_folder
 from foresee.datasets.inspection import DataSummary, inspect
 from foresee.datasets.request import Request
-from foresee.errors import RequestError
 from foresee.report import write_report
-from foresee.run import load
-from foresee.run_table import record_of
 from foresee.tasks.data import Data
-from foresee.train import train
+from foresee.training.data import StoredData, draw, read_examples, write_examples
+from foresee.training.loop import train
+from foresee.training.run import load
+from foresee.training.run_table import record_of
 
 SUMS = sums(400)
 

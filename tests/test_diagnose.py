@@ -17,12 +17,12 @@ from tiny import BACKBONE, outcome
 from tiny_checkpoints import save
 
 from foresee.cli.app import status
-from foresee.diagnose import Diagnosis, Question, diagnose, measured, task_of
-from foresee.diagnose.page.page import page
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.experiments.diagnose import Diagnosis, Question, diagnose, measured, task_of
+from foresee.report.diagnosis.page import page
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
-from foresee.train import InterruptedTrainingError
+from foresee.training.loop import InterruptedTrainingError
 
 ROWS = [(f"{'<b>' if n % 2 else 'x'} {n % 7} {n} y", f"{n % 7} <i>{n % 5}</i>" + " z" * (n % 3)) for n in range(240)]
 SETTINGS: dict[str, Any] = {"backbone": BACKBONE, "seeds": 1, "steps": 6, "batch": 16}
@@ -137,7 +137,7 @@ def test_it_is_the_json_that_is_kept(found: Diagnosis, folder: Path) -> None:
 def test_asking_again_trains_nothing_and_says_the_same(
     found: Diagnosis, task: Task, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["foresee.train"], "_work", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(sys.modules["foresee.training.loop"], "_work", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(measured, "measure", lambda *_: pytest.fail("measured again"))
     again = diagnose(found.question, task, folder)
     assert replace(again, seconds=0.0).json() == replace(found, seconds=0.0).json()
@@ -152,7 +152,7 @@ def test_another_question_needs_another_folder(found: Diagnosis, task: Task, fol
 def test_an_interrupted_diagnosis_continues_and_ends_the_same(
     found: Diagnosis, task: Task, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from foresee.train import _Training
+    from foresee.training.loop import _Training
 
     whole, calls = _Training._step, 0
 
@@ -197,7 +197,7 @@ def test_a_damaged_plan_is_said_to_be(found: Diagnosis, task: Task, tmp_path: Pa
 
 
 def test_the_page_escapes_everything_and_shows_everything(found: Diagnosis, tmp_path: Path, browser: Browser) -> None:
-    from foresee.diagnose.page import write_page
+    from foresee.report.diagnosis import write_page
 
     path = write_page(found, tmp_path / "diagnosis.html")
     html = path.read_text()

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny
 
-from foresee.data import FixedData, draw
-from foresee.diagnose.budget import FINAL_MEASUREMENTS, LEAST_STEPS, MARGIN, Budget, Speed, fit, planned
-from foresee.diagnose.speed import measure_speed
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.experiments.diagnose.budget import FINAL_MEASUREMENTS, LEAST_STEPS, MARGIN, Budget, Speed, fit, planned
+from foresee.experiments.diagnose.speed import measure_speed
+from foresee.training.data import FixedData, draw
 
 SPEEDS = {"next-token": Speed(0.1, 1.0), "reversed": Speed(0.1, 1.0), "teacherless": Speed(0.2, 0.5)}
 

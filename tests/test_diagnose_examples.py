@@ -7,9 +7,9 @@ from pathlib import Path
 import data_files
 import pytest
 
-from foresee.diagnose.examples import gaps
-from foresee.seeds import stream
-from foresee.spec import resolve
+from foresee.core.seeds import stream
+from foresee.core.spec import resolve
+from foresee.experiments.diagnose.examples import gaps
 from foresee.tasks.base import tasks
 
 

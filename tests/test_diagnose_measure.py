@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.diagnose import classes, decisions, tables
-from foresee.diagnose.evidence import baseline_of
-from foresee.diagnose.interval import Z, ratio
-from foresee.diagnose.measured import measure
+from foresee.core.batch import Batch
+from foresee.core.seeds import stream, torch_stream
+from foresee.core.spec import resolve
+from foresee.experiments.diagnose import classes, decisions, tables
+from foresee.experiments.diagnose.evidence import baseline_of
+from foresee.experiments.diagnose.interval import Z, ratio
+from foresee.experiments.diagnose.measured import measure
 from foresee.objectives.reversed import flipped
-from foresee.seeds import stream, torch_stream
-from foresee.spec import resolve
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
 

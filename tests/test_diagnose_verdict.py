@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from foresee.diagnose.evidence import Evidence, accuracies_during, fall_of, gain_of
-from foresee.diagnose.verdict import COMPOUNDING, COSTLY, NAMES, NONE_NEEDED, OPEN, TOO_SMALL, judge, rule
-from foresee.run import Run
+from foresee.experiments.diagnose.evidence import Evidence, accuracies_during, fall_of, gain_of
+from foresee.experiments.diagnose.verdict import COMPOUNDING, COSTLY, NAMES, NONE_NEEDED, OPEN, TOO_SMALL, judge, rule
+from foresee.training.run import Run
 
 SOLVED: dict[str, Any] = {
     "exact": 0.99, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed", "witness_exact": 0.99,
@@ -123,7 +123,7 @@ def test_seeds_vote_and_disagreement_is_said() -> None:
 
 
 def test_every_verdict_has_plain_words() -> None:
-    from foresee.diagnose.page.sections import PLAIN, TONE
+    from foresee.report.diagnosis.sections import PLAIN, TONE
 
     assert set(PLAIN) == set(TONE) == set(NAMES)
 

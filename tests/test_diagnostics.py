@@ -30,15 +30,15 @@ from scripted import (
 )
 from torch import Tensor
 
-from foresee import seeds
-from foresee.diagnostics.accuracy import right_answers
-from foresee.diagnostics.base import Diagnostic, Row, Rows, Subject, diagnostics
-from foresee.diagnostics.child import are_edges
-from foresee.diagnostics.passes import score, write
-from foresee.diagnostics.run_all import measure_all, quick
-from foresee.diagnostics.shortcut import Shortcut, wrong_arms
-from foresee.errors import RequestError
-from foresee.stats import rate
+from foresee.core import seeds
+from foresee.core.errors import RequestError
+from foresee.metrics.accuracy import right_answers
+from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
+from foresee.metrics.child import are_edges
+from foresee.metrics.passes import score, write
+from foresee.metrics.run_all import measure_all, quick
+from foresee.metrics.shortcut import Shortcut, wrong_arms
+from foresee.metrics.stats import rate
 from foresee.tasks.path_star import PathStar
 
 TASK = PathStar(degree=2, length=5, nodes=50)
@@ -359,19 +359,19 @@ def test_an_empty_training_set_gives_no_row() -> None:
 @pytest.fixture
 def spare_diagnostic() -> Iterator[str]:
     """A diagnostic that gives a row which another one gives, registered for one test."""
-    diagnostics.discover()
-    classes = dict(diagnostics._classes)
+    metrics.discover()
+    classes = dict(metrics._classes)
 
-    @diagnostics.register("zealous")
-    class Zealous(Diagnostic):
+    @metrics.register("zealous")
+    class Zealous(Metric):
         summary = "gives a row that is taken"
 
         def measure(self, subject: Subject) -> Rows:
             return {"exact": {"value": 1.0, "n": 1}}
 
     yield "zealous"
-    diagnostics._classes.clear()
-    diagnostics._classes.update(classes)
+    metrics._classes.clear()
+    metrics._classes.update(classes)
 
 
 def test_two_diagnostics_cannot_give_the_same_row(spare_diagnostic: str) -> None:
@@ -380,9 +380,9 @@ def test_two_diagnostics_cannot_give_the_same_row(spare_diagnostic: str) -> None
 
 
 def test_every_diagnostic_says_what_it_measures() -> None:
-    assert {"accuracy", "branch", "child", "plateau", "shortcut"} <= set(diagnostics.names())
-    for name in diagnostics.names():
-        assert len(diagnostics.get(name).summary) > 20
+    assert {"accuracy", "branch", "child", "plateau", "shortcut"} <= set(metrics.names())
+    for name in metrics.names():
+        assert len(metrics.get(name).summary) > 20
 
 
 def test_scripts_are_deterministic() -> None:

@@ -14,18 +14,18 @@ import torch
 from scripted import Babbler, Follower, Parallel, Planner, Scripted, Slipping
 from torch import Tensor
 
-from foresee import seeds
-from foresee.batch import NOTHING, Batch
-from foresee.diagnostics.accuracy import compounded, right_answers
-from foresee.diagnostics.base import Row, Rows, Subject
-from foresee.diagnostics.passes import score, stopped, write
-from foresee.diagnostics.run_all import measure_all, quick
-from foresee.diagnostics.shortcut import left_to_walk
+from foresee.core import seeds
+from foresee.core.batch import NOTHING, Batch
+from foresee.core.vocabulary import Vocabulary
+from foresee.metrics.accuracy import compounded, right_answers
+from foresee.metrics.base import Row, Rows, Subject
+from foresee.metrics.passes import score, stopped, write
+from foresee.metrics.run_all import measure_all, quick
+from foresee.metrics.shortcut import left_to_walk
+from foresee.metrics.stats import rate
 from foresee.objectives.base import LossOut, Objective
-from foresee.stats import rate
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
-from foresee.vocabulary import Vocabulary
 
 MIXED = PathStar(degree=2, length=5, nodes=30, sizes="mixed")
 STOPS = PathStar(degree=3, length=5, nodes=30, generalised="path")

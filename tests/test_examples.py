@@ -13,16 +13,16 @@ import torch
 
 import foresee
 from foresee.backbones import backbones
-from foresee.batch import Batch
-from foresee.diagnostics import diagnostics
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.registry import Registry, load_plugin_file
+from foresee.core.seeds import stream, torch_stream
+from foresee.metrics import metrics
 from foresee.objectives import Objective, objectives
-from foresee.registry import Registry, load_plugin_file
-from foresee.seeds import stream, torch_stream
 from foresee.tasks import Task, tasks
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-REGISTRIES: list[Registry[Any]] = [tasks, backbones, objectives, diagnostics]
+REGISTRIES: list[Registry[Any]] = [tasks, backbones, objectives, metrics]
 
 
 @pytest.fixture(autouse=True)

@@ -23,14 +23,14 @@ from scripted import Broken
 from support import SMALL, VOCAB, build, random_batch, scramble
 from tiny import EASY, SOLVING, tiny
 
-from foresee.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, RequestError
 from foresee.explore import Server, Session
 from foresee.explore.calls import CALLS, answer
 from foresee.explore.server import page_files
 from foresee.explore.steps import Manner, in_task_order, likeliest, manner, step_log_probs
 from foresee.objectives.base import objectives
 from foresee.tasks.path_star import PathStar
-from foresee.train import train
+from foresee.training.loop import train
 
 TREE = "path-star:degree=2,length=4,nodes=20,splits=1"
 

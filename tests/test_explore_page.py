@@ -14,9 +14,9 @@ from selenium.webdriver.common.keys import Keys
 from tiny import tiny
 
 from foresee.explore import Server, Session
-from foresee.run import Run
 from foresee.tasks.path_star import PathStar
-from foresee.train import train
+from foresee.training.loop import train
+from foresee.training.run import Run
 
 pytestmark = pytest.mark.slow
 

@@ -11,12 +11,12 @@ import torch
 from tiny import TASK, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from foresee import files
-from foresee.errors import ForeseeError, RequestError
-from foresee.export import export
-from foresee.run import Run
-from foresee.seeds import stream
-from foresee.train import train
+from foresee.core import files
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.seeds import stream
+from foresee.training.export import export
+from foresee.training.loop import train
+from foresee.training.run import Run
 
 BACKBONES = (
     "transformer:layers=1,width=16,heads=2",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foresee import files
-from foresee.errors import ForeseeError, RequestError
+from foresee.core import files
+from foresee.core.errors import ForeseeError, RequestError
 
 TENSORS = {
     "weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),

@@ -8,11 +8,11 @@ import pytest
 import torch
 from support import SMALL, Stub, build, random_batch
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import torch_stream
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.future_bag import FutureBag, future_bags
-from foresee.seeds import torch_stream
-from foresee.vocabulary import Vocabulary
 
 AFTER_TOKEN = torch.tensor([[1 / 4, 3 / 4], [2 / 3, 1 / 3]])
 """Row t: next-token's probabilities of a and b after reading a or b."""

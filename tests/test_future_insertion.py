@@ -12,16 +12,16 @@ import torch
 from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scramble
 from torch import Tensor
 
-from foresee import seeds
 from foresee.backbones.transformer import Transformer
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import stream
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import shared_prefix
 from foresee.objectives.future_insertion import FutureInsertion
 from foresee.objectives.next_token import NextToken
-from foresee.seeds import stream
 from foresee.tasks.path_star import PathStar
-from foresee.vocabulary import Vocabulary
 
 TRANSFORMER = next(iter(SMALL))
 OPEN, CLOSE = len(VOCAB), len(VOCAB) + 1

@@ -15,17 +15,17 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foresee
-from foresee import seeds
 from foresee.backbones.base import Backbone, Cap, backbones
 from foresee.backbones.hf import HuggingFace, checkpoint_digest
 from foresee.backbones.hf_checks import LogitsForm
 from foresee.backbones.hf_loading import quiet
-from foresee.errors import ForeseeError, RequestError
+from foresee.core import seeds
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.spec import resolve
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.next_token import NextToken
-from foresee.run_spec import RunSpec
-from foresee.spec import resolve
-from foresee.train import train
-from foresee.vocabulary import Vocabulary
+from foresee.training.loop import train
+from foresee.training.settings import Settings
 
 VOCAB = tiny.path_star(10)
 STD = 0.2
@@ -481,7 +481,7 @@ def test_sequences_beyond_the_checkpoint_s_positions_are_refused(gpt2: Path) -> 
         net.step(x[:, 0], state)
     task = "path-star:degree=2,length=12,nodes=30"
     with pytest.raises(RequestError, match=f"needs 81 positions, but backbone hf:path={gpt2}.* has 64"):
-        RunSpec.of(task, "next-token", f"hf:{gpt2},symbols=first").build_objective(foresee.task(task))
+        Settings.of(task, "next-token", f"hf:{gpt2},symbols=first").build_objective(foresee.task(task))
 
 
 # Whole runs -----------------------------------------------------------------------------------------------------------
@@ -501,8 +501,8 @@ def test_a_run_trains_generates_and_can_be_loaded_again(gpt2: Path, tmp_path: Pa
 
 
 def test_a_stopped_run_ends_as_if_it_had_not_been(gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = importlib.import_module("foresee.train")
-    spec = RunSpec.of(TASK, "teacherless:hybrid=0.5", f"hf:{gpt2}", **SETTINGS)
+    loop = importlib.import_module("foresee.training.loop")
+    spec = Settings.of(TASK, "teacherless:hybrid=0.5", f"hf:{gpt2}", **SETTINGS)
     whole_run = train(spec, tmp_path / "whole")
     real, steps = loop.update, []
 

@@ -13,19 +13,19 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import foresee
-from foresee import seeds
 from foresee.backbones.base import Cap
 from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf_decoding import DecodingState, ReadAgain, WithCache, agrees
 from foresee.backbones.hf_loading import quiet
 from foresee.backbones.hf_masks import mask_and_positions
 from foresee.backbones.measure import refuse_missing
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Objective
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.reversed import Reversed
 from foresee.objectives.teacherless import Teacherless
-from foresee.vocabulary import Vocabulary
 
 VOCAB = Vocabulary(tuple("0123456789|=/$"))
 ALL = frozenset(Cap)

@@ -10,10 +10,10 @@ import torch
 
 from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf_layer import HuggingFaceLayer
-from foresee.errors import RequestError
-from foresee.run import load, saved_weights
-from foresee.run_spec import RunSpec
-from foresee.train import train
+from foresee.core.errors import RequestError
+from foresee.training.loop import train
+from foresee.training.run import load, saved_weights
+from foresee.training.settings import Settings
 
 VOCAB = tiny.path_star(10)
 
@@ -55,7 +55,7 @@ def test_layers_of_several_kinds_are_refused(tmp_path: Path) -> None:
 
 def test_heads_of_equal_depth_train_on_a_checkpoint_and_load_again(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "checkpoint", "gpt2", std=0.02)
-    spec = RunSpec.of(
+    spec = Settings.of(
         "path-star:degree=2,length=3,nodes=10", "multi-token:heads=2", f"hf:path={folder}",
         steps=6, batch=16, data="fixed:320", test=16, eval_every=3, warmup=0,
     )  # fmt: skip

@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import foresee
-from foresee import seeds
 from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf_loading import quiet
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 
 VOCAB = tiny.path_star(8)
 

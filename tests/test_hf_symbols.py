@@ -12,8 +12,8 @@ import torch
 from transformers import AutoTokenizer
 
 from foresee.backbones.hf_symbols import Symbols, rows_of, token_ids
-from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 
 ROWS = 61
 LABELS = [str(label) for label in range(14)]

@@ -11,11 +11,11 @@ from several_tokens import parts_of_loss, predictions, ragged_batches, scrambled
 from support import SMALL, Stub, numbered, random_batch, transformer
 from torch import Tensor
 
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.seeds import stream, torch_stream
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.joint_multi_token import Fetch, JointMultiToken, revealed
-from foresee.seeds import stream, torch_stream
 from foresee.tasks.path_star import PathStar
-from foresee.vocabulary import Vocabulary
 
 
 def build(options: str = "horizon=3", vocab_size: int = 13) -> JointMultiToken:

@@ -9,10 +9,10 @@ import torch
 from support import Stub
 from torch import Tensor
 
-from foresee import seeds, spec
-from foresee.batch import Batch
+from foresee.core import seeds, spec
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import LossOut, objectives
-from foresee.vocabulary import Vocabulary
 
 # Symbols a and b, and the dummy where an objective has one. Prompt "a", answer "b b a".
 BATCH = Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foresee.sweeps.machine import cores, free_memory, memory
+from foresee.experiments.sweeps.machine import cores, free_memory, memory
 
 GIB = 1 << 30
 

@@ -9,10 +9,10 @@ import torch
 from recurrent_nets import mamba2
 from support import numbered
 
-from foresee import seeds, spec
 from foresee.backbones import backbones
 from foresee.backbones.mamba2_layer import Mamba2Layer
-from foresee.errors import RequestError
+from foresee.core import seeds, spec
+from foresee.core.errors import RequestError
 
 
 def test_weights_start_as_published() -> None:

@@ -11,12 +11,12 @@ import torch
 from support import SMALL, VOCAB, Stub, build, numbered, random_batch, right_padded, scramble
 from torch import Tensor
 
-from foresee import seeds, spec
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds, spec
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import LossOut, masked_diffusion, objectives
 from foresee.objectives.masked_diffusion import MaskedDiffusion, Weighting, draw_mask
-from foresee.vocabulary import Vocabulary
 
 LEARNED = next(iter(SMALL))
 ROTARY, POSITIONLESS = (next(name for name in SMALL if f"positions={kind}" in name) for kind in ("rotary", "none"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.spec import resolve
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.spec import resolve
 from foresee.tasks import tasks
 from foresee.tasks.mate_in_two import MateInTwo
 

@@ -9,11 +9,11 @@ import torch
 from support import SMALL, Recurrent, numbered, transformer
 from torch import Tensor
 
-from foresee import seeds, spec
 from foresee.backbones import Attend, Cap, backbones
 from foresee.backbones.measure import measure, refuse_missing
 from foresee.backbones.transformer import Transformer
-from foresee.errors import ForeseeError, RequestError
+from foresee.core import seeds, spec
+from foresee.core.errors import ForeseeError, RequestError
 
 EVERYTHING = frozenset(Cap)
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from tiny import tiny
 
-from foresee import seeds
-from foresee.data import draw
-from foresee.errors import RequestError
-from foresee.spec import resolve
+from foresee.core import seeds
+from foresee.core.errors import RequestError
+from foresee.core.spec import resolve
 from foresee.tasks import Task, tasks
 from foresee.tasks.in_weights_path_star import ARMS_SHOWN, InWeightsPathStar
 from foresee.tasks.retrieval import Retrieval
-from foresee.train import train
+from foresee.training.data import draw
+from foresee.training.loop import train
 
 STAR = InWeightsPathStar(degree=8, length=4)
 PAIRS = Retrieval(pairs=20, key_length=2, value_length=3)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee import seeds
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 from foresee.tasks.minimal_planning import MinimalPlanning
 
 TASK = MinimalPlanning(steps=2, nodes=10)

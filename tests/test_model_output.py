@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foresee import seeds
-from foresee.spec import resolve
+from foresee.core import seeds
+from foresee.core.spec import resolve
 from foresee.tasks import Task, tasks
 
 SPECS = [

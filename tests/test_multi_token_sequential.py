@@ -13,11 +13,11 @@ from support import Stub, random_batch
 from torch import Tensor
 
 from foresee.backbones.base import Layer
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.seeds import stream, torch_stream
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.multi_token_sequential import MultiTokenSequential, PredictionModule
-from foresee.seeds import stream, torch_stream
 from foresee.tasks.path_star import PathStar
-from foresee.vocabulary import Vocabulary
 
 
 def build(options: str = "depth=2", vocab_size: int = 13, **kind: Any) -> MultiTokenSequential:

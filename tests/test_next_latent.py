@@ -9,12 +9,12 @@ import torch
 from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scramble, transformer
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import torch_stream
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.next_latent import Dynamics, NextLatent, frozen
 from foresee.objectives.next_token import NextToken
-from foresee.seeds import torch_stream
-from foresee.vocabulary import Vocabulary
 
 FIRST = next(iter(SMALL))
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from foresee import seeds
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 from foresee.tasks.noisy_chain import NoisyChain
 
 TASK = NoisyChain(length=12, states=7, noise=0.1, key=9)

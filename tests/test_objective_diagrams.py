@@ -18,15 +18,15 @@ from support import SMALL, VOCAB, build, random_batch, scramble
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee import seeds
 from foresee.backbones import Attend, Backbone, Cap
 from foresee.backbones.base import Layer
-from foresee.batch import Batch
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.spec import resolve
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import LossOut, Objective, objectives
 from foresee.objectives.diagram import ANSWER, PROMPT, Diagram, Lane, Stream, Target
-from foresee.objectives_page.page import own, page_order
-from foresee.spec import resolve
-from foresee.vocabulary import Vocabulary
+from foresee.report.objectives_page.page import own, page_order
 
 TOKENS = {symbol: token for token, symbol in enumerate((*PROMPT, *ANSWER))}
 OTHER = 9

@@ -12,11 +12,11 @@ from support import SMALL, VOCAB, Unreadable, build, distinct_rows, random_batch
 from torch import Tensor
 from torch.nn import functional
 
-from foresee import seeds
 from foresee.backbones import Cap
-from foresee.batch import Batch
-from foresee.diagnostics.passes import write
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.metrics.passes import write
 from foresee.objectives import LossOut, Objective, objectives
 from foresee.objectives.reversed import flipped
 

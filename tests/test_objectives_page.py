@@ -13,18 +13,18 @@ import pytest
 from fabricated_runs import Behaviour, fabricate_run
 
 from foresee.backbones import backbones
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.core.spec import options_of, resolve
 from foresee.objectives import objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
-from foresee.objectives_page import measured, refusals
-from foresee.objectives_page.__main__ import main
-from foresee.objectives_page.drawing import draw, legend
-from foresee.objectives_page.page import deviations, own, page_order, pages
-from foresee.objectives_page.refusals import SMALL
-from foresee.objectives_page.words import wrapped
-from foresee.run import read_spec
-from foresee.run_spec import RunSpec
-from foresee.spec import options_of, resolve
+from foresee.report.objectives_page import measured, refusals
+from foresee.report.objectives_page.__main__ import main
+from foresee.report.objectives_page.drawing import draw, legend
+from foresee.report.objectives_page.page import deviations, own, page_order, pages
+from foresee.report.objectives_page.refusals import SMALL
+from foresee.report.objectives_page.words import wrapped
+from foresee.training.run import read_spec
+from foresee.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = page_order()
@@ -156,7 +156,7 @@ def test_refusals_are_those_of_a_run() -> None:
     for each in found:
         assert repr(each.backbone) in each.sentence
         small = f"{each.backbone}{',' if ':' in each.backbone else ':'}{SMALL[each.backbone.partition(':')[0]]}"
-        spec = RunSpec.of(TASK, each.objective, small)
+        spec = Settings.of(TASK, each.objective, small)
         with pytest.raises(RequestError) as refused:
             spec.build_objective(spec.build_task())
         said = str(refused.value).replace(repr(spec.backbone), repr(each.backbone))

@@ -12,18 +12,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.data import draw
-from foresee.errors import RequestError
-from foresee.mixing import fingerprint
-from foresee.spec import resolve
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import fingerprint
+from foresee.core.spec import resolve
 from foresee.tasks import Task, tasks
 from foresee.tasks.circle_construction import CircleConstruction
 from foresee.tasks.construction import Construction, subfactorial
 from foresee.tasks.line_construction import LineConstruction
 from foresee.tasks.sibling_discovery import SiblingDiscovery
 from foresee.tasks.triangle_discovery import TriangleDiscovery
+from foresee.training.data import draw
 
 SIBLINGS = SiblingDiscovery(parents=3, siblings=2)
 CIRCLE, LINE = CircleConstruction(symbols=5, nodes=4), LineConstruction(symbols=5, nodes=4)

@@ -15,16 +15,17 @@ import torch
 from tiny import TASK, tiny
 
 import foresee
-from foresee import examples, files
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.examples import training_data
+from foresee.core import files
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
 from foresee.objectives.base import LossOut
-from foresee.optimiser import adamw
-from foresee.parallel import Whole, World
-from foresee.run_spec import RunSpec
-from foresee.step import batch_of, own_batch, update
-from foresee.train import train
+from foresee.training import examples
+from foresee.training.distributed import Whole, World
+from foresee.training.examples import training_data
+from foresee.training.loop import train
+from foresee.training.optimizer import adamw
+from foresee.training.settings import Settings
+from foresee.training.step import batch_of, own_batch, update
 
 MIXED = "path-star:degree=2,length=4,nodes=12,sizes=mixed"
 PAIRED = f"{TASK},goals=all"
@@ -33,14 +34,14 @@ FEW: dict[str, Any] = {
 }  # fmt: skip
 
 
-def train_all(specs: list[RunSpec], root: Path) -> None:
+def train_all(specs: list[Settings], root: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "WATCHED", 50)  # there is an evaluation at every step
         for spec in specs:
             train(spec, root)
 
 
-def on_two(root: Path, specs: list[RunSpec]) -> list[RunSpec]:
+def on_two(root: Path, specs: list[Settings]) -> list[Settings]:
     """The same runs for two processes, trained by them under ``root``."""
     both = [dataclasses.replace(spec, processes=2) for spec in specs]
     for status, said in together.calls(root, functools.partial(train_all, both, root)):
@@ -48,12 +49,12 @@ def on_two(root: Path, specs: list[RunSpec]) -> list[RunSpec]:
     return both
 
 
-def reports(root: Path, spec: RunSpec) -> list[dict[str, Any]]:
+def reports(root: Path, spec: Settings) -> list[dict[str, Any]]:
     lines = (root / spec.digest / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
-def assert_same(root: Path, specs: list[RunSpec]) -> None:
+def assert_same(root: Path, specs: list[Settings]) -> None:
     """Trains each on one process and on two, and compares all that is reported of each step, and the weights."""
     train_all(specs, root)
     for alone, two in zip(specs, on_two(root, specs), strict=True):
@@ -187,7 +188,7 @@ def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
     ):
         assert status == 1
         assert said.splitlines()[-1] == (
-            ("foresee.errors.RequestError", "foresee.parallel.waiting.OtherProcessError")[rank]
+            ("foresee.core.errors.RequestError", "foresee.training.distributed.waiting.OtherProcessError")[rank]
             + ": this run is for processes=4, but 2 are running; start it with torchrun and as many processes"
         )
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]

@@ -12,7 +12,7 @@ import together
 from tiny import TASK, arguments, outcome, tiny
 from together import Plan
 
-from foresee.run_spec import RunSpec
+from foresee.training.settings import Settings
 
 SMALL: dict[str, Any] = {"steps": 6, "data": "fixed:300", "test": 40, "eval_every": 2, "device": "cpu"}
 OBJECTIVE = "teacherless:hybrid=0.5"
@@ -24,7 +24,7 @@ LOST = (
 )
 
 
-def command(root: Path, plan: Plan | None = None, spec: RunSpec = SPEC) -> list[tuple[int, str]]:
+def command(root: Path, plan: Plan | None = None, spec: Settings = SPEC) -> list[tuple[int, str]]:
     """The command of ``spec`` under ``root`` on two processes."""
     small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
     argv = ["train", TASK, f"--objective={OBJECTIVE}", *arguments(root / "runs"), f"--backbone={spec.backbone}", *small]

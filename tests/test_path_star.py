@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.spec import resolve
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.spec import resolve
 from foresee.tasks import tasks
 from foresee.tasks.path_star import PathStar
 from foresee.tasks.path_star_graphs import distinct

@@ -15,19 +15,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foresee import data, seeds
 from foresee.backbones.transformer import Transformer
-from foresee.batch import Batch
-from foresee.data import draw, read_examples, write_examples
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.spec import describe, resolve
 from foresee.objectives.next_token import NextToken
-from foresee.spec import describe, resolve
 from foresee.tasks import tasks
 from foresee.tasks.path_star import PathStar
 from foresee.tasks.path_star_draw import Generalised, Goals
 from foresee.tasks.path_star_graphs import EdgeOrder, Shape, edge_order
 from foresee.tasks.path_star_options import Sizes
 from foresee.tasks.path_star_prompt import Query
+from foresee.training import data
+from foresee.training.data import draw, read_examples, write_examples
 
 BASE = "path-star:degree=2,length=4,nodes=20,goals=one"
 G24 = PathStar(degree=2, length=4, nodes=20)

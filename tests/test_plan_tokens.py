@@ -12,11 +12,11 @@ from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scram
 from torch import Tensor
 from torch.nn import functional
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.plan_tokens import Autoencoder, PlanTokens
-from foresee.vocabulary import Vocabulary
 
 TRANSFORMER = next(iter(SMALL))
 ROTARY = list(SMALL)[1]

@@ -10,12 +10,12 @@ import torch
 from support import SMALL, Stub, build, random_batch, right_padded, scramble
 from torch import Tensor
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.ranking_future import RankingFuture, ranking_losses
-from foresee.vocabulary import Vocabulary
 
 TRANSFORMER = next(iter(SMALL))
 

@@ -12,13 +12,13 @@ from recurrent_nets import WIDTH, mamba, mamba2
 from support import scramble
 from torch import Tensor
 
-from foresee import seeds
 from foresee.backbones import selective_scan, state_space_dual
 from foresee.backbones.mamba import Mamba, MambaState
 from foresee.backbones.mamba2 import Mamba2
 from foresee.backbones.mamba2_layer import Mamba2State
-from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.core import seeds
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 
 Net = Mamba | Mamba2
 KINDS: dict[str, Callable[..., Net]] = {

@@ -14,11 +14,11 @@ from support import scramble
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
-from foresee import seeds
 from foresee.backbones.counterparts import mamba as mamba_counterpart
 from foresee.backbones.counterparts import mamba2 as mamba2_counterpart
 from foresee.backbones.mamba import Mamba
 from foresee.backbones.mamba2 import Mamba2
+from foresee.core import seeds
 
 ROWS, VOCAB_SIZE, LAYERS = 3, 19, 3
 LENGTHS = [1, 3, 31, 150]

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones import Attend, Cap
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import torch_stream
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.registers import Registers, register_places, visibility
-from foresee.seeds import torch_stream
-from foresee.vocabulary import Vocabulary
 
 CAPABLE = [name for name in SMALL if name.startswith("transformer") and "positions=none" not in name]
 FIRST = CAPABLE[0]

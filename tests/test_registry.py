@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 
 import foresee.backbones
-import foresee.diagnostics
+import foresee.metrics
 import foresee.objectives
 import foresee.tasks
-from foresee.errors import ForeseeError, RequestError
-from foresee.registry import Registry, load_plugin_file, nearest
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.registry import Registry, load_plugin_file, nearest
 
 KINDS: list[tuple[ModuleType, Registry[Any], Any]] = [
     (foresee.tasks, foresee.tasks.tasks, foresee.tasks.Task),
     (foresee.backbones, foresee.backbones.backbones, foresee.backbones.Backbone),
     (foresee.objectives, foresee.objectives.objectives, foresee.objectives.Objective),
-    (foresee.diagnostics, foresee.diagnostics.diagnostics, foresee.diagnostics.Diagnostic),
+    (foresee.metrics, foresee.metrics.metrics, foresee.metrics.Metric),
 ]
 per_kind = pytest.mark.parametrize(("package", "registry", "base"), KINDS, ids=[kind[1].kind for kind in KINDS])
 
@@ -68,7 +68,7 @@ def things(workshop: Workshop) -> Registry[Any]:
     workshop.write(
         "things/__init__.py",
         """
-        from foresee.registry import Registry
+        from foresee.core.registry import Registry
         things = Registry("thing", "things")
         """,
     )

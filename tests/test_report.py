@@ -17,8 +17,8 @@ import pytest
 import typer.main
 from fabricated_runs import BACKBONE, PROMPTS, TASK, add_anatomy, add_position_loss, fabricate_run
 
-from foresee.diagnostics.verdict import plain_words
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.metrics.verdict import plain_words
 from foresee.report import write_picture, write_report
 from foresee.report.choose import choose
 from foresee.report.groups import arrange

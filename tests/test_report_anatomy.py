@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from fabricated_runs import PROMPTS, add_anatomy, add_position_loss, fabricate_run
 
-from foresee.anatomy import anatomy
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.core.seeds import stream
+from foresee.metrics.anatomy import anatomy
 from foresee.report import write_report
 from foresee.report.dissected import read_anatomies
 from foresee.report.groups import arrange
 from foresee.report.load import read_run
 from foresee.report.pick import pick
 from foresee.report.supervision import supervision_of
-from foresee.run_spec import RunSpec
-from foresee.seeds import stream
+from foresee.training.settings import Settings
 
 SMALL = "transformer:layers=2,width=16,heads=2"
 
@@ -29,7 +29,7 @@ def page_of(runs: list[Path], out: Path) -> str:
 
 @pytest.mark.parametrize("name", ["next-token", "reversed", "teacherless"])
 def test_what_training_writes_is_what_the_report_reads(name: str, tmp_path: Path) -> None:
-    spec = RunSpec.of("path-star:degree=2,length=3,nodes=9", name, SMALL)
+    spec = Settings.of("path-star:degree=2,length=3,nodes=9", name, SMALL)
     task = spec.build_task()
     objective = spec.build_objective(task)
     ((prompt, answer),) = task.sample(1, stream("report")).pairs()

@@ -10,13 +10,13 @@ from typing import get_args
 import pytest
 from fabricated_runs import fabricate_run
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.experiments.studies.agreement import Agreement
+from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
+from foresee.metrics.stats import at_least, claims_of, equivalence, rate
 from foresee.report import write_report
 from foresee.report.study_section import KINDS, MEANINGS, SIGNS
 from foresee.report.tables import Table, latex, markdown
-from foresee.stats import at_least, claims_of, equivalence, rate
-from foresee.studies.agreement import Agreement
-from foresee.studies.result import CellResult, SeedResult, StudyResult
 
 
 def seed(run: Path, value: float, verdict: str = "clever-hans", number: int = 0) -> SeedResult:

@@ -23,16 +23,17 @@ import pytest
 import torch
 from tiny import TASK, arguments, outcome, tiny
 
-from foresee import files, measuring
 from foresee.cli import main
-from foresee.diagnostics.base import Rows, Subject
-from foresee.diagnostics.run_all import measure_all
-from foresee.errors import ForeseeError, RequestError
-from foresee.run import load
-from foresee.run_spec import RunSpec
-from foresee.train import train
+from foresee.core import files
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.metrics.base import Rows, Subject
+from foresee.metrics.run_all import measure_all
+from foresee.training import measuring
+from foresee.training.loop import train
+from foresee.training.run import load
+from foresee.training.settings import Settings
 
-loop = importlib.import_module("foresee.train")  # ``foresee.train`` is also a function
+loop = importlib.import_module("foresee.training.loop")  # ``foresee.train`` is also a function
 
 SMALL: dict[str, Any] = {"steps": 8, "data": "fixed:300", "test": 40, "eval_every": 2}
 SPEC = tiny("teacherless:hybrid=0.5", **SMALL)
@@ -40,7 +41,7 @@ SPEC = tiny("teacherless:hybrid=0.5", **SMALL)
 # Children are forked from a server that has imported PyTorch, and what its optimisers import, which takes longer than
 # everything else here.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["foresee.train", "foresee.cli", "torch._dynamo"])
+processes.set_forkserver_preload(["foresee.training.loop", "foresee.cli", "torch._dynamo"])
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +383,7 @@ def test_without_its_checkpoint_a_run_starts_again(broken: Path, undisturbed: di
 
 @pytest.mark.parametrize("objective", ["teacherless:hybrid=0.5", "next-token"])
 def test_a_checkpoint_of_another_model_is_refused(broken: Path, tmp_path: Path, objective: str) -> None:
-    other: RunSpec = tiny(objective, **SMALL, backbone="transformer:layers=1,width=16,heads=2")
+    other: Settings = tiny(objective, **SMALL, backbone="transformer:layers=1,width=16,heads=2")
     target = tmp_path / "other" / other.digest
     shutil.copytree(broken, target)
     shutil.rmtree(target / "checkpoint")

@@ -14,14 +14,14 @@ import pytest
 import torch
 from tiny import BACKBONE, EASY, SOLVING, TASK, tiny
 
-from foresee import files
 from foresee.backbones.base import Cap
-from foresee.errors import ForeseeError, RequestError
-from foresee.evaluate import evaluate
+from foresee.core import files
+from foresee.core.errors import ForeseeError, RequestError
 from foresee.objectives.next_token import NextToken
-from foresee.run import Run, load, read_rows, read_spec, rows_as_lines
-from foresee.run_spec import RunSpec
-from foresee.train import train
+from foresee.training.evaluate import evaluate
+from foresee.training.loop import train
+from foresee.training.run import Run, load, read_rows, read_spec, rows_as_lines
+from foresee.training.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_the_digest_depends_on_every_field() -> None:
         "precision": "float32" if tiny().precision == "bf16" else "bf16", "device": "cuda", "until_solved": True,
         "backbone_digest": "0" * 16, "accumulate": 2, "recompute": True, "task_digest": "0" * 16, "processes": 3,
     }  # fmt: skip
-    assert changes.keys() == {field.name for field in dataclasses.fields(RunSpec)}
+    assert changes.keys() == {field.name for field in dataclasses.fields(Settings)}
     digests = {dataclasses.replace(tiny(), **{key: value}).digest for key, value in changes.items()}
     assert len(digests | {tiny().digest}) == len(changes) + 1
 
@@ -67,8 +67,8 @@ def test_a_run_from_before_a_setting_existed_keeps_its_name(tmp_path: Path) -> N
 
 
 def test_what_means_the_same_run_has_the_same_digest() -> None:
-    preset = RunSpec.of(TASK, "next-token", "gpt-nano", lr=1.0, weight_decay=0.0, clip=1.0, data="200000")
-    spelled = RunSpec.of(
+    preset = Settings.of(TASK, "next-token", "gpt-nano", lr=1.0, weight_decay=0.0, clip=1.0, data="200000")
+    spelled = Settings.of(
         "path-star:nodes=10,goals=one,length=3,degree=2", "next-token",
         "transformer:heads=4,width=128,layers=3,positions=learned,hidden=none",
         lr=1, weight_decay=0, clip=1, data="fixed:200000", warmup=100, schedule="constant", beta2=0.999,
@@ -76,8 +76,8 @@ def test_what_means_the_same_run_has_the_same_digest() -> None:
     )  # fmt: skip
     assert spelled == preset
     assert spelled.digest == preset.digest
-    assert RunSpec.of(TASK, "teacherless").digest == RunSpec.of(TASK, "teacherless:0").digest
-    assert RunSpec.of(TASK, "teacherless").digest != RunSpec.of(TASK, "teacherless:hybrid=0.5").digest
+    assert Settings.of(TASK, "teacherless").digest == Settings.of(TASK, "teacherless:0").digest
+    assert Settings.of(TASK, "teacherless").digest != Settings.of(TASK, "teacherless:hybrid=0.5").digest
 
 
 def test_automatic_choices_are_spelled_out() -> None:
@@ -155,7 +155,7 @@ def test_the_control_differs_in_its_objective_alone() -> None:
 
 
 def test_weights_are_this_runs_own() -> None:
-    def weights(spec: RunSpec) -> bytes:
+    def weights(spec: Settings) -> bytes:
         objective = spec.build_objective(spec.build_task())
         return b"".join(tensor.numpy().tobytes() for tensor in objective.state_dict().values())
 

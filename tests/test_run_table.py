@@ -12,8 +12,8 @@ import pytest
 from fabricated_runs import fabricate_run
 
 from foresee.cli import main
-from foresee.errors import RequestError
-from foresee.run_table import (
+from foresee.core.errors import RequestError
+from foresee.training.run_table import (
     Record,
     in_order,
     matching,

@@ -7,12 +7,12 @@ import torch
 from support import SMALL, VOCAB, build, random_batch, right_padded, scramble
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import torch_stream
 from foresee.objectives.future_bag import FutureBag
 from foresee.objectives.next_token import NextToken, answer_states
 from foresee.objectives.token_order import TokenOrder
-from foresee.seeds import torch_stream
 
 FIRST = next(iter(SMALL))
 

@@ -9,7 +9,7 @@ from conftest import global_random_states
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee.seeds import digest, global_stream_from, stream, torch_stream
+from foresee.core.seeds import digest, global_stream_from, stream, torch_stream
 
 KEYS = st.lists(st.one_of(st.text(max_size=6), st.integers(-(2**40), 2**40)), max_size=4).map(tuple)
 

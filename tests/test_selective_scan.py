@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from foresee import seeds
 from foresee.backbones import selective_scan as scans
 from foresee.backbones import selective_scan_passes as passes
 from foresee.backbones.selective_scan import (
@@ -21,6 +20,7 @@ from foresee.backbones.selective_scan import (
     scan_step,
     selective_scan,
 )
+from foresee.core import seeds
 
 ROUTES: list[Route] = ["sequential", "parallel"]
 SHAPES = [(1, 1, 1), (2, 3, 4), (3, 6, 2)]

@@ -9,14 +9,14 @@ import torch
 from several_tokens import KINDS, predictions, ragged_batches, scrambled
 from support import numbered, random_batch
 
-from foresee import spec
 from foresee.backbones.base import Layer
 from foresee.backbones.transformer import Transformer
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import spec
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import stream, torch_stream
 from foresee.objectives import objectives
 from foresee.objectives.next_token import NextToken
-from foresee.seeds import stream, torch_stream
 from foresee.tasks.path_star import PathStar
 
 WITH_LAYERS = ["multi-token:heads=4", "multi-token-sequential:depth=2"]

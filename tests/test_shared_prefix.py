@@ -7,11 +7,11 @@ import torch
 from support import numbered
 
 from foresee.backbones.transformer import Transformer
+from foresee.core.seeds import stream, torch_stream
 from foresee.objectives import shared_prefix
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.reversed import Reversed
 from foresee.objectives.teacherless import Teacherless
-from foresee.seeds import stream, torch_stream
 from foresee.tasks.path_star import PathStar
 
 OBJECTIVES = [NextToken, Reversed, Teacherless]

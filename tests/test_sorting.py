@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from foresee import seeds
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 from foresee.tasks.sorting import Sorting
 
 TASK = Sorting(length=4, symbols=6)

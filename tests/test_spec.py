@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foresee.backbones import backbones
-from foresee.diagnostics import diagnostics
-from foresee.errors import RequestError
-from foresee.objectives import objectives
-from foresee.registry import Registry
-from foresee.spec import (
+from foresee.core.errors import RequestError
+from foresee.core.registry import Registry
+from foresee.core.spec import (
     Resolved,
     describe,
     options_of,
@@ -25,6 +23,8 @@ from foresee.spec import (
     split_list,
     write_value,
 )
+from foresee.metrics import metrics
+from foresee.objectives import objectives
 from foresee.tasks import tasks
 
 # Discovery imports a package: here one whose modules register nothing.
@@ -252,7 +252,7 @@ def test_read_value_undoes_write_value(value: float | bool) -> None:
     assert type(back) is type(value)
 
 
-@pytest.mark.parametrize("registry", [tasks, backbones, objectives, diagnostics], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize("registry", [tasks, backbones, objectives, metrics], ids=lambda registry: registry.kind)
 def test_registered_options_can_be_spelled(registry: Registry[Any]) -> None:
     """Every default survives being written and read, or a run's own ``spec.json`` could not name it."""
     for name in registry.names():
@@ -264,7 +264,7 @@ def test_registered_options_can_be_spelled(registry: Registry[Any]) -> None:
                 assert read_value(raw, parameter.annotation) == parameter.default
 
 
-@pytest.mark.parametrize("registry", [tasks, backbones, objectives, diagnostics], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize("registry", [tasks, backbones, objectives, metrics], ids=lambda registry: registry.kind)
 def test_presets_resolve(registry: Registry[Any]) -> None:
     for name, spec in registry.presets().items():
         assert resolve(registry, name).text == resolve(registry, spec).text

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from foresee import seeds
 from foresee.backbones import state_space_dual as dual
 from foresee.backbones.gated_norm import gated_norm
 from foresee.backbones.state_space_dual import CHUNK, state_space_dual, state_space_outputs, state_space_step
+from foresee.core import seeds
 
 ROWS, HEADS, SIZE, STATE = 2, 4, 3, 5
 LENGTHS = [1, 2, 31, CHUNK - 1, CHUNK, CHUNK + 1, 200]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee.stats import rate, share_solved, wilson
+from foresee.metrics.stats import rate, share_solved, wilson
 
 Z = 1.959963984540054
 

@@ -6,19 +6,19 @@ import pytest
 import torch
 from tiny import TASK, tiny
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import stream
 from foresee.objectives.base import Objective
-from foresee.optimiser import adamw
-from foresee.run_spec import RunSpec
-from foresee.seeds import stream
-from foresee.step import parts_of, update
-from foresee.train import train
+from foresee.training.loop import train
+from foresee.training.optimizer import adamw
+from foresee.training.settings import Settings
+from foresee.training.step import parts_of, update
 
 PAIRED = f"{TASK},goals=all"
 
 
-def updated(spec: RunSpec, batch: Batch) -> tuple[Objective, dict[str, torch.Tensor], torch.Tensor]:
+def updated(spec: Settings, batch: Batch) -> tuple[Objective, dict[str, torch.Tensor], torch.Tensor]:
     objective = spec.build_objective(spec.build_task())
     out = update(objective, adamw(objective, spec), batch, spec, 0)
     gradients = {name: value.grad for name, value in objective.named_parameters() if value.grad is not None}

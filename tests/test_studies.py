@@ -13,18 +13,18 @@ import tiny_checkpoints
 from tiny import tiny
 
 import foresee
-from foresee import files
-from foresee.errors import RequestError
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.core.spec import resolve
+from foresee.experiments.studies import Cell, Scale, Study, studies
+from foresee.experiments.studies.agreement import SameSide, WithinInterval, judge_agreement
+from foresee.experiments.studies.published import SIDES, TAGS, percent, percents, side_of, unknown, words
+from foresee.experiments.studies.result import StudyResult
+from foresee.experiments.studies.run import plan, study
+from foresee.metrics.stats import rate
 from foresee.objectives.base import objectives
-from foresee.run import rows_as_lines
-from foresee.run_spec import RunSpec
-from foresee.spec import resolve
-from foresee.stats import rate
-from foresee.studies import Cell, Scale, Study, studies
-from foresee.studies.agreement import SameSide, WithinInterval, judge_agreement
-from foresee.studies.published import SIDES, TAGS, percent, percents, side_of, unknown, words
-from foresee.studies.result import StudyResult
-from foresee.studies.run import plan, study
+from foresee.training.run import rows_as_lines
+from foresee.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -202,7 +202,7 @@ def test_agreement_over_seeds() -> None:
 # Tables of made-up runs ---------------------------------------------------------------------------------------------
 
 
-def finish(root: Path, spec: RunSpec, exact: float, *, solved_at: int | None = None, **rows: float) -> Path:
+def finish(root: Path, spec: Settings, exact: float, *, solved_at: int | None = None, **rows: float) -> Path:
     """Writes a finished run of this spec with such rows."""
     directory = root / spec.digest
     measured = {"exact": exact, **rows}
@@ -251,7 +251,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     def build(*_: object) -> None:
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(RunSpec, "build_objective", build)
+    monkeypatch.setattr(Settings, "build_objective", build)
     return tmp_path / "runs"
 
 

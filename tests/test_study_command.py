@@ -13,8 +13,8 @@ import pytest
 from tiny import EASY, SOLVING, tiny
 
 from foresee.cli import main
-from foresee.studies import Cell, Scale, Study, studies
-from foresee.studies.published import percent, unknown
+from foresee.experiments.studies import Cell, Scale, Study, studies
+from foresee.experiments.studies.published import percent, unknown
 
 Outcome = tuple[int, str, str]
 
@@ -57,8 +57,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finished runs of the study, trained by it."""
-    from foresee.studies.run import study
-    from foresee.sweeps import InTurn
+    from foresee.experiments.studies.run import study
+    from foresee.experiments.sweeps import InTurn
 
     root = tmp_path_factory.mktemp("trained") / "runs"
     studies.discover()
@@ -97,7 +97,7 @@ def test_finished_runs_are_not_trained_again(
     def refuse(*_: object) -> None:
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr("foresee.studies.run.run_all", refuse)
+    monkeypatch.setattr("foresee.experiments.studies.run.run_all", refuse)
     status, out, err = run("easy", "--runs", str(trained))
     assert (status, err) == (0, "")
     # The same from committed rows: no weights, two folders down.

@@ -6,9 +6,9 @@ import numpy
 import pytest
 import torch
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
 from foresee.tasks.sudoku import Sudoku
 
 SMALL = Sudoku(box=2, clues=4)

@@ -9,9 +9,9 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats  # type: ignore[import-untyped]
+from scipy import stats as scipy_stats
 
-from foresee.stats import Times, kaplan_meier, log_rank, median, restricted_mean
+from foresee.metrics.stats import Times, kaplan_meier, log_rank, median, restricted_mean
 
 # Freireich et al. 1963, remission of leukaemia in weeks, as printed in many textbooks (Cox & Oakes 1984, section 1.1).
 TREATED = Times(

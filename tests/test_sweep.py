@@ -20,13 +20,22 @@ from tiny import TASK, outcome, tiny
 from typer.testing import CliRunner
 
 from foresee.cli import app
-from foresee.errors import ForeseeError, RequestError
-from foresee.guard import in_use, locked
-from foresee.run_spec import RunSpec
-from foresee.sweeps import Ending, InterruptedSweepError, InTurn, Job, Local, SweepError, SweepProgress, run_all
-from foresee.sweeps.plan import Machine, Room, describe, threads_for
-from foresee.sweeps.size import Size, checked
-from foresee.train import train
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.experiments.sweeps import (
+    Ending,
+    InterruptedSweepError,
+    InTurn,
+    Job,
+    Local,
+    SweepError,
+    SweepProgress,
+    run_all,
+)
+from foresee.experiments.sweeps.plan import Machine, Room, describe, threads_for
+from foresee.experiments.sweeps.size import Size, checked
+from foresee.training.guard import in_use, locked
+from foresee.training.loop import train
+from foresee.training.settings import Settings
 
 QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 SMALL = Size(memory=1 << 20, work=1e6)
@@ -38,22 +47,22 @@ class Heard(SweepProgress):
     def __init__(self) -> None:
         self.notes: list[tuple[str, int, Any]] = []
 
-    def began(self, spec: RunSpec, step: int, where: str) -> None:
+    def began(self, spec: Settings, step: int, where: str) -> None:
         self.notes.append(("began", spec.seed, step))
 
-    def step(self, spec: RunSpec, step: int) -> None:
+    def step(self, spec: Settings, step: int) -> None:
         self.notes.append(("step", spec.seed, step))
 
-    def measuring(self, spec: RunSpec, examples: int) -> None:
+    def measuring(self, spec: Settings, examples: int) -> None:
         self.notes.append(("measuring", spec.seed, examples))
 
-    def waiting(self, spec: RunSpec) -> None:
+    def waiting(self, spec: Settings) -> None:
         self.notes.append(("waiting", spec.seed, None))
 
-    def retrying(self, spec: RunSpec, why: str) -> None:
+    def retrying(self, spec: Settings, why: str) -> None:
         self.notes.append(("retrying", spec.seed, why))
 
-    def said(self, spec: RunSpec, text: str) -> None:
+    def said(self, spec: Settings, text: str) -> None:
         self.notes.append(("said", spec.seed, text))
 
     def of(self, what: str) -> list[Any]:
@@ -61,7 +70,7 @@ class Heard(SweepProgress):
 
 
 @pytest.fixture(scope="module")
-def spec() -> RunSpec:
+def spec() -> Settings:
     return tiny(**QUICK)
 
 
@@ -77,7 +86,7 @@ def scripted(marks: Path, **options: Any) -> Local:
     return Local(command=(sys.executable, "-S", "-E", str(script), str(marks)), **options)
 
 
-def jobs(spec: RunSpec, *seeds: int) -> list[Job]:
+def jobs(spec: Settings, *seeds: int) -> list[Job]:
     return [Job(replace(spec, seed=seed), SMALL, len(seeds)) for seed in seeds]
 
 
@@ -94,7 +103,7 @@ def starts(marks: Path, seed: int) -> list[list[str]]:
 # Workers that end in every way ----------------------------------------------------------------------------------------
 
 
-def test_failures_are_reported_and_the_others_go_on(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_failures_are_reported_and_the_others_go_on(spec: Settings, tmp_path: Path, marks: Path) -> None:
     heard = Heard()
     wanted = jobs(spec, RAISES, FAILS, BABBLES, FINISHES)
     endings = by_seed(scripted(marks, workers=1).run(wanted, tmp_path, heard))
@@ -110,7 +119,7 @@ def test_failures_are_reported_and_the_others_go_on(spec: RunSpec, tmp_path: Pat
     assert heard.of("measuring") == [3, 3]
 
 
-def test_a_worker_that_is_killed_is_replaced(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_a_worker_that_is_killed_is_replaced(spec: Settings, tmp_path: Path, marks: Path) -> None:
     heard = Heard()
     endings = by_seed(scripted(marks, workers=1).run(jobs(spec, DIES_ONCE), tmp_path, heard))
     assert endings == {DIES_ONCE: None}
@@ -120,7 +129,7 @@ def test_a_worker_that_is_killed_is_replaced(spec: RunSpec, tmp_path: Path, mark
 
 
 def test_a_run_whose_workers_die_without_getting_further_is_given_up(
-    spec: RunSpec, tmp_path: Path, marks: Path
+    spec: Settings, tmp_path: Path, marks: Path
 ) -> None:
     endings = by_seed(scripted(marks, workers=1).run(jobs(spec, DIES, FINISHES), tmp_path, Heard()))
     assert endings[FINISHES] is None
@@ -128,12 +137,12 @@ def test_a_run_whose_workers_die_without_getting_further_is_given_up(
     assert len(starts(marks, DIES)) == 5
 
 
-def test_a_run_that_gets_further_each_time_is_not(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_a_run_that_gets_further_each_time_is_not(spec: Settings, tmp_path: Path, marks: Path) -> None:
     assert by_seed(scripted(marks).run(jobs(spec, GETS_ON), tmp_path, Heard())) == {GETS_ON: None}
     assert len(starts(marks, GETS_ON)) == 8
 
 
-def test_one_worker_serves_runs_of_one_kind_and_no_others(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_one_worker_serves_runs_of_one_kind_and_no_others(spec: Settings, tmp_path: Path, marks: Path) -> None:
     alike = [Job(replace(spec, seed=FINISHES, lr=lr), SMALL, 3) for lr in (0.1, 0.2)]
     larger = Job(replace(spec, seed=BABBLES), Size(memory=2 << 20, work=1e6), 3)
     assert len(list(scripted(marks, workers=1).run([*alike, larger], tmp_path, Heard()))) == 3
@@ -143,7 +152,7 @@ def test_one_worker_serves_runs_of_one_kind_and_no_others(spec: RunSpec, tmp_pat
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_are_what_was_asked_for(spec: RunSpec, tmp_path: Path, marks: Path, threads: int) -> None:
+def test_threads_are_what_was_asked_for(spec: Settings, tmp_path: Path, marks: Path, threads: int) -> None:
     list(scripted(marks, threads=threads).run(jobs(spec, FINISHES), tmp_path / "runs", Heard()))
     ((_, seen, root),) = starts(marks, FINISHES)
     assert (seen, root) == (str(threads), str(tmp_path / "runs"))
@@ -158,7 +167,7 @@ def test_numbers_below_one_are_refused(options: dict[str, Any]) -> None:
 # Other processes ------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_of_another_process_is_waited_for(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_a_run_of_another_process_is_waited_for(spec: Settings, tmp_path: Path, marks: Path) -> None:
     (job,) = jobs(spec, FINISHES)
     directory = tmp_path / job.spec.digest
     directory.mkdir()
@@ -167,7 +176,7 @@ def test_a_run_of_another_process_is_waited_for(spec: RunSpec, tmp_path: Path, m
     assert in_use(directory)
 
     class LetsGo(Heard):
-        def waiting(self, spec: RunSpec) -> None:
+        def waiting(self, spec: Settings) -> None:
             super().waiting(spec)
             assert starts(marks, FINISHES) == []
             lock.close()
@@ -177,7 +186,7 @@ def test_a_run_of_another_process_is_waited_for(spec: RunSpec, tmp_path: Path, m
     assert [name for name, _, _ in heard.notes] == ["waiting", "began", "measuring"]
 
 
-def test_a_run_that_another_process_finished_is_not_run_again(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_a_run_that_another_process_finished_is_not_run_again(spec: Settings, tmp_path: Path, marks: Path) -> None:
     (job,) = jobs(spec, FINISHES)
     directory = tmp_path / job.spec.digest
     directory.mkdir()
@@ -185,7 +194,7 @@ def test_a_run_that_another_process_finished_is_not_run_again(spec: RunSpec, tmp
     fcntl.flock(lock, fcntl.LOCK_EX)
 
     class Finishes(Heard):
-        def waiting(self, spec: RunSpec) -> None:
+        def waiting(self, spec: Settings) -> None:
             (directory / "rows.jsonl").write_text("")
             lock.close()
 
@@ -193,7 +202,7 @@ def test_a_run_that_another_process_finished_is_not_run_again(spec: RunSpec, tmp
     assert starts(marks, FINISHES) == []
 
 
-def test_a_worker_that_comes_second_leaves_the_run_to_the_first(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_a_worker_that_comes_second_leaves_the_run_to_the_first(spec: Settings, tmp_path: Path, marks: Path) -> None:
     heard = Heard()
     assert by_seed(scripted(marks).run(jobs(spec, IN_USE_ONCE), tmp_path, heard)) == {IN_USE_ONCE: None}
     assert len(starts(marks, IN_USE_ONCE)) == 2
@@ -220,10 +229,10 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_has_every_worker_save(
-    spec: RunSpec, tmp_path: Path, marks: Path, number: signal.Signals
+    spec: Settings, tmp_path: Path, marks: Path, number: signal.Signals
 ) -> None:
     class Stops(Heard):
-        def began(self, spec: RunSpec, step: int, where: str) -> None:
+        def began(self, spec: Settings, step: int, where: str) -> None:
             os.kill(os.getpid(), number)
 
     with pytest.raises(InterruptedSweepError) as caught:
@@ -236,9 +245,9 @@ def test_asked_to_stop_it_has_every_worker_save(
     assert not is_alive(int(starts(marks, SLOW)[0][0]))
 
 
-def test_interrupted_twice_it_ends_its_workers_at_once(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_interrupted_twice_it_ends_its_workers_at_once(spec: Settings, tmp_path: Path, marks: Path) -> None:
     class Stops(Heard):
-        def began(self, spec: RunSpec, step: int, where: str) -> None:
+        def began(self, spec: Settings, step: int, where: str) -> None:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -247,7 +256,7 @@ def test_interrupted_twice_it_ends_its_workers_at_once(spec: RunSpec, tmp_path: 
     assert not is_alive(int(starts(marks, SLOW)[0][0]))
 
 
-def test_who_stops_listening_ends_the_workers(spec: RunSpec, tmp_path: Path, marks: Path) -> None:
+def test_who_stops_listening_ends_the_workers(spec: Settings, tmp_path: Path, marks: Path) -> None:
     endings = scripted(marks, workers=2).run(jobs(spec, SLOW, FINISHES), tmp_path, Heard())
     assert next(endings).spec.seed == FINISHES
     for _ in range(2000):  # its process may not have come to its work yet
@@ -276,7 +285,7 @@ def test_real_workers_give_the_bytes_of_train_alone(tmp_path: Path) -> None:
 def test_a_worker_ends_when_nobody_is_left_to_listen(tmp_path: Path) -> None:
     order = {"spec": vars(tiny(steps=100_000)), "root": str(tmp_path), "threads": 1, "plugins": []}
     worker = subprocess.Popen(
-        [sys.executable, "-m", "foresee.sweeps"],
+        [sys.executable, "-m", "foresee.experiments.sweeps"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert worker.stdin is not None
@@ -325,7 +334,7 @@ def test_what_failed_is_named_and_what_finished_is_kept(tmp_path: Path) -> None:
 
 def test_in_turn_stops_when_asked(tmp_path: Path) -> None:
     class Stops(SweepProgress):
-        def step(self, spec: RunSpec, step: int) -> None:
+        def step(self, spec: Settings, step: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedSweepError, match="stopped at step 1 of 4 and saved"):
@@ -349,7 +358,7 @@ GIB = 1 << 30
     ],
 )
 def test_threads_by_size_and_number(
-    spec: RunSpec, cores: int, among: int, work: float, memory: int, threads: int
+    spec: Settings, cores: int, among: int, work: float, memory: int, threads: int
 ) -> None:
     job = Job(spec, Size(memory, work), among)
     assert threads_for(job, Machine(cores, 16 * GIB, GIB)) == threads
@@ -376,7 +385,7 @@ def test_workers_bound_the_number_of_runs_instead_of_cores() -> None:
     assert not room.fits(1, 1)
 
 
-def test_the_plan_says_how_it_was_chosen(spec: RunSpec) -> None:
+def test_the_plan_says_how_it_was_chosen(spec: Settings) -> None:
     three = [Job(replace(spec, seed=seed), Size(GIB, 1e6), 3) for seed in range(3)]
     assert describe(three, [1, 1, 1], Machine(2, 8 * GIB, 4 * GIB), None) == (
         "2 runs at a time with 1 thread each: 2 cores usable, 4.0 GiB free, up to 1.0 GiB a run (estimated)"
@@ -406,7 +415,7 @@ def invoke(*argv: str) -> tuple[int, str, str]:
 @pytest.fixture
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of two runs, which this process trains itself."""
-    monkeypatch.setattr("foresee.sweeps.named.Local", lambda **_: InTurn())
+    monkeypatch.setattr("foresee.experiments.sweeps.named.Local", lambda **_: InTurn())
     spec = tiny(**QUICK)
     run = {"task": spec.task, "backbone": spec.backbone, "objective": "next-token", "seeds": [0, 1]}
     settings = {"batch": spec.batch, "warmup": spec.warmup, **QUICK}

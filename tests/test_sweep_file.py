@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tiny import BACKBONE, TASK, tiny
 
-from foresee.errors import RequestError
-from foresee.run_spec import RunSpec
-from foresee.sweeps.sweep_file import read_sweep
+from foresee.core.errors import RequestError
+from foresee.experiments.sweeps.sweep_file import read_sweep
+from foresee.training.settings import Settings
 
-FIRST = f"RunSpec.of('{TASK}', 'next-token', steps=3)"
+FIRST = f"Settings.of('{TASK}', 'next-token', steps=3)"
 ONE = f"task: '{TASK}', objective: next-token"
 
 
@@ -48,7 +48,7 @@ def test_a_list_of_runs_with_every_setting(tmp_path: Path) -> None:
     )
     assert specs == [
         tiny("reversed", seed=2, until_solved=True, schedule="cosine", clip=2.0),
-        RunSpec.of(TASK, "next-token"),
+        Settings.of(TASK, "next-token"),
     ]
 
 
@@ -139,8 +139,8 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_python(tmp_path: Path, text: str) -> None:
-    specs = read_sweep(python(tmp_path, f"from foresee.run_spec import RunSpec\n{text}\n"))
-    assert specs == [RunSpec.of(TASK, "next-token", steps=3), RunSpec.of(TASK, "reversed", seed=1)]
+    specs = read_sweep(python(tmp_path, f"from foresee.training.settings import Settings\n{text}\n"))
+    assert specs == [Settings.of(TASK, "next-token", steps=3), Settings.of(TASK, "reversed", seed=1)]
 
 
 @pytest.mark.parametrize(

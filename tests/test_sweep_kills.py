@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from tiny import BACKBONE, TASK, outcome, tiny
 
-from foresee.sweeps.worker import SAVING_SECONDS
-from foresee.train import train
+from foresee.experiments.sweeps.worker import SAVING_SECONDS
+from foresee.training.loop import train
 
 KILLS = 50
 SMALL: dict[str, Any] = {"steps": 40, "batch": 32, "data": "fixed:300", "test": 40, "eval_every": 2, "warmup": 5}

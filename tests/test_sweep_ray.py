@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from tiny import BACKBONE, TASK, outcome, tiny
 
-from foresee import files
-from foresee.run_spec import RunSpec
-from foresee.sweeps import SweepProgress, run_all
-from foresee.sweeps.parcel import CHECKPOINT, pack, saved_at, unpack
-from foresee.sweeps.sweep_file import read_sweep
-from foresee.train import train
+from foresee.core import files
+from foresee.experiments.sweeps import SweepProgress, run_all
+from foresee.experiments.sweeps.parcel import CHECKPOINT, pack, saved_at, unpack
+from foresee.experiments.sweeps.sweep_file import read_sweep
+from foresee.training.loop import train
+from foresee.training.settings import Settings
 
 SMALL: dict[str, Any] = {"steps": 60, "batch": 32, "data": "fixed:300", "test": 40, "eval_every": 10, "warmup": 5}
 RUNS = [("next-token", 0), ("teacherless:hybrid=0.5", 0), ("reversed", 1)]
@@ -84,18 +84,18 @@ class Kills(SweepProgress):
         self.retried: list[tuple[str, str]] = []
         self.killed: list[str] = []
 
-    def began(self, spec: RunSpec, step: int, where: str) -> None:
+    def began(self, spec: Settings, step: int, where: str) -> None:
         self.where[spec.digest] = where
         self.began_at.setdefault(spec.digest, []).append(step)
 
-    def report(self, spec: RunSpec, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, spec: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
         self.reports[spec.digest] = self.reports.get(spec.digest, 0) + 1
         worker, actor = re.findall(r"(?:process|actor) (\d+)", self.where[spec.digest])
         if len(self.killed) < 2 and spec.digest not in self.killed and self.reports[spec.digest] >= 2:
             os.kill(int(worker if self.killed else actor), signal.SIGKILL)
             self.killed.append(spec.digest)
 
-    def retrying(self, spec: RunSpec, why: str) -> None:
+    def retrying(self, spec: Settings, why: str) -> None:
         self.retried.append((spec.digest, why))
 
 

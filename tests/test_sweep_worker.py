@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tiny import tiny
 
-from foresee.sweeps.process import WORKER
-from foresee.sweeps.worker import SAVING_SECONDS, Order
+from foresee.experiments.sweeps.process import WORKER
+from foresee.experiments.sweeps.worker import SAVING_SECONDS, Order
 
 DROPS_ONE_INTERRUPT = """
 import time

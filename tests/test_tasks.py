@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.data import draw
-from foresee.errors import RequestError
-from foresee.spec import describe, resolve
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.spec import describe, resolve
 from foresee.tasks import Task, tasks
 from foresee.tasks.stored import StoredTask
+from foresee.training.data import draw
 
 
 @dataclass(frozen=True)

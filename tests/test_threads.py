@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny import tiny
 
-from foresee import threads
-from foresee.errors import ForeseeError, RequestError
-from foresee.progress import Silent
-from foresee.run_spec import RunSpec
-from foresee.train import train
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.training import threads
+from foresee.training.loop import train
+from foresee.training.progress import Silent
+from foresee.training.settings import Settings
 
 QUICK: dict[str, Any] = {"steps": 2, "eval_every": 1, "data": "fixed:300", "test": 40}
 
@@ -32,7 +32,7 @@ class Notes(Silent):
             raise ForeseeError("stopped")
 
 
-def begun(root: Path) -> RunSpec:
+def begun(root: Path) -> Settings:
     """A run that was begun and not finished, with one thread."""
     spec = tiny(**QUICK)
     with pytest.raises(ForeseeError, match="stopped"):

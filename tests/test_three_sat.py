@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from foresee import seeds
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 from foresee.tasks.three_sat import ThreeSat
 
 TASK = ThreeSat(variables=4, clauses=3)

@@ -13,16 +13,16 @@ import torch
 from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scramble
 from torch import Tensor
 
-from foresee import seeds, spec
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core import seeds, spec
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import stream
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import Objective, objectives
 from foresee.objectives.next_token import NextToken, answer_loss, teacher_forced
 from foresee.objectives.shared_prefix import can_share
 from foresee.objectives.token_masking import TokenMasking
-from foresee.seeds import stream
 from foresee.tasks.path_star import PathStar
-from foresee.vocabulary import Vocabulary
 
 TRANSFORMER = next(iter(SMALL))
 KINDS = [

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from tiny import outcome, tiny
 
-from foresee import files
-from foresee.errors import RequestError
-from foresee.progress import Silent
-from foresee.run import Run
-from foresee.sweeps import Local, run_all
-from foresee.sweeps.mirrored import Mirrored, mirrored
-from foresee.sweeps.progress import SweepProgress
-from foresee.tracking import Tracked, tracked
-from foresee.train import train
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.experiments.sweeps import Local, run_all
+from foresee.experiments.sweeps.mirrored import Mirrored, mirrored
+from foresee.experiments.sweeps.progress import SweepProgress
+from foresee.training.loop import train
+from foresee.training.progress import Silent
+from foresee.training.run import Run
+from foresee.training.tracking import Tracked, tracked
 
 # Both libraries warn of things of their own when they are imported or used.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -173,11 +173,11 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        if name.startswith(("wandb", "foresee.tracking.wandb")):
+        if name.startswith(("wandb", "foresee.training.tracking.wandb")):
             raise ImportError(name)
         return real(name, *rest)
 
-    monkeypatch.delitem(sys.modules, "foresee.tracking.wandb", raising=False)
+    monkeypatch.delitem(sys.modules, "foresee.training.tracking.wandb", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(RequestError, match=r"foresee\[tracking\]"):
         Tracked(Silent(), "wandb", Path())

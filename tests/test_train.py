@@ -15,22 +15,22 @@ import torch
 from tiny import CANONICAL, EASY, SOLVING, TASK, outcome, tiny
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.data import FixedData, FreshData, draw, read_examples, shared, write_examples
-from foresee.errors import ForeseeError, RequestError
-from foresee.evaluate import evaluate
-from foresee.examples import WATCHED, first_trained, test_examples, training_data
-from foresee.measuring import DISSECTED, SHOWN_EXAMPLES
+from foresee.core.batch import Batch
+from foresee.core.errors import ForeseeError, RequestError
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
-from foresee.progress import Progress
-from foresee.run import Run
-from foresee.run_spec import RunSpec
-from foresee.step import batch_of
-from foresee.train import train
+from foresee.training.data import FixedData, FreshData, draw, read_examples, shared, write_examples
+from foresee.training.evaluate import evaluate
+from foresee.training.examples import WATCHED, first_trained, test_examples, training_data
+from foresee.training.loop import train
+from foresee.training.measuring import DISSECTED, SHOWN_EXAMPLES
+from foresee.training.progress import Progress
+from foresee.training.run import Run
+from foresee.training.settings import Settings
+from foresee.training.step import batch_of
 
 # ``foresee.train`` is also a function.
-loop = importlib.import_module("foresee.train")
+loop = importlib.import_module("foresee.training.loop")
 # Pytest would take it for a test.
 held_out = test_examples
 del test_examples
@@ -38,7 +38,7 @@ del test_examples
 PAIRED = f"{TASK},goals=all"
 
 
-def spec_of_file(path: Path, task: str = TASK, **changes: Any) -> RunSpec:
+def spec_of_file(path: Path, task: str = TASK, **changes: Any) -> Settings:
     return tiny(task=task, data=f"file:{path}", **changes)
 
 
@@ -55,7 +55,7 @@ class Told(Progress):
     def __init__(self) -> None:
         self.events: list[Any] = []
 
-    def start(self, spec: RunSpec, step: int) -> None:
+    def start(self, spec: Settings, step: int) -> None:
         self.events.append(("start", step))
 
     def step(self, step: int) -> None:

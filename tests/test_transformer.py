@@ -10,10 +10,10 @@ import torch
 from support import scramble, transformer
 from torch import Tensor
 
-from foresee import seeds, spec
 from foresee.backbones import backbones
 from foresee.backbones.transformer import Transformer
-from foresee.errors import RequestError
+from foresee.core import seeds, spec
+from foresee.core.errors import RequestError
 
 KINDS: dict[str, dict[str, Any]] = {
     "learned": {},

@@ -8,9 +8,9 @@ import pytest
 import torch
 from support import SMALL, VOCAB, Recurrent
 
-from foresee import seeds
 from foresee.backbones.base import Backbone, backbones
-from foresee.errors import RequestError
+from foresee.core import seeds
+from foresee.core.errors import RequestError
 
 BACKBONES = [text for text in SMALL if text != "recurrent"]
 

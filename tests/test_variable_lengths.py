@@ -10,16 +10,16 @@ import torch
 from test_diagnostics_lengths import Counting
 from tiny import outcome, tiny
 
-from foresee.bench import TrainingStep, bench, tokens_read
-from foresee.bucketing import WINDOW
-from foresee.data import draw
-from foresee.evaluate import evaluate
-from foresee.model_card import model_card
+from foresee.experiments.bench import TrainingStep, bench, tokens_read
 from foresee.report import write_report
-from foresee.run import Run
-from foresee.run_spec import RunSpec
-from foresee.textfiles import write_examples
-from foresee.train import train
+from foresee.tasks.example_files import write_examples
+from foresee.training.bucketing import WINDOW
+from foresee.training.data import draw
+from foresee.training.evaluate import evaluate
+from foresee.training.loop import train
+from foresee.training.model_card import model_card
+from foresee.training.run import Run
+from foresee.training.settings import Settings
 
 MIXED = "path-star:degree=2,length=4,nodes=20,sizes=mixed"
 STOPS = "path-star:degree=2,length=4,nodes=20,generalised=path,goals=all"
@@ -105,8 +105,8 @@ def test_a_task_whose_answers_close_with_an_end_symbol_stops_there(monkeypatch: 
 
 def test_a_bench_counts_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = "transformer:layers=1,width=32,heads=2"
-    monkeypatch.setattr("foresee.bench.DRAWN", 512)
-    spec = RunSpec.of(MIXED, "next-token", backbone, data="fixed:512", batch=8, device="cpu", precision="float32")
+    monkeypatch.setattr("foresee.experiments.bench.DRAWN", 512)
+    spec = Settings.of(MIXED, "next-token", backbone, data="fixed:512", batch=8, device="cpu", precision="float32")
     training = TrainingStep(spec)
     window = [training.data.batch_at(step, 8) for step in range(WINDOW)]
     held = [int((batch.prompt_len + batch.answer_len).sum()) - 8 for batch in window]

@@ -23,10 +23,10 @@ from scripted import (
     subject,
 )
 
-from foresee.diagnostics.base import Rows
-from foresee.diagnostics.run_all import measure_all
-from foresee.diagnostics.verdict import PLAIN, Verdict, judge, plain_words
-from foresee.stats import rate
+from foresee.metrics.base import Rows
+from foresee.metrics.run_all import measure_all
+from foresee.metrics.stats import rate
+from foresee.metrics.verdict import PLAIN, Verdict, judge, plain_words
 from foresee.tasks.path_star import PathStar
 
 TASK = PathStar(degree=2, length=5, nodes=50)

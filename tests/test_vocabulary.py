@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 
 LETTERS = Vocabulary(("a", "b", "c"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foresee.run_spec import RunSpec
+from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=3,nodes=10"
 BACKBONE = "transformer:layers=1,width=32,heads=2"
@@ -21,9 +21,9 @@ DETERMINISTIC = ("metrics.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json"
 """Files of a finished run that hold no times."""
 
 
-def tiny(objective: str = "next-token", task: str = TASK, backbone: str = BACKBONE, **changes: Any) -> RunSpec:
+def tiny(objective: str = "next-token", task: str = TASK, backbone: str = BACKBONE, **changes: Any) -> Settings:
     """A run of under a second."""
-    return RunSpec.of(task, objective, backbone, **(SETTINGS | changes))
+    return Settings.of(task, objective, backbone, **(SETTINGS | changes))
 
 
 def arguments(runs: Path, *more: str) -> list[str]:

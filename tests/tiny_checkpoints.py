@@ -13,9 +13,9 @@ from support import scramble
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from foresee import seeds
 from foresee.backbones.hf_loading import quiet
-from foresee.vocabulary import Vocabulary
+from foresee.core import seeds
+from foresee.core.vocabulary import Vocabulary
 
 ROWS, WIDTH, CONTEXT = 61, 32, 64
 

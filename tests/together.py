@@ -22,7 +22,7 @@ from foresee.cli import main
 # Forked from a server that has imported what takes long.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["foresee.train", "foresee.cli", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"]
+    ["foresee.training.loop", "foresee.cli", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"]
 )
 
 
@@ -56,7 +56,7 @@ def describe_world(rank: int, size: int, port: int) -> None:
 
 
 def befall(plan: Plan, rank: int) -> None:
-    loop: Any = importlib.import_module("foresee.train")  # ``foresee.train`` is also a function
+    loop: Any = importlib.import_module("foresee.training.loop")  # ``foresee.train`` is also a function
     loop.SAVE_SECONDS = plan.save_seconds
     real, count = torch.optim.AdamW.step, 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from foresee.api import backbone, load, objective, study, task, train
-from foresee.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, RequestError
 
 __version__ = "0.1.0"
 

@@ -7,17 +7,17 @@ from typing import Any
 
 from foresee.backbones.base import Backbone, backbones
 from foresee.backbones.measure import refuse_missing
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.core.seeds import torch_stream
+from foresee.core.spec import describe, resolve
+from foresee.core.vocabulary import Vocabulary
+from foresee.experiments.studies.run import study
 from foresee.objectives.base import Objective, objectives
-from foresee.progress import Progress
-from foresee.run import Run, load
-from foresee.run_spec import RunSpec
-from foresee.seeds import torch_stream
-from foresee.spec import describe, resolve
-from foresee.studies.run import study
 from foresee.tasks.base import Task, tasks
-from foresee.train import train as train_spec
-from foresee.vocabulary import Vocabulary
+from foresee.training.loop import train as train_spec
+from foresee.training.progress import Progress
+from foresee.training.run import Run, load
+from foresee.training.settings import Settings
 
 __all__ = ["backbone", "load", "objective", "study", "task", "train"]
 
@@ -60,9 +60,9 @@ def train(
 ) -> Run:
     """Trains, measures and saves a run, or continues or returns the one of the same spec under ``root``.
 
-    ``settings`` are those of ``RunSpec.of``: steps, batch, lr, seed, data, test, eval_every, warmup, schedule,
+    ``settings`` are those of ``Settings.of``: steps, batch, lr, seed, data, test, eval_every, warmup, schedule,
     weight_decay, beta2, clip, precision, device, until_solved, accumulate, recompute and processes. Raises
     ``RequestError`` on anything that cannot be.
     """
     text = task if isinstance(task, str) else describe(tasks, task)
-    return train_spec(RunSpec.of(text, objective, backbone, **settings), root, progress)
+    return train_spec(Settings.of(text, objective, backbone, **settings), root, progress)

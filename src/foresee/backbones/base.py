@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from foresee.errors import RequestError
-from foresee.registry import Registry
+from foresee.core.errors import RequestError
+from foresee.core.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from foresee.vocabulary import Vocabulary
+    from foresee.core.vocabulary import Vocabulary
 
 Attend = Literal["causal", "full"] | Tensor
 

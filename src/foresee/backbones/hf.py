@@ -43,9 +43,9 @@ from foresee.backbones.hf_loading import (
 from foresee.backbones.hf_reading import REFUSALS, Reader
 from foresee.backbones.hf_symbols import Symbols, load_tokenizer, rows_of, token_ids
 from foresee.backbones.measure import measure
-from foresee.errors import ForeseeError, RequestError
-from foresee.seeds import torch_stream
-from foresee.vocabulary import Vocabulary
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.seeds import torch_stream
+from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

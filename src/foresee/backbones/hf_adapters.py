@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from foresee.backbones.hf_loading import first_line
-from foresee.errors import RequestError
-from foresee.seeds import global_stream_from
+from foresee.core.errors import RequestError
+from foresee.core.seeds import global_stream_from
 
 STATE_MATRIX = "A_log"
 """The parameter by which a state-space mixer of Mamba's kind is known."""

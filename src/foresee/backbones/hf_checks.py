@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foresee.errors import RequestError
-from foresee.seeds import global_stream_from, torch_stream
+from foresee.core.errors import RequestError
+from foresee.core.seeds import global_stream_from, torch_stream
 
 PROBED = 6
 """Tokens that the check reads."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from foresee.seeds import global_stream_from, torch_stream
-from foresee.vocabulary import Vocabulary
+from foresee.core.seeds import global_stream_from, torch_stream
+from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foresee.backbones.base import Layer
 from foresee.backbones.hf_loading import first_line, fresh_model, without_dropout
 from foresee.backbones.hf_reading import REFUSALS, Reader
-from foresee.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, RequestError
 
 PER_LAYER = ("layer_types", "layers_block_type", "block_types", "mlp_layer_types")
 """What configurations call their list of the layers' kinds."""

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from foresee.errors import RequestError
-from foresee.seeds import global_stream_from, torch_stream
+from foresee.core.errors import RequestError
+from foresee.core.seeds import global_stream_from, torch_stream
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",

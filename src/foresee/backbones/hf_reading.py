@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foresee.backbones.base import Attend, Cap
 from foresee.backbones.hf_loading import quiet
 from foresee.backbones.hf_masks import capabilities_used, mask_and_positions
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, NotImplementedError)
 """What the library's models raise on what they cannot do."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from foresee.backbones.hf_loading import TOKENIZER_FILES, first_line, quiet, tokenizer_digest
-from foresee.errors import RequestError
-from foresee.vocabulary import CheckpointTokens, Vocabulary
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import CheckpointTokens, Vocabulary
 
 Symbols = Literal["auto", "tokenizer", "first"]
 

@@ -25,8 +25,8 @@ from foresee.backbones.convolution import causal_convolution, convolution_step, 
 from foresee.backbones.measure import measure
 from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentBackbone, RecurrentLayer, time_step_bias, uniform
 from foresee.backbones.selective_scan import continue_scan, empty_state, scan_step, selective_scan
-from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import MambaForCausalLM

@@ -15,8 +15,8 @@ from foresee.backbones.base import backbones
 from foresee.backbones.mamba2_layer import Mamba2Layer, Sizes
 from foresee.backbones.measure import measure
 from foresee.backbones.recurrent import RecurrentBackbone
-from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import Mamba2ForCausalLM

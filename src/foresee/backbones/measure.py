@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from foresee.backbones.base import Attend, Backbone, Cap
-from foresee.errors import ForeseeError, RequestError
-from foresee.seeds import torch_stream
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.seeds import torch_stream
 
 LENGTH = 8
 

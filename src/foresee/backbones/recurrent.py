@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from foresee.backbones import tables
 from foresee.backbones.base import Attend, Backbone, Layer
 from foresee.backbones.recompute import layer
-from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 
 NORM_EPS = 1e-5
 DT_RANGE = (0.001, 0.1)

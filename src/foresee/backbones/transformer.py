@@ -21,8 +21,8 @@ from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_no
 from foresee.backbones.cache import DecodingState, with_capacity
 from foresee.backbones.measure import measure
 from foresee.backbones.recompute import layer
-from foresee.errors import RequestError
-from foresee.vocabulary import Vocabulary
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

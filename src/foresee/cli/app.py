@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from foresee.errors import ForeseeError
+from foresee.core.errors import ForeseeError
 
 # Typer carries its own copy of click and exports only the leaves of its exceptions; this is their common base.
 ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

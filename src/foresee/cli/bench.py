@@ -20,8 +20,8 @@ def bench(
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Measures speed on this machine: examples a second, and the share of its matrix-product rate."""
-    from foresee.bench import bench as measure
-    from foresee.bench import show
+    from foresee.experiments.bench import bench as measure
+    from foresee.experiments.bench import show
 
     measured = measure(task=task, backbone=backbone, objective=objective, batch=batch)
     emit(measured) if as_json else show(measured, Output())

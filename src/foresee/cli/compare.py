@@ -28,16 +28,16 @@ def compare(
 ) -> None:
     """Trains objectives on one task over seeds, always with the positive control (reversed)."""
     from foresee.backbones.base import backbones
-    from foresee.compare import compare as run_all
-    from foresee.progress import on_standard_error
-    from foresee.run_spec import RunSpec
-    from foresee.show import show_groups
-    from foresee.spec import brief, split_list
+    from foresee.cli.show import show_groups
+    from foresee.core.spec import brief, split_list
+    from foresee.experiments.compare import compare as run_all
     from foresee.tasks.base import tasks
-    from foresee.tracking import tracked
+    from foresee.training.progress import on_standard_error
+    from foresee.training.settings import Settings
+    from foresee.training.tracking import tracked
 
     chosen = split_list(names)
-    spec = RunSpec.of(task, chosen[0], **settings.named())
+    spec = Settings.of(task, chosen[0], **settings.named())
     groups = run_all(spec, chosen, seeds, runs, tracked(on_standard_error(), track, runs))
     if report is not None:
         from foresee.report import write_report

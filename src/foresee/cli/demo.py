@@ -16,6 +16,6 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder for its runs and its page.")] = Path("foresee-demo"),
 ) -> None:
     """Shows the failure and its cures in a few minutes: next-token, reversed and teacherless training on path-star."""
-    from foresee.demo import demo as show
+    from foresee.experiments.demo import demo as show
 
     show(out, Output())

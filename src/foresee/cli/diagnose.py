@@ -49,12 +49,12 @@ def diagnose(
 
     began = time.perf_counter()
 
-    from foresee.diagnose import Question, task_of
-    from foresee.diagnose import diagnose as run
-    from foresee.diagnose.page import write_page
-    from foresee.diagnose.show import show
-    from foresee.progress import on_standard_error
-    from foresee.spec import split_list
+    from foresee.core.spec import split_list
+    from foresee.experiments.diagnose import Question, task_of
+    from foresee.experiments.diagnose import diagnose as run
+    from foresee.experiments.diagnose.show import show
+    from foresee.report.diagnosis import write_page
+    from foresee.training.progress import on_standard_error
 
     checkpoint = None
     if backbone is not None and backbone.startswith(CHECKPOINT):

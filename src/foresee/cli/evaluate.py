@@ -21,9 +21,9 @@ def evaluate(
     """Measures a finished run again."""
     import dataclasses
 
-    from foresee.evaluate import evaluate as measure
-    from foresee.run import load
-    from foresee.show import show_run
+    from foresee.cli.show import show_run
+    from foresee.training.evaluate import evaluate as measure
+    from foresee.training.run import load
 
     loaded = load(run)
     measured = dataclasses.replace(loaded, rows=measure(loaded, data))

@@ -23,7 +23,7 @@ def explore(
     import webbrowser
 
     from foresee.explore import Server, Session
-    from foresee.run import load
+    from foresee.training.run import load
 
     with Server(Session(load(run)), port) as server:
         try:

@@ -18,7 +18,7 @@ def export(
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Writes a finished run as a standard checkpoint folder that the transformers library loads."""
-    from foresee.export import export as write
-    from foresee.run import load
+    from foresee.training.export import export as write
+    from foresee.training.run import load
 
     print(write(load(run), out))

@@ -23,9 +23,9 @@ def generate(
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Writes examples of a task."""
-    from foresee.data import draw, write_examples
-    from foresee.spec import resolve
+    from foresee.core.spec import resolve
     from foresee.tasks.base import tasks
+    from foresee.training.data import draw, write_examples
 
     resolved = resolve(tasks, task)
     built = resolved.build()

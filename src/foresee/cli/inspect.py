@@ -9,7 +9,7 @@ from rich.table import Table
 
 from foresee.cli.app import app
 from foresee.cli.options import AsJson, Output, emit
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 
 @app.command()
@@ -24,9 +24,9 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Counts what is in a data set: rows, lengths, symbols, bad rows, duplicates, contradictions, overlap."""
+    from foresee.core.spec import resolve
     from foresee.datasets.inspection import inspect as look
     from foresee.datasets.request import Request
-    from foresee.spec import resolve
     from foresee.tasks.base import tasks
 
     resolved = resolve(tasks, f"data:{data.removeprefix('data:')}")

@@ -9,28 +9,28 @@ from rich.table import Table
 
 from foresee.cli.app import app
 from foresee.cli.options import AsJson, Output, Plugin, emit
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str, typer.Argument(help="tasks, objectives, backbones, diagnostics or studies; all of them by default.")
+        str, typer.Argument(help="tasks, objectives, backbones, metrics or studies; all of them by default.")
     ] = "",
     as_json: AsJson = False,
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Shows what can be named in a spec, with its options."""
     from foresee.backbones.base import backbones
-    from foresee.diagnostics.base import diagnostics
+    from foresee.core.registry import nearest
+    from foresee.core.spec import options_text
+    from foresee.experiments.studies.base import studies
+    from foresee.metrics.base import metrics
     from foresee.objectives.base import objectives
-    from foresee.registry import nearest
-    from foresee.spec import options_text
-    from foresee.studies.base import studies
     from foresee.tasks.base import tasks
 
     registries: dict[str, Any] = {
-        "tasks": tasks, "objectives": objectives, "backbones": backbones, "diagnostics": diagnostics,
+        "tasks": tasks, "objectives": objectives, "backbones": backbones, "metrics": metrics,
         "studies": studies,
     }  # fmt: skip
     if kind and kind not in registries:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 def load_plugins(paths: list[Path]) -> list[Path]:
     """Imports plug-in files as the option is read, before any spec is."""
-    from foresee.registry import load_plugin_file
+    from foresee.core.registry import load_plugin_file
 
     for path in paths:
         load_plugin_file(path)

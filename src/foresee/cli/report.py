@@ -10,7 +10,7 @@ import typer
 
 from foresee.cli.app import app
 from foresee.cli.options import Plugin, Runs
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 
 @app.command()
@@ -39,7 +39,7 @@ def report(
         raise RequestError(f"{root} holds no runs; name some, or train one first")
     found = []
     if study:
-        from foresee.studies.run import study as read_study
+        from foresee.experiments.studies.run import study as read_study
 
         found = [read_study(name, scale, root, train=False) for name in study]
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from foresee.cli.app import app
 from foresee.cli.options import AsJson, Output, Plugin, emit
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 
 @app.command()
@@ -32,8 +32,8 @@ def runs(
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
-    from foresee.registry import nearest
-    from foresee.run_table import (
+    from foresee.core.registry import nearest
+    from foresee.training.run_table import (
         SHOWN,
         columns_of,
         in_order,
@@ -84,7 +84,7 @@ COMMON = ("state", "task", "objective", "backbone")
 
 def _column(name: str, values: Sequence[Any]) -> list[str]:
     """Cells for a terminal: rates to three places, specs by what tells them apart."""
-    from foresee.run_table import without_common
+    from foresee.training.run_table import without_common
 
     if name in COMMON[1:] and None not in values:
         short = [_brief(name, value) for value in values]
@@ -94,8 +94,8 @@ def _column(name: str, values: Sequence[Any]) -> list[str]:
 
 def _brief(kind: str, spec: str) -> str:
     from foresee.backbones.base import backbones
+    from foresee.core.spec import brief
     from foresee.objectives.base import objectives
-    from foresee.spec import brief
     from foresee.tasks.base import tasks
 
     registries: dict[str, Any] = {"task": tasks, "objective": objectives, "backbone": backbones}

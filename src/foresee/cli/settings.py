@@ -44,7 +44,7 @@ class Settings:
     ] = False
 
     def named(self) -> dict[str, Any]:
-        """The keyword arguments of ``RunSpec.of``."""
+        """The keyword arguments of ``Settings.of``."""
         return asdict(self) | {"data": data_source(self.data)}
 
 

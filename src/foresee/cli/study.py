@@ -12,7 +12,7 @@ import typer
 from foresee.cli.app import app
 from foresee.cli.engines import Address, Engine, EngineName, Threads, Workers
 from foresee.cli.options import AsJson, Output, Plugin, Runs, Track, emit
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 
 @app.command()
@@ -41,9 +41,9 @@ def study(
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Sets a published table beside a measured one: trains what is missing, always with the positive control."""
-    from foresee.studies.run import plan, plan_json
-    from foresee.studies.run import study as run_study
-    from foresee.studies.show import show_plan, show_study
+    from foresee.experiments.studies.run import plan, plan_json
+    from foresee.experiments.studies.run import study as run_study
+    from foresee.experiments.studies.show import show_plan, show_study
 
     if dry_run:
         if report is not None:
@@ -51,9 +51,9 @@ def study(
         asked = plan(name, scale, runs, results)
         emit(plan_json(asked)) if as_json else show_plan(asked, Output())
         return
-    from foresee.sweeps.mirrored import mirrored
-    from foresee.sweeps.named import engine_named
-    from foresee.sweeps.show import on_standard_error
+    from foresee.experiments.sweeps.mirrored import mirrored
+    from foresee.experiments.sweeps.named import engine_named
+    from foresee.experiments.sweeps.show import on_standard_error
 
     made = engine_named(engine.value, address, workers, threads, plugin)
     # Ray reports a lost worker on standard output, which is for results alone.

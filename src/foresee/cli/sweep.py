@@ -14,8 +14,8 @@ from foresee.cli.engines import Address, Engine, EngineName, Threads, Workers
 from foresee.cli.options import AsJson, Output, Plugin, Runs, Track, emit
 
 if TYPE_CHECKING:
-    from foresee.run_spec import RunSpec
-    from foresee.sweeps.engine import Engine as MadeEngine
+    from foresee.experiments.sweeps.engine import Engine as MadeEngine
+    from foresee.training.settings import Settings
 
 
 @app.command()
@@ -32,12 +32,12 @@ def sweep(
     plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Trains every run that a file lists; the same command continues an interrupted sweep."""
-    from foresee.sweeps import SweepError, run_all
-    from foresee.sweeps.mirrored import mirrored
-    from foresee.sweeps.named import engine_named
-    from foresee.sweeps.run_all import different
-    from foresee.sweeps.show import on_standard_error, show_runs
-    from foresee.sweeps.sweep_file import read_sweep
+    from foresee.experiments.sweeps import SweepError, run_all
+    from foresee.experiments.sweeps.mirrored import mirrored
+    from foresee.experiments.sweeps.named import engine_named
+    from foresee.experiments.sweeps.run_all import different
+    from foresee.experiments.sweeps.show import on_standard_error, show_runs
+    from foresee.experiments.sweeps.sweep_file import read_sweep
 
     specs = different(read_sweep(file))
     made = engine_named(engine.value, address, workers, threads, plugin)
@@ -59,12 +59,12 @@ def sweep(
     show_runs(finished, Output())
 
 
-def _show_plan(specs: list[RunSpec], root: Path, engine: MadeEngine, as_json: bool) -> None:
+def _show_plan(specs: list[Settings], root: Path, engine: MadeEngine, as_json: bool) -> None:
     """What would be done, once all of it is checked."""
     from dataclasses import asdict
 
+    from foresee.experiments.sweeps.run_all import jobs_of, state
     from foresee.report.words import command
-    from foresee.sweeps.run_all import jobs_of, state
 
     jobs = jobs_of(specs, root)
     plan = engine.plan(jobs) if jobs else "all runs are finished"

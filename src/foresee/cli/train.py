@@ -27,16 +27,16 @@ def train(
 ) -> None:
     """Trains, measures and saves one run; the same command continues an interrupted one. Under torchrun, its processes
     share every batch (docs/parallel.md)."""
-    from foresee.parallel import OtherProcessError, joined
-    from foresee.progress import on_standard_error
-    from foresee.run_spec import RunSpec
-    from foresee.show import show_run
-    from foresee.tracking import tracked
-    from foresee.train import train as train_spec
+    from foresee.cli.show import show_run
+    from foresee.training.distributed import OtherProcessError, joined
+    from foresee.training.loop import train as train_spec
+    from foresee.training.progress import on_standard_error
+    from foresee.training.settings import Settings
+    from foresee.training.tracking import tracked
 
     world = joined()
     try:
-        spec = world.agreed(lambda: RunSpec.of(task, objective, seed=seed, processes=world.size, **settings.named()))
+        spec = world.agreed(lambda: Settings.of(task, objective, seed=seed, processes=world.size, **settings.named()))
         progress = world.agreed(lambda: tracked(on_standard_error(), track, runs) if world.leads else None)
         run = train_spec(spec, runs, progress)
     except OtherProcessError as error:

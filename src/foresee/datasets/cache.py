@@ -17,7 +17,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from foresee import files
+from foresee.core import files
 
 FORMAT = 1
 """Of the arrays in it: another number makes them all anew."""

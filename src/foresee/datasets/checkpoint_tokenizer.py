@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from foresee.core.errors import RequestError
 from foresee.datasets.tokenizers import Tokenizer
-from foresee.errors import RequestError
 
 
 class CheckpointTokenizer(Tokenizer):

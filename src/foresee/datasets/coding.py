@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
-from foresee import files
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import CheckpointTokens, Vocabulary
 from foresee.datasets.cache import cached, key_of
 from foresee.datasets.checkpoint_tokenizer import CheckpointTokenizer
 from foresee.datasets.framing import END, RESPONSE, Framing
@@ -23,8 +25,6 @@ from foresee.datasets.request import CHECKPOINT, Request
 from foresee.datasets.texts import Texts
 from foresee.datasets.tokenizers import Bytes, Characters, Tokenizer, Words
 from foresee.datasets.tokens import Cut
-from foresee.errors import RequestError
-from foresee.vocabulary import CheckpointTokens, Vocabulary
 
 Tokens = NDArray[numpy.int64]
 

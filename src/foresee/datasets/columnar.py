@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foresee.core.errors import RequestError
 from foresee.datasets.json_lines import listed
 from foresee.datasets.rows import BadRow, BadRowError, Fields, Row, text_of
-from foresee.errors import RequestError
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy
 from numpy.typing import NDArray
 
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import one_in_eight
 from foresee.datasets.checkpoint_tokenizer import CheckpointTokenizer
 from foresee.datasets.coding import Coding, cut_of, tokenizer_of
 from foresee.datasets.reading import source_of
@@ -15,8 +17,6 @@ from foresee.datasets.request import Request
 from foresee.datasets.rows import Fields
 from foresee.datasets.texts import texts_of
 from foresee.datasets.tokens import TokenRows, tokens_of
-from foresee.errors import RequestError
-from foresee.mixing import one_in_eight
 
 Rows = NDArray[numpy.int64]
 

@@ -6,10 +6,10 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from foresee.core.errors import RequestError
 from foresee.datasets.json_lines import listed
 from foresee.datasets.opening import lines_of
 from foresee.datasets.rows import BadRow, BadRowError, Fields, Row, text_of
-from foresee.errors import RequestError
 
 
 def read_delimited(path: Path, fields: Fields, delimiter: str) -> Iterator[Row | BadRow]:

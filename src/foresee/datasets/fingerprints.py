@@ -7,13 +7,13 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from foresee.mixing import Words, mix
+from foresee.core.fingerprints import Fingerprints, mix
 
 _ODD = 0x9E3779B97F4A7C15
 """Distinct multiples of an odd number are distinct 64-bit words."""
 
 
-def fingerprints(flat: NDArray[Any], lengths: NDArray[numpy.int64]) -> Words:
+def fingerprints(flat: NDArray[Any], lengths: NDArray[numpy.int64]) -> Fingerprints:
     """[rows] of rows of tokens that lie one after the other in ``flat``; a row may be empty."""
     ends = numpy.cumsum(lengths)
     places = numpy.arange(len(flat), dtype=numpy.int64) - numpy.repeat(ends - lengths, lengths)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 LONGEST_LINE = 1 << 26
 """Bytes of a line above which it is taken for a file without line ends: a guard for memory."""

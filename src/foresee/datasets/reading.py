@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from foresee.core.errors import RequestError
 from foresee.datasets.columnar import dataset_files, dataset_splits, read_arrow, read_parquet
 from foresee.datasets.delimited import read_delimited
 from foresee.datasets.json_lines import read_json_lines
 from foresee.datasets.rows import BadRow, Fields, Row
-from foresee.errors import RequestError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
+from foresee.core.errors import RequestError
 from foresee.datasets.cache import key_of
 from foresee.datasets.reading import held_out_split_of, source_of
-from foresee.errors import RequestError
 
 Boundary = Literal["auto", "symbol", "none"]
 Ending = Literal["symbol", "none"]

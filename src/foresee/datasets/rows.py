@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy
 
+from foresee.core.errors import RequestError
 from foresee.datasets.arrays import Array, ArrayReader, ArrayWriter, mapped
 from foresee.datasets.cache import cached, key_of, meta_of
 from foresee.datasets.reading import Source
 from foresee.datasets.rows import BadRow, Fields
-from foresee.errors import RequestError
 
 AT_ONCE = 1 << 20
 """Bytes of text held at a time."""

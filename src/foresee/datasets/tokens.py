@@ -17,6 +17,8 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
 from foresee.datasets.arrays import Array, ArrayWriter, mapped, smallest_type
 from foresee.datasets.cache import cached, key_of, meta_of
 from foresee.datasets.fingerprints import fingerprints
@@ -24,8 +26,6 @@ from foresee.datasets.framing import Framing
 from foresee.datasets.rows import BadRow
 from foresee.datasets.texts import BAD_SHOWN, OFFSET, Bad, Texts, refusal
 from foresee.datasets.tokenizers import Tokenizer
-from foresee.errors import RequestError
-from foresee.mixing import Words
 
 NAMES = ("tokens", "ends", "rows", "prompts", "responses", "order", "seen")
 
@@ -74,12 +74,12 @@ class TokenRows:
         return self._array("rows")
 
     @cached_property
-    def prompts(self) -> Words:
+    def prompts(self) -> Fingerprints:
         """[rows] fingerprints of prompts."""
         return self._array("prompts")
 
     @cached_property
-    def responses(self) -> Words:
+    def responses(self) -> Fingerprints:
         """[rows] fingerprints of responses."""
         return self._array("responses")
 
@@ -248,7 +248,7 @@ def _explained(texts: Texts, row: int, lengths: NDArray[numpy.int64], cut: Cut) 
     return BadRow(file, number, texts.source.unit, kind, reason)
 
 
-def _largest_share(words: Words) -> float:
+def _largest_share(words: Fingerprints) -> float:
     """[rows] -> the share of the most frequent value."""
     words.sort()
     changes = numpy.flatnonzero(words[1:] != words[:-1])

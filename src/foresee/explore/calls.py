@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.explore.session import Json, Session
 
 LARGEST = 2**31 - 1

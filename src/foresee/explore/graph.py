@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.report.load import Example
 from foresee.report.star import Star, follow
 from foresee.tasks.base import Task

@@ -19,7 +19,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from foresee.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, RequestError
 from foresee.explore.calls import answer
 from foresee.explore.session import Session
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.data import draw
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.seeds import stream
 from foresee.explore.graph import read_graph, said_of, shuffled, with_goal
 from foresee.explore.steps import Manner, in_task_order, likeliest, manner, place_of, step_log_probs, trace
-from foresee.run import Run
-from foresee.seeds import stream
+from foresee.training.data import draw
+from foresee.training.run import Run
 
 SHOWN = 10
 """Symbols of a step that are sent with their probability; the true one and the one written are sent besides."""

@@ -13,8 +13,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import ForeseeError
+from foresee.core.batch import Batch
+from foresee.core.errors import ForeseeError
 from foresee.objectives.base import Objective, Trace
 
 FILLER = 0

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import Backbone, Cap
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.registry import Registry
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.diagram import Diagram
 from foresee.objectives.explanation import Explanation
-from foresee.registry import Registry
-from foresee.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import answer_states
-from foresee.vocabulary import Vocabulary
 
 END = "<end>"
 HEAD_STD = 0.02

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from foresee.backbones.base import Backbone
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 Choose = Callable[[Tensor], Tensor]
 """Logits [..., V] -> tokens [...]."""

@@ -31,14 +31,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch, Layout
-from foresee.errors import RequestError
+from foresee.core.batch import Batch, Layout
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, cross_entropy, objectives
 from foresee.objectives.decoding import greedy
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, teacher_forced
-from foresee.vocabulary import Vocabulary
 
 OPEN, CLOSE = "<T>", "</T>"
 

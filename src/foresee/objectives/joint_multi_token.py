@@ -33,14 +33,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.multi_token import loss_from
 from foresee.objectives.next_token import answer_loss, answer_states
-from foresee.vocabulary import Vocabulary
 
 INIT_STD, INIT_GAMMA = 0.02, 0.1
 

@@ -33,12 +33,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones.base import Attend, Backbone, Cap
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, Trace, cross_entropy, objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
-from foresee.vocabulary import Vocabulary
 
 MASK = "<mask>"
 

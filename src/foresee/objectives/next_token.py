@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import shared_prefix
 from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
 from foresee.objectives.decoding import decode, drawn, greedy
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
-from foresee.vocabulary import Vocabulary
 
 
 def answer_states(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from foresee.batch import Batch
+from foresee.core.batch import Batch
 from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv

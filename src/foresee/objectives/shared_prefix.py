@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foresee.backbones.base import Backbone, Cap
-from foresee.batch import Layout
+from foresee.core.batch import Layout
 
 NEEDED = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
 

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, Trace, objectives
 from foresee.objectives.decoding import Choose, drawn, likeliest
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import answer_loss, teacher_forced
-from foresee.vocabulary import Vocabulary
 
 DUMMY = "$"
 

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss, teacher_forced
-from foresee.vocabulary import Vocabulary
 
 MASK = "<mask>"
 

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import Backbone
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.diagram import Diagram, Lane, Stream
 from foresee.objectives.explanation import Explanation, Family, arxiv
 from foresee.objectives.next_token import NextToken, answer_loss, answer_states
-from foresee.vocabulary import Vocabulary
 
 INIT_STD = 0.02
 

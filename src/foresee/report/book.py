@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from foresee.experiments.studies.result import StudyResult
 from foresee.report.groups import Group, Setting, marks_of
 from foresee.report.load import RunRecord
 from foresee.report.markup import text
 from foresee.report.parameters import Counter
 from foresee.report.style import Mark
 from foresee.report.words import task_title
-from foresee.studies.result import StudyResult
 
 
 @dataclass(frozen=True)

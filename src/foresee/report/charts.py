@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from foresee.metrics.stats import Curve, Times, kaplan_meier
 from foresee.report.groups import Group, Setting
 from foresee.report.markup import text
 from foresee.report.style import Mark, plain
 from foresee.report.supervision import Supervision
 from foresee.report.svg import Plot, Point, path, short, thinned
 from foresee.report.words import task_title
-from foresee.stats import Curve, Times, kaplan_meier
 
 MEASURES: Mapping[str, str] = {
     "branch": "Branch token right",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from foresee.metrics.stats import kaplan_meier, median, restricted_mean
 from foresee.report.book import Book, source
 from foresee.report.charts import survival_chart, times_of
 from foresee.report.groups import Group, Setting
 from foresee.report.markup import figure, spec, swatch, text
 from foresee.report.sections import cell
 from foresee.report.words import listed
-from foresee.stats import kaplan_meier, median, restricted_mean
 
 BASELINE = "next-token"
 

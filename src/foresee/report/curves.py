@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from foresee.metrics.stats import kaplan_meier
 from foresee.report.charts import MEASURES, share_at, times_of
 from foresee.report.groups import Group, Setting
 from foresee.report.plotting import rates_axis
 from foresee.report.style import INK, QUIET, Mark, plain
 from foresee.report.supervision import supervision_of
-from foresee.stats import kaplan_meier
 
 PANEL = (5.0, 3.1)
 """Width and height in inches of one panel; at this width its type is legible on a phone."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.report.reading import is_number, numbers, read_object, texts
 
 ORDERS = ("forward", "backward", "parallel")

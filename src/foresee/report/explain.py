@@ -3,7 +3,7 @@ that applies them."""
 
 from __future__ import annotations
 
-from foresee.diagnostics.verdict import MEMORY_GAP, NEAR, RELIABLE, SOLVED
+from foresee.metrics.verdict import MEMORY_GAP, NEAR, RELIABLE, SOLVED
 
 FAILURES = """
 <p>A model trained to predict the next token is trained in one mode and used in another. In training it always sees the

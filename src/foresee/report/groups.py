@@ -10,13 +10,13 @@ from statistics import median
 from typing import Any
 
 from foresee.backbones.base import backbones
-from foresee.diagnostics.verdict import SOLVED, Verdict, judge
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.core.spec import brief, resolve
+from foresee.metrics.verdict import SOLVED, Verdict, judge
 from foresee.report.load import BRANCH_POSITION, RunRecord
 from foresee.report.style import Mark, marks
-from foresee.run import recorded_chance
-from foresee.spec import brief, resolve
 from foresee.tasks.base import tasks
+from foresee.training.run import recorded_chance
 
 _FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
 """Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from foresee.diagnostics.base import Rows
+from foresee.metrics.base import Rows
 from foresee.report.reading import is_number, numbers
 
 BRANCH_POSITION = 1

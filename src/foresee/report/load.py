@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foresee.diagnostics.base import Rows
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.metrics.base import Rows
 from foresee.report.dissected import Anatomy, read_anatomies
 from foresee.report.lines import (
     BRANCH_POSITION,

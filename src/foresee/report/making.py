@@ -34,7 +34,7 @@ def meaning(book: Book) -> str:
     return (
         f"<h3>Two failures</h3>{explain.FAILURES}<h3>The measures</h3>{explain.MEASURES}"
         f"<h3>The verdicts</h3>{explain.RULES}<h3>Which rule fired here</h3>{rules}"
-        + source("The rules are those of <code>foresee.diagnostics.verdict</code>; they read <code>rows.jsonl</code>.")
+        + source("The rules are those of <code>foresee.metrics.verdict</code>; they read <code>rows.jsonl</code>.")
     )
 
 

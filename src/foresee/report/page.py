@@ -14,8 +14,9 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from foresee import files
-from foresee.errors import RequestError
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.experiments.studies.result import StudyResult
 from foresee.report import body
 from foresee.report.book import Book
 from foresee.report.controls import contents, toolbar
@@ -24,7 +25,6 @@ from foresee.report.load import read_runs
 from foresee.report.markup import text
 from foresee.report.tables import write_tables
 from foresee.report.words import Section
-from foresee.studies.result import StudyResult
 
 TITLE = "Does it look ahead?"
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foresee.errors import RequestError
-from foresee.spec import parse
+from foresee.core.errors import RequestError
+from foresee.core.spec import parse
 
 _LONGEST_HEADER = 50_000_000
 
@@ -68,10 +68,10 @@ def _is_small(backbone: str) -> bool:
 
 
 def _built(task: str, objective: str, backbone: str) -> int | None:
-    from foresee.run_spec import RunSpec
+    from foresee.training.settings import Settings
 
     try:
-        spec = RunSpec.of(task, objective, backbone)
+        spec = Settings.of(task, objective, backbone)
         model = spec.build_objective(spec.build_task())
     except RequestError:
         return None

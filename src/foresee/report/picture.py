@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.report.choose import Shown, choose
 from foresee.report.curves import curve_panel, legend_handles
 from foresee.report.drawing import draw_star

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 T = TypeVar("T")
 

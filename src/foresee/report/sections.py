@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foresee.diagnostics.verdict import plain_words
+from foresee.metrics.stats import rate as wilson_rate
+from foresee.metrics.verdict import plain_words
 from foresee.report.book import Book, by_task, source
 from foresee.report.groups import Group, Judged, Setting, short_backbone
 from foresee.report.markup import items, spec, swatch, text
@@ -20,7 +21,6 @@ from foresee.report.words import (
     verdict_name,
     without_verdict,
 )
-from foresee.stats import rate as wilson_rate
 
 MOST_FINDINGS = 6
 """Groups on a task up to which each has a paragraph of its own; more are listed by what happened to them."""

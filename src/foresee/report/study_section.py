@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from foresee.experiments.studies.agreement import Agreement
+from foresee.experiments.studies.published import TAGS
+from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
+from foresee.metrics.stats import Claim
 from foresee.report.book import Book, source
 from foresee.report.costs import duration
 from foresee.report.markup import items, text
 from foresee.report.sections import cell
 from foresee.report.svg import drawing, short
 from foresee.report.words import number
-from foresee.stats import Claim
-from foresee.studies.agreement import Agreement
-from foresee.studies.published import TAGS
-from foresee.studies.result import CellResult, SeedResult, StudyResult
 
 SIGNS: dict[Agreement, str] = {
     "agrees": "✓", "differs": "✗", "mixed": "±", "not reached": "…", "unknown": "?", "not run": "–",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foresee import files
+from foresee.core import files
 
 INK = "#1f2328"
 QUIET = "#667085"

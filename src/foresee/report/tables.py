@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foresee import files
+from foresee.core import files
+from foresee.experiments.studies.result import StudyResult
+from foresee.metrics.stats import kaplan_meier, median
 from foresee.report.book import Book
 from foresee.report.charts import times_of
 from foresee.report.costs import duration, relative, seconds_of
 from foresee.report.groups import Group, Setting
 from foresee.report.study_section import probability
 from foresee.report.words import command, number, rate, verdict_counts
-from foresee.stats import kaplan_meier, median
-from foresee.studies.result import StudyResult
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from foresee.diagnostics.verdict import Verdict
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.core.spec import parse
+from foresee.metrics.verdict import Verdict
 from foresee.report.groups import Group, Judged, Setting
-from foresee.spec import parse
 
 
 def short_task(task: str) -> str:

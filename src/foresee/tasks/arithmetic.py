@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import fingerprints, reading
 from foresee.tasks.base import Task
-from foresee.vocabulary import Vocabulary
 
 DigitOrder = Literal["plain", "reversed"]
 Digits = NDArray[numpy.int64]
@@ -83,7 +83,7 @@ class Arithmetic(Task):
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         return [int(token) for token in answer] == self.solve(prompt)
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: the pair of operands, whichever comes first."""
         a, b = self.operands_in(batch.tokens.cpu().numpy())
         powers = 10 ** numpy.arange(self.digits - 1, -1, -1)

@@ -10,10 +10,10 @@ import numpy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.mixing import one_in_eight
-from foresee.registry import Registry
-from foresee.vocabulary import Vocabulary
+from foresee.core.batch import Batch
+from foresee.core.fingerprints import one_in_eight
+from foresee.core.registry import Registry
+from foresee.core.vocabulary import Vocabulary
 
 
 class Task(ABC):

@@ -23,12 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.stored import StoredTask
-from foresee.vocabulary import Vocabulary
 
 ALPHABET = string.ascii_lowercase + string.digits
 
@@ -131,7 +131,7 @@ class Conditioned(Task):
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         return self.inner.verify(self._asked(prompt), answer)
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         return self.inner.identity(self.unseeded(batch))
 
     def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:

@@ -24,12 +24,12 @@ import numpy
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import writing
 from foresee.tasks.base import Task
-from foresee.vocabulary import Vocabulary
 
 Edges = list[tuple[int, int]]
 
@@ -130,7 +130,7 @@ class Construction(Task):
         """What is wrong with the nodes in the order of a walk that takes one edge after the other until there is no
         further one or as many as there are edges were taken, or None."""
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the answer with its nodes renamed by first appearance."""
         tokens = batch.tokens[:, 1 : 3 * self.edges].cpu().numpy()
         # The column where a token first appears names it whatever it is called; delimiters stay in their columns.

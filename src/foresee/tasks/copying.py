@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy
 
-from foresee.batch import Batch
-from foresee.mixing import Words, fingerprint
+from foresee.core.batch import Batch
+from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.tasks.base import tasks
 from foresee.tasks.number_task import Rearrangement
 from foresee.tasks.reading import require_option
@@ -41,5 +41,5 @@ class Copying(Rearrangement):
         """The numbers of the prompt. Raises ``RequestError`` on a prompt of another form."""
         return self.numbers_of(prompt, "copying")
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         return fingerprint(self.problems_in(batch))

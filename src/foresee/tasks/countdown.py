@@ -17,12 +17,12 @@ import numpy
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import countdown_solve, reading
 from foresee.tasks.base import Task, tasks
-from foresee.vocabulary import Vocabulary
 
 FORM = "19,13,10/16=19-13=6,10+6=16"
 STEP = 5
@@ -116,7 +116,7 @@ class Countdown(Task):
         numbers, target = self._problem(prompt)
         return self._fault(numbers, target, [int(token) for token in answer]) is None
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens.cpu().numpy()
         numbers = numpy.sort(tokens[:, : self.numbers], axis=1)
         return fingerprint(numpy.concatenate([numbers, tokens[:, [self.numbers + 1]]], axis=1))

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
+from foresee.core.vocabulary import Vocabulary
 from foresee.datasets.dataset import DataSet
 from foresee.datasets.fingerprints import fingerprints
 from foresee.datasets.request import Boundary, Ending, Kept, Request
-from foresee.errors import RequestError
-from foresee.mixing import Words
 from foresee.tasks.base import tasks
 from foresee.tasks.stored import StoredRows, StoredTask
-from foresee.vocabulary import Vocabulary
 
 Rows = NDArray[numpy.int64]
 
@@ -131,7 +131,7 @@ class Data(StoredTask):
         """Whether some row gives this response, its end included, to the prompt."""
         return [int(token) for token in answer] in self.stored.responses_to([int(token) for token in prompt])
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the prompt's tokens."""
         tokens, lengths = batch.tokens.cpu().numpy(), batch.prompt_len.cpu().numpy()
         flat = tokens[numpy.arange(tokens.shape[1]) < lengths[:, None]]

@@ -26,14 +26,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import in_weights_solve, writing
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.in_weights_solve import EDGE, PATH, PAUSE
-from foresee.vocabulary import Vocabulary
 
 ARMS_SHOWN = 256
 """Nodes of the largest graph whose arms are facts of every row: the table is repeated in each."""
@@ -189,7 +189,7 @@ class InWeightsPathStar(Task):
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         return in_weights_solve.verify(self, prompt, [int(token) for token in answer])
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the goal, or of the edge with its direction."""
         tokens = batch.tokens.cpu().numpy()
         fact = tokens[:, 0] == self.vocab.token(EDGE)

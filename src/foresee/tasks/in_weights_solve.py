@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 if TYPE_CHECKING:
     from foresee.tasks.in_weights_path_star import InWeightsPathStar

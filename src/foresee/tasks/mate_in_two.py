@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import mate_in_two_files, mate_in_two_rules, reading
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.mate_in_two_rules import NO_PROMOTION, SQUARES
-from foresee.vocabulary import Vocabulary
 
 BadRows = Literal["refuse", "skip"]
 FORM = "7k/8/5K2/8/8/8/6R1/7R w=f6f7 ..."
@@ -132,7 +132,7 @@ class MateInTwo(Task):
         moves = self._uci([int(token) for token in answer])
         return moves is not None and mate_in_two_rules.fault(self._board(prompt), moves, forced=True) is None
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens.cpu().numpy()
         boards, black = tokens[:, :64].reshape(-1, 8, 8), tokens[:, 64] != VOCABULARY.token("w")
         # The side to move becomes White: colours exchanged, and the board turned about its middle line.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.tasks import mate_in_two_rules
 
 THEME = "mateIn2"

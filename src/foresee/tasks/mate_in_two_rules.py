@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.tasks.reading import shown
 
 if TYPE_CHECKING:

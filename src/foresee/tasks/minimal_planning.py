@@ -19,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import fingerprints, minimal_planning_solve, reading
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.path_star_graphs import distinct
-from foresee.vocabulary import Vocabulary
 
 FORM = "u,v/u,v/.../u,v|start,goal=u,v/v,w/..."
 
@@ -116,7 +116,7 @@ class MinimalPlanning(Task):
         right = self.solve(prompt)
         return [int(token) for token in answer] in (right, right[::-1])
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens.cpu().numpy()
         end = 3 * self.edges
         return fingerprints.of_set(tokens[:, 0:end:3] * self.nodes + tokens[:, 1:end:3])

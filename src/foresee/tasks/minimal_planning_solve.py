@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 if TYPE_CHECKING:
     from foresee.tasks.minimal_planning import MinimalPlanning

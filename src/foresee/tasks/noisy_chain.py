@@ -14,9 +14,9 @@ from typing import ClassVar
 
 import numpy
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint, mix
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint, mix
 from foresee.tasks.base import tasks
 from foresee.tasks.number_task import NumberTask
 from foresee.tasks.reading import require_option
@@ -85,11 +85,11 @@ class NoisyChain(NumberTask):
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         problems = rng.integers(self.states, size=(n, self.inputs))
-        numbers: Words = numpy.zeros(n, numpy.uint64)
+        numbers: Fingerprints = numpy.zeros(n, numpy.uint64)
         for column in problems.T:
             numbers *= numpy.uint64(self.states)
             numbers += column.astype(numpy.uint64)
-        steps: Words = numpy.arange(1, self.length + 1, dtype=numpy.uint64)
+        steps: Fingerprints = numpy.arange(1, self.length + 1, dtype=numpy.uint64)
         words = mix(mix(numbers)[:, None] + steps)
         upper, lower = words >> numpy.uint64(32), words & numpy.uint64(HALF - 1)
         slip = 2 + (lower % numpy.uint64(self.states - 1)).astype(numpy.int64)
@@ -109,7 +109,7 @@ class NoisyChain(NumberTask):
             walk.append(place % self.states)
         return walk
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         return fingerprint(self.problems_in(batch))
 
 

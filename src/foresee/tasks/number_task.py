@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import reading
 from foresee.tasks.base import Task
-from foresee.vocabulary import Vocabulary
 
 
 class NumberTask(Task):

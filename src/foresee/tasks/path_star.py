@@ -19,15 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.mixing import Words, mix
+from foresee.core.batch import Batch
+from foresee.core.fingerprints import Fingerprints, mix
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import path_star_check, path_star_options, path_star_solve, path_star_text
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.path_star_draw import Generalised, Goals, Sampler
 from foresee.tasks.path_star_graphs import EdgeOrder, Shape
 from foresee.tasks.path_star_options import Sizes
 from foresee.tasks.path_star_prompt import PromptForm, Query, Tokens
-from foresee.vocabulary import Vocabulary
 
 
 @tasks.register("path-star", later=("order", "query", "generalised", "sizes", "splits"))
@@ -172,7 +172,7 @@ class PathStar(Task):
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         return [int(token) for token in answer] == self.solve(prompt)
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the set of directed edges, whatever their order, the query and the goal."""
         counts = self.form.edge_counts(batch.prompt_len.cpu().numpy())
         widest = self.edges if self.sizes == "fixed" else int(counts.max(initial=0))

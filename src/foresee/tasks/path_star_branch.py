@@ -17,8 +17,8 @@ import numpy
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
 from foresee.tasks.base import tasks
 from foresee.tasks.path_star import PathStar
 from foresee.tasks.path_star_text import label_table, not_a_label, shown

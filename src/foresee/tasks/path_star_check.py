@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.tasks.path_star_draw import Generalised
 from foresee.tasks.path_star_graphs import EdgeOrder, Shape
 from foresee.tasks.path_star_text import Example

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.tasks.path_star_draw import Generalised, Goals
 from foresee.tasks.path_star_graphs import EdgeOrder
 from foresee.tasks.path_star_prompt import Query

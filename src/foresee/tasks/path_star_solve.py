@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 if TYPE_CHECKING:
     from foresee.tasks.path_star import PathStar

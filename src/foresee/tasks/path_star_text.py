@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.tasks.path_star_prompt import Query
 
 DELIMITERS = frozenset("|=/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 from foresee.tasks.path_star_text import shown
 
 __all__ = ["halves", "require_count", "require_option", "require_same", "shown", "whole_number", "whole_numbers"]

@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import writing
 from foresee.tasks.base import Task, tasks
-from foresee.vocabulary import Vocabulary
 
 Direction = Literal["backward", "forward"]
 
@@ -165,7 +165,7 @@ class Retrieval(Task):
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         return [int(token) for token in answer] == self.solve(prompt)
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of prompt and answer."""
         return fingerprint(batch.tokens[:, : 2 + self.key_length + self.value_length].cpu().numpy())
 

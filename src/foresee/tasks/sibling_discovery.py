@@ -23,12 +23,12 @@ import numpy
 import torch
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import writing
 from foresee.tasks.base import Task, tasks
-from foresee.vocabulary import Vocabulary
 
 
 @tasks.register("sibling-discovery")
@@ -116,7 +116,7 @@ class SiblingDiscovery(Task):
                 return f"{child} is a child of a{owner}, not of {parent}"
         return None
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the answer."""
         return fingerprint(batch.tokens[:, 1 : self.kinds + 2].cpu().numpy())
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
 from foresee.tasks import fingerprints
 from foresee.tasks.base import tasks
 from foresee.tasks.number_task import Rearrangement
@@ -55,5 +55,5 @@ class Sorting(Rearrangement):
             if numbers.count(number) > 1:
                 raise RequestError(f"{shown(str(number))} is in the prompt twice, but its numbers must be different")
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         return fingerprints.of_set(self.problems_in(batch))

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy
 from numpy.typing import NDArray
 
-from foresee.batch import Batch
+from foresee.core.batch import Batch
 from foresee.tasks.base import Task
 
 

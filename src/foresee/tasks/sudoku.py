@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import reading, sudoku_draw, sudoku_solve
 from foresee.tasks.base import Task, tasks
-from foresee.vocabulary import Vocabulary
 
 
 @tasks.register("sudoku")
@@ -96,7 +96,7 @@ class Sudoku(Task):
         puzzle = self._puzzle(prompt)
         return sudoku_solve.fault(puzzle, [int(token) for token in answer], self.box) is None
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         grids = batch.tokens[:, : self.cells].cpu().numpy().reshape(-1, self.side, self.side)
         forms = [
             fingerprint(renamed(form.reshape(len(form), -1), self.side)) for form in (grids, grids.transpose(0, 2, 1))

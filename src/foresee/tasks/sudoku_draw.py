@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy
 from numpy.typing import NDArray
 
-from foresee import seeds
+from foresee.core import seeds
 
 POOL = 64
 """Filled grids that all others are made from by symmetries."""

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import fingerprints, reading
 from foresee.tasks.base import Task, tasks
-from foresee.vocabulary import Vocabulary
 
 FORM = "1,-2,3/-1,2,4/...=1,2,-3,4"
 
@@ -106,7 +106,7 @@ class ThreeSat(Task):
         clauses = self._clauses(prompt)
         return self._fault(clauses, [int(token) for token in answer]) is None
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens[:, : self.prompt_length].cpu().numpy()
         literals = tokens.reshape(len(tokens), self.clauses, 4)[:, :, :3]
         return fingerprints.of_set(fingerprints.of_set(literals))

@@ -27,13 +27,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee import seeds
-from foresee.batch import Batch
-from foresee.errors import RequestError
-from foresee.mixing import Words, fingerprint
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import writing
 from foresee.tasks.base import Task, tasks
-from foresee.vocabulary import Vocabulary
 
 SLACK = 1.2
 """How far above ``degree`` a vertex's number of neighbours may be for it to be drawn as another's."""
@@ -184,7 +184,7 @@ class TriangleDiscovery(Task):
                 return f"{a},{b} is not an edge of the graph"
         return None
 
-    def identity(self, batch: Batch) -> Words:
+    def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the triangle's or the edge's set of nodes."""
         tokens = batch.tokens.cpu().numpy()
         corners = numpy.sort(tokens[:, [1, 2, 5]], axis=1)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.path_star_text import label_table, not_a_label, shown
-from foresee.vocabulary import Vocabulary
 
 __all__ = ["edges", "labels", "require_prompt", "shown", "symbols"]
 

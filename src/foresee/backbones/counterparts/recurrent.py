@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foresee.errors import RequestError
+from foresee.core.errors import RequestError
 
 if TYPE_CHECKING:
     from foresee.backbones.recurrent import RecurrentBackbone

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from foresee.backbones.block import NORM_EPS, ROTARY_BASE, Block
-from foresee.errors import RequestError
-from foresee.seeds import global_stream_from, torch_stream
+from foresee.core.errors import RequestError
+from foresee.core.seeds import global_stream_from, torch_stream
 
 if TYPE_CHECKING:
     from foresee.backbones.transformer import Transformer

@@ -9,7 +9,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-from foresee.vocabulary import Vocabulary
+from foresee.core.vocabulary import Vocabulary
 
 
 def word_tokenizer(vocab: Vocabulary) -> PreTrainedTokenizerFast:

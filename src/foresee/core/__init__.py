@@ -1,0 +1,1 @@
+"""What every room stands on: registries, spec strings, seeds, batches, vocabularies, errors and files."""

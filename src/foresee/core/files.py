@@ -1,0 +1,178 @@
+"""Reading and writing the small files of a run so that nothing is ever half written or silently misread."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from foresee.core.errors import ForeseeError, RequestError
+
+TEMPORARY = ".part"
+"""How the names of files end that are still being written."""
+
+
+def damaged(path: Path, why: object) -> RequestError:
+    """What to say of a file of a run that cannot be used."""
+    return RequestError(f"{path} is damaged: {why}; delete {path.parent} and train again")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns a failed write into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ForeseeError(
+                f"the disk is full: {path} could not be written; what was saved before is intact, "
+                f"so free some space and run the same command to continue"
+            ) from error
+        raise ForeseeError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file through a temporary one beside it: ``path`` holds the old bytes or the new, never a part."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Removes what a killed ``replace_file`` left in a folder that no other process is writing to."""
+    for left in directory.glob(f".*{TEMPORARY}"):
+        left.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces ``path`` by ``text``, atomically."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replaces ``path`` by indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: Path, values: list[dict[str, Any]]) -> None:
+    """Replaces ``path`` by a JSON object a line, atomically."""
+    write_text(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+
+
+def read_json(path: Path) -> Any:
+    """Raises ``RequestError`` naming the file where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{path} is missing") from None
+    except (ValueError, OSError) as error:
+        raise damaged(path, error) from None
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file. Raises ``RequestError``, with the line, where it is missing or damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RequestError(f"{path} is missing; delete {path.parent} and train again") from None
+    except (ValueError, OSError) as error:
+        raise damaged(path, error) from None
+    values = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise damaged(path, f"line {number}: {error}") from None
+        if not isinstance(value, dict):
+            raise damaged(path, f"line {number} is not a JSON object")
+        values.append(value)
+    return values
+
+
+def append_json_line(path: Path, value: dict[str, Any]) -> int:
+    """Appends a JSON object as a line and waits until the disk has it; the file's size in bytes after it."""
+    with explained(path), path.open("ab") as handle:
+        handle.write((json.dumps(value, allow_nan=False) + "\n").encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+        return handle.tell()
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cuts a file, if it exists, down to its first ``size`` bytes. Raises ``RequestError`` where it is shorter."""
+    if not path.exists():
+        if size:
+            raise RequestError(
+                f"{path} is missing, though the checkpoint beside it speaks of it; delete {path.parent} and train again"
+            )
+        return
+    if path.stat().st_size < size:
+        raise damaged(path, "it is shorter than the checkpoint beside it says")
+    with explained(path):
+        os.truncate(path, size)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
+    """Replaces ``path`` by a safetensors file; ``note`` (JSON values) travels in its header, with a digest of it all.
+
+    The same tensors and note give the same bytes.
+    """
+    stored: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        held = tensor.detach().cpu().contiguous()
+        place = held.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share memory, as those of a layer that a model uses twice do.
+        stored[name] = held.clone() if place in places else held
+        places.add(place)
+    # One key of metadata: safetensors writes several in no fixed order.
+    header = {"note": json.dumps({**note, "digest": _digest(stored, note)})}
+    # save() leaves the write to us, so that a full disk is an OSError like any other.
+    payload = safetensors.torch.save(stored, header)
+    replace_file(path, lambda temporary: temporary.write_bytes(payload))
+
+
+def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and note of ``write_tensors``. Raises ``RequestError`` where the file is missing or damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            note = json.loads((opened.metadata() or {}).get("note", "{}"))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no mapping
+    except FileNotFoundError:
+        raise RequestError(f"{path} is missing; delete {path.parent} and train again") from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(note, dict) or note.pop("digest", None) != _digest(tensors, note):
+        raise damaged(path, "its contents do not agree with the digest in its header")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, note
+
+
+def _digest(tensors: dict[str, Tensor], note: dict[str, Any]) -> str:
+    """Of names, types, shapes, values and note: a safetensors file with a flipped bit would load without complaint."""
+    found = hashlib.sha256(json.dumps(note, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

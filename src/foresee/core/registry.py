@@ -1,0 +1,186 @@
+"""Names for tasks, backbones, objectives and diagnostics.
+
+A plug-in is one class with one decorator::
+
+    @tasks.register("path-star")
+    @dataclass(frozen=True, kw_only=True)
+    class PathStar(Task): ...
+
+What a spec string may set is exactly the class's keyword-only constructor parameters, so a plug-in states its options
+once, in Python, and a misspelled option can never be swallowed. A preset is a name for a spec of the same kind.
+
+Built-in entries are found by importing every module of their package; other people's by the entry-point group
+``foresee.plugins`` (each entry point names a module, which registers when imported) or by ``load_plugin_file``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from foresee.core.errors import ForeseeError, RequestError
+
+T = TypeVar("T")
+
+ENTRY_POINT_GROUP = "foresee.plugins"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """What to say after an unknown name: its nearest neighbours first, or everything known when nothing is near."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(repr(other) for other in close)}?"
+    return f"known: {', '.join(sorted(known)) or 'none'}"
+
+
+class Registry(Generic[T]):
+    """Classes of one kind by name, and presets of that kind."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        """``kind`` is the word used in messages; ``package`` is imported in full before the first look-up."""
+        self.kind = kind
+        self._package = package
+        self._classes: dict[str, type[T]] = {}
+        self._presets: dict[str, str] = {}
+        self._later: dict[str, frozenset[str]] = {}
+        self._wrapper: type[T] | None = None
+        self._discovered = False
+
+    def register(self, name: str, *, later: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+        """Class decorator that gives a class its name; raises ``RequestError`` when the name is taken.
+
+        ``later`` names options that the class gained after runs of it existed: canonical specs leave them out at their
+        defaults, so those runs keep their digests and their random streams.
+        """
+
+        def add(cls: type[T]) -> type[T]:
+            if not cls.__module__.startswith(f"{self._package}."):
+                self.discover()  # so that a clash names the newcomer, not the built-in entry, as the one to rename
+            self._claim(name, f"{cls.__module__}.{cls.__qualname__}")
+            self._classes[name] = cls
+            self._later[name] = frozenset(later)
+            return cls
+
+        return add
+
+    def wrap(self, cls: type[T]) -> type[T]:
+        """Class decorator for the one class whose options every entry understands, beside its own.
+
+        It takes what was built from an entry by position, keeps it as ``inner``, and has a default for each of its
+        keyword-only options. Where all are at their defaults nothing is wrapped, and canonical specs leave out those
+        that are. Raises ``RequestError`` where there is such a class already.
+        """
+        if self._wrapper is not None:
+            held = f"{self._wrapper.__module__}.{self._wrapper.__qualname__}"
+            raise RequestError(f"every {self.kind} is wrapped by {held}; {cls.__module__}.{cls.__qualname__} cannot be")
+        self._wrapper = cls
+        return cls
+
+    @property
+    def wrapper(self) -> type[T] | None:
+        """The class given to ``wrap``, where there is one."""
+        self.discover()
+        return self._wrapper
+
+    def preset(self, name: str, spec: str) -> None:
+        """Gives ``spec`` (a spec string of this kind) a short name."""
+        self._claim(name, spec)
+        self._presets[name] = spec
+
+    def _claim(self, name: str, claimant: str) -> None:
+        held = self._presets.get(name) or self._classes.get(name)
+        if held is not None:
+            holder = held if isinstance(held, str) else f"{held.__module__}.{held.__qualname__}"
+            raise RequestError(f"{self.kind} name {name!r} is taken by {holder}; {claimant} needs another name")
+
+    def get(self, name: str) -> type[T]:
+        """The class called ``name``; raises ``RequestError`` naming the nearest known names."""
+        self.discover()
+        if name not in self._classes:
+            known = [*self._classes, *self._presets]
+            raise RequestError(f"unknown {self.kind} {name!r}: {nearest(name, known)}")
+        return self._classes[name]
+
+    def name_of(self, cls: type[T]) -> str:
+        """The name that a class was registered under; raises ``RequestError`` where it was not."""
+        for name, registered in self._classes.items():
+            if registered is cls:
+                return name
+        raise RequestError(f"{cls.__qualname__} is not a registered {self.kind}; decorate it with register")
+
+    def later(self, name: str) -> frozenset[str]:
+        """The options of a registered class that canonical specs leave out at their defaults."""
+        return self._later[name]
+
+    def expand(self, name: str) -> str | None:
+        """The spec behind a preset, or None where ``name`` is not a preset."""
+        self.discover()
+        return self._presets.get(name)
+
+    def names(self) -> list[str]:
+        """Registered class names, sorted; presets are not among them."""
+        self.discover()
+        return sorted(self._classes)
+
+    def presets(self) -> dict[str, str]:
+        """Preset names and the specs behind them."""
+        self.discover()
+        return dict(sorted(self._presets.items()))
+
+    def discover(self) -> None:
+        """Imports every module of the package and of the plug-in entry points, once."""
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        for point in entry_points(group=ENTRY_POINT_GROUP):
+            try:
+                importlib.import_module(point.module)
+            except ModuleNotFoundError as error:
+                if error.name != point.module:
+                    raise
+                owner = point.dist.name if point.dist else "an installed package"
+                raise ForeseeError(
+                    f"plug-in {point.name!r} of {owner} names module {point.module!r}, which does not exist; "
+                    "reinstall or uninstall that package"
+                ) from error
+
+
+def load_plugin_file(path: Path) -> None:
+    """Imports one Python file so that it registers what it defines.
+
+    The file is code that the user chose to run. Raises ``RequestError`` where it is missing or is not Python.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(f"--plugin {path}: no such file; give the path of a Python file that registers something")
+    name = f"foresee_plugin_{path.stem}"
+    if name in sys.modules:
+        held = getattr(sys.modules[name], "__file__", None)
+        if held is not None and Path(held).resolve() == path.resolve():
+            return
+        raise RequestError(f"--plugin {path}: a plug-in file of that name is already loaded from {held}; rename one")
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise RequestError(f"--plugin {path}: not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except SyntaxError as error:
+        del sys.modules[name]
+        at = Path(error.filename or path)
+        where = f"--plugin {path}" if at.resolve() == path.resolve() else f"--plugin {path}: in {at}"
+        raise RequestError(f"{where}: line {error.lineno or 1}: {error.msg}") from error
+    except BaseException:
+        del sys.modules[name]
+        raise

@@ -1,0 +1,222 @@
+"""Spec strings: ``name:key=value,key=value``, the same in Python, YAML and on the command line.
+
+Grammar: a name, then optionally a colon and options joined by commas. The first option may be a bare value, which sets
+the entry's first option (``hf:PATH``). Values are read by the type that the option declares in Python: int, float, bool
+(``true``/``false``), str, ``Literal`` choices, or any of these with ``| None`` (``none``).
+
+``resolve`` turns a string into a class and a full set of options, defaults filled in and presets expanded, and
+``Resolved.text`` is its one canonical spelling: two specs that mean the same run have the same text, so the same
+digest.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from foresee.core.errors import RequestError
+from foresee.core.registry import Registry, nearest
+
+T = TypeVar("T")
+
+
+def parse(text: str) -> tuple[str, dict[str, str]]:
+    """Splits a spec string into its name and raw options; a leading bare value stands under the key ``""``."""
+    name, colon, rest = text.strip().partition(":")
+    if not name or (colon and not rest):
+        raise RequestError(f"spec {text!r} is not of the form name:key=value,key=value")
+    options: dict[str, str] = {}
+    for index, part in enumerate(rest.split(",") if rest else []):
+        key, equals, value = part.partition("=")
+        if part and not equals and index == 0:
+            key, value = "", part
+        elif not equals or not key or not value:
+            raise RequestError(f"spec {text!r}: {part!r} is not of the form key=value")
+        if key in options:
+            raise RequestError(f"spec {text!r}: option {key!r} is given twice")
+        options[key] = value
+    return name, options
+
+
+def read_value(raw: str, declared: Any) -> Any:
+    """Reads one option value by its declared type; raises ``ValueError`` saying what would be right."""
+    if isinstance(declared, types.UnionType) or typing.get_origin(declared) is typing.Union:
+        members = typing.get_args(declared)
+        if type(None) in members and raw == "none":
+            return None
+        for member in members:
+            if member is not type(None):
+                return read_value(raw, member)
+    if typing.get_origin(declared) is typing.Literal:
+        choices = typing.get_args(declared)
+        for choice in choices:
+            if raw == write_value(choice):
+                return choice
+        raise ValueError(f"must be one of {', '.join(write_value(choice) for choice in choices)}")
+    if declared is bool:
+        if raw not in ("true", "false"):
+            raise ValueError("must be true or false")
+        return raw == "true"
+    if declared in (int, float):
+        try:
+            return declared(raw)
+        except ValueError:
+            raise ValueError(f"must be {'a whole number' if declared is int else 'a number'}") from None
+    if declared is str:
+        return raw
+    raise TypeError(f"an option of type {declared!r} cannot be set by a spec")
+
+
+def write_value(value: Any) -> str:
+    """The canonical spelling of an option value; ``read_value`` reads it back."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "none"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def options_of(cls: type) -> dict[str, inspect.Parameter]:
+    """The options of a registered class: its keyword-only constructor parameters, annotations resolved to types."""
+    constructor = cls.__init__  # type: ignore[misc]  # read for its signature only
+    # A dataclass repeats inherited fields in its constructor, but their annotations must be read where they stand.
+    hints = typing.get_type_hints(cls if "__dataclass_fields__" in vars(cls) else constructor)
+    found: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            found[name] = parameter.replace(annotation=hints.get(name, str))
+    return found
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[T]):
+    """A class and every one of its options; ``later`` as in ``Registry.register``."""
+
+    name: str
+    cls: type[T]
+    options: Mapping[str, Any]
+    later: frozenset[str] = frozenset()
+    wrapper: type[T] | None = None
+    """As in ``Registry.wrap``; ``options`` then hold its own after the class's."""
+
+    @property
+    def text(self) -> str:
+        """The canonical spec string: every option in the order of declaration, but for later ones at their default."""
+        declared, shared = options_of(self.cls), shared_options(self.wrapper)
+        shown = [
+            f"{key}={write_value(value)}"
+            for key, value in self.options.items()
+            if not (key in self.later or key in shared) or value != (declared | shared)[key].default
+        ]
+        return f"{self.name}:{','.join(shown)}" if shown else self.name
+
+    def build(self, *context: Any) -> T:
+        """Constructs the class; ``context`` holds its positional parameters (a vocabulary size, a backbone, ...)."""
+        shared = shared_options(self.wrapper)
+        built = self.cls(*context, **{key: value for key, value in self.options.items() if key not in shared})
+        around = {key: self.options[key] for key in shared}
+        if self.wrapper is None or all(value == shared[key].default for key, value in around.items()):
+            return built
+        wrapper: Any = self.wrapper
+        return typing.cast(T, wrapper(built, **around))
+
+
+def shared_options(wrapper: type | None) -> dict[str, inspect.Parameter]:
+    """The options that every entry of a registry understands."""
+    return {} if wrapper is None else options_of(wrapper)
+
+
+def resolve(registry: Registry[T], text: str) -> Resolved[T]:
+    """Reads a spec of the registry's kind. Raises ``RequestError`` naming what is wrong and what would be right."""
+    name, given = parse(text)
+    seen, layers = [name], [given]
+    while (behind := registry.expand(name)) is not None:
+        name, given = parse(behind)
+        if name in seen:
+            raise RequestError(f"{registry.kind} preset {text!r} refers to itself")
+        seen.append(name)
+        layers.append(given)
+    cls = registry.get(name)
+    declared, shared = options_of(cls), shared_options(registry.wrapper)
+    if both := declared.keys() & shared.keys():
+        raise RequestError(f"{registry.kind} {name!r} has an option {min(both)!r}, which every {registry.kind} has")
+    raw: dict[str, str] = {}
+    for layer in reversed(layers):
+        if "" in layer:
+            if not declared:
+                raise RequestError(f"{registry.kind} {name!r} takes no options, but was given {layer['']!r}")
+            first = next(iter(declared))
+            if first in layer:
+                raise RequestError(f"{registry.kind} {name!r}: option {first!r} is given twice in {text!r}")
+            layer = {key or first: value for key, value in layer.items()}
+        raw |= layer
+    known = declared | shared
+    for key in raw:
+        if key not in known:
+            raise RequestError(f"{registry.kind} {name!r} has no option {key!r}: {nearest(key, list(known))}")
+    options: dict[str, Any] = {}
+    for key, parameter in known.items():
+        if key in raw:
+            try:
+                options[key] = read_value(raw[key], parameter.annotation)
+            except ValueError as error:
+                raise RequestError(f"{registry.kind} {name!r}: {key}={raw[key]!r} {error}") from None
+        elif parameter.default is inspect.Parameter.empty:
+            raise RequestError(f"{registry.kind} {name!r} needs {key}=..., as in {name}:{example(declared)}")
+        else:
+            # Read back as if it had been given, so that ``ratio: float = 0`` and ``ratio=0`` have one spelling.
+            options[key] = read_value(write_value(parameter.default), parameter.annotation)
+    return Resolved(name, cls, options, registry.later(name), registry.wrapper)
+
+
+def brief(registry: Registry[T], text: str) -> str:
+    """A spec for a person: the options that are not at their defaults."""
+    resolved = resolve(registry, text)
+    declared = options_of(resolved.cls) | shared_options(resolved.wrapper)
+    given = [f"{key}={write_value(value)}" for key, value in resolved.options.items() if value != declared[key].default]
+    return f"{resolved.name}:{','.join(given)}" if given else resolved.name
+
+
+def options_text(cls: type) -> dict[str, str]:
+    """The options of a registered class and their defaults as a spec spells them; a required one's is its type."""
+    shown: dict[str, str] = {}
+    for key, parameter in options_of(cls).items():
+        required = parameter.default is inspect.Parameter.empty
+        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+        shown[key] = f"<{kind}>" if required else write_value(parameter.default)
+    return shown
+
+
+def split_list(text: str) -> list[str]:
+    """Spec strings joined by commas, apart: a piece that is only ``key=value`` belongs to the spec before it."""
+    specs: list[str] = []
+    for piece in text.split(","):
+        if specs and "=" in piece and ":" not in piece.partition("=")[0]:
+            specs[-1] += f",{piece}"
+        else:
+            specs.append(piece)
+    return specs
+
+
+def describe(registry: Registry[T], built: T) -> str:
+    """The canonical spec of an object that keeps its options as attributes of the same names, as tasks do."""
+    wrapper = registry.wrapper
+    inner: Any = built
+    options: dict[str, Any] = {}
+    if wrapper is not None and type(built) is wrapper:
+        options = {key: getattr(built, key) for key in options_of(wrapper)}
+        inner = inner.inner
+    cls = type(inner)
+    name = registry.name_of(cls)
+    options = {key: getattr(inner, key) for key in options_of(cls)} | options
+    return Resolved(name, cls, options, registry.later(name), wrapper).text
+
+
+def example(declared: Mapping[str, inspect.Parameter]) -> str:
+    """The required options of a class with placeholders, for messages."""
+    required = [key for key, parameter in declared.items() if parameter.default is inspect.Parameter.empty]
+    return ",".join(f"{key}=N" for key in required)

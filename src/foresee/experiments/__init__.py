@@ -1,0 +1,1 @@
+"""Many runs: comparisons, sweeps, studies, diagnosis of a data set, the demo."""

@@ -1,0 +1,247 @@
+"""What a diagnosis says: one name, the rule that gave it with its numbers, and what to try next.
+
+The core is the chain rule. Every objective that is trained here is a normalised model of whole responses: forwards and
+backwards as products of conditionals, teacherless as a product of marginals. So their losses of a whole response are
+comparable, and the least one is an upper bound of what is unavoidable. Where another model pays less than next-token,
+next-token has not learned something that can be learned. Where none does, what is left is noise, a free choice, or
+beyond all of them. docs/diagnose.md argues each rule and says what it cannot see.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from foresee.core.spec import brief
+from foresee.experiments.diagnose.evidence import Evidence
+from foresee.metrics.verdict import SOLVED
+from foresee.objectives.base import objectives
+
+OPEN = "open to the cheat"
+COMPOUNDING = "compounding errors"
+TOO_SMALL = "not learned yet: budget too small"
+COSTLY = "learned, at a cost in samples"
+NONE_NEEDED = "no lookahead needed"
+NAMES = (OPEN, COMPOUNDING, TOO_SMALL, COSTLY, NONE_NEEDED)
+"""In the order in which ties between seeds are settled."""
+
+GAP = 0.1
+"""Nats a response by which another model must do better (low end) for something to be unlearned."""
+STALLED = 0.2
+"""Next-token has stalled where its loss fell over the second half of training by less than this share of the gap."""
+RISEN = 0.1
+"""Least share of what its accuracy at decision positions lacked, to be gained over that half, for a falling loss to
+mean that they are being learned. A network that guesses between ever fewer wrong nodes, and at last between the right
+two, gains loss for long and little accuracy."""
+ON_DECISIONS = 0.5
+"""Share of the gap that must sit on decision tokens for it to be the cheat's."""
+COSTLY_FROM = 1.5
+"""Times as many steps as the control from which on learning had a cost in samples."""
+EXPLAINED = 0.5
+"""Least share of the baseline's loss that the best model must save for what is left to be called noise."""
+FALLING = 0.05
+"""Share of its loss (and at least ``GAP``) that next-token's must fall over the second half of training to count as
+falling still."""
+DROP = 0.05
+"""Least loss of accuracy, forced to free-running, by the low end, that counts as errors that spread."""
+RELIABLE = 0.8
+"""Least forced accuracy at every position for errors to be called small ones that add up."""
+DIFFERENT = 0.5
+"""Share of held-out rows that must have prompts of their own for nothing to be said of it."""
+PRODUCT = 0.1
+"""How far ``exact`` may lie from the product of forced accuracies."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``name`` is one of ``NAMES``; ``because`` is the rule that fired with its numbers; ``remarks`` are what else must
+    be known to read it; ``advice`` is what to try next; ``seeds`` are the names that each next-token seed got."""
+
+    name: str
+    because: str
+    remarks: tuple[str, ...]
+    advice: tuple[str, ...]
+    seeds: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        """As it stands in ``--json`` output."""
+        return asdict(self)
+
+
+def judge(seeds: Sequence[Evidence]) -> Verdict:
+    """The verdict that most next-token seeds get (ties go to the first of ``NAMES``), with the rule and numbers of the
+    first seed that got it."""
+    ruled = [rule(evidence) for evidence in seeds]
+    counts = Counter(name for name, _ in ruled)
+    name = min(counts, key=lambda each: (-counts[each], NAMES.index(each)))
+    first = next(number for number, (each, _) in enumerate(ruled) if each == name)
+    remarks = remarks_on(name, seeds[first])
+    if len(counts) > 1:
+        listed = "; ".join(f"seed {number}: {each}" for number, (each, _) in enumerate(ruled))
+        remarks = (f"The seeds do not agree ({listed}).", *remarks)
+    return Verdict(name, ruled[first][1], remarks, advice_on(name, seeds[first]), tuple(each for each, _ in ruled))
+
+
+def rule(e: Evidence) -> tuple[str, str]:
+    """The first rule that holds gives the name.
+
+    1. ``exact`` >= 0.95: *learned, at a cost in samples* where ``cost`` >= 1.5, else *no lookahead needed*.
+    2. The gap to the witness, less what next-token lost by overfitting, has a low end of at least 0.1 nats. Then
+       *not learned yet* where next-token's loss still fell by at least a fifth of the gap over the second half of
+       training, unless there are decision positions and its accuracy at them gained less than a tenth of what it
+       lacked; *open to the cheat* where at least half of the gap's size sits on decision tokens; else *not learned
+       yet*.
+    3. No model does better. *Not learned yet* where the best saves less than half of the baseline's loss, or where
+       next-token's loss still falls (by 5 % and 0.1 nats over the second half).
+    4. *Compounding errors* where free-running loses at least 0.05 of accuracy to forced (low end), every position is at
+       least 0.8 right when forced, and ``exact`` is within 0.1 of the product.
+    5. *No lookahead needed* where another order comes as low as next-token (within 5 % and 0.1 nats), or where nothing
+       is a decision position.
+    6. *Not learned yet*: a decision is left that next-token guesses, and no other order has come as far.
+    """
+    if e.exact >= SOLVED:
+        solved = f"next-token gets {e.exact:.3f} >= {SOLVED} of held-out responses right on its own"
+        if e.cost is not None and e.cost >= COSTLY_FROM:
+            return COSTLY, f"{solved}, but took {e.cost:.1f} times the steps of the control, reversed"
+        return NONE_NEEDED, solved
+    return _with_a_gap(e) if e.gap_low - e.overfit >= GAP else _without_a_gap(e)
+
+
+def _with_a_gap(e: Evidence) -> tuple[str, str]:
+    gap = (
+        f"{_named(e.witness)} pays {e.nll - e.gap:.2f} nats a response where next-token pays {e.nll:.2f}: "
+        f"{e.gap:.2f} nats (at least {e.gap_low:.2f}) are there to be learned"
+    )
+    if e.fall >= STALLED * e.gap and e.decision_rise >= RISEN:
+        return TOO_SMALL, f"{gap}, but next-token is still learning: {_fell(e)}"
+    if e.decision_loss >= ON_DECISIONS * e.gap:
+        return OPEN, (
+            f"{gap}; next-token has stopped learning {_what(e)}, and {e.decision_loss:.2f} nats of its loss sit on "
+            "decision tokens, which stay hard while what follows them is given away"
+        )
+    return TOO_SMALL, (
+        f"{gap}; but only {e.decision_loss:.2f} nats of next-token's loss sit on decision tokens, less than "
+        f"{ON_DECISIONS:.0%} of that, so it is behind and not cheated"
+    )
+
+
+def _without_a_gap(e: Evidence) -> tuple[str, str]:
+    best = min(e.nll, e.nll - e.gap)
+    saved = 1 - best / e.baseline if e.baseline > 0 else 1.0
+    if saved < EXPLAINED:
+        return TOO_SMALL, (
+            f"the best model pays {best:.2f} nats a response, where knowing only how frequent tokens are costs "
+            f"{e.baseline:.2f}: {saved:.0%} is saved, less than {EXPLAINED:.0%}"
+        )
+    if e.fall >= max(GAP, FALLING * e.nll):
+        return TOO_SMALL, f"no other model does better, but next-token is still learning: {_fell(e)}"
+    if e.drop_low >= DROP and e.least_forced >= RELIABLE and abs(e.exact - e.compounded) <= PRODUCT:
+        return COMPOUNDING, (
+            f"every position is at least {e.least_forced:.2f} right with the truth shown, free-running loses "
+            f"{e.drop:.2f} of that, and {e.exact:.3f} of whole responses are right where the product says "
+            f"{e.compounded:.3f}; no other order pays less (next-token {e.nll:.2f} nats a response, "
+            f"{_named(e.witness)} {e.nll - e.gap:.2f})"
+        )
+    agrees = -e.gap <= max(GAP, FALLING * e.nll)
+    if agrees or e.decision_positions == 0:
+        other = f"{_named(e.witness)}, the best other, pays {e.nll - e.gap:.2f}"
+        return NONE_NEEDED, (
+            f"what next-token still pays, {e.nll:.2f} nats a response, no other order saves ({other}), and it has "
+            f"stopped falling{'' if e.decision_positions else '; no position is a decision'}"
+        )
+    return TOO_SMALL, (
+        f"{e.decision_positions} decision position(s) are left, and no other model has come as far as next-token "
+        f"({e.nll:.2f} nats a response; {_named(e.witness)}, the best other, {e.nll - e.gap:.2f}), so nothing shows "
+        "whether they can be learned"
+    )
+
+
+def _fell(e: Evidence) -> str:
+    if e.fall == float("inf"):
+        return "training was too short to see its loss settle"
+    return f"its loss fell by {e.fall:.2f} nats over the second half of training"
+
+
+def _what(e: Evidence) -> str:
+    if e.fall < STALLED * e.gap:
+        return f"({_fell(e)})"
+    gained = f"at them its accuracy gained {e.decision_rise:.0%} of what it lacked, less than {RISEN:.0%}"
+    return f"its decisions ({_fell(e)}, but {gained})"
+
+
+def _named(objective: str) -> str:
+    return brief(objectives, objective)
+
+
+def remarks_on(name: str, e: Evidence) -> tuple[str, ...]:
+    """What else a reader must know."""
+    said: list[str] = []
+    if name == NONE_NEEDED and e.exact < SOLVED:
+        said.append(
+            f"The {e.nll:.2f} nats that are left cost every order alike: noise, a free choice, or something that none "
+            "of these models can learn within any such budget. These three look the same from here."
+        )
+    if name == OPEN:
+        if e.control_exact >= SOLVED:
+            said.append(
+                f"The control shows that the budget was enough: the same network, written backwards, gets "
+                f"{e.control_exact:.3f} of responses right."
+            )
+        else:
+            said.append(
+                f"The control itself is not at {SOLVED} ({e.control_exact:.3f}), but {_named(e.witness)} proves that "
+                "the difference can be learned on this budget."
+            )
+    if name in (TOO_SMALL, COMPOUNDING) and e.control_exact < SOLVED:
+        said.append(
+            f"The control, reversed, gets {e.control_exact:.3f} of responses right, so it does not show that the "
+            "budget was enough for everything."
+        )
+    if e.overfit >= GAP:
+        said.append(
+            f"Next-token's held-out loss ended {e.overfit:.2f} nats above its least: it has begun to learn the "
+            "training rows by heart, and more rows would help more than more steps."
+        )
+    if e.prompts < DIFFERENT * e.rows:
+        said.append(
+            f"The {e.rows} held-out rows hold {e.prompts} different prompt{'s' if e.prompts > 1 else ''}: intervals, "
+            "which take rows for independent, are too narrow."
+        )
+    return tuple(said)
+
+
+def advice_on(name: str, e: Evidence) -> tuple[str, ...]:
+    """What to try next."""
+    witness = _named(e.witness)
+    return {
+        OPEN: (
+            f"Train with {witness}, which learned on this budget what next-token did not"
+            + ("." if e.witness_exact >= SOLVED else f" (it gets {e.witness_exact:.3f} of responses right so far)."),
+            (
+                "If responses must be written forwards, try --objectives multi-token,belief-state,registers beside "
+                "it: they are trained on what comes later too."
+            ),
+            "Or put the decision's reasons into the response before it, so that the prefix has to hold them.",
+        ),
+        COMPOUNDING: (
+            "Another training order will not help: the errors are small and spread over all positions.",
+            (
+                "More data or a larger network makes each step surer; shorter responses, or checking while decoding, "
+                "keeps errors from adding up."
+            ),
+        ),
+        TOO_SMALL: (
+            (
+                "Give more --minutes, or start from a checkpoint with --backbone hf:...: nothing can be said of what "
+                "no objective has learned."
+            ),
+            "Shorter responses or a finer --tokenizer make a small budget go further.",
+        ),
+        COSTLY: (
+            "Next-token is good enough here; reversed needs fewer samples, which matters where rows are few.",
+            "If the order of the response is yours to choose, write first what is worked out first.",
+        ),
+        NONE_NEEDED: ("Next-token training is the right choice for these responses; nothing here calls for another.",),
+    }[name]

@@ -1,0 +1,90 @@
+"""How often the answer is right: whole and by position, written freely and with the truth revealed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foresee.core.batch import NOTHING, Batch
+from foresee.metrics.base import Metric, Rows, Subject, metrics
+from foresee.metrics.passes import share, share_by_position
+from foresee.metrics.stats import Row
+from foresee.tasks.base import Task
+
+
+def right_answers(task: Task, batch: Batch, wrote: Tensor) -> Tensor:
+    """[B] bool: rows of ``wrote`` [B, W] (``NOTHING`` after shorter ones) that answer their prompt.
+
+    A row equal to the batch's answer, in length too, is right; any other is put to ``task.verify``, which settles tasks
+    with several valid answers. Where the task has an ``end`` symbol, nothing is right that does not end with it.
+    """
+    answers = batch.padded_answers()
+    width = max(answers.shape[1], wrote.shape[1])
+    right = (_widened(wrote, width) == _widened(answers, width)).all(1)
+    doubtful = (~right).nonzero().flatten()
+    if len(doubtful):
+        rows, lengths = batch.tokens[doubtful].tolist(), batch.prompt_len[doubtful].tolist()
+        verified = []
+        for row, length, written in zip(rows, lengths, wrote[doubtful].tolist(), strict=True):
+            answer = [token for token in written if token != NOTHING]
+            ended = task.end is None or (answer[-1:] == [task.end] and answer.count(task.end) == 1)
+            verified.append(ended and task.verify(row[:length], answer))
+        right[doubtful] = torch.tensor(verified, device=right.device)
+    return right
+
+
+def _widened(tokens: Tensor, width: int) -> Tensor:
+    return functional.pad(tokens, (0, width - tokens.shape[1]), value=NOTHING)
+
+
+def compounded(forced: Sequence[Row], lengths: Tensor) -> float:
+    """The mean over answers of these ``lengths`` [B] of the product of ``forced`` over the positions that each has."""
+    found, counts = torch.unique(lengths, return_counts=True)
+    total = 0.0
+    for length, count in zip(found.tolist(), counts.tolist(), strict=True):
+        total += math.prod(row["value"] for row in forced[:length]) * (count / len(lengths))
+    return total
+
+
+@metrics.register("accuracy")
+class Accuracy(Metric):
+    """``exact``, ``free``, ``forced`` and ``compounded``.
+
+    * ``exact``: the greedy free-running response is right as a whole (``right_answers``).
+    * ``free[i]``: token i of that response equals the answer's, over the answers that have a token i. Where a task has
+      several valid answers this compares with the one that the batch holds.
+    * ``forced[i]``: token i has the largest logit given the true tokens that come before it in the objective's own
+      order (for a ``backward`` objective, the ones after it in the answer), over the answers that have a token i.
+    * ``compounded``: the product of ``forced[i]``, which is what ``exact`` would be if errors at different positions
+      were independent and merely compounded (the paper's first failure, snowballing). Where answers differ in length,
+      it is the mean over answers of the product over their own positions. ``forced[i]`` is one rate for answers of all
+      lengths all the same, so that where a position is harder in some lengths than in others, ``compounded`` is what
+      errors would give that did not depend on the length.
+
+    ``forced`` and ``compounded`` are absent where the objective cannot be forced.
+    """
+
+    summary = "whole answers and single positions: written freely, and with the truth revealed"
+
+    def measure(self, subject: Subject) -> Rows:
+        batch, wrote, scores = subject.test, subject.wrote, subject.scores
+        rows: Rows = {
+            "exact": share(right_answers(subject.task, batch, wrote)),
+            "free": share_by_position(*_compared(wrote, batch)),
+        }
+        if scores is not None:
+            forced = share_by_position(scores.right, scores.mask)
+            rows["forced"] = forced
+            rows["compounded"] = {"value": compounded(forced, batch.answer_len), "n": len(batch)}
+        return rows
+
+
+def _compared(wrote: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """[B, A] bool, twice: where what was written is the answer's token, and where the answer has one."""
+    answers = batch.padded_answers()
+    width = answers.shape[1]
+    return _widened(wrote[:, :width], width) == answers, batch.answer_mask()

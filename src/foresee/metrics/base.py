@@ -1,0 +1,81 @@
+"""What a diagnostic is: it looks at a trained objective and returns rows of measurements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
+from foresee.core.registry import Registry
+from foresee.metrics.passes import Scores, chunks_of, score, write
+from foresee.metrics.stats import Row
+from foresee.objectives.base import Objective
+from foresee.tasks.base import Task
+
+__all__ = ["Metric", "Row", "Rows", "Subject", "metrics"]
+
+Rows = dict[str, Row | list[Row]]
+"""Measurements by name; a list holds one row an answer position, in the task's own order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is examined: a task, an objective in evaluation mode, test examples, and training examples where there are
+    any to compare with.
+
+    Batches lie on the objective's device; their rows may differ in length. ``rng`` may lie on any. ``chunk`` is how
+    many rows are put through the objective at a time. Raises ``RequestError`` on an empty test set or a ``chunk`` below
+    1.
+    """
+
+    task: Task
+    objective: Objective
+    test: Batch
+    train: Batch | None
+    rng: torch.Generator
+    chunk: int = 1024
+    trained: Callable[[], Fingerprints] | None = None
+    """Gives the identities of all problems that were trained on, each once; None where they are not known."""
+
+    def __post_init__(self) -> None:
+        if len(self.test) == 0:
+            raise RequestError("the test set holds no examples; measuring takes at least one")
+        if self.chunk < 1:
+            raise RequestError(f"evaluation chunk of {self.chunk} rows: must be at least 1")
+
+    def chunks(self, batch: Batch) -> list[Batch]:
+        """``batch`` in pieces of at most ``chunk`` rows, so that memory stays bounded."""
+        return chunks_of(batch, self.chunk)
+
+    @cached_property
+    def wrote(self) -> Tensor:
+        """[B, A]: greedy free-running answers to the test prompts, decoded once for all diagnostics; ``NOTHING``
+        follows shorter ones (``passes.write``)."""
+        return write(self.objective, self.test, self.chunk, self.task)
+
+    @cached_property
+    def scores(self) -> Scores | None:
+        """Test answers scored with the truth revealed, once for all diagnostics; None where that is undefined."""
+        return score(self.objective, self.test, self.chunk)
+
+
+class Metric(ABC):
+    """One measurement, or a few that are taken together. Constructor parameters by keyword: its options."""
+
+    summary: ClassVar[str]
+    """One line for ``foresee list``."""
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> Rows:
+        """Rows by name; a row that has no meaning for this objective or task is absent, never zero."""
+
+
+metrics: Registry[Metric] = Registry("metric", "foresee.metrics")

@@ -1,0 +1,156 @@
+"""The two passes over a batch that most diagnostics share: writing freely, and scoring with the truth revealed.
+
+Both run in chunks of rows and keep only [B, A] reductions, on the batch's device; [B, A, V] never exists for more than
+one chunk. Rows that differ in length are taken one length at a time and put back in their places. Where they do not,
+nothing waits for the device until a diagnostic reads its sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from foresee.core.batch import NOTHING, Batch
+from foresee.metrics.stats import Row, rate
+from foresee.objectives.base import Objective
+from foresee.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How each answer token fared with the true answer revealed so far, in the objective's own order of decision.
+
+    Columns are in the task's order, whatever order the objective decides in; A is that of the longest answer. Where an
+    answer is shorter, ``mask`` is false, ``right`` is too, and the others are 0.
+    """
+
+    right: Tensor
+    """[B, A] bool: the true token has the largest logit (the first of equal ones counts as largest, as in decoding)."""
+    loss: Tensor
+    """[B, A] float32: minus the log-probability of the true token, in nats."""
+    margin: Tensor
+    """[B, A] float32: the true token's logit minus the best other one's, in nats."""
+    mask: Tensor
+    """[B, A] bool: which places hold a token of the answer."""
+
+    def mean_loss(self) -> float:
+        """Mean over all answer tokens, in nats a token."""
+        return float(self.loss[self.mask].mean(dtype=torch.float64))
+
+
+def chunks_of(batch: Batch, chunk: int) -> list[Batch]:
+    """``batch`` in pieces of at most ``chunk`` rows."""
+    return [batch.rows(slice(at, at + chunk)) for at in range(0, len(batch), chunk)]
+
+
+@torch.inference_mode()
+def write(objective: Objective, batch: Batch, chunk: int, task: Task | None = None) -> Tensor:
+    """[B, A]: the objective's greedy answers to the prompts of a batch; ``NOTHING`` follows shorter ones.
+
+    Each answer is as long as the true one. Where ``task`` has an ``end`` symbol, a forward objective is not told that
+    length: it writes up to ``task.answer_length`` tokens and stops at the symbol, its last token then. An objective
+    that decides in another order needs to know where an answer ends before it writes any of it, and is told.
+    """
+    if batch.layout.uniform and (task is None or task.end is None or objective.order != "forward"):
+        return _written(objective, batch, chunk)
+    if objective.order == "parallel":
+        return _scattered(batch, [(index, _written(objective, part, chunk)) for index, part in batch.uniform_parts()])
+    parts = []
+    for index, part in by_prompt(batch):
+        to_the_end = objective.order == "forward" and task is not None and task.end is not None
+        most = task.answer_length if to_the_end and task is not None else part.layout.width
+        wrote = torch.cat([objective.generate(piece.prompts, most) for piece in chunks_of(part, chunk)])
+        if to_the_end and task is not None and task.end is not None:
+            parts.append((index, stopped(wrote, task.end)))
+        else:
+            parts.append((index, _cropped(wrote, batch.answer_len[index], objective.order)))
+    return _scattered(batch, parts)
+
+
+def by_prompt(batch: Batch) -> list[tuple[Tensor, Batch]]:
+    """The rows of each prompt length beside their numbers, as uniform batches whose answers are as long as the longest
+    of them; padding follows shorter ones.
+
+    There are far fewer prompt lengths than pairs of prompt and answer length, so this is what makes measuring rows of a
+    user's own quick. It serves an objective that decides token by token: what it writes first does not depend on how
+    much it is asked for, nor a score on what follows (both are tested for every objective).
+    """
+    parts = []
+    for index, prompts in Batch.of(batch.tokens, batch.prompt_len, 0).uniform_parts():
+        first, answers = prompts.layout.first, batch.answer_len[index]
+        tokens = batch.tokens[index]
+        parts.append((index, Batch.of(tokens[:, : first + int(answers.max())], first, int(answers.max()))))
+    return parts
+
+
+def _cropped(wrote: Tensor, lengths: Tensor, order: str) -> Tensor:
+    """[B, A] of which each row's own length [B] is kept, ``NOTHING`` after it: what was written first, which are the
+    last columns where an answer is written backwards."""
+    columns = torch.arange(wrote.shape[1], device=wrote.device)
+    if order == "backward":
+        source = columns + (wrote.shape[1] - lengths)[:, None]
+        wrote = wrote.gather(1, source.clamp(max=wrote.shape[1] - 1))
+    return wrote.masked_fill(columns >= lengths[:, None], NOTHING)
+
+
+def _written(objective: Objective, batch: Batch, chunk: int) -> Tensor:
+    pieces = chunks_of(batch, chunk)
+    return torch.cat([objective.generate(piece.prompts, piece.layout.width) for piece in pieces])
+
+
+def stopped(wrote: Tensor, end: int) -> Tensor:
+    """[B, A] tokens with ``NOTHING`` in place of all that follow a row's first ``end``."""
+    ends = (wrote == end).int()
+    return wrote.masked_fill(ends.cumsum(1) > ends, NOTHING)
+
+
+def _scattered(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = NOTHING) -> Tensor:
+    """[B, A] from the rows [B', A'] of each part; ``blank`` fills those that are shorter."""
+    if len(parts) == 1:
+        return parts[0][1]
+    whole = parts[0][1].new_full((len(batch), max(values.shape[1] for _, values in parts)), blank)
+    for index, values in parts:
+        whole[index, : values.shape[1]] = values
+    return whole
+
+
+@torch.inference_mode()
+def score(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
+    """Scores of a batch, or None where the objective cannot be forced."""
+    scored: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]] = []
+    ragged_forward = objective.order == "forward" and not batch.layout.uniform
+    for index, part in by_prompt(batch) if ragged_forward else batch.uniform_parts():
+        pieces = []
+        for piece in chunks_of(part, chunk):
+            log_probs = objective.forced(piece)
+            if log_probs is None:
+                return None
+            pieces.append(_reduce(log_probs.float(), piece.answers))
+        right, loss, margin = (torch.cat(values) for values in zip(*pieces, strict=True))
+        scored.append((index, (right, loss, margin)))
+    mask = batch.answer_mask()
+    right, loss, margin = (_scattered(batch, [(index, each[n]) for index, each in scored], 0) for n in range(3))
+    if ragged_forward:  # scores of padding are no scores
+        right, loss, margin = (values.masked_fill(~mask, 0) for values in (right, loss, margin))
+    return Scores(right, loss, margin, mask)
+
+
+def _reduce(log_probs: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    gold = log_probs.gather(-1, truth[..., None]).squeeze(-1)
+    right = log_probs.argmax(-1) == truth
+    best, second = log_probs.topk(2, -1).values.unbind(-1)
+    return right, -gold, gold - torch.where(right, second, best)
+
+
+def share(flags: Tensor) -> Row:
+    """The rate of true values in a bool tensor of any shape."""
+    return rate(int(flags.sum()), flags.numel())
+
+
+def share_by_position(flags: Tensor, mask: Tensor) -> list[Row]:
+    """[B, A] bool, counted where ``mask`` [B, A] is true -> a rate for each answer position, of the rows that have
+    it."""
+    counts = zip((flags & mask).sum(0).tolist(), mask.sum(0).tolist(), strict=True)
+    return [rate(count, rows) for count, rows in counts]

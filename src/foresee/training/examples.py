@@ -1,0 +1,99 @@
+"""Which examples a run trains on and is tested on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints
+from foresee.tasks.base import Task
+from foresee.tasks.stored import StoredTask
+from foresee.training.data import (
+    EpochData,
+    File,
+    Fixed,
+    FixedData,
+    FreshData,
+    StoredData,
+    TrainingData,
+    draw,
+    joined,
+    parse_data,
+    read_examples,
+    require_groups,
+    shared,
+)
+from foresee.training.settings import Settings, file_digest
+
+WATCHED = 1000
+"""Test examples that the evaluations during training look at; the final measurements use others."""
+
+
+def training_data(spec: Settings, task: Task) -> TrainingData:
+    """Where the run's batches come from. Raises ``RequestError`` where a file cannot be used or has changed."""
+    source = parse_data(spec.data)
+    if isinstance(source, File):
+        if file_digest(source.path) != spec.data_digest:
+            raise RequestError(f"{source.path} has changed since this run was asked for; ask for a new run")
+        batch = read_examples(source.path, task)
+        require_groups(task, batch, str(source.path))
+        return FixedData(batch, spec.task, spec.seed, task.group)
+    if isinstance(task, StoredTask):
+        if not isinstance(source, Fixed):
+            raise RequestError(
+                f"data=fresh: the examples of {spec.task} are those of its file; give a number, of which it takes at "
+                "most so many rows"
+            )
+        return StoredData(task, spec.task, spec.seed, source.examples)
+    if isinstance(source, Fixed):
+        return FixedData(draw(task, spec.task, "train", source.examples, spec.seed), spec.task, spec.seed, task.group)
+    return FreshData(task, spec.task, spec.seed)
+
+
+def watched_and_measured(test: Batch, spec: Settings) -> tuple[Batch, Batch]:
+    """``test_examples`` in two: those that the evaluations during training look at, and those of the final measurement.
+
+    Where a user's file gave so few that the latter would be less than half of what was asked for, and of ``WATCHED``,
+    each is a half.
+    """
+    few = len(test) < WATCHED + min(spec.test, WATCHED) // 2
+    watched = len(test) // 2 if few else WATCHED
+    return test.rows(slice(0, watched)), test.rows(slice(watched, None))
+
+
+def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
+    """The watched examples, then the ones of the final measurement: the same for every seed, so that runs can be
+    paired.
+
+    A user's file may hold problems of the test split; test examples whose problem is in it are left out.
+    """
+    test = draw(task, spec.task, "test", WATCHED + spec.test, 0)
+    if len(test) < 2:
+        raise RequestError(f"{spec.task} holds one test row, but a run takes at least 2; give more rows or a test file")
+    if isinstance(parse_data(spec.data), File):
+        assert isinstance(data, FixedData)
+        test = test.rows(~shared(task, test, data.batch))
+        if len(test) <= WATCHED:
+            raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
+    return test
+
+
+def problems_trained(task: Task, data: TrainingData, spec: Settings, steps: int) -> Fingerprints:
+    """The identities of all problems that a run of ``steps`` steps saw, each once. Where data is fresh, it is drawn
+    again, step by step."""
+    if isinstance(data, EpochData):
+        steps = min(steps, math.ceil(len(data) / spec.batch))
+    seen = [numpy.unique(task.identity(data.batch_at(step, spec.batch))) for step in range(steps)]
+    return numpy.unique(numpy.concatenate(seen))
+
+
+def first_trained(data: TrainingData, spec: Settings, steps: int, n: int) -> Batch:
+    """The first ``n`` training examples that a run of ``steps`` steps saw, none of them twice."""
+    if isinstance(data, EpochData):
+        n = min(n, len(data))
+    taken = min(steps, math.ceil(n / spec.batch))
+    seen = joined([data.batch_at(step, spec.batch) for step in range(taken)])
+    return seen.rows(slice(0, n))

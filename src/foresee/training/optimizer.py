@@ -1,0 +1,75 @@
+"""AdamW as the training loop uses it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from foresee.training.settings import Settings
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each parameter that has had a gradient."""
+
+
+NO_PRODUCT = ("_table", "A_log")
+"""How the names of parameters end that have two axes or more and yet are no matrix product's weight."""
+
+
+def adamw(model: nn.Module, spec: Settings) -> torch.optim.AdamW:
+    """AdamW on everything that is not frozen, whose weight decay acts on weights of matrix products alone: not on
+    biases, norms, tables that are looked up by row, or Mamba's decay rates."""
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            looked_up = name.endswith(NO_PRODUCT) or id(parameter) in embeddings
+            (decayed if parameter.dim() >= 2 and not looked_up else spared).append(parameter)
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2), fused=True)
+
+
+def learning_rate(spec: Settings, step: int) -> float:
+    """Of the update that makes ``step`` steps into ``step + 1``: linear warm-up, then constant, or a cosine to a tenth
+    at the last step. Counted in steps; counting it in examples is what made the original schedule constant."""
+    if step < spec.warmup:
+        return spec.lr * (step + 1) / spec.warmup
+    if spec.schedule == "constant":
+        return spec.lr
+    progress = (step - spec.warmup) / max(1, spec.steps - 1 - spec.warmup)
+    return spec.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+
+def state_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's moments and step counts under ``optimiser.<moment>.``."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        for moment, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{moment}.{name}"] = value
+    return tensors
+
+
+def on_its_device(value: Tensor, like: Tensor) -> Tensor:
+    """The value on the device of ``like``."""
+    return value.to(like.device)
+
+
+def restore(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    placed: Callable[[Tensor, Tensor], Tensor] = on_its_device,
+) -> None:
+    """Gives the optimiser back what ``state_tensors`` took from it; the model's weights are for the caller to load.
+    ``placed(value, parameter)`` is the value where the parameter is."""
+    for name, parameter in model.named_parameters():
+        moments = {key: tensors[f"optimiser.{key}.{name}"] for key in MOMENTS if f"optimiser.{key}.{name}" in tensors}
+        if moments:
+            # The step count is one number, however a parameter is held.
+            optimiser.state[parameter] = {
+                key: (value.to(parameter.device) if key == "step" else placed(value, parameter)).clone()
+                for key, value in moments.items()
+            }

@@ -1,0 +1,153 @@
+"""What a mirror of a run is, and how the training loop feeds it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.core.registry import nearest
+from foresee.metrics.base import Rows
+from foresee.training.progress import Progress
+from foresee.training.run import Run
+from foresee.training.settings import Settings
+
+
+class Tracker(ABC):
+    """The mirror of one run, open from its construction to ``close``."""
+
+    @abstractmethod
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Numbers of one evaluation during training, by slash-separated name."""
+
+    @abstractmethod
+    def finish(self, numbers: Mapping[str, float], verdict: str) -> None:
+        """The final measurements and the verdict."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Everything must be on disk when this returns. May come without ``finish``: the run was interrupted."""
+
+
+Opened = Callable[[Path, Settings, int], Tracker]
+"""(run directory, spec, step that it continues from) -> its mirror."""
+
+
+class Tracked(Progress):
+    """Shows progress as ``shown`` does, and mirrors every run that it is told of.
+
+    A run that was finished before is mirrored from its files where it has no mirror yet, so that a mirror holds all of
+    a comparison whichever of its runs were already there.
+    """
+
+    def __init__(self, shown: Progress, kind: str, root: Path) -> None:
+        """``kind`` is one of ``KINDS``; ``root`` the folder that holds the runs. Raises ``RequestError`` on another
+        kind, or where its library is not installed."""
+        self._shown, self._root, self._kind = shown, root, kind
+        self._opened = _opener(kind)
+        self._open: Tracker | None = None
+
+    def start(self, spec: Settings, step: int) -> None:
+        """Opens the mirror; a continued run's repeats nothing that it already holds."""
+        self._shown.start(spec, step)
+        self.close()  # one that was interrupted before its end
+        self._open = self._opened(self._root / spec.digest, spec, step)
+
+    def step(self, step: int) -> None:
+        """Not mirrored: the lines of ``metrics.jsonl`` are."""
+        self._shown.step(step)
+
+    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        """Mirrors one line of ``metrics.jsonl`` and of ``timing.jsonl``."""
+        self._shown.report(line, timing)
+        if self._open is not None:
+            self._open.log(line["step"], numbers_of_line(line, timing))
+
+    def finish(self) -> None:
+        """Training is over; the mirror waits for the final measurements."""
+        self._shown.finish()
+
+    def measuring(self, examples: int) -> None:
+        """Not mirrored."""
+        self._shown.measuring(examples)
+
+    def done(self, run: Run) -> None:
+        """Mirrors the final measurements, or all of a run that was finished before."""
+        self._shown.done(run)
+        marker = run.dir / f"{self._kind}.mirrored"
+        if self._open is None:
+            if marker.exists():
+                return
+            self._open = self._opened(run.dir, run.spec, 0)
+            timings = files.read_json_lines(run.dir / "timing.jsonl")
+            for line, timing in zip(run.metrics, timings, strict=True):
+                self._open.log(line["step"], numbers_of_line(line, timing))
+        self._open.finish(dict(numbers_of_rows(run.rows)), run.verdict.name)
+        self.close()
+        files.write_text(marker, "")
+
+    def close(self) -> None:
+        """Closes the mirror of a run that will tell no more for now; what it holds stays."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def tracked(shown: Progress, kind: str | None, root: Path) -> Progress:
+    """``shown``, mirrored where ``kind`` names a tool."""
+    return shown if kind is None else Tracked(shown, kind, root)
+
+
+KINDS = ("tensorboard", "wandb")
+
+
+def _opener(kind: str) -> Opened:
+    try:
+        if kind == "tensorboard":
+            from foresee.training.tracking.tensorboard import TensorBoard
+
+            return TensorBoard
+        if kind == "wandb":
+            from foresee.training.tracking.wandb import WeightsAndBiases
+
+            return WeightsAndBiases
+    except ImportError:
+        raise RequestError(
+            f"--track {kind} needs a library that is not installed; pip install 'foresee[tracking]'"
+        ) from None
+    raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, list(KINDS))}")
+
+
+def numbers_of_line(line: Mapping[str, Any], timing: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of one evaluation, by names that group well in a tool: ``train/...``, ``eval/...``, ``speed/...``."""
+    found = {"train/loss": line["loss"], "train/lr": line["lr"], "train/examples": line["examples"]}
+    found |= {f"train/parts/{name}": value for name, value in line["parts"].items()}
+    found |= dict(_flat("eval", line["eval"]))
+    found |= {f"speed/{name}": timing[name] for name in ("seconds", "examples_per_second")}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, list):
+            yield from ((f"{prefix}/{name}/{place}", float(one)) for place, one in enumerate(value))
+        else:
+            yield f"{prefix}/{name}", float(value)
+
+
+def numbers_of_rows(rows: Rows) -> Iterator[tuple[str, float]]:
+    """The final measurements as ``final/NAME`` or, by answer position, ``final/NAME/i``."""
+    for name, row in rows.items():
+        if isinstance(row, list):
+            yield from ((f"final/{name}/{place}", float(one["value"])) for place, one in enumerate(row))
+        else:
+            yield f"final/{name}", float(row["value"])
+
+
+def plain_spec(spec: Settings) -> dict[str, str | int | float | bool]:
+    """A run's spec as the flat values that tools keep beside a run."""
+    return asdict(spec)
