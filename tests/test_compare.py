@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def test_runs_are_paired_by_seed_and_differ_in_nothing_else(solved: list[Group])
     for group in solved:
         assert [run.spec.seed for run in group.runs] == [0, 1]
     for one, other in zip(solved[0].runs, solved[1].runs, strict=True):
-        assert dataclasses.replace(one.spec, objective=other.spec.objective) == other.spec
+        assert one.spec.replace(objective=other.spec.objective) == other.spec
 
 
 def test_its_runs_are_those_of_train(solved: list[Group]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -43,7 +42,7 @@ def train_all(specs: list[Settings], root: Path) -> None:
 
 def on_two(root: Path, specs: list[Settings]) -> list[Settings]:
     """The same runs for two processes, trained by them under ``root``."""
-    both = [dataclasses.replace(spec, processes=2) for spec in specs]
+    both = [spec.replace(processes=2) for spec in specs]
     for status, said in together.calls(root, functools.partial(train_all, both, root)):
         assert (status, said) == (0, "")
     return both

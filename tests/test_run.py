@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
-from tiny import BACKBONE, EASY, SOLVING, TASK, tiny
+from tiny import BACKBONE, EASY, SOLVING, TASK, arguments, tiny
 
 from foresee.backbones.base import Cap
 from foresee.core import files
@@ -21,7 +22,7 @@ from foresee.objectives.next_token import NextToken
 from foresee.training.evaluate import evaluate
 from foresee.training.loop import train
 from foresee.training.run import Run, load, read_rows, read_spec, rows_as_lines
-from foresee.training.settings import Settings
+from foresee.training.settings import Settings, settable
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +43,13 @@ def copy(finished: Run, tmp_path: Path) -> Path:
 def test_the_digest_depends_on_every_field() -> None:
     changes: dict[str, Any] = {
         "task": f"{TASK},goals=all", "objective": "reversed", "backbone": f"{BACKBONE},tied=false", "plugins": "0" * 16,
-        "steps": 31, "batch": 33, "lr": 2e-3, "seed": 1, "data": "fixed:2001", "data_digest": "0" * 16, "test": 201,
+        "steps": 31, "batch": 36, "lr": 2e-3, "seed": 1, "data": "fixed:2001", "data_digest": "0" * 16, "test": 201,
         "eval_every": 11, "warmup": 6, "schedule": "cosine", "weight_decay": 0.02, "beta2": 0.99, "clip": 2.0,
         "precision": "float32" if tiny().precision == "bf16" else "bf16", "device": "cuda", "until_solved": True,
-        "backbone_digest": "0" * 16, "accumulate": 2, "recompute": True, "task_digest": "0" * 16, "processes": 3,
+        "backbone_digest": "0" * 16, "accumulate": 2, "recompute": True, "task_digest": "0" * 16, "processes": 4,
     }  # fmt: skip
-    assert changes.keys() == {field.name for field in dataclasses.fields(Settings)}
-    digests = {dataclasses.replace(tiny(), **{key: value}).digest for key, value in changes.items()}
+    assert changes.keys() == Settings.model_fields.keys()
+    digests = {tiny().replace(**{key: value}).digest for key, value in changes.items()}
     assert len(digests | {tiny().digest}) == len(changes) + 1
 
 
@@ -80,6 +81,41 @@ def test_what_means_the_same_run_has_the_same_digest() -> None:
     assert Settings.of(TASK, "teacherless").digest != Settings.of(TASK, "teacherless:hybrid=0.5").digest
 
 
+def test_numbers_of_every_kind_mean_the_same_run() -> None:
+    given = tiny(steps=1e3, batch=numpy.int64(32), lr=1, clip=numpy.float64(2), seed=numpy.uint8(3), data=500)
+    assert given == tiny(steps=1000, batch=32, lr=1.0, clip=2.0, seed=3, data="fixed:500")
+    assert all(type(value) in (str, int, float, bool) for value in given.model_dump().values())
+    assert tiny(lr=numpy.float32(0.5)) == tiny(lr=0.5)
+
+
+def test_settings_are_replaced_as_carefully_as_they_are_made() -> None:
+    assert tiny().replace(objective="teacherless", steps=2e3) == tiny("teacherless", steps=2000)
+    assert tiny().with_objective("reversed") == tiny("reversed") == tiny().control()
+    for change in ({"steps": 0}, {"objective": "reverse"}, {"lrr": 1}, {"batch": 30, "accumulate": 4}):
+        with pytest.raises(RequestError):
+            tiny().replace(**change)
+
+
+def test_every_setting_is_documented() -> None:
+    assert all(setting.description for setting in settable())
+    assert {setting.name for setting in settable() if setting.default is None} == {"task"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"until_solved": True, "clip": 2}, {"processes": 2}])
+def test_the_command_makes_the_same_run(changes: dict[str, Any]) -> None:
+    words = shlex.split(tiny(**changes).command)
+    start, words = words[: words.index("train")], words[words.index("train") + 1 :]
+    assert start == ("torchrun --nproc-per-node 2 -m foresee" if "processes" in changes else "foresee").split()
+    options = [word.partition("=")[0] for word in arguments(Path("runs")) if not word.startswith("--runs")]
+    assert {*options, "--objective", "--seed"} <= set(words)
+    given: dict[str, Any] = {"task": words[0], **{name: changes[name] for name in changes if name == "processes"}}
+    for setting in settable():
+        option = "--" + setting.name.replace("_", "-")
+        if option in words:
+            given[setting.name] = setting.type is bool or setting.type(words[words.index(option) + 1])
+    assert Settings.of(**given) == tiny(**changes)
+
+
 def test_automatic_choices_are_spelled_out() -> None:
     spec = tiny(precision="auto", device="auto")
     assert spec.precision in ("bf16", "float32")
@@ -108,7 +144,7 @@ def test_another_file_of_the_same_name_is_another_run(tmp_path: Path) -> None:
         ({"seed": -1}, "seed=-1 must be at least 0"),
         ({"weight_decay": -0.5}, "weight_decay=-0.5 must be at least 0"),
         ({"weight_decay": float("nan")}, "weight_decay=nan must be at least 0"),
-        ({"clip": float("inf")}, "clip=inf must be finite"),
+        ({"clip": float("inf")}, "clip=inf must be at least 0 and finite"),
         ({"lr": 0.0}, "lr=0.0 must be above 0 and finite"),
         ({"lr": float("inf")}, "lr=inf must be above 0 and finite"),
         ({"lr": float("nan")}, "lr=nan must be above 0 and finite"),
@@ -116,6 +152,12 @@ def test_another_file_of_the_same_name_is_another_run(tmp_path: Path) -> None:
         ({"schedule": "linear"}, "schedule='linear' must be constant or cosine"),
         ({"device": "tpu"}, "device='tpu' must be auto, cpu or"),
         ({"precision": "fp8"}, "precision='fp8' must be auto, bf16 or float32"),
+        ({"steps": 1.5}, "steps=1.5 must be a whole number"),
+        ({"steps": True}, "steps=True must be a whole number"),
+        ({"lr": "1e-3"}, "lr='1e-3' must be a number"),
+        ({"until_solved": 1}, "until_solved=1 must be true or false"),
+        ({"lrr": 1}, "there is no setting 'lrr': did you mean 'lr'"),
+        ({"plugins": "x"}, "there is no setting 'plugins'"),
         ({"data": "fixed:0"}, "data 'fixed:0' is none of fixed:N"),
         ({"data": "frsh"}, "data 'frsh' is none of fixed:N"),
         ({"data": "file:nowhere.txt"}, "nowhere.txt: cannot be read: No such file or directory"),
@@ -312,7 +354,7 @@ def test_no_folder_at_all(tmp_path: Path) -> None:
 def test_a_spec_of_wrong_types_is_damage(copy: Path, change: dict[str, Any]) -> None:
     raw = json.loads((copy / "spec.json").read_text())
     (copy / "spec.json").write_text(json.dumps(raw | change))
-    with pytest.raises(RequestError, match=f"spec.json is damaged: {next(iter(change))} cannot be "):
+    with pytest.raises(RequestError, match=f"spec.json is damaged: {next(iter(change))}=.* must be "):
         load(copy)
 
 

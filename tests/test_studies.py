@@ -209,7 +209,7 @@ def finish(root: Path, spec: Settings, exact: float, *, solved_at: int | None = 
     steps = range(spec.eval_every, spec.steps + 1, spec.eval_every)
     seen = [{"step": step, "eval": {"exact": 0.96 if solved_at is not None and step >= solved_at else 0.1}}
             for step in steps]  # fmt: skip
-    files.write_json(directory / "spec.json", dataclasses.asdict(spec))
+    files.write_json(directory / "spec.json", spec.model_dump())
     files.write_json_lines(directory / "metrics.jsonl", seen)
     files.write_json_lines(directory / "timing.jsonl", [{"step": spec.steps, "seconds": 60.0}])
     lines = rows_as_lines({name: rate(round(value * 1000), 1000) for name, value in measured.items()})
@@ -375,7 +375,7 @@ def test_runs_of_another_kind_of_machine_count(made: Path) -> None:
     for cell in Made().cells("laptop"):
         for spec in (*cell.specs, *cell.control_specs):
             other = "float32" if spec.precision == "bf16" else "bf16"
-            finish(made, dataclasses.replace(spec, precision=other), 0.5)  # type: ignore[arg-type]
+            finish(made, spec.replace(precision=other), 0.5)
     assert table(made).complete
     # A run that differs in anything else is another run.
     assert plan("made", runs=made, results=[]).finished.find(tiny(seed=0, lr=0.5)) is None

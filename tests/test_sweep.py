@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def scripted(marks: Path, **options: Any) -> Local:
 
 
 def jobs(spec: Settings, *seeds: int) -> list[Job]:
-    return [Job(replace(spec, seed=seed), SMALL, len(seeds)) for seed in seeds]
+    return [Job(spec.replace(seed=seed), SMALL, len(seeds)) for seed in seeds]
 
 
 def by_seed(endings: Iterator[Ending]) -> dict[int, ForeseeError | None]:
@@ -143,8 +142,8 @@ def test_a_run_that_gets_further_each_time_is_not(spec: Settings, tmp_path: Path
 
 
 def test_one_worker_serves_runs_of_one_kind_and_no_others(spec: Settings, tmp_path: Path, marks: Path) -> None:
-    alike = [Job(replace(spec, seed=FINISHES, lr=lr), SMALL, 3) for lr in (0.1, 0.2)]
-    larger = Job(replace(spec, seed=BABBLES), Size(memory=2 << 20, work=1e6), 3)
+    alike = [Job(spec.replace(seed=FINISHES, lr=lr), SMALL, 3) for lr in (0.1, 0.2)]
+    larger = Job(spec.replace(seed=BABBLES), Size(memory=2 << 20, work=1e6), 3)
     assert len(list(scripted(marks, workers=1).run([*alike, larger], tmp_path, Heard()))) == 3
     (first, second), (other,) = starts(marks, FINISHES), starts(marks, BABBLES)
     assert first == second
@@ -386,7 +385,7 @@ def test_workers_bound_the_number_of_runs_instead_of_cores() -> None:
 
 
 def test_the_plan_says_how_it_was_chosen(spec: Settings) -> None:
-    three = [Job(replace(spec, seed=seed), Size(GIB, 1e6), 3) for seed in range(3)]
+    three = [Job(spec.replace(seed=seed), Size(GIB, 1e6), 3) for seed in range(3)]
     assert describe(three, [1, 1, 1], Machine(2, 8 * GIB, 4 * GIB), None) == (
         "2 runs at a time with 1 thread each: 2 cores usable, 4.0 GiB free, up to 1.0 GiB a run (estimated)"
     )
@@ -399,7 +398,7 @@ def test_sizes_grow_with_what_they_depend_on() -> None:
         (other,) = checked([larger])
         assert other.memory > size.memory
     assert checked([tiny(batch=64)])[0].work == 2 * size.work
-    assert checked([base, replace(base, seed=3, lr=0.5)]) == [size, size]
+    assert checked([base, base.replace(seed=3, lr=0.5)]) == [size, size]
 
 
 # The command ----------------------------------------------------------------------------------------------------------

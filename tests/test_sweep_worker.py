@@ -28,7 +28,7 @@ def test_an_abandoned_worker_ends_although_an_interrupt_was_dropped(tmp_path: Pa
     """Python drops an exception in a finaliser, and so the first request to stop."""
     plugin = tmp_path / "plugin.py"
     plugin.write_text(DROPS_ONE_INTERRUPT)
-    order = Order(dataclasses.asdict(tiny(steps=1_000_000)), str(tmp_path / "runs"), 1, [str(plugin)])
+    order = Order(tiny(steps=1_000_000).model_dump(), str(tmp_path / "runs"), 1, [str(plugin)])
     worker = subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert worker.stdin
     assert worker.stdout

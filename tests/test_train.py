@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import math
@@ -79,7 +78,7 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path, objective: str) -> N
     spec = tiny(objective)
     first = outcome(train(spec, tmp_path / "a").dir)
     assert outcome(train(spec, tmp_path / "b").dir) == first
-    other = outcome(train(dataclasses.replace(spec, seed=1), tmp_path / "a").dir)
+    other = outcome(train(spec.replace(seed=1), tmp_path / "a").dir)
     for name in ("metrics.jsonl", "model.safetensors"):
         assert other[name] != first[name]
 
@@ -249,7 +248,7 @@ def test_watched_final_and_training_examples_are_disjoint() -> None:
     test = held_out(spec, task, data)
     assert len(test) == WATCHED + 500
     assert not shared(task, test, data.batch).any()
-    assert torch.equal(held_out(dataclasses.replace(spec, seed=3), task, data).tokens, test.tokens)
+    assert torch.equal(held_out(spec.replace(seed=3), task, data).tokens, test.tokens)
 
 
 def test_every_source_of_data(tmp_path: Path) -> None:

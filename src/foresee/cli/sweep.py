@@ -61,23 +61,21 @@ def sweep(
 
 def _show_plan(specs: list[Settings], root: Path, engine: MadeEngine, as_json: bool) -> None:
     """What would be done, once all of it is checked."""
-    from dataclasses import asdict
 
     from foresee.experiments.sweeps.run_all import jobs_of, state
-    from foresee.report.words import command
 
     jobs = jobs_of(specs, root)
     plan = engine.plan(jobs) if jobs else "all runs are finished"
     if as_json:
         listed: list[dict[str, Any]] = [
-            {"run": spec.digest, "state": state(spec, root), "command": command(asdict(spec))} for spec in specs
+            {"run": spec.digest, "state": state(spec, root), "command": spec.command} for spec in specs
         ]
         emit({"runs": listed, "plan": plan})
         return
     console = Output()
     for spec in specs:
         console.print(
-            f"{spec.digest}  {state(spec, root):<9} {command(asdict(spec))}",
+            f"{spec.digest}  {state(spec, root):<9} {spec.command}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     console.print(f"{len(specs)} runs; {plan}", markup=False, highlight=False, soft_wrap=True)

@@ -10,14 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from foresee.core.errors import ForeseeError, RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEMPORARY = ".part"
 """How the names of files end that are still being written."""
@@ -26,6 +24,15 @@ TEMPORARY = ".part"
 def damaged(path: Path, why: object) -> RequestError:
     """What to say of a file of a run that cannot be used."""
     return RequestError(f"{path} is damaged: {why}; delete {path.parent} and train again")
+
+
+def file_digest(path: Path) -> str:
+    """16 hexadecimal characters of a file's SHA-256. Raises ``RequestError`` where it cannot be read."""
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 @contextmanager
@@ -138,6 +145,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) 
 
     The same tensors and note give the same bytes.
     """
+    import safetensors.torch
+
     stored: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors.items():
@@ -155,6 +164,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and note of ``write_tensors``. Raises ``RequestError`` where the file is missing or damaged."""
+    import safetensors
+
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             note = json.loads((opened.metadata() or {}).get("note", "{}"))
@@ -170,6 +181,8 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
 
 def _digest(tensors: dict[str, Tensor], note: dict[str, Any]) -> str:
     """Of names, types, shapes, values and note: a safetensors file with a flipped bit would load without complaint."""
+    import torch
+
     found = hashlib.sha256(json.dumps(note, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

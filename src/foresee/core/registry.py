@@ -15,17 +15,21 @@ Built-in entries are found by importing every module of their package; other peo
 
 from __future__ import annotations
 
+import ast
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.files import file_digest
 
 T = TypeVar("T")
 
@@ -184,3 +188,49 @@ def load_plugin_file(path: Path) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+
+
+def plugin_digest(classes: Sequence[type]) -> str:
+    """16 hexadecimal characters of the source of those classes that are not this package's own, and of what they import
+    from their own package or folder, so that an edited plug-in is another run; empty where there are none."""
+    files: set[Path] = set()
+    for cls in classes:
+        source = inspect.getsourcefile(cls) if not cls.__module__.startswith("foresee.") else None
+        if source is not None:
+            files |= _sources(Path(source).resolve(), sys.modules[cls.__module__].__package__ or "")
+    digests = sorted(map(file_digest, files))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if digests else ""
+
+
+def _sources(path: Path, package: str) -> set[Path]:
+    """A module's file and those that it imports, directly or not: of its own top-level package, or without one, of its
+    own folder."""
+    root, own = path.parents[package.count(".") + 1 if package else 0], package.partition(".")[0]
+    found, left = {path}, [path]
+    while left:
+        here = left.pop()
+        for name in _imported(here, here.relative_to(root).parts[:-1]):
+            if own and name.partition(".")[0] != own:
+                continue
+            place = root.joinpath(*name.split("."))
+            for file in (place.with_suffix(".py"), place / "__init__.py"):
+                if file.is_file() and file not in found and (own or "site-packages" not in file.parts):
+                    found.add(file)
+                    left.append(file)
+    return found
+
+
+def _imported(path: Path, package: Sequence[str]) -> Iterator[str]:
+    """Dotted names that a file of a package imports, packages around them included; some name no module."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) + 1 - node.level]] if node.level else []
+            base += node.module.split(".") if node.module else []
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            words = name.split(".")
+            yield from (".".join(words[: end + 1]) for end in range(len(words)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def compare(
     control = resolve(objectives, CONTROL).text
     order = [control, *(name for name in wanted if name != control)]
     # All of it is checked before any of it is trained.
-    runs = {name: [replace(spec.under(name), seed=seed) for seed in range(seeds)] for name in order}
+    runs = {name: [spec.replace(objective=name, seed=seed) for seed in range(seeds)] for name in order}
     for specs in runs.values():
         specs[0].build_objective(specs[0].build_task())
     done = {name: Group(name, tuple(train(each, root, progress) for each in specs)) for name, specs in runs.items()}

@@ -10,7 +10,6 @@ core each. That also makes their numbers the same on any number of cores.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 import subprocess
@@ -26,7 +25,6 @@ from foresee.core.errors import ForeseeError
 from foresee.experiments.compare import value
 from foresee.metrics.verdict import plain_words
 from foresee.report import write_picture, write_report
-from foresee.report.words import command
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
@@ -91,7 +89,7 @@ def train_lane(specs: Sequence[Settings], root: Path, started: list[subprocess.P
     for spec in specs:
         if (root / spec.digest / "rows.jsonl").exists():
             continue
-        words = shlex.split(command(dataclasses.asdict(spec)))[1:]
+        words = shlex.split(spec.command)[1:]
         process = subprocess.Popen(
             [sys.executable, "-m", "foresee", *words, "--runs", str(root), "--json"],
             env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -27,7 +27,7 @@ from foresee.tasks.base import Task
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.tasks.stored import StoredTask
 from foresee.training.bucketing import WINDOW, bucketed, lengths_of, rows_of
-from foresee.training.data_source import File, Fixed, Fresh, Source, parse_data
+from foresee.training.settings import File, Fixed, Fresh, Source, parse_data
 
 __all__ = [
     "EpochData", "File", "Fixed", "FixedData", "Fresh", "FreshData", "Source", "Split", "StoredData", "TrainingData",

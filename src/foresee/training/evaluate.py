@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
     else:
         test = read_examples(data, run.task)
     # A run that was trained on a GPU can be measured where there is none.
-    spec = run.spec if torch.cuda.is_available() else replace(run.spec, device="cpu")
+    spec = run.spec if torch.cuda.is_available() else run.spec.replace(device="cpu")
     rng = torch_stream("diagnostics", run.spec.digest)
     with autocast(spec):
         subject = Subject(

@@ -8,6 +8,7 @@ import numpy
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
+from foresee.core.files import file_digest
 from foresee.core.fingerprints import Fingerprints
 from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
@@ -26,7 +27,7 @@ from foresee.training.data import (
     require_groups,
     shared,
 )
-from foresee.training.settings import Settings, file_digest
+from foresee.training.settings import Settings
 
 WATCHED = 1000
 """Test examples that the evaluations during training look at; the final measurements use others."""

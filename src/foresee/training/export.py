@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from foresee.backbones.hf_loading import quiet
@@ -39,7 +38,7 @@ def export(run: Run, folder: str | Path) -> Path:
     described = {
         **run.json(),
         "dir": run.dir.name,
-        "spec": asdict(run.spec),
+        "spec": run.spec.model_dump(),
         "vocabulary": list(objective.vocab),
         "tokens": list(objective.backbone.counterpart_ids()),
     }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from foresee.core.seeds import stream
 from foresee.metrics.base import Row
 from foresee.metrics.verdict import plain_words
-from foresee.report.words import command, flat, verdict_name
+from foresee.report.words import flat, verdict_name
 from foresee.tasks.stored import StoredTask
 from foresee.training.run import Run
 
@@ -37,7 +35,7 @@ def model_card(run: Run, model: str, name: str) -> str:
     rows = "\n".join(
         f"| {label} | {row['value']:.4f} | {_interval(row)} | {row['n']:,} |" for label, row in _listed(run)
     )
-    settings = "\n".join(f"| {key} | `{_cell(value)}` |" for key, value in flat(asdict(run.spec)).items())
+    settings = "\n".join(f"| {key} | `{_cell(value)}` |" for key, value in flat(run.spec.model_dump()).items())
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -77,7 +75,7 @@ vocabulary were trained (`foresee.json` lists symbols and tokens), so compare sc
 ## Trained with
 
 ```
-{command(asdict(run.spec))}
+{run.spec.command}
 ```
 
 | setting | value |

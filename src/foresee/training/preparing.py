@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from foresee.core import files
@@ -61,5 +61,5 @@ def begun(spec: Settings, parts: Parts, directory: Path, held: ExitStack) -> int
         trained = sum(each.numel() for each in parts.objective.parameters() if each.requires_grad)
         recorded = {**environment(), "parameters": trained, "chance": parts.task.chance}
         files.write_json(directory / "env.json", recorded)
-        files.write_json(directory / "spec.json", asdict(spec))
+        files.write_json(directory / "spec.json", spec.model_dump())
     return began_with(directory)

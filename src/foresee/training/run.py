@@ -7,10 +7,8 @@ and, while unfinished, ``checkpoint/``. ``rows.jsonl`` is written last: a run th
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-import typing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +18,6 @@ import torch
 
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.core.spec import read_value, write_value
 from foresee.metrics.base import Rows
 from foresee.metrics.verdict import SOLVED, Verdict, judge
 from foresee.objectives.base import Objective
@@ -166,18 +163,10 @@ def read_spec(directory: Path) -> Settings:
     if not path.exists():
         raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
     raw = files.read_json(path)
-    kinds = typing.get_type_hints(Settings)
-    required = {field.name for field in dataclasses.fields(Settings) if field.default is dataclasses.MISSING}
-    if not isinstance(raw, dict) or not required <= raw.keys() <= kinds.keys():
-        raise files.damaged(path, "its keys are not those of a run of this version")
-    for key, value in raw.items():
-        try:
-            same = read_value(write_value(value), kinds[key]) == value
-        except ValueError:
-            same = False
-        if not same:
-            raise files.damaged(path, f"{key} cannot be {value!r}")
-    spec = Settings(**raw)
+    try:
+        spec = Settings.read(raw)
+    except RequestError as error:
+        raise files.damaged(path, error) from None
     # A folder that was given another name says nothing; one that has a digest's form must have the right one.
     name = directory.resolve().name
     if re.fullmatch("[0-9a-f]{16}", name) and name != spec.digest:

@@ -7,7 +7,6 @@ had never been.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,7 +67,7 @@ def record_of(directory: Path) -> Record:
 
 
 def _spec_cells(spec: Settings) -> Record:
-    cells: Record = dict(dataclasses.asdict(spec))
+    cells: Record = dict(spec.model_dump())
     for part in ("task", "objective", "backbone"):
         cells |= _options(part, str(cells[part]))
     return cells

@@ -1,159 +1,258 @@
-"""What a run is asked to be: a spec that decides its outcome, and the digest that names it."""
+"""What a run is asked to be: every setting, checked and documented once, and the digest that names the run.
+
+The command line's options, YAML keys, Python keywords, the digest and the line that makes a run again follow from the
+fields of ``Settings``. Importing this module loads neither PyTorch nor any task, objective or backbone.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import inspect
 import json
-import math
-from collections.abc import Sequence
+import numbers
+import operator
+import shlex
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-import torch
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from foresee.backbones.base import backbones
-from foresee.backbones.measure import refuse_missing
 from foresee.core.errors import RequestError
-from foresee.core.seeds import torch_stream
-from foresee.core.spec import resolve
-from foresee.objectives.base import Objective, objectives
-from foresee.tasks.base import Task, tasks
-from foresee.training.data import File, Fixed, Source, parse_data
+from foresee.core.files import file_digest
+from foresee.core.registry import Registry, nearest, plugin_digest
+from foresee.core.spec import Resolved, resolve
+
+if TYPE_CHECKING:
+    from foresee.backbones.base import Backbone
+    from foresee.objectives.base import Objective
+    from foresee.tasks.base import Task
 
 CONTROL = "reversed"
+"""The objective of the positive control."""
 FORMAT = 1
+AUTO: Any = "auto"
+"""Stands for what the machine decides, until settings are made."""
+LATER = ("backbone_digest", "accumulate", "recompute", "task_digest", "processes")
+"""Fields that came after runs existed: at its default one is left out of the digest, and a spec file may lack it."""
+
+DERIVED = ("plugins", "data_digest", "backbone_digest", "task_digest")
+"""Fields that follow from the others and from files."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+@dataclass(frozen=True)
+class Fixed:
+    """``fixed:N``: N generated examples, epoch after epoch."""
+
+    examples: int
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """``fresh``: new generated examples at every step."""
+
+
+@dataclass(frozen=True)
+class File:
+    """``file:PATH``: the examples of a file, epoch after epoch."""
+
+    path: Path
+
+
+Source = Fixed | Fresh | File
+
+
+def parse_data(text: str) -> Source:
+    """Reads ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; anything else raises ``RequestError``."""
+    kind, colon, value = text.partition(":")
+    if text == "fresh":
+        return Fresh()
+    if kind == "file" and value:
+        return File(Path(value))
+    count = value if kind == "fixed" and colon else text
+    if count.isascii() and count.isdecimal() and len(count) < 16 and int(count) > 0:
+        return Fixed(int(count))
+    raise RequestError(
+        f"data {text!r} is none of fixed:N (N examples, at least 1), fresh (new ones at every step) and file:PATH"
+    )
+
+
+def _canonical_data(given: object) -> str:
+    source = parse_data(str(given))
+    if isinstance(source, Fixed):
+        return f"fixed:{source.examples}"
+    return f"file:{source.path}" if isinstance(source, File) else "fresh"
+
+
+def _whole(given: object) -> int:
+    """1000, 1e3 and NumPy's numbers alike; true and false are none."""
+    if isinstance(given, numbers.Real) and not isinstance(given, bool):
+        if isinstance(given, numbers.Integral):
+            return operator.index(given)
+        if float(given).is_integer():
+            return int(float(given))
+    raise ValueError("a whole number")
+
+
+def _real(given: object) -> float:
+    if isinstance(given, numbers.Real) and not isinstance(given, bool):
+        return float(given)
+    raise ValueError("a number")
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Real = Annotated[float, BeforeValidator(_real), Field(allow_inf_nan=False)]
+
+
+class Setting(NamedTuple):
+    """A field of ``Settings`` that a user may set."""
+
+    name: str
+    type: type[str] | type[int] | type[float] | type[bool]
+    default: Any
+    """``None`` where there is none."""
+    description: str
+
+
+class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     """Everything that decides a run's outcome. Spec strings are canonical; make one with ``Settings.of``."""
 
-    task: str
-    objective: str
-    backbone: str
-    plugins: str
-    steps: int
-    batch: int
-    lr: float
-    seed: int
-    data: str
-    data_digest: str
-    test: int
-    eval_every: int
-    warmup: int
-    schedule: Literal["constant", "cosine"]
-    weight_decay: float
-    beta2: float
-    clip: float
-    precision: Literal["bf16", "float32"]
-    device: Literal["cpu", "cuda"]
-    until_solved: bool
-
-    # Fields that have a default came after runs existed. At its default one is left out of the digest, and a spec file
-    # may lack it, so that older runs keep their names.
-    backbone_digest: str = ""
-    accumulate: int = 1
-    recompute: bool = False
-    task_digest: str = ""
-    processes: int = 1
+    task: str = Field(description="As in path-star:degree=2,length=5,nodes=50.")
+    objective: str = Field("next-token", description="What to train; see foresee list objectives.")
+    backbone: str = Field("gpt-nano", description="A preset or spec.")
+    plugins: str = Field("", description="A digest of the source of parts that are not this package's own.")
+    steps: Whole = Field(1000, ge=1, description="Training steps.")
+    batch: Whole = Field(256, ge=1, description="Examples a step.")
+    lr: Real = Field(1e-3, gt=0, description="Learning rate after warm-up.")
+    seed: Whole = Field(0, ge=0, description="Of weights, training examples and their order.")
+    data: Annotated[str, BeforeValidator(_canonical_data)] = Field(
+        "fixed:200000", description="200000 (a fixed set of that size), fresh, or a file of examples."
+    )
+    data_digest: str = Field("", description="A digest of the file that data names.")
+    test: Whole = Field(20_000, ge=1, description="Test examples of the final measurement.")
+    eval_every: Whole = Field(100, ge=1, description="Steps between evaluations.")
+    warmup: Whole = Field(100, ge=0, description="Steps of linear warm-up.")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="constant or cosine (in steps, to a tenth)."
+    )
+    weight_decay: Real = Field(0.01, ge=0, description="On weights of matrix products alone.")
+    beta2: Real = Field(0.999, ge=0, lt=1, description="AdamW's second decay rate.")
+    clip: Real = Field(1.0, ge=0, description="Largest gradient norm; 0 for none.")
+    precision: Literal["bf16", "float32"] = Field(AUTO, description="auto, bf16 or float32.")
+    device: Literal["cpu", "cuda"] = Field(AUTO, description="auto, cpu or cuda.")
+    until_solved: bool = Field(False, description="Stop early once 0.97 of watched examples are exact.")
+    backbone_digest: str = Field("", description="A digest of the files behind the backbone.")
+    accumulate: Whole = Field(
+        1, ge=1, description="Parts that a batch is read in, one after the other, to save memory."
+    )
+    recompute: bool = Field(False, description="Compute activations anew in the backward pass, to save memory.")
+    task_digest: str = Field("", description="A digest of the files behind the task.")
+    processes: Whole = Field(1, ge=1, description="Processes that share each batch (docs/parallel.md).")
 
     @staticmethod
-    def of(
-        task: str,
-        objective: str,
-        backbone: str = "gpt-nano",
-        *,
-        steps: int = 1000,
-        batch: int = 256,
-        lr: float = 1e-3,
-        seed: int = 0,
-        data: str = "fixed:200000",
-        test: int = 20_000,
-        eval_every: int = 100,
-        warmup: int = 100,
-        schedule: str = "constant",
-        weight_decay: float = 0.01,
-        beta2: float = 0.999,
-        clip: float = 1.0,
-        precision: str = "auto",
-        device: str = "auto",
-        until_solved: bool = False,
-        accumulate: int = 1,
-        recompute: bool = False,
-        processes: int = 1,
-    ) -> Settings:
-        """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong.
+    def of(task: str, objective: str = "next-token", backbone: str = "gpt-nano", **settings: Any) -> Settings:
+        """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong."""
+        _refuse_unknown(settings, [setting.name for setting in settable()])
+        asked = _checked({"task": task, "objective": objective, "backbone": backbone, **settings})
+        if asked.device == "cuda" and not _sees_gpu():
+            raise RequestError("device='cuda' must be auto, cpu or, where PyTorch sees a GPU, cuda")
+        return asked._derived({"task", "objective", "backbone", "data"}, {})
 
-        ``processes`` share each batch (docs/parallel.md). They add in another order than one does, so it is another
-        run.
-        """
-        for name, value, least in (
-            ("steps", steps, 1), ("batch", batch, 1), ("test", test, 1), ("eval_every", eval_every, 1),
-            ("accumulate", accumulate, 1), ("processes", processes, 1),
-            ("warmup", warmup, 0), ("seed", seed, 0), ("weight_decay", weight_decay, 0), ("clip", clip, 0),
-        ):  # fmt: skip
-            if not value >= least:
-                raise RequestError(f"{name}={value} must be at least {least}")
-            if value == math.inf:
-                raise RequestError(f"{name}={value} must be finite")
-        if not 0 < lr < math.inf:
-            raise RequestError(f"lr={lr} must be above 0 and finite")
-        if not 0 <= beta2 < 1:
-            raise RequestError(f"beta2={beta2} must be from 0 to below 1")
-        if schedule not in ("constant", "cosine"):
-            raise RequestError(f"schedule={schedule!r} must be constant or cosine")
-        if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-            raise RequestError(f"device={device!r} must be auto, cpu or, where PyTorch sees a GPU, cuda")
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        if precision not in ("auto", "bf16", "float32"):
-            raise RequestError(f"precision={precision!r} must be auto, bf16 or float32")
+    @model_validator(mode="before")
+    @classmethod
+    def _choose(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Spells out what the machine decides."""
+        device, precision = given.get("device", "auto"), given.get("precision", "auto")
+        device = ("cuda" if _sees_gpu() else "cpu") if device == "auto" else device
         precision = ("bf16" if quick_bf16(device) else "float32") if precision == "auto" else precision
-        if batch % accumulate:
-            raise RequestError(f"batch={batch} must be a multiple of accumulate={accumulate}, the parts it is read in")
-        if batch % (processes * accumulate):
+        return {**given, "device": device, "precision": precision}
+
+    @model_validator(mode="after")
+    def _require_equal_parts(self) -> Self:
+        if self.batch % self.accumulate:
             raise RequestError(
-                f"batch={batch} must be a multiple of {processes * accumulate}, processes={processes} times "
-                f"accumulate={accumulate}, so that each process and part has as many rows"
+                f"batch={self.batch} must be a multiple of accumulate={self.accumulate}, the parts it is read in"
             )
-        source = parse_data(data)
-        parts = (resolve(tasks, task), resolve(objectives, objective), resolve(backbones, backbone))
-        return Settings(
-            task=parts[0].text,
-            objective=parts[1].text,
-            backbone=parts[2].text,
-            plugins=plugin_digest([part.cls for part in parts]),
-            steps=steps, batch=batch, lr=float(lr), seed=seed, data=source_text(source), test=test,
-            eval_every=eval_every, warmup=warmup, schedule=schedule, weight_decay=float(weight_decay),  # type: ignore[arg-type]  # checked above
-            beta2=float(beta2), clip=float(clip),
-            data_digest=file_digest(source.path) if isinstance(source, File) else "",
-            precision=precision, device=device, until_solved=until_solved,  # type: ignore[arg-type]  # checked above
-            backbone_digest=parts[2].cls.content_digest(parts[2].options), accumulate=accumulate, recompute=recompute,
-            task_digest=parts[0].cls.content_digest(parts[0].options), processes=processes,
-        )  # fmt: skip
+        if self.batch % (self.processes * self.accumulate):
+            raise RequestError(
+                f"batch={self.batch} must be a multiple of {self.processes * self.accumulate}, "
+                f"processes={self.processes} times accumulate={self.accumulate}, so that each process and part has as "
+                "many rows"
+            )
+        return self
+
+    @staticmethod
+    def read(raw: object) -> Settings:
+        """What ``model_dump`` gave, in this version or an earlier one. Raises ``RequestError`` where a field is
+        missing, unknown or wrong."""
+        fields = Settings.model_fields.keys()
+        if not isinstance(raw, dict) or not fields - set(LATER) <= raw.keys() <= fields:
+            raise RequestError("its keys are not those of a run of this version")
+        return _checked(raw)
+
+    def replace(self, **changes: Any) -> Settings:
+        """The same run with other settings, checked as by ``of``."""
+        _refuse_unknown(changes, list(Settings.model_fields))
+        return _checked(self.model_dump() | changes)._derived(changes.keys(), changes)
+
+    def with_objective(self, objective: str) -> Settings:
+        """The same run with another objective."""
+        return self.replace(objective=objective)
+
+    def control(self) -> Settings:
+        """The positive control: the same run with the answer written backwards."""
+        return self.with_objective(CONTROL)
+
+    def _derived(self, changed: Collection[str], given: Mapping[str, Any]) -> Settings:
+        """With canonical specs, and digests of what stands behind the fields that changed; ``given`` ones stay."""
+        own: dict[str, Any] = {}
+        parts = {kind: part for kind, part in self._parts().items() if kind in changed}
+        own |= {kind: part.text for kind, part in parts.items()}
+        own |= {
+            f"{kind}_digest": part.cls.content_digest(part.options)
+            for kind, part in parts.items()
+            if f"{kind}_digest" in Settings.model_fields
+        }
+        if parts:
+            own["plugins"] = plugin_digest([part.cls for part in self._parts().values()])
+        if "data" in changed:
+            source = parse_data(self.data)
+            own["data_digest"] = file_digest(source.path) if isinstance(source, File) else ""
+        return self.model_copy(update=own | {name: given[name] for name in DERIVED if name in given})
+
+    def _parts(self) -> dict[str, Resolved[Any]]:
+        """Task, objective and backbone as their specs resolve."""
+        from foresee.backbones.base import backbones
+        from foresee.objectives.base import objectives
+        from foresee.tasks.base import tasks
+
+        registries: dict[str, Registry[Any]] = {"task": tasks, "objective": objectives, "backbone": backbones}
+        return {kind: resolve(registry, getattr(self, kind)) for kind, registry in registries.items()}
 
     @property
     def digest(self) -> str:
         """16 hexadecimal characters: the run's name."""
-        later = {field.name: field.default for field in dataclasses.fields(self)}
-        fields = {name: value for name, value in dataclasses.asdict(self).items() if value != later[name]}
+        later = {name: Settings.model_fields[name].default for name in LATER}
+        fields = {name: value for name, value in self.model_dump().items() if name not in later or value != later[name]}
         text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def under(self, objective: str) -> Settings:
-        """The same run with another objective."""
-        parts = (resolve(tasks, self.task), resolve(objectives, objective), resolve(backbones, self.backbone))
-        return dataclasses.replace(self, objective=parts[1].text, plugins=plugin_digest([part.cls for part in parts]))
-
-    def control(self) -> Settings:
-        """The positive control: the same run with the answer written backwards."""
-        return self.under(CONTROL)
+    @property
+    def command(self) -> str:
+        """The command line that makes this run again."""
+        start = f"torchrun --nproc-per-node {self.processes} -m foresee" if self.processes > 1 else "foresee"
+        words = [*start.split(), "train", self.task]
+        for name, *_ in settable():
+            value, option = str(getattr(self, name)), "--" + name.replace("_", "-")
+            if value == "True":
+                words.append(option)
+            elif value != "False" and name not in ("task", "processes"):
+                words += [option, value.removeprefix("fixed:").removeprefix("file:") if name == "data" else value]
+        return shlex.join(words)
 
     def build_task(self) -> Task:
         """The task of this run. Raises ``RequestError`` where the files behind it have changed or are gone."""
-        task = resolve(tasks, self.task)
+        task: Resolved[Task] = self._parts()["task"]
         if task.cls.content_digest(task.options) != self.task_digest:
             raise RequestError(f"the files behind task {self.task} are not those that this run was asked with")
         return task.build()
@@ -161,8 +260,12 @@ class Settings:
     def build_objective(self, task: Task) -> Objective:
         """Fresh backbone and objective on the CPU, weights drawn from this run's own streams. Raises ``RequestError``
         where the backbone lacks what the objective needs or is too short for the task."""
-        objective = resolve(objectives, self.objective)
-        backbone = resolve(backbones, self.backbone)
+        from foresee.backbones.measure import refuse_missing
+        from foresee.core.seeds import torch_stream
+
+        parts = self._parts()
+        objective: Resolved[Objective] = parts["objective"]
+        backbone: Resolved[Backbone] = parts["backbone"]
         if backbone.cls.content_digest(backbone.options) != self.backbone_digest:
             raise RequestError(f"the files behind backbone {self.backbone} are not those that this run was asked with")
         vocab = task.vocab.extended(objective.cls.symbols)
@@ -180,31 +283,67 @@ class Settings:
         return made
 
 
-def source_text(source: Source) -> str:
-    """The canonical spelling of where training examples come from."""
-    if isinstance(source, Fixed):
-        return f"fixed:{source.examples}"
-    return f"file:{source.path}" if isinstance(source, File) else "fresh"
+def settable() -> list[Setting]:
+    """Every field that a user may set, in order."""
+    kinds: dict[Any, Any] = {int: int, float: float, bool: bool}
+    return [
+        Setting(
+            name,
+            kinds.get(field.annotation, str),
+            None if field.is_required() else field.default,
+            field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+        if name not in DERIVED
+    ]
 
 
-def plugin_digest(classes: Sequence[type]) -> str:
-    """16 hexadecimal characters of the source files of those classes that are not this package's own, so that an edited
-    plug-in is another run; empty where there are none."""
-    files_of = {inspect.getsourcefile(cls) for cls in classes if not cls.__module__.startswith("foresee.")}
-    digests = sorted(file_digest(Path(name)) for name in files_of if name is not None)
-    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if digests else ""
+LIMITS = {
+    "lr": "above 0 and finite", "weight_decay": "at least 0 and finite", "clip": "at least 0 and finite",
+    "beta2": "from 0 to below 1", "schedule": "constant or cosine", "precision": "auto, bf16 or float32",
+    "device": "auto, cpu or, where PyTorch sees a GPU, cuda",
+    "until_solved": "true or false", "recompute": "true or false",
+}  # fmt: skip
+"""What a field must be, where its kind of failure alone does not say it."""
 
 
-def file_digest(path: Path) -> str:
-    """16 hexadecimal characters of a data file's SHA-256, so that another file of the same name is another run."""
+def _refuse_unknown(given: Iterable[str], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise RequestError(f"there is no setting {name!r}: {nearest(name, known)}")
+
+
+def _checked(given: Mapping[str, Any]) -> Settings:
+    """Settings of checked values. Raises ``RequestError`` with the first that is wrong."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+    cause, name = first.get("ctx", {}).get("error"), str(first["loc"][0]) if first["loc"] else ""
+    if isinstance(cause, RequestError):
+        raise cause
+    value, limit = first["input"], first.get("ctx", {})
+    if first["type"] == "value_error":
+        wanted = str(cause)
+    elif name in LIMITS:
+        wanted = LIMITS[name]
+    elif first["type"] == "greater_than_equal":
+        wanted = f"at least {limit['ge']}"
+    else:
+        wanted = "a text"
+    raise RequestError(f"{name}={value!r} must be {wanted}")
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def quick_bf16(device: str) -> bool:
     """Whether bfloat16 is the faster precision: the processor multiplies it in hardware."""
+    import torch
+
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Plan:
         """All runs, seed by seed, so that an interrupted diagnosis has whole seeds."""
         base = _spec(question, self.steps, self.eval_every, self.test)
         seeds = range(question.first_seed, question.first_seed + question.seeds)
-        return [replace(base.under(name), seed=seed) for seed in seeds for name in question.objectives]
+        return [base.replace(objective=name, seed=seed) for seed in seeds for name in question.objectives]
 
 
 def settle(
@@ -77,7 +77,7 @@ def _spec(question: Question, steps: int, eval_every: int, test: int) -> Setting
 def _checked(question: Question, task: Task) -> tuple[TrainingData, list[Settings]]:
     """A spec for each objective, every one of which can be built, before anything is trained."""
     base = _spec(question, 1, 1, MEASURED)
-    specs = [base.under(name) for name in question.objectives]
+    specs = [base.with_objective(name) for name in question.objectives]
     for spec in specs:
         spec.build_objective(task)
     return training_data(base, task), specs

@@ -73,7 +73,7 @@ def over_seeds(
     seeds: int, task: str, objective: str, backbone: str = "gpt-nano", **settings: object
 ) -> tuple[Settings, ...]:
     """One run under each seed from 0."""
-    return tuple(Settings.of(task, objective, backbone, seed=seed, **settings) for seed in range(seeds))  # type: ignore[arg-type]  # it checks them
+    return tuple(Settings.of(task, objective, backbone, seed=seed, **settings) for seed in range(seeds))
 
 
 def check_scale(scale: str) -> Scale:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from foresee.core.errors import RequestError
@@ -31,7 +31,7 @@ class Finished:
 
 def whatever_machine(spec: Settings) -> str:
     """A digest that leaves out what the machine decides."""
-    return replace(spec, device="cpu", precision="bf16").digest
+    return spec.replace(device="cpu", precision="bf16").digest
 
 
 def finished_runs(runs: Path, results: Iterable[Path]) -> Finished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,7 +88,7 @@ def plan_json(asked: Plan) -> dict[str, Any]:
         "study": asked.resolved.text, "scale": asked.scale, "runs_wanted": len(asked.specs),
         "runs_missing": len(asked.missing), "minutes": asked.minutes_missing,
         "missing": [
-            {"run": spec.digest, "minutes": asked.minutes[spec.digest], **dataclasses.asdict(spec)}
+            {"run": spec.digest, "minutes": asked.minutes[spec.digest], **spec.model_dump()}
             for spec in asked.missing
         ],
     }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import queue
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ class _Processes(Hands):
         worker = self._idle_or_new((threads, job.size.memory, gpu))
         worker.job = job
         plugins = [str(path.resolve()) for path in engine.plugins]
-        worker.process.give(Order(dataclasses.asdict(job.spec), str(self._root), threads, plugins))
+        worker.process.give(Order(job.spec.model_dump(), str(self._root), threads, plugins))
         self._room.take(job.spec.digest, threads, self._memory(job))
 
     def events(self, seconds: float) -> list[tuple[str, Event]]:

@@ -132,7 +132,7 @@ class _Actors(Hands):
         lock.enter_context(locked(directory))
         actor = self._idle_or_new((job.spec.device == "cuda", job.size.memory))
         actor.job, actor.lock = job, lock
-        begun = actor.handle.begin.remote(dataclasses.asdict(job.spec), job.spec.digest, pack(directory))
+        begun = actor.handle.begin.remote(job.spec.model_dump(), job.spec.digest, pack(directory))
         self._asked[begun] = actor
 
     def events(self, seconds: float) -> list[tuple[str, Event]]:

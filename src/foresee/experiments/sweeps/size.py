@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from foresee.core.errors import RequestError
 from foresee.training.data import FreshData
-from foresee.training.data_source import Fixed, parse_data
 from foresee.training.examples import training_data
 from foresee.training.progress import title
-from foresee.training.settings import Settings
+from foresee.training.settings import Fixed, Settings, parse_data
 
 PROCESS = 350 << 20
 """Bytes of a process that has PyTorch and this package in memory, and their allocators' slack."""

@@ -116,7 +116,7 @@ def _work(order: Order, events: Events) -> None:
     torch.set_num_threads(order.threads)
     for path in order.plugins:
         load_plugin_file(Path(path))
-    train(Settings(**order.spec), order.root, events)
+    train(Settings.read(order.spec), order.root, events)
 
 
 def _listen(orders: queue.Queue[bytes]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -150,4 +149,4 @@ def numbers_of_rows(rows: Rows) -> Iterator[tuple[str, float]]:
 
 def plain_spec(spec: Settings) -> dict[str, str | int | float | bool]:
     """A run's spec as the flat values that tools keep beside a run."""
-    return asdict(spec)
+    return spec.model_dump()
