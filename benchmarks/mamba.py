@@ -31,7 +31,8 @@ from common import Target, parser, write
 from torch import Tensor
 from torch.nn import functional
 
-from foresee.backbones import backbones, mamba
+from foresee.backbones import backbones
+from foresee.backbones.mamba import mamba
 from foresee.core.memory import keep_large_blocks
 from foresee.core.spec import resolve
 from foresee.experiments.bench import TrainingStep, seconds_of

@@ -6,8 +6,7 @@ from typing import Any
 
 from support import numbered
 
-from foresee.backbones.mamba import Mamba
-from foresee.backbones.mamba2 import Mamba2
+from foresee.backbones.mamba import Mamba, Mamba2
 from foresee.core import seeds
 
 WIDTH = 32

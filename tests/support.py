@@ -12,9 +12,9 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from foresee.backbones import Attend, Backbone, Cap, backbones
-from foresee.backbones.base import Layer
+from foresee.backbones.base import Layer, refuse_missing
 from foresee.backbones.block import Block
-from foresee.backbones.measure import measure, refuse_missing
+from foresee.backbones.capabilities import measure
 from foresee.backbones.transformer import Transformer
 from foresee.core import seeds, spec
 from foresee.core.batch import Batch
@@ -59,7 +59,7 @@ class Recurrent(Backbone):
             self.cell = nn.GRU(width, width, batch_first=True)
         for parameter in self.cell.parameters():
             nn.init.normal_(parameter, std=width**-0.5, generator=generator)
-        self.has = measure(self)
+        self.has = measure(self, width, None)
 
     def embed(self, tokens: Tensor) -> Tensor:
         assert self.table is not None
@@ -82,9 +82,6 @@ class Recurrent(Backbone):
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         out, state = self.cell(x[:, None], state)
         return out[:, -1], state
-
-    def fork(self, state: Tensor, n: int) -> Tensor:
-        return state.repeat_interleave(n, 1)
 
     def trace(self, x: Tensor) -> Tensor:
         return torch.stack([x, self(x)])

@@ -121,7 +121,7 @@ def test_shown_attention_weighs_the_values_of_the_last_layer(positions: str) -> 
         assert not shown.triu(1).any()
         block, below = net.blocks[-1], net.with_trunk(x)[0]
         assert isinstance(block, Block)
-        _, _, values = block.queries_keys_values(below, None)
+        _, _, values = block.queries_keys_values(below, net._place(x, None)[1], None)
         rebuilt = net.final_norm(block.finish(below, shown[-1] @ values))
         torch.testing.assert_close(rebuilt, net(x))
 

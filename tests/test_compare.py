@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from tiny import EASY, SOLVING, tiny
 
-from foresee.backbones.base import Cap
+from foresee.backbones import Cap
 from foresee.cli.show import show_groups
 from foresee.core import files
 from foresee.core.errors import RequestError

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from foresee.backbones import convolution
-from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
+from foresee.backbones.mamba import convolution
+from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
 from foresee.core import seeds
 
 CASES = [(length, taps) for length in (1, 2, 3, 20) for taps in (1, 2, 4)]

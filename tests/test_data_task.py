@@ -21,7 +21,7 @@ from tiny import tiny
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.datasets.cache import cache_folder
+from foresee.core.files import cache_folder
 from foresee.datasets.inspection import DataSummary, inspect
 from foresee.datasets.request import Request
 from foresee.report import write_report

@@ -15,11 +15,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foresee
-from foresee.backbones.base import Backbone, Cap, backbones
-from foresee.backbones.hf import HuggingFace, checkpoint_digest
-from foresee.backbones.hf_checks import LogitsForm
-from foresee.backbones.hf_loading import quiet
+from foresee.backbones import Backbone, Cap, backbones
+from foresee.backbones.hf import HuggingFace
+from foresee.backbones.hf.checks import LogitsForm
 from foresee.core import seeds
+from foresee.core.checkpoint_files import checkpoint_digest, quiet
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary

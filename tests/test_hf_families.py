@@ -13,13 +13,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import foresee
-from foresee.backbones.base import Cap
+from foresee.backbones import Cap
+from foresee.backbones.base import refuse_missing
 from foresee.backbones.hf import HuggingFace
-from foresee.backbones.hf_decoding import DecodingState, ReadAgain, WithCache, agrees
-from foresee.backbones.hf_loading import quiet
-from foresee.backbones.hf_masks import mask_and_positions
-from foresee.backbones.measure import refuse_missing
+from foresee.backbones.hf.checks import DecodingState, ReadAgain, WithCache, agrees
+from foresee.backbones.hf.reading import mask_and_positions
 from foresee.core import seeds
+from foresee.core.checkpoint_files import quiet
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Objective
@@ -118,41 +118,25 @@ def test_decoding_step_by_step_agrees_with_reading_at_once(checkpoints: Checkpoi
 
 
 @every_family
-@torch.no_grad()
-def test_forks_of_a_row_stand_side_by_side_and_go_on_alone(checkpoints: Checkpoints, family: str) -> None:
-    net, n = checkpoints.load(family), 3
-    x = net.embed(tokens())
-    ends = net.embed(tokens(2 * n, 2))
-    _, state = net.start(x)
-    state = net.fork(state, n)
-    for position in range(2):
-        hidden, state = net.step(ends[:, position], state)
-    expected = net(torch.cat((x.repeat_interleave(n, 0), ends), 1))[:, -1]
-    close(hidden, expected)
-    assert (expected[0] - expected[1]).abs().max() > 1e-3
-
-
-@every_family
 def test_a_cache_is_used_where_it_agrees(checkpoints: Checkpoints, family: str) -> None:
     expected = ReadAgain if family in CACHELESS else WithCache
     assert type(checkpoints.load(family)._decoder) is expected
 
 
-@pytest.mark.parametrize("mistake", ["order of forks", "stale state", "raises"])
+@pytest.mark.parametrize("mistake", ["one state for all", "stale state", "raises"])
 def test_a_cache_that_goes_wrong_is_found(checkpoints: Checkpoints, mistake: str) -> None:
     class Wrong(WithCache):
-        def fork(self, state: DecodingState, n: int) -> DecodingState:
-            if mistake == "raises":
-                raise AttributeError("no cache to reorder")
-            if mistake == "order of forks":
-                state.kept.reorder_cache(torch.arange(state.rows).repeat(n))
-                return DecodingState(state.kept, state.rows * n, state.length)
-            return super().fork(state, n)
+        last: Any = None
 
         def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+            if mistake == "raises":
+                raise AttributeError("no cache to continue")
             if mistake == "stale state":
                 _, state = super().step(x, state)
-            return super().step(x, state)
+            if mistake == "one state for all":
+                state = self.last or state
+            hidden, self.last = super().step(x, state)
+            return hidden, self.last
 
     net = checkpoints.load("mamba")
     x = torch.randn(2, 6, tiny.WIDTH, generator=tiny.generator("wrong"))

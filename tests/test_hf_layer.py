@@ -9,7 +9,7 @@ import tiny_checkpoints as tiny
 import torch
 
 from foresee.backbones.hf import HuggingFace
-from foresee.backbones.hf_layer import HuggingFaceLayer
+from foresee.backbones.hf.reading import HuggingFaceLayer
 from foresee.core.errors import RequestError
 from foresee.training.loop import train
 from foresee.training.run import load, saved_weights

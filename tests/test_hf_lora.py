@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 import foresee
 from foresee.backbones.hf import HuggingFace
-from foresee.backbones.hf_loading import quiet
 from foresee.core import seeds
+from foresee.core.checkpoint_files import quiet
 from foresee.core.errors import RequestError
 
 VOCAB = tiny.path_star(8)

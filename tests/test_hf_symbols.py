@@ -11,7 +11,7 @@ import tiny_checkpoints as tiny
 import torch
 from transformers import AutoTokenizer
 
-from foresee.backbones.hf_symbols import Symbols, rows_of, token_ids
+from foresee.backbones.hf.symbols import Symbols, rows_of, token_ids
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 

@@ -10,7 +10,7 @@ from recurrent_nets import mamba
 from support import numbered
 
 from foresee.backbones import backbones
-from foresee.backbones.mamba import MambaLayer
+from foresee.backbones.mamba.mamba import MambaLayer
 from foresee.core import seeds, spec
 from foresee.core.errors import RequestError
 

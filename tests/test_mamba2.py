@@ -10,7 +10,7 @@ from recurrent_nets import mamba2
 from support import numbered
 
 from foresee.backbones import backbones
-from foresee.backbones.mamba2_layer import Mamba2Layer
+from foresee.backbones.mamba.mamba2 import Mamba2Layer
 from foresee.core import seeds, spec
 from foresee.core.errors import RequestError
 

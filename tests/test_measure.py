@@ -10,7 +10,8 @@ from support import SMALL, Recurrent, numbered, transformer
 from torch import Tensor
 
 from foresee.backbones import Attend, Cap, backbones
-from foresee.backbones.measure import measure, refuse_missing
+from foresee.backbones.base import refuse_missing
+from foresee.backbones.capabilities import measure
 from foresee.backbones.transformer import Transformer
 from foresee.core import seeds, spec
 from foresee.core.errors import ForeseeError, RequestError
@@ -153,7 +154,7 @@ def test_a_twin_is_measured_like_its_original() -> None:
 def test_measuring_leaves_no_trace(training: bool) -> None:
     net = transformer().train(training)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    measure(net)
+    measure(net, net.width, net.longest)
     assert net.training is training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())

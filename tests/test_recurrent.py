@@ -12,10 +12,9 @@ from recurrent_nets import WIDTH, mamba, mamba2
 from support import scramble
 from torch import Tensor
 
-from foresee.backbones import selective_scan, state_space_dual
-from foresee.backbones.mamba import Mamba, MambaState
-from foresee.backbones.mamba2 import Mamba2
-from foresee.backbones.mamba2_layer import Mamba2State
+from foresee.backbones.mamba import Mamba2, selective_scan, state_space_dual
+from foresee.backbones.mamba.mamba import Mamba, MambaState
+from foresee.backbones.mamba.mamba2 import Mamba2State
 from foresee.core import seeds
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -70,7 +69,7 @@ def held(state: Sequence[Any]) -> int:
 def numbers_held(net: Net) -> int:
     """By a layer, of every row: the state of the scan, and the last inputs of the convolution."""
     if isinstance(net, Mamba):
-        sizes: dict[str, int] = net.options
+        sizes = net.sizes
         return WIDTH * sizes["expansion"] * (sizes["state"] + sizes["convolution"] - 1)
     return net.sizes.inner * net.sizes.state + (net.sizes.convolution - 1) * net.sizes.convolved
 
@@ -83,27 +82,6 @@ def test_the_state_has_one_size_whatever_was_read(net: Net) -> None:
     for place in range(5):
         states = [net.step(x[:, place], state)[1] for state in states]
         assert len({held(state) for state in states}) == 1
-
-
-@torch.no_grad()
-def test_a_fork_continues_every_row_in_several_ways(net: Net) -> None:
-    prefix, ways = inputs(5, rows=2), inputs(3, rows=6)
-    _, state = net.start(prefix)
-    forked = net.fork(state, 3)
-    whole = net(torch.cat((prefix.repeat_interleave(3, 0), ways), 1))
-    for place in range(3):
-        hidden, forked = net.step(ways[:, place], forked)
-        torch.testing.assert_close(hidden, whole[:, 5 + place], rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("ways", [1, 2])
-def test_a_fork_leaves_the_state_it_came_from(net: Net, ways: int) -> None:
-    x = inputs(6)
-    expected = net(x)[:, 5]
-    _, state = net.start(x[:, :5])
-    net.step(-x[:, 5].repeat_interleave(ways, 0), net.fork(state, ways))
-    torch.testing.assert_close(net.step(x[:, 5], state)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -14,10 +14,8 @@ from support import scramble
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
-from foresee.backbones.counterparts import mamba as mamba_counterpart
-from foresee.backbones.counterparts import mamba2 as mamba2_counterpart
-from foresee.backbones.mamba import Mamba
-from foresee.backbones.mamba2 import Mamba2
+from foresee.backbones.counterparts.mamba import matching_weights
+from foresee.backbones.mamba import Mamba, Mamba2
 from foresee.core import seeds
 
 ROWS, VOCAB_SIZE, LAYERS = 3, 19, 3
@@ -52,7 +50,7 @@ def configured(net: Net) -> Any:
         "tie_word_embeddings": net.head is None,
     }  # fmt: skip
     if isinstance(net, Mamba):
-        options = net.options
+        options = net.sizes
         return MambaForCausalLM(
             MambaConfig(
                 expand=options["expansion"], state_size=options["state"], conv_kernel=options["convolution"],
@@ -78,12 +76,6 @@ def theirs_like(net: Net) -> Any:
             if name.endswith("A_log"):
                 value -= 2  # slower decays, so that much is remembered from far back
     return made.eval()
-
-
-def matching_weights(net: Net, theirs: Any) -> list[tuple[Tensor, Tensor]]:
-    if isinstance(net, Mamba):
-        return mamba_counterpart.matching_weights(net, theirs)
-    return mamba2_counterpart.matching_weights(net, theirs)
 
 
 def through_a_folder(model: Any, folder: Path) -> Any:

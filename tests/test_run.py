@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny import BACKBONE, EASY, SOLVING, TASK, arguments, tiny
 
-from foresee.backbones.base import Cap
+from foresee.backbones import Cap
 from foresee.core import files
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.objectives.next_token import NextToken

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foresee.backbones import selective_scan as scans
-from foresee.backbones import selective_scan_passes as passes
-from foresee.backbones.selective_scan import (
+from foresee.backbones.mamba import selective_scan as scans
+from foresee.backbones.mamba.selective_scan import (
     Route,
     by_kernel,
     continue_scan,
@@ -114,7 +113,7 @@ def test_neither_chunks_nor_blocks_change_anything(
     expected = continue_scan(*inputs)
     wanted = gradients(expected, inputs)
     monkeypatch.setattr(scans, "CHUNK", chunk)
-    monkeypatch.setattr(passes, "BLOCK_BYTES", rows_a_block * min(chunk, 31) * 3 * 4 * 8)
+    monkeypatch.setattr(scans, "BLOCK_BYTES", rows_a_block * min(chunk, 31) * 3 * 4 * 8)
     ours = continue_scan(*inputs)
     torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(gradients(ours, inputs), wanted, rtol=1e-9, atol=1e-10)

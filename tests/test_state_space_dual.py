@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from foresee.backbones import state_space_dual as dual
-from foresee.backbones.gated_norm import gated_norm
-from foresee.backbones.state_space_dual import CHUNK, state_space_dual, state_space_outputs, state_space_step
+from foresee.backbones.mamba import state_space_dual as dual
+from foresee.backbones.mamba.gated_norm import gated_norm
+from foresee.backbones.mamba.state_space_dual import CHUNK, state_space_dual, state_space_outputs, state_space_step
 from foresee.core import seeds
 
 ROWS, HEADS, SIZE, STATE = 2, 4, 3, 5
@@ -236,7 +236,7 @@ def test_kernels_serve_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("block_bytes", [1, 4 * 8 * 5, 1 << 20])
 def test_the_gated_norm_by_its_formula(monkeypatch: pytest.MonkeyPatch, groups: int, block_bytes: int) -> None:
     """Whatever the blocks, and where a tensor is a slice of another."""
-    monkeypatch.setattr("foresee.backbones.gated_norm.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("foresee.backbones.mamba.gated_norm.BLOCK_BYTES", block_bytes)
     rng = seeds.torch_stream("gated norm")
     y, both = (torch.randn(3, 4, 8 * n, generator=rng, dtype=torch.float64).requires_grad_() for n in (1, 2))
     weight = torch.randn(8, generator=rng, dtype=torch.float64).requires_grad_()

@@ -57,26 +57,6 @@ def test_decoding_equals_reading(net: Transformer, prompt: int, room: int) -> No
         net.step(x[:, 0], state)
 
 
-@torch.no_grad()
-def test_a_fork_continues_every_row_in_several_ways(net: Transformer) -> None:
-    prefix, ways = states(5, rows=2), states(3, rows=6)
-    _, state = net.start(prefix)
-    forked = net.fork(state, 3)
-    whole = net(torch.cat((prefix.repeat_interleave(3, 0), ways), 1))
-    for place in range(3):
-        hidden, forked = net.step(ways[:, place], forked)
-        torch.testing.assert_close(hidden, whole[:, 5 + place], rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_a_fork_leaves_the_state_it_came_from(net: Transformer) -> None:
-    x = states(6)
-    expected = net(x)[:, 5]
-    _, state = net.start(x[:, :5])
-    net.step(-x[:, 5].repeat_interleave(2, 0), net.fork(state, 2))
-    torch.testing.assert_close(net.step(x[:, 5], state)[0], expected, rtol=1e-4, atol=1e-5)
-
-
 # Reading.
 
 

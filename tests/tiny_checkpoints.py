@@ -13,8 +13,8 @@ from support import scramble
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from foresee.backbones.hf_loading import quiet
 from foresee.core import seeds
+from foresee.core.checkpoint_files import quiet
 from foresee.core.vocabulary import Vocabulary
 
 ROWS, WIDTH, CONTEXT = 61, 32, 64

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foresee.backbones.base import Backbone, backbones
-from foresee.backbones.measure import refuse_missing
+from foresee.backbones.base import Backbone, backbones, refuse_missing
 from foresee.core.errors import RequestError
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import describe, resolve

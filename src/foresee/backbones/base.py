@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from foresee.backbones.capabilities import Attend, Cap, measure
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
+from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from foresee.core.vocabulary import Vocabulary
-
-Attend = Literal["causal", "full"] | Tensor
-
-
-class Cap(Enum):
-    """A capability of a backbone, measured when it is built (``measure.py``), never declared."""
-
-    LOOKAHEAD = "attend='full' lets a position read what comes after it"
-    VISIBILITY = "a bool mask [B, T, T] decides which positions each position reads"
-    POSITIONS = "positions may be given, so that a token's place is not its index"
 
 
 class Layer(nn.Module, ABC):
@@ -37,15 +27,28 @@ class Layer(nn.Module, ABC):
         """Trunk states [B, T, D] -> final states [B, T, D] (or [B, K, D] with ``keep``), read causally."""
 
 
-class Backbone(nn.Module, ABC):
+class _Measured(ABCMeta):
+    """Notes the options of a backbone that was just built, and measures what it can do."""
+
+    def __call__(cls, *given: Any, **options: Any) -> Any:
+        made = super().__call__(*given, **options)
+        made.options = options
+        if "has" not in vars(made):  # a checkpoint measures itself, before its weights are changed in kind
+            made.has = measure(made, made.width, made.longest)
+        return made
+
+
+class Backbone(nn.Module, metaclass=_Measured):
     """A sequence model between embeddings and final hidden states.
 
-    Constructor parameters by position: the ``Vocabulary`` whose tokens it reads and scores (most need only its size; a
-    pretrained model finds its own rows for the symbols) and the ``torch.Generator`` that draws the initial weights; by
-    keyword: the options of its spec.
+    To train and decode it needs the five abstract methods, ``width`` and ``vocab_size``, and nothing else: the others
+    have a default that works, or refuse in one sentence.
 
-    ``keep`` in ``forward`` and elsewhere is a contiguous range of positions whose final states are wanted: the last
-    layer computes queries, projections and its MLP for those alone.
+    Constructor parameters by position: the ``Vocabulary`` whose tokens it reads and scores (most need only its size,
+    which is 0 for a twin) and the ``torch.Generator`` that draws the initial weights; by keyword: the options of its
+    spec.
+
+    ``keep`` is a contiguous range of positions whose final states are wanted: a last layer need compute no others.
     """
 
     summary: ClassVar[str]
@@ -53,11 +56,18 @@ class Backbone(nn.Module, ABC):
 
     width: int
     vocab_size: int
+    options: Mapping[str, Any]
+    """The keywords it was constructed with."""
     has: frozenset[Cap]
+    """What it can do, measured as soon as it is constructed."""
+
+    undecayed: frozenset[str] = frozenset()
+    """Names of parameters of its own with two or more axes that take no weight decay because they are no weight of a
+    matrix product: a token table, say. ``nn.Embedding`` needs no mention. Any module may have this attribute."""
 
     recompute: bool = False
-    """Where true, training computes each layer's inner activations anew in the backward pass instead of keeping them
-    (``recompute.py``): a third more work, and memory for one layer's activations instead of all."""
+    """Where true, training computes each layer's inner activations anew in the backward pass instead of keeping them: a
+    third more work, and memory for one layer's activations instead of all. A backbone may ignore it."""
 
     @abstractmethod
     def embed(self, tokens: Tensor) -> Tensor:
@@ -79,70 +89,83 @@ class Backbone(nn.Module, ABC):
         """[..., D] -> [..., V]."""
 
     @abstractmethod
-    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, Any]:
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, Any]:
         """Reads a prefix causally, for decoding: [B, T, D] -> (final state of the last position [B, D], state).
 
-        ``room`` is how many steps are expected: a hint for how much memory to set aside, not a limit.
+        ``steps`` is how many are expected to follow: a hint for how much memory to set aside, not a limit.
         """
 
     @abstractmethod
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Reads one more token: [B, D] and a state -> (its final state [B, D], new state). The given state is spent."""
 
-    @abstractmethod
-    def fork(self, state: Any, n: int) -> Any:
-        """A state for ``n`` continuations of every row, row-major: [B, ...] -> [B * n, ...]."""
-
-    @abstractmethod
-    def trace(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [L + 1, B, T, D]: the input of every layer, positions included, then the final normed output."""
-
-    def attention(self, x: Tensor) -> Tensor | None:
-        """[B, T, D] -> [L, B, H, T, T]: how much each position reads of each, by layer and head, reading causally; rows
-        add up to 1. None where the backbone has no attention, or does not show it."""
-        return None
-
-    @abstractmethod
-    def twin(self, generator: torch.Generator) -> Backbone:
-        """A backbone of the same shape with fresh weights and no token table of its own (``embed`` and ``logits`` raise
-        on it), for objectives that need a second encoder."""
-
-    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
-        """Reads x [B, T, D] causally and gives (the trunk's states [B, T, D], the final states as ``forward`` does).
-
-        The trunk is everything below the last layer: what further heads of the same depth stand on
-        (research/objectives.md section 4).
-        """
-        states = self.trace(x)
-        return states[-2], states[-1] if keep is None else states[-1, :, keep]
-
-    def last_layer(self, generator: torch.Generator) -> Layer:
-        """A fresh layer of this kind with a final norm of its own, to stand beside the last one on the trunk's states.
-
-        Raises ``RequestError`` where this backbone has none to give.
-        """
-        raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no single layer to build a head from")
-
-    def shards(self) -> list[nn.Module]:
-        """The modules whose parameters several processes hold in shards and gather one module at a time, inner ones
-        first; each is run by calling it. None unless overridden: every process then holds the whole model."""
-        return []
-
-    @abstractmethod
-    def flops_per_token(self) -> int:
-        """Parameters that take part in a matrix product for each token, head included: a training step on n tokens
-        costs about ``6 * flops_per_token() * n`` floating-point operations."""
+    # What has a default -----------------------------------------------------------------------------------------------
 
     @property
     def longest(self) -> int | None:
         """How many positions it can read, or None where there is no bound."""
         return None
 
-    def counterpart(self) -> PreTrainedModel:
-        """The model of the ``transformers`` library that computes the same, with these weights, on the CPU.
+    def attention(self, x: Tensor) -> Tensor | None:
+        """[B, T, D] -> [L, B, H, T, T]: how much each position reads of each, by layer and head, reading causally; rows
+        add up to 1. None where the backbone has no attention, or does not show it."""
+        return None
 
-        Raises ``RequestError`` where there is none: only a backbone that has one overrides this.
+    def twin(self, generator: torch.Generator) -> Backbone:
+        """A backbone of the same shape with fresh weights and no tokens, for objectives that need a second encoder."""
+        made: Backbone = type(self)(Vocabulary(()), generator, **self.options)
+        return made
+
+    def flops_per_token(self) -> int:
+        """Parameters that take part in a matrix product for each token, head included: a training step on n tokens
+        costs about ``6 * flops_per_token() * n`` floating-point operations."""
+        weights = matrix_weights(self)
+        tied = not any(weight.shape == (self.vocab_size, self.width) for weight in weights)
+        return sum(weight.numel() for weight in weights) + tied * self.vocab_size * self.width
+
+    def shards(self) -> list[nn.Module]:
+        """The modules whose parameters several processes hold in shards and gather one module at a time, inner ones
+        first; each is run by calling it. None unless overridden: every process then holds the whole model."""
+        return []
+
+    @staticmethod
+    def content_digest(options: Mapping[str, Any]) -> str:
+        """16 hexadecimal characters of the files that its options name, so that a run of another content is another
+        run; empty where it reads none."""
+        return ""
+
+    # What builds on its layers ----------------------------------------------------------------------------------------
+
+    def layer_list(self) -> Sequence[nn.Module]:
+        """Its layers, first to last; ``forward`` calls each with the states [B, T, D] that it reads as first argument.
+        Raises ``RequestError`` unless overridden."""
+        raise RequestError(f"backbone {backbones.name_of(type(self))!r} does not list its layers")
+
+    def trace(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [L + 1, B, T, D]: the input of every layer, positions included, then the final normed output."""
+        with _inputs_noted(self.layer_list()) as inputs:
+            final = self(x)
+        return torch.stack([*(each.to(x.dtype) for each in inputs), final])
+
+    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+        """Reads x [B, T, D] causally and gives (the trunk's states [B, T, D], the final states as ``forward`` does).
+
+        The trunk is everything below the last layer: what further heads of the same depth stand on.
         """
+        with _inputs_noted(self.layer_list()[-1:]) as inputs:
+            final = self(x)
+        return inputs[0].to(x.dtype), final if keep is None else final[:, keep]
+
+    def last_layer(self, generator: torch.Generator) -> Layer:
+        """A fresh layer of this kind with a final norm of its own, to stand beside the last one on the trunk's states.
+        Raises ``RequestError`` where this backbone has none to give."""
+        raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no single layer to build a head from")
+
+    # For export -------------------------------------------------------------------------------------------------------
+
+    def counterpart(self) -> PreTrainedModel:
+        """The model of the ``transformers`` library that computes the same, with these weights, on the CPU. Raises
+        ``RequestError`` where there is none."""
         raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no counterpart in the transformers library")
 
     def counterpart_ids(self) -> tuple[int, ...]:
@@ -151,16 +174,43 @@ class Backbone(nn.Module, ABC):
 
     def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
         """The tokenizer that reads the task's text form into the counterpart's tokens."""
-        # Not at the top: reading the library takes a second, and only an export needs it.
-        from foresee.backbones.counterparts.words import word_tokenizer
+        from foresee.backbones.counterparts import word_tokenizer
 
-        return word_tokenizer(vocab)
+        return word_tokenizer(vocab, self.counterpart_ids())
 
-    @staticmethod
-    def content_digest(options: Mapping[str, Any]) -> str:
-        """16 hexadecimal characters of the files that its options name, so that a run of another content is another
-        run; empty where it reads none."""
-        return ""
+
+@contextmanager
+def _inputs_noted(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    inputs: list[Tensor] = []
+
+    def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        inputs.append(given[0] if given else named["hidden_states"])
+
+    hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
+    try:
+        yield inputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def matrix_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of a model's matrix products, which weight decay acts on: parameters of two or more axes that are
+    neither an ``nn.Embedding``'s nor named in ``undecayed`` by the module that holds them."""
+    spared: set[str] = set()
+    for name, module in model.named_modules():
+        own = getattr(module, "undecayed", ("weight",) if isinstance(module, nn.Embedding) else ())
+        spared.update(f"{name}.{each}".removeprefix(".") for each in own)
+    return [value for name, value in model.named_parameters() if value.dim() >= 2 and name not in spared]
+
+
+def refuse_missing(needs: frozenset[Cap], objective: str, backbone: Backbone, name: str) -> None:
+    """Raises ``RequestError`` where ``backbone`` lacks something the objective requires."""
+    for cap in sorted(needs - backbone.has, key=lambda cap: cap.name):
+        raise RequestError(
+            f"objective {objective!r} needs {cap.name} ({cap.value}), which backbone {name!r} was measured not to "
+            "have; a transformer with learned or rotary positions has it"
+        )
 
 
 backbones: Registry[Backbone] = Registry("backbone", "foresee.backbones")

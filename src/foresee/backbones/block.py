@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.attention import attention, causal_attention
-from foresee.backbones.base import Attend, Layer
+from foresee.backbones.base import Layer
+from foresee.backbones.capabilities import Attend
 
 INIT_STD = 0.02
 ROTARY_BASE = 10000.0
@@ -71,9 +72,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, attend: Attend, angles: Tensor | None, keep: slice | None) -> Tensor:
         """[B, T, D] -> [B, T, D], or [B, K, D] where only the positions in ``keep`` are wanted."""
-        q, k, v = self.queries_keys_values(x, keep)
-        if angles is not None:
-            q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
+        q, k, v = self.queries_keys_values(x, angles, keep)
         if isinstance(attend, Tensor):
             visible = attend if keep is None else attend[:, keep]
             attended = attention(q, k, v, visible[:, None])
@@ -89,18 +88,21 @@ class Block(nn.Module):
         split = x.view(rows, length, parts, self.heads, columns // (parts * self.heads))
         return split.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def queries_keys_values(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, H, T, d] each; queries only for the positions in ``keep``."""
+    def queries_keys_values(
+        self, x: Tensor, angles: Tensor | None, keep: slice | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, H, T, d] each, turned by ``angles``; queries only for the positions in ``keep``."""
         normed = self.attention_norm(x)
         if keep is None:
             q, k, v = self._heads(self.attention_in(normed), 3)
-            return q, k, v
-        width = x.shape[-1]
-        weight, bias = self.attention_in.weight, self.attention_in.bias
-        kept = functional.linear(normed[:, keep], weight[:width], None if bias is None else bias[:width])
-        rest = functional.linear(normed, weight[width:], None if bias is None else bias[width:])
-        (q,) = self._heads(kept, 1)
-        k, v = self._heads(rest, 2)
+        else:
+            width = x.shape[-1]
+            weight, bias = self.attention_in.weight, self.attention_in.bias
+            kept = functional.linear(normed[:, keep], weight[:width], None if bias is None else bias[:width])
+            rest = functional.linear(normed, weight[width:], None if bias is None else bias[width:])
+            (q,), (k, v) = self._heads(kept, 1), self._heads(rest, 2)
+        if angles is not None:
+            q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
         return q, k, v
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:

@@ -8,19 +8,18 @@ in GPT-2 (the paper's code intends this, but looks for a parameter name that doe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones import tables
 from foresee.backbones.attention import causal_attention, causal_probabilities
-from foresee.backbones.base import Attend, Backbone, backbones
-from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles, rotate
-from foresee.backbones.cache import DecodingState, with_capacity
-from foresee.backbones.measure import measure
-from foresee.backbones.recompute import layer
+from foresee.backbones.base import backbones, matrix_weights
+from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles
+from foresee.backbones.capabilities import Attend
+from foresee.backbones.scratch import ScratchBackbone, draw_table, refuse_below_one
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -30,8 +29,36 @@ if TYPE_CHECKING:
 Positions = Literal["learned", "rotary", "none"]
 
 
+@dataclass
+class DecodingState:
+    """Keys and values of every layer, [B, H, capacity, d]; the first ``length`` are filled and the rest are zero.
+
+    Attention reads whole buffers under a mask: cutting them to ``length`` would make a CPU's matrix product copy them.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: int
+
+    def make_space(self, most: int) -> None:
+        """Where the buffers are full, moves them to ones half as long again, up to ``most`` positions."""
+        if self.length == self.keys[0].shape[2]:
+            capacity = min(most, self.length + max(16, self.length // 2))
+            self.keys = [_with_capacity(keys, capacity) for keys in self.keys]
+            self.values = [_with_capacity(values, capacity) for values in self.values]
+
+
+def _with_capacity(filled: Tensor, capacity: int) -> Tensor:
+    """[B, H, T, d] copied into the start of a contiguous buffer [B, H, capacity, d]."""
+    rows, heads, length, size = filled.shape
+    buffer = filled.new_empty(rows, heads, capacity, size)
+    buffer[:, :, :length] = filled
+    buffer[:, :, length:] = 0  # never read but under a mask, where 0 * NaN would still be NaN
+    return buffer
+
+
 @backbones.register("transformer")
-class Transformer(Backbone):
+class Transformer(ScratchBackbone):
     """Options: ``layers``, ``width``, ``heads``; ``context``, the longest sequence; ``positions`` learned (GPT-2),
     rotary (Llama) or none; ``norm`` layer or rms; ``mlp`` gelu (exact), gelu-tanh (GPT-2's approximation, four times as
     slow on a CPU and no different in kind) or swiglu; ``hidden``, the MLP's width (4 x width, or 8/3 x width for
@@ -57,44 +84,28 @@ class Transformer(Backbone):
     ) -> None:
         super().__init__()
         sizes = {"layers": layers, "width": width, "heads": heads, "context": context, "hidden": hidden}
-        for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise RequestError(f"transformer: {name}={value} must be at least 1")
+        refuse_below_one("transformer", sizes)
         if width % heads or (positions == "rotary" and (width // heads) % 2):
             raise RequestError(
                 f"transformer: width={width} must be a multiple of heads={heads}, with an even quotient for rotary "
                 "positions"
             )
-        hidden = hidden or (4 * width if mlp != "swiglu" else 8 * width // 3)
-        self.shape: dict[str, Any] = {
-            "layers": layers, "width": width, "heads": heads, "context": context, "positions": positions,
-            "norm": norm, "mlp": mlp, "hidden": hidden, "bias": bias, "tied": tied,
-        }  # fmt: skip
-        self.vocab_size, self.width, self.context, self.positions = len(vocab), width, context, positions
+        self.vocab_size, self.width, self.heads, self.layers = len(vocab), width, heads, layers
+        self.context, self.positions, self.norm, self.mlp, self.bias = context, positions, norm, mlp, bias
+        self.hidden = hidden or (4 * width if mlp != "swiglu" else 8 * width // 3)
         # GPT-2 numbers its positions by a table; rotary and none need nothing learned.
-        self.token_table = tables.table(len(vocab), width, generator) if vocab else None
-        self.position_table = tables.table(context, width, generator) if positions == "learned" else None
+        self.token_table = draw_table(len(vocab), width, generator) if vocab else None
+        self.position_table = draw_table(context, width, generator) if positions == "learned" else None
         self.blocks = nn.ModuleList(self._block(generator) for _ in range(layers))
         self.final_norm = build_norm(norm, width)
-        self.head = tables.table(len(vocab), width, generator) if vocab and not tied else None
-        self.has = measure(self)
+        self.head = draw_table(len(vocab), width, generator) if vocab and not tied else None
 
     def _block(self, generator: torch.Generator) -> Block:
-        shape = self.shape
-        return Block(
-            self.width, shape["heads"], shape["hidden"], shape["norm"], shape["mlp"], shape["bias"], shape["layers"],
-            generator,
-        )  # fmt: skip
+        return Block(self.width, self.heads, self.hidden, self.norm, self.mlp, self.bias, self.layers, generator)
 
     @property
     def longest(self) -> int:
         return self.context
-
-    def embed(self, tokens: Tensor) -> Tensor:
-        return tables.embed(tokens, self.token_table)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return tables.logits(hidden, self.token_table, self.head)
 
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
@@ -108,31 +119,23 @@ class Transformer(Backbone):
         """The input of the last block [B, T, D], and the final states."""
         x, angles = self._place(x, positions)
         for block in self.blocks[:-1]:
-            x = layer(self.recompute, block, x, attend, angles, None)
-        return x, self.final_norm(layer(self.recompute, self.blocks[-1], x, attend, angles, keep))
+            x = self.run_layer(block, x, attend, angles, None)
+        return x, self.final_norm(self.run_layer(self.blocks[-1], x, attend, angles, keep))
 
     def last_layer(self, generator: torch.Generator) -> TransformerLayer:
-        rotary = self.positions == "rotary"
-        return TransformerLayer(self._block(generator), build_norm(self.shape["norm"], self.width), rotary)
+        norm = build_norm(self.norm, self.width)
+        return TransformerLayer(self._block(generator), norm, rotary=self.positions == "rotary")
 
-    def trace(self, x: Tensor) -> Tensor:
-        x, angles = self._place(x, None)
-        states = [x]
-        for block in self.blocks:
-            x = block(x, "causal", angles, None)
-            states.append(x)
-        return torch.stack([*states[:-1], self.final_norm(x)])
+    def layer_list(self) -> list[nn.Module]:
+        return list(self.blocks)
 
     def attention(self, x: Tensor) -> Tensor:
-        x, angles = self._place(x, None)
+        _, angles = self._place(x, None)
         found = []
-        for block in self.blocks:
+        for block, states in zip(self.blocks, self.trace(x), strict=False):
             assert isinstance(block, Block)
-            q, k, _ = block.queries_keys_values(x, None)
-            if angles is not None:
-                q, k = rotate(q, angles), rotate(k, angles)
+            q, k, _ = block.queries_keys_values(states, angles, None)
             found.append(causal_probabilities(q, k))
-            x = block(x, "causal", angles, None)
         return torch.stack(found)
 
     def _place(self, x: Tensor, positions: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor | None]:
@@ -152,24 +155,22 @@ class Transformer(Backbone):
         if self.positions == "none":
             return x, None
         places = torch.arange(first, end, device=x.device) if positions is None else positions
-        return x, rotary_angles(places, self.width // self.shape["heads"])
+        return x, rotary_angles(places, self.width // self.heads)
 
     # Decoding -------------------------------------------------------------------------------------------------------
 
-    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, DecodingState]:
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, DecodingState]:
         length = x.shape[1]
-        capacity = min(self.context, length + room)
+        capacity = min(self.context, length + steps)
         x, angles = self._place(x, None)
         keys, values = [], []
         last = slice(length - 1, length)
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             keep = last if index == len(self.blocks) - 1 else None
-            q, k, v = block.queries_keys_values(x, keep)
-            if angles is not None:
-                q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
-            keys.append(with_capacity(k, capacity))
-            values.append(with_capacity(v, capacity))
+            q, k, v = block.queries_keys_values(x, angles, keep)
+            keys.append(_with_capacity(k, capacity))
+            values.append(_with_capacity(v, capacity))
             attended = causal_attention(q, keys[-1], values[-1], 0 if keep is None else length - 1)
             x = block.finish(x if keep is None else x[:, keep], attended)
         return self.final_norm(x)[:, -1], DecodingState(keys, values, length)
@@ -177,24 +178,14 @@ class Transformer(Backbone):
     def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
         length = state.length
         x, angles = self._place(x[:, None], None, first=length)
-        state.make_room(self.context)
+        state.make_space(self.context)
         for block, keys, values in zip(self.blocks, state.keys, state.values, strict=True):
             assert isinstance(block, Block)
-            q, k, v = block.queries_keys_values(x, None)
-            if angles is not None:
-                q, k = rotate(q, angles), rotate(k, angles)
+            q, k, v = block.queries_keys_values(x, angles, None)
             keys[:, :, length : length + 1] = k
             values[:, :, length : length + 1] = v
             x = block.finish(x, causal_attention(q, keys, values, length))
         return self.final_norm(x)[:, 0], DecodingState(state.keys, state.values, length + 1)
-
-    def fork(self, state: DecodingState, n: int) -> DecodingState:
-        return state.fork(n)
-
-    # Shape ----------------------------------------------------------------------------------------------------------
-
-    def twin(self, generator: torch.Generator) -> Transformer:
-        return Transformer(Vocabulary(()), generator, **self.shape)
 
     def counterpart(self) -> PreTrainedModel:
         # Not at the top: reading the library takes a second, and only an export needs it.
@@ -203,9 +194,8 @@ class Transformer(Backbone):
         return counterpart(self)
 
     def flops_per_token(self) -> int:
-        return self.vocab_size * self.width + sum(
-            parameter.numel() for parameter in self.blocks.parameters() if parameter.dim() == 2
-        )
+        in_blocks = sum(weight.numel() for weight in matrix_weights(self.blocks))
+        return self.vocab_size * self.width + in_blocks
 
 
 backbones.preset("gpt-nano", "transformer:layers=3,width=128,heads=4")

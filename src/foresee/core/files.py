@@ -21,6 +21,16 @@ TEMPORARY = ".part"
 """How the names of files end that are still being written."""
 
 
+def cache_folder() -> Path:
+    """``$FORESEE_CACHE``, or the folder ``foresee`` where this platform keeps caches; all in it can be made again."""
+    chosen = os.environ.get("FORESEE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("foresee")
+
+
 def damaged(path: Path, why: object) -> RequestError:
     """What to say of a file of a run that cannot be used."""
     return RequestError(f"{path} is damaged: {why}; delete {path.parent} and train again")

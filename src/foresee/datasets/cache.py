@@ -8,27 +8,19 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from foresee.core import files
+from foresee.core.files import cache_folder
 
 FORMAT = 1
 """Of the arrays in it: another number makes them all anew."""
 
 META = "meta.json"
-
-
-def cache_folder() -> Path:
-    """``$FORESEE_CACHE``, or the folder ``foresee`` where this platform keeps caches."""
-    chosen = os.environ.get("FORESEE_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("foresee")
 
 
 def key_of(*parts: Any) -> str:

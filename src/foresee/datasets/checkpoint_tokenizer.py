@@ -16,8 +16,7 @@ class CheckpointTokenizer(Tokenizer):
 
     def __init__(self, path: str) -> None:
         """Raises ``RequestError`` where there is no tokenizer, or one that does not say which token ends a text."""
-        from foresee.backbones.hf_loading import checkpoint_folder, tokenizer_digest
-        from foresee.backbones.hf_symbols import load_tokenizer
+        from foresee.core.checkpoint_files import checkpoint_folder, load_tokenizer, tokenizer_digest
 
         self.path = path
         folder = checkpoint_folder(path)

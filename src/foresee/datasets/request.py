@@ -61,7 +61,7 @@ class Request:
         if self.test_path is not None:
             read.append(source_of(self.test_path).digest)
         if self.tokenizer.startswith(CHECKPOINT):
-            from foresee.backbones.hf_loading import checkpoint_folder, tokenizer_digest
+            from foresee.core.checkpoint_files import checkpoint_folder, tokenizer_digest
 
             read.append(tokenizer_digest(checkpoint_folder(self.tokenizer.removeprefix(CHECKPOINT))))
         return key_of("request", *read)[:16]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.base import Backbone, Cap
+from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -60,6 +60,7 @@ class AnyOrder(Objective):
     summary = "next-token in random orders of the answer, each token told which place comes next"
     backbone_alone: ClassVar[bool] = False
     needs = frozenset({Cap.POSITIONS})
+    undecayed = frozenset({"target_table"})
 
     diagram = Diagram(
         (
@@ -121,7 +122,7 @@ class AnyOrder(Objective):
         length = prompt.shape[1]
         self._refuse_length(length + n)
         backbone = self.backbone
-        hidden, state = backbone.start(backbone.embed(prompt) + self.target_table[1 : length + 1], room=n - 1)
+        hidden, state = backbone.start(backbone.embed(prompt) + self.target_table[1 : length + 1], steps=n - 1)
         chosen = [backbone.logits(hidden).argmax(-1)]
         for place in range(length + 1, length + n):
             hidden, state = backbone.step(backbone.embed(chosen[-1]) + self.target_table[place], state)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.base import Backbone, Cap
+from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.registry import Registry
 from foresee.core.vocabulary import Vocabulary

@@ -151,7 +151,7 @@ class BeliefState(Objective):
         if n == 0:
             return prompt[:, :0]
         empty = self._suffixes(prompt[:1, :0])
-        hidden, state = self.backbone.start(self.backbone.embed(prompt), room=n - 1)
+        hidden, state = self.backbone.start(self.backbone.embed(prompt), steps=n - 1)
         chosen = [self._next_logits(hidden[:, None], empty)[:, 0].argmax(-1)]
         while len(chosen) < n:
             hidden, state = self.backbone.step(self.backbone.embed(chosen[-1]), state)

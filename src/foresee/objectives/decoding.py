@@ -18,7 +18,7 @@ def decode(backbone: Backbone, prompt: Tensor, n: int, choose: Choose) -> Tensor
     """[B, P] -> [B, n]: one token after the other, the prompt read once."""
     if n == 0:
         return prompt[:, :0]
-    hidden, state = backbone.start(backbone.embed(prompt), room=n - 1)
+    hidden, state = backbone.start(backbone.embed(prompt), steps=n - 1)
     chosen = [choose(backbone.logits(hidden))]
     while len(chosen) < n:
         hidden, state = backbone.step(backbone.embed(chosen[-1]), state)

@@ -127,7 +127,7 @@ class JointMultiToken(Objective):
         if n == 0:
             return prompt[:, :0]
         embedded = self.backbone.embed(prompt)
-        hidden, state = self.backbone.start(embedded, room=n - 1)
+        hidden, state = self.backbone.start(embedded, steps=n - 1)
         chosen = [self._next(hidden, embedded[:, -1]).argmax(-1)]
         while len(chosen) < n:
             read = self.backbone.embed(chosen[-1])
@@ -154,6 +154,8 @@ def revealed(embedded: Tensor, horizon: int) -> Tensor:
 
 class Fetch(nn.Module):
     """Causal self-attention over the slots of each position."""
+
+    undecayed = frozenset({"bias_table"})
 
     def __init__(self, width: int, slots: int, heads: int, generator: torch.Generator) -> None:
         super().__init__()

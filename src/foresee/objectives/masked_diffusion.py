@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from foresee.backbones.base import Attend, Backbone, Cap
+from foresee.backbones import Attend, Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary

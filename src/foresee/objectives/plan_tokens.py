@@ -55,6 +55,7 @@ class PlanTokens(Objective):
     planning tokens are then room to compute in, and nothing teaches them (an ablation of theirs)."""
 
     summary = "learned planning tokens after the prompt, taught to hold the answer (Semformer)"
+    undecayed = frozenset({"plan_table"})
     backbone_alone: ClassVar[bool] = False
 
     diagram = Diagram(
@@ -169,7 +170,7 @@ class PlanTokens(Objective):
         x = self.backbone.embed(prompt)
         plan = self.plan_table.to(x.dtype).expand(len(x), -1, -1)
         x = torch.cat((x, plan, self.backbone.embed(begun)), 1)
-        hidden, state = self.backbone.start(x, room=n - 1)
+        hidden, state = self.backbone.start(x, steps=n - 1)
         chosen = [self.backbone.logits(hidden).argmax(-1)]
         while len(chosen) < n:
             hidden, state = self.backbone.step(self.backbone.embed(chosen[-1]), state)
@@ -184,6 +185,8 @@ class PlanTokens(Objective):
 
 class Autoencoder(nn.Module):
     """An answer to K vectors and back."""
+
+    undecayed = frozenset({"query_table"})
 
     def __init__(self, backbone: Backbone, generator: torch.Generator, tokens: int, dimensions: int) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from foresee.backbones.base import Backbone, Cap
+from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -45,6 +45,7 @@ class Registers(NextToken):
 
     summary = "next-token, and registers between the tokens that predict further ahead (MuToR)"
     needs: ClassVar[frozenset[Cap]] = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
+    undecayed = frozenset({"register_table"})
 
     diagram = Diagram(
         (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from foresee.backbones.base import Backbone, Cap
+from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Layout
 
 NEEDED = frozenset({Cap.VISIBILITY, Cap.POSITIONS})

@@ -11,8 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from foresee.backbones.hf_loading import quiet
 from foresee.core import files
+from foresee.core.checkpoint_files import quiet
 from foresee.core.errors import RequestError
 from foresee.training.model_card import model_card
 from foresee.training.run import Run

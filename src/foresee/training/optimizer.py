@@ -8,26 +8,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from foresee.backbones.base import matrix_weights
 from foresee.training.settings import Settings
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps for each parameter that has had a gradient."""
 
 
-NO_PRODUCT = ("_table", "A_log")
-"""How the names of parameters end that have two axes or more and yet are no matrix product's weight."""
-
-
 def adamw(model: nn.Module, spec: Settings) -> torch.optim.AdamW:
     """AdamW on everything that is not frozen, whose weight decay acts on weights of matrix products alone: not on
-    biases, norms, tables that are looked up by row, or Mamba's decay rates."""
+    biases, norms, tables that are looked up by row, or Mamba's decay rates (``matrix_weights``)."""
+    weights = {id(weight) for weight in matrix_weights(model)}
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            looked_up = name.endswith(NO_PRODUCT) or id(parameter) in embeddings
-            (decayed if parameter.dim() >= 2 and not looked_up else spared).append(parameter)
+            (decayed if id(parameter) in weights else spared).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2), fused=True)
 

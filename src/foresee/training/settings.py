@@ -260,7 +260,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     def build_objective(self, task: Task) -> Objective:
         """Fresh backbone and objective on the CPU, weights drawn from this run's own streams. Raises ``RequestError``
         where the backbone lacks what the objective needs or is too short for the task."""
-        from foresee.backbones.measure import refuse_missing
+        from foresee.backbones.base import refuse_missing
         from foresee.core.seeds import torch_stream
 
         parts = self._parts()

@@ -1,4 +1,34 @@
-"""Models of the transformers library that compute what a backbone computes.
+"""Models of the transformers library that compute what a backbone computes, and a tokenizer for them.
 
 A package of its own, so that looking for backbones does not read the library, which takes a second.
 """
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from foresee.core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def word_tokenizer(vocab: Vocabulary, ids: Sequence[int]) -> PreTrainedTokenizerFast:
+    """Makes a tokenizer that reads a task's text form, one token of ``ids`` a symbol of ``vocab``; what lies between
+    symbols, such as commas, is passed over."""
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+    from transformers import PreTrainedTokenizerFast
+
+    # Longest first, so that "12" is not read as "1" and "2".
+    longest_first = sorted(vocab, key=lambda symbol: (-len(symbol), symbol))
+    # No unknown token: it would need a row in the model's table, and what is not a symbol never becomes a token.
+    tokenizer = Tokenizer(WordLevel(dict(zip(vocab, ids, strict=True)), unk_token=""))
+    symbols = Regex("|".join(map(re.escape, longest_first)))
+    tokenizer.pre_tokenizer = Split(symbols, behavior="removed", invert=True)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it without types
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False
+    )

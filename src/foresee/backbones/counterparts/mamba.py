@@ -1,55 +1,88 @@
-"""The ``MambaForCausalLM`` of the transformers library that computes what a ``Mamba`` computes."""
+"""The models of the transformers library that compute what a ``Mamba`` or a ``Mamba2`` computes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
-from transformers import MambaConfig, MambaForCausalLM
+from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM, PreTrainedModel
 
-from foresee.backbones.counterparts import recurrent
-from foresee.backbones.counterparts.recurrent import filled, refuse_twin
+from foresee.backbones.mamba.stack import NORM_EPS, RecurrentBackbone
+from foresee.core.errors import RequestError
 
 if TYPE_CHECKING:
-    from foresee.backbones.mamba import Mamba
+    from foresee.backbones.mamba import Mamba, Mamba2
 
-IN_A_LAYER = {
+IN_BOTH = {
     "norm.weight": "norm.weight",
     "in_proj": "mixer.in_proj.weight",
     "convolution_weight": "mixer.conv1d.weight",
     "convolution_bias": "mixer.conv1d.bias",
-    "x_proj": "mixer.x_proj.weight",
-    "dt_proj": "mixer.dt_proj.weight",
-    "dt_bias": "mixer.dt_proj.bias",
     "A_log": "mixer.A_log",
     "D": "mixer.D",
     "out_proj": "mixer.out_proj.weight",
 }
 """Our name of a weight in a layer, and the library's."""
 
+IN_LAYER = {
+    "mamba": IN_BOTH
+    | {"x_proj": "mixer.x_proj.weight", "dt_proj": "mixer.dt_proj.weight", "dt_bias": "mixer.dt_proj.bias"},
+    "mamba2": IN_BOTH | {"dt_bias": "mixer.dt_bias", "gated_norm_weight": "mixer.norm.weight"},
+}
 
-def counterpart(net: Mamba) -> MambaForCausalLM:
-    """The library's model with the weights of ``net``, on the CPU in float32, in evaluation mode.
 
-    Raises ``RequestError`` for a twin, which has no token table.
-    """
-    refuse_twin(net, "mamba")
+def mamba_counterpart(net: Mamba) -> PreTrainedModel:
+    """The library's model with the weights of ``net``, on the CPU in float32, in evaluation mode. Raises
+    ``RequestError`` for a twin, which has no token table."""
+    sizes = net.sizes
     config = MambaConfig(
-        vocab_size=net.vocab_size,
-        hidden_size=net.width,
-        num_hidden_layers=len(net.layers),
-        state_size=net.options["state"],
-        conv_kernel=net.options["convolution"],
-        expand=net.options["expansion"],
-        time_step_rank=net.options["time_step_rank"],
-        tie_word_embeddings=net.head is None,
-        pad_token_id=None,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    return filled(MambaForCausalLM, config, net, IN_A_LAYER)
+        state_size=sizes["state"], conv_kernel=sizes["convolution"], expand=sizes["expansion"],
+        time_step_rank=sizes["time_step_rank"], **_shared(net),
+    )  # fmt: skip
+    return _filled(MambaForCausalLM, config, net)
 
 
-def matching_weights(net: Mamba, model: MambaForCausalLM) -> list[tuple[Tensor, Tensor]]:
+def mamba2_counterpart(net: Mamba2) -> PreTrainedModel:
+    """As ``mamba_counterpart``."""
+    sizes = net.sizes
+    config = Mamba2Config(
+        num_heads=sizes.heads, head_dim=sizes.head_width, state_size=sizes.state, n_groups=sizes.groups,
+        conv_kernel=sizes.convolution, expand=sizes.expansion, layer_norm_epsilon=NORM_EPS, **_shared(net),
+    )  # fmt: skip
+    return _filled(Mamba2ForCausalLM, config, net)
+
+
+def _shared(net: RecurrentBackbone) -> dict[str, Any]:
+    if net.token_table is None:
+        raise RequestError(f"{net.name}: a twin has no token table and so no counterpart; take that of its original")
+    return {
+        "vocab_size": net.vocab_size, "hidden_size": net.width, "num_hidden_layers": len(net.layers),
+        "tie_word_embeddings": net.head is None, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
+    }  # fmt: skip
+
+
+def _filled(cls: type[PreTrainedModel], config: Any, net: RecurrentBackbone) -> PreTrainedModel:
+    with torch.device("meta"):  # no memory and no random numbers for weights that are all given below
+        made = cls(config)
+    made.to_empty(device="cpu")
+    made.tie_weights()
+    with torch.no_grad():
+        for ours, theirs in matching_weights(net, made):
+            theirs.copy_(ours)
+    made.train(False)
+    return made
+
+
+def matching_weights(net: RecurrentBackbone, model: PreTrainedModel) -> list[tuple[Tensor, Tensor]]:
     """Every weight of ``net`` and its equal in a library model of the same sizes, in one shape, to copy either way."""
-    return recurrent.matching_weights(net, model, IN_A_LAYER)
+    named = {
+        f"layers.{index}.{ours}": f"backbone.layers.{index}.{theirs}"
+        for index in range(len(net.layers))
+        for ours, theirs in IN_LAYER[net.name].items()
+    }
+    named |= {"token_table": "backbone.embeddings.weight", "final_norm.weight": "backbone.norm_f.weight"}
+    if net.head is not None:
+        named["head"] = "lm_head.weight"
+    pairs = [(net.get_parameter(ours), model.get_parameter(theirs)) for ours, theirs in named.items()]
+    return [(ours, theirs.view(ours.shape)) for ours, theirs in pairs]

@@ -27,7 +27,7 @@ def counterpart(net: Transformer) -> PreTrainedModel:
     if net.token_table is None:
         raise RequestError("transformer: a twin has no token table and so no counterpart; take that of its original")
     for parts, build, matching in ((GPT2_PARTS, _gpt2, _gpt2_weights), (LLAMA_PARTS, _llama, _llama_weights)):
-        if all(net.shape[name] in allowed for name, allowed in parts.items()):
+        if all(getattr(net, name) in allowed for name, allowed in parts.items()):
             with global_stream_from(torch_stream("counterpart")):
                 model = build(net)
             with torch.no_grad():
@@ -42,13 +42,12 @@ def counterpart(net: Transformer) -> PreTrainedModel:
 
 
 def _gpt2(net: Transformer) -> PreTrainedModel:
-    shape = net.shape
     return GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=net.vocab_size, n_positions=net.context, n_embd=net.width, n_layer=shape["layers"],
-            n_head=shape["heads"], n_inner=shape["hidden"], resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-            activation_function="gelu" if shape["mlp"] == "gelu" else "gelu_new", layer_norm_epsilon=NORM_EPS["layer"],
-            tie_word_embeddings=shape["tied"], bos_token_id=None, eos_token_id=None,
+            vocab_size=net.vocab_size, n_positions=net.context, n_embd=net.width, n_layer=net.layers,
+            n_head=net.heads, n_inner=net.hidden, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            activation_function="gelu" if net.mlp == "gelu" else "gelu_new", layer_norm_epsilon=NORM_EPS["layer"],
+            tie_word_embeddings=net.head is None, bos_token_id=None, eos_token_id=None,
         )
     )  # fmt: skip
 
@@ -72,13 +71,12 @@ def _gpt2_weights(net: Transformer, model: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 def _llama(net: Transformer) -> PreTrainedModel:
-    shape = net.shape
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=net.vocab_size, hidden_size=net.width, intermediate_size=shape["hidden"],
-            num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"], max_position_embeddings=net.context,
+            vocab_size=net.vocab_size, hidden_size=net.width, intermediate_size=net.hidden,
+            num_hidden_layers=net.layers, num_attention_heads=net.heads, max_position_embeddings=net.context,
             rms_norm_eps=NORM_EPS["rms"], rope_parameters={"rope_type": "default", "rope_theta": ROTARY_BASE},
-            tie_word_embeddings=shape["tied"], bos_token_id=None, eos_token_id=None, pad_token_id=None,
+            tie_word_embeddings=net.head is None, bos_token_id=None, eos_token_id=None, pad_token_id=None,
         )
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from foresee.backbones.base import Cap
+from foresee.backbones import Cap
 from foresee.core.errors import ForeseeError
 from foresee.core.spec import options_text
 from foresee.objectives.base import Objective, objectives

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foresee.backbones.base import Backbone, Cap, backbones
-from foresee.backbones.measure import refuse_missing
+from foresee.backbones import Backbone, Cap, backbones
+from foresee.backbones.base import refuse_missing
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.core.seeds import torch_stream

@@ -2,8 +2,8 @@
 
 Of a checkpoint's embedding table and output head only the rows of the task's symbols are kept: the model is asked for,
 and scored on, those alone, and neither memory nor the optimiser pays for the rest. Between them stands the library's
-own model, fed with ``inputs_embeds``. What it can do is measured (``measure.py``); that embedding, model and scores
-together still give the checkpoint's own logits is checked on a few tokens before its tables are let go.
+own model, fed with ``inputs_embeds``. That embedding, model and scores together still give the checkpoint's own logits
+is checked on a few tokens before its tables are let go.
 
 Weights are float32 by default: the master copy, of which the training loop's autocast makes bfloat16 copies on the fly.
 """
@@ -18,39 +18,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.base import Attend, Backbone, Cap, backbones
-from foresee.backbones.hf_adapters import add_adapters, merged_state
-from foresee.backbones.hf_checks import (
+from foresee.backbones.base import Backbone, backbones
+from foresee.backbones.capabilities import Attend, Cap, measure
+from foresee.backbones.hf.checks import (
+    Decoder,
+    DecodingState,
     LogitsForm,
+    choose_decoder,
     embedding_scale,
     fit_logits,
     matrix_parameters,
     own_logits,
     refuse_randomness,
 )
-from foresee.backbones.hf_decoding import Decoder, DecodingState, choose_decoder
-from foresee.backbones.hf_export import exported_ids, put_back, tokenizer_of
-from foresee.backbones.hf_layer import HuggingFaceLayer
-from foresee.backbones.hf_loading import (
-    checkpoint_digest,
-    checkpoint_folder,
-    first_line,
+from foresee.backbones.hf.loading import (
+    add_adapters,
     fresh_model,
     load_model,
+    merged_state,
     read_config,
     without_dropout,
 )
-from foresee.backbones.hf_reading import REFUSALS, Reader
-from foresee.backbones.hf_symbols import Symbols, load_tokenizer, rows_of, token_ids
-from foresee.backbones.measure import measure
+from foresee.backbones.hf.reading import REFUSALS, HuggingFaceLayer, Reader, undecayed_names
+from foresee.backbones.hf.symbols import Symbols, exported_ids, put_back, rows_of, token_ids
+from foresee.core.checkpoint_files import checkpoint_digest, checkpoint_folder, first_line, load_tokenizer
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.seeds import torch_stream
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-__all__ = ["HuggingFace", "checkpoint_digest"]
 
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """What configurations call the longest sequence that was trained on."""
@@ -109,7 +106,11 @@ class HuggingFace(Backbone):
         if lora is not None:
             add_adapters(self.body, lora, 2 * lora if lora_alpha is None else lora_alpha, generator)
         if dtype == "bfloat16":
-            self._halve()
+            # Not ``body.to``: rotary frequencies are buffers, and useless in bfloat16.
+            for name, parameter in self.body.named_parameters():
+                if "lora_" not in name:
+                    parameter.data = parameter.data.to(torch.bfloat16)
+        self.undecayed = frozenset({"token_table", *(f"body.{name}" for name in undecayed_names(self.body))})
         self.train()
 
     @staticmethod
@@ -158,19 +159,13 @@ class HuggingFace(Backbone):
         x = PROBE_SCALE * torch.randn(2, PROBE_LENGTH, self.width, generator=torch_stream("hf", "probe"))
         refuse_randomness(self.body, lambda: self._reader(x), self.whose)
         self.has = frozenset(Cap)  # so that measuring may try
-        self.has = measure(self)
+        self.has = measure(self, self.width, self.longest)
         if expected.numel():
             known = torch.tensor([index for index, token in enumerate(self.token_ids) if token is not None])
             with torch.no_grad():
                 raw = self.logits(self(self.embed(known[None, : len(expected)])))[0][:, known]
             self.logits_form = fit_logits(raw, expected, self.config, self.whose)
         self._decoder: Decoder = choose_decoder(self.body, self._reader, x)
-
-    def _halve(self) -> None:
-        # Not ``body.to``: rotary frequencies are buffers, and useless in bfloat16.
-        for name, parameter in self.body.named_parameters():
-            if "lora_" not in name:
-                parameter.data = parameter.data.to(torch.bfloat16)
 
     # Reading --------------------------------------------------------------------------------------------------------
 
@@ -196,27 +191,15 @@ class HuggingFace(Backbone):
     ) -> Tensor:
         if positions is None:  # given ones may repeat, as where several rows are read as one
             self._refuse_length(x.shape[1])
-        self._reader.recompute(self._recomputes)
+        self._reader.recompute(self.recompute and self.training and torch.is_grad_enabled())
         if isinstance(attend, str) and attend == "causal" and positions is None:
             hidden = self._reader(x)
         else:
-            hidden = self._reader.masked(x, attend, positions, self.has)
+            hidden = self._reader.read_masked(x, attend, positions, self.has)
         return hidden if keep is None else hidden[:, keep]
 
-    def trace(self, x: Tensor) -> Tensor:
-        self._refuse_length(x.shape[1])
-        self._reader.recompute(self._recomputes)
-        return self._reader.trace(x)
-
-    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
-        self._refuse_length(x.shape[1])
-        self._reader.recompute(self._recomputes)
-        trunk, final = self._reader.with_trunk(x)
-        return trunk, final if keep is None else final[:, keep]
-
-    @property
-    def _recomputes(self) -> bool:
-        return self.recompute and self.training and torch.is_grad_enabled()
+    def layer_list(self) -> list[nn.Module]:
+        return list(self._reader.layers())
 
     def _refuse_length(self, length: int) -> None:
         if self.longest is not None and length > self.longest:
@@ -224,7 +207,7 @@ class HuggingFace(Backbone):
 
     # Decoding -------------------------------------------------------------------------------------------------------
 
-    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, DecodingState]:
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, DecodingState]:
         self._refuse_length(x.shape[1])
         self._reader.recompute(False)
         hidden, state = self._decoder.start(x.to(self._reader.dtype))
@@ -235,9 +218,6 @@ class HuggingFace(Backbone):
         self._reader.recompute(False)
         hidden, state = self._decoder.step(x.to(self._reader.dtype), state)
         return hidden.to(x.dtype), state
-
-    def fork(self, state: DecodingState, n: int) -> DecodingState:
-        return self._decoder.fork(state, n)
 
     # Shape ----------------------------------------------------------------------------------------------------------
 
@@ -273,4 +253,4 @@ class HuggingFace(Backbone):
         if vocab.checkpoint is not None and self.token_ids[: len(vocab.checkpoint.ids)] == vocab.checkpoint.ids:
             own: PreTrainedTokenizerBase = load_tokenizer(self.folder, self.path)
             return own
-        return tokenizer_of(vocab, self.counterpart_ids())
+        return super().counterpart_tokenizer(vocab)

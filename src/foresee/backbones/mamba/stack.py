@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from foresee.backbones import tables
-from foresee.backbones.base import Attend, Backbone, Layer
-from foresee.backbones.recompute import layer
+from foresee.backbones.base import Layer
+from foresee.backbones.capabilities import Attend
+from foresee.backbones.scratch import ScratchBackbone, draw_table
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -37,16 +37,11 @@ def time_step_bias(size: int, generator: torch.Generator) -> nn.Parameter:
     return nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
 
 
-class LayerState(ABC):
-    """What one layer remembers of the past: tensors [B, ...] of a size that does not grow."""
-
-    @abstractmethod
-    def fork(self, n: int) -> LayerState:
-        """``n`` copies of every row, row-major."""
-
-
 class RecurrentLayer(nn.Module, ABC):
     """One layer, its norm and residual connection included."""
+
+    products: ClassVar[tuple[str, ...]]
+    """Its parameters that are weights of matrix products."""
 
     @abstractmethod
     def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
@@ -54,7 +49,7 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Any]:
-        """As ``forward``, and the ``LayerState`` that decoding continues from."""
+        """As ``forward``, and what decoding continues from: tensors [B, ...] of a size that does not grow."""
 
     @abstractmethod
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -73,38 +68,30 @@ class _LastLayer(Layer):
         return out
 
 
-class RecurrentBackbone(Backbone, ABC):
+class RecurrentBackbone(ScratchBackbone):
     """Subclasses give ``fresh_layer`` and call ``build`` at the end of their constructor."""
 
-    token_table: nn.Parameter | None
-    head: nn.Parameter | None
+    name: ClassVar[str]
 
     def build(self, vocab: Vocabulary, generator: torch.Generator, layers: int, width: int, tied: bool) -> None:
         """Draws the weights: table, layers from the first to the last, head."""
         self.vocab_size, self.width = len(vocab), width
-        self.token_table = tables.table(len(vocab), width, generator) if vocab else None
+        self.token_table = draw_table(len(vocab), width, generator) if vocab else None
         self.layers = nn.ModuleList(self.fresh_layer(generator) for _ in range(layers))
         self.final_norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.head = tables.table(len(vocab), width, generator) if vocab and not tied else None
+        self.head = draw_table(len(vocab), width, generator) if vocab and not tied else None
 
     @abstractmethod
     def fresh_layer(self, generator: torch.Generator) -> RecurrentLayer:
         """One more layer of this backbone's kind and size."""
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        return tables.embed(tokens, self.token_table)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return tables.logits(hidden, self.token_table, self.head)
-
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
     ) -> Tensor:
-        kind = type(self).__name__.lower()
         if isinstance(attend, Tensor) or attend != "causal":
-            raise RequestError(f"{kind}: a recurrent model only reads what came before; leave attend='causal'")
+            raise RequestError(f"{self.name}: a recurrent model only reads what came before; leave attend='causal'")
         if positions is not None:
-            raise RequestError(f"{kind}: a recurrent model has no positions that could be given; leave them out")
+            raise RequestError(f"{self.name}: a recurrent model has no positions that could be given; leave them out")
         if keep is not None:
             first, end, _ = keep.indices(x.shape[1])
             x, keep = x[:, :end], slice(first, end)  # nothing reads what comes after the last wanted position
@@ -112,37 +99,29 @@ class RecurrentBackbone(Backbone, ABC):
 
     def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
         for each in self.layers[:-1]:
-            x = layer(self.recompute, each, x)
-        return x, self.final_norm(layer(self.recompute, self.layers[-1], x, keep))
+            x = self.run_layer(each, x)
+        return x, self.final_norm(self.run_layer(self.layers[-1], x, keep))
 
     def last_layer(self, generator: torch.Generator) -> Layer:
         return _LastLayer(self.fresh_layer(generator), nn.RMSNorm(self.width, eps=NORM_EPS))
 
-    def trace(self, x: Tensor) -> Tensor:
-        states = [x]
-        for each in self.layers:
-            states.append(each(states[-1]))
-        return torch.stack([*states[:-1], self.final_norm(states[-1])])
+    def layer_list(self) -> Sequence[RecurrentLayer]:
+        return [each for each in self.layers if isinstance(each, RecurrentLayer)]
 
-    # Decoding -------------------------------------------------------------------------------------------------------
-
-    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, list[LayerState]]:
-        states: list[LayerState] = []
-        last = slice(x.shape[1] - 1, x.shape[1])
-        for index, each in enumerate(self._layers()):
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, list[Any]]:
+        states, last = [], slice(x.shape[1] - 1, x.shape[1])
+        for index, each in enumerate(self.layer_list()):
             x, state = each.start(x, last if index == len(self.layers) - 1 else None)
             states.append(state)
         return self.final_norm(x)[:, -1], states
 
-    def step(self, x: Tensor, state: Sequence[LayerState]) -> tuple[Tensor, list[LayerState]]:
-        states: list[LayerState] = []
-        for each, before in zip(self._layers(), state, strict=True):
+    def step(self, x: Tensor, state: Sequence[Any]) -> tuple[Tensor, list[Any]]:
+        states = []
+        for each, before in zip(self.layer_list(), state, strict=True):
             x, after = each.step(x, before)
             states.append(after)
         return self.final_norm(x), states
 
-    def fork(self, state: Sequence[LayerState], n: int) -> list[LayerState]:
-        return [each.fork(n) for each in state]
-
-    def _layers(self) -> Sequence[RecurrentLayer]:
-        return [each for each in self.layers if isinstance(each, RecurrentLayer)]
+    def flops_per_token(self) -> int:
+        products = [each.get_parameter(name) for each in self.layer_list() for name in each.products]
+        return self.vocab_size * self.width + sum(weight.numel() for weight in products)

@@ -14,63 +14,55 @@ last projection undivided. Weight decay must spare ``A_log`` (and D and the bias
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import backbones
-from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
-from foresee.backbones.measure import measure
-from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentBackbone, RecurrentLayer, time_step_bias, uniform
-from foresee.backbones.selective_scan import continue_scan, empty_state, scan_step, selective_scan
-from foresee.core.errors import RequestError
+from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
+from foresee.backbones.mamba.selective_scan import continue_scan, empty_state, scan_step, selective_scan
+from foresee.backbones.mamba.stack import NORM_EPS, RecurrentBackbone, RecurrentLayer, time_step_bias, uniform
+from foresee.backbones.scratch import refuse_below_one
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import MambaForCausalLM
+    from transformers import PreTrainedModel
 
 
 @dataclass
-class MambaState(LayerState):
+class MambaState:
     """What a layer remembers: the last inputs of its convolution [B, K - 1, channels], and the state of its scan
     [B, N, channels] in float32 (float64)."""
 
     window: Tensor
     scan: Tensor
 
-    def fork(self, n: int) -> MambaState:
-        return MambaState(self.window.repeat_interleave(n, 0), self.scan.repeat_interleave(n, 0))
-
 
 class MambaLayer(RecurrentLayer):
     """One layer, residual connection included. ``in_proj`` gives the scan's channels, then the gate; ``x_proj`` gives
     what dt is projected from, then B, then C, in that order of rows."""
 
+    products = ("in_proj", "x_proj", "dt_proj", "out_proj")
+    undecayed = frozenset({"A_log"})
+
     def __init__(
-        self,
-        width: int,
-        state: int,
-        convolution: int,
-        expansion: int,
-        rank: int,
-        layers: int,
-        generator: torch.Generator,
+        self, width: int, state: int, convolution: int, expansion: int, rank: int, layers: int, rng: torch.Generator
     ) -> None:
         super().__init__()
         inner = expansion * width
         self.inner, self.parts = inner, [rank, state, state]
         self.norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.in_proj = uniform(width**-0.5, generator, 2 * inner, width)
-        self.convolution_weight = uniform(convolution**-0.5, generator, inner, convolution)
-        self.convolution_bias = uniform(convolution**-0.5, generator, inner)
-        self.x_proj = uniform(inner**-0.5, generator, sum(self.parts), inner)
-        self.dt_proj = uniform(rank**-0.5, generator, inner, rank)
-        self.dt_bias = time_step_bias(inner, generator)
+        self.in_proj = uniform(width**-0.5, rng, 2 * inner, width)
+        self.convolution_weight = uniform(convolution**-0.5, rng, inner, convolution)
+        self.convolution_bias = uniform(convolution**-0.5, rng, inner)
+        self.x_proj = uniform(inner**-0.5, rng, sum(self.parts), inner)
+        self.dt_proj = uniform(rank**-0.5, rng, inner, rank)
+        self.dt_bias = time_step_bias(inner, rng)
         self.A_log = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = uniform((inner * layers) ** -0.5, generator, width, inner)
+        self.out_proj = uniform((inner * layers) ** -0.5, rng, width, inner)
 
     def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
         inputs, gate = self._project(x, keep)
@@ -122,6 +114,7 @@ class Mamba(RecurrentBackbone):
     ``expansion``, channels as a multiple of ``width``; ``time_step_rank``, of the projection to the time steps (width /
     16, rounded up); ``tied``, one table for embedding and head."""
 
+    name = "mamba"
     summary = "Mamba: selective state spaces from scratch; reads any length, decodes at constant cost"
 
     def __init__(
@@ -138,37 +131,26 @@ class Mamba(RecurrentBackbone):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        options = {
-            "layers": layers, "width": width, "state": state, "convolution": convolution, "expansion": expansion,
-            "time_step_rank": -(-width // 16) if time_step_rank is None else time_step_rank,
+        sizes = {
+            "width": width, "state": state, "convolution": convolution, "expansion": expansion,
+            "time_step_rank": -(-width // 16) if time_step_rank is None else time_step_rank, "layers": layers,
         }  # fmt: skip
-        for name, value in options.items():
-            if value < 1:
-                raise RequestError(f"mamba: {name}={value} must be at least 1")
-        self.options: dict[str, Any] = {**options, "tied": tied}
+        refuse_below_one(self.name, {**sizes})
+        self.sizes = sizes
         self.build(vocab, generator, layers, width, tied)
-        self.has = measure(self)
 
     def fresh_layer(self, generator: torch.Generator) -> MambaLayer:
-        sizes = self.options
+        sizes = self.sizes
         return MambaLayer(
-            sizes["width"], sizes["state"], sizes["convolution"], sizes["expansion"], sizes["time_step_rank"],
+            self.width, sizes["state"], sizes["convolution"], sizes["expansion"], sizes["time_step_rank"],
             sizes["layers"], generator,
         )  # fmt: skip
 
-    def twin(self, generator: torch.Generator) -> Mamba:
-        return Mamba(Vocabulary(()), generator, **self.options)
-
-    def flops_per_token(self) -> int:
-        products = ("in_proj", "x_proj", "dt_proj", "out_proj")
-        in_layers = sum(each.get_parameter(name).numel() for each in self.layers for name in products)
-        return self.vocab_size * self.width + in_layers
-
-    def counterpart(self) -> MambaForCausalLM:
+    def counterpart(self) -> PreTrainedModel:
         # Not at the top: reading the library takes a second, and only an export needs it.
-        from foresee.backbones.counterparts.mamba import counterpart
+        from foresee.backbones.counterparts.mamba import mamba_counterpart
 
-        return counterpart(self)
+        return mamba_counterpart(self)
 
 
 backbones.preset("mamba-nano", "mamba:layers=3,width=128")

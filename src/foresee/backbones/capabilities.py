@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from foresee.backbones.base import Attend, Backbone, Cap
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.seeds import torch_stream
+
+Attend = Literal["causal", "full"] | Tensor
+
+
+class Cap(Enum):
+    """A capability of a backbone, measured when it is built, never declared."""
+
+    LOOKAHEAD = "attend='full' lets a position read what comes after it"
+    VISIBILITY = "a bool mask [B, T, T] decides which positions each position reads"
+    POSITIONS = "positions may be given, so that a token's place is not its index"
+
 
 LENGTH = 8
 
@@ -30,30 +42,29 @@ EQUAL = 1e-3
 """Final hidden states that differ by less are the same but for the order of sums."""
 
 
-def measure(backbone: Backbone) -> frozenset[Cap]:
-    """What ``backbone`` can do. Raises ``ForeseeError`` where its causal mode leaks the future, which no objective
-    could be trusted on. The backbone's mode and gradients are left as they were."""
+def measure(backbone: nn.Module, width: int, longest: int | None) -> frozenset[Cap]:
+    """Finds what ``backbone``, of this width and bound on positions, can do. Raises ``ForeseeError`` where its causal
+    mode leaks the future, which no objective could be trusted on. Its mode and gradients are left as they were."""
     was_training = backbone.training
     backbone.eval()
     try:
         with torch.no_grad():
-            return _measure(backbone)
+            return _measure(backbone, width, min(LENGTH, longest or LENGTH))
     finally:
         backbone.train(was_training)
 
 
-def _measure(backbone: Backbone) -> frozenset[Cap]:
+def _measure(backbone: nn.Module, width: int, length: int) -> frozenset[Cap]:
     rng = torch_stream("measure capabilities")
     sample = next(backbone.parameters())
-    length = min(LENGTH, backbone.longest or LENGTH)
     changed = length // 2
 
     def draw(*shape: int) -> Tensor:
         return (SCALE * torch.randn(*shape, generator=rng)).to(sample.device, sample.dtype)
 
-    x = draw(1, length, backbone.width)
+    x = draw(1, length, width)
     nudged = x.clone()
-    nudged[:, changed] += draw(backbone.width)
+    nudged[:, changed] += draw(width)
 
     def moved(run: Callable[[Tensor], Tensor]) -> Tensor:
         """[length] bool: which outputs change with the input at ``changed``."""
@@ -98,12 +109,3 @@ def _measure(backbone: Backbone) -> frozenset[Cap]:
             if (together - full[:, permuted]).abs().amax() > EQUAL:
                 found.remove(Cap.POSITIONS)
     return frozenset(found)
-
-
-def refuse_missing(needs: frozenset[Cap], objective: str, backbone: Backbone, name: str) -> None:
-    """Raises ``RequestError`` where ``backbone`` lacks something the objective requires."""
-    for cap in sorted(needs - backbone.has, key=lambda cap: cap.name):
-        raise RequestError(
-            f"objective {objective!r} needs {cap.name} ({cap.value}), which backbone {name!r} was measured not to "
-            "have; a transformer with learned or rotary positions has it"
-        )

@@ -1,25 +1,35 @@
-"""One layer of Mamba-2 (Dao & Gu 2024, figure 6), as in the authors' code (``mamba_ssm``, modules/mamba2.py).
+"""Mamba-2 from scratch (Dao & Gu 2024, "Transformers are SSMs", figure 6), as in the authors' code (``mamba_ssm``,
+modules/mamba2.py).
 
-``x += out_proj(gated_norm(heads(convolution(...)), gate))`` with everything projected from ``norm(x)`` at once.
+Pre-norm layers, ``x += out_proj(gated_norm(heads(convolution(...)), gate))`` with everything projected from ``norm(x)``
+at once, a final norm, and an output head tied to the token table. All norms are root-mean-square norms.
 
-Initial weights are the authors': projections uniform within 1 / sqrt(inputs), the one back to the residual stream
-divided by sqrt(layers); the convolution uniform within 1 / sqrt(taps); -A uniform in [1, 16]; dt log-uniform in
-[0.001, 0.1] and at least 0.0001; D and the norms one. The transformers library sets -A to 1, 2, ... by head instead, so
-that how fast a head forgets depends on how many there are, and the convolution's bias to zero.
+Initial weights are the authors': token table N(0, 0.02); projections uniform within 1 / sqrt(inputs), the one back to
+the residual stream divided by sqrt(layers); the convolution uniform within 1 / sqrt(taps); -A uniform in [1, 16]; dt
+log-uniform in [0.001, 0.1] and at least 0.0001; D and the norms one. The transformers library sets -A to 1, 2, ... by
+head instead, so that how fast a head forgets depends on how many there are, and the convolution's bias to zero.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.convolution import causal_convolution, convolution_step, last_inputs
-from foresee.backbones.gated_norm import gated_norm
-from foresee.backbones.recurrent import NORM_EPS, LayerState, RecurrentLayer, time_step_bias, uniform
-from foresee.backbones.state_space_dual import state_space_dual, state_space_outputs, state_space_step
+from foresee.backbones.base import backbones
+from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
+from foresee.backbones.mamba.gated_norm import gated_norm
+from foresee.backbones.mamba.stack import NORM_EPS, RecurrentBackbone, RecurrentLayer, time_step_bias, uniform
+from foresee.backbones.mamba.state_space_dual import state_space_dual, state_space_outputs, state_space_step
+from foresee.backbones.scratch import refuse_below_one
+from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 A_RANGE = (1.0, 16.0)
 
@@ -52,20 +62,19 @@ class Sizes:
 
 
 @dataclass
-class Mamba2State(LayerState):
+class Mamba2State:
     """What a layer remembers: the last inputs of its convolution [B, K - 1, channels] and its heads' states
     [B, H, P, N], in float32 (float64)."""
 
     window: Tensor
     heads: Tensor
 
-    def fork(self, n: int) -> Mamba2State:
-        return Mamba2State(self.window.repeat_interleave(n, 0), self.heads.repeat_interleave(n, 0))
-
 
 class Mamba2Layer(RecurrentLayer):
     """One layer, residual connection included. ``in_proj`` gives the gate, then what is convolved (the heads' inputs,
     B, C), then dt, in that order of rows."""
+
+    products = ("in_proj", "out_proj")
 
     def __init__(self, sizes: Sizes, layers: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -131,3 +140,58 @@ class Mamba2Layer(RecurrentLayer):
             x, y = x[:, keep], y[:, keep]
         normed = gated_norm(y, gate, self.gated_norm_weight, self.sizes.groups, NORM_EPS)
         return x + functional.linear(normed, self.out_proj)
+
+
+@backbones.register("mamba2")
+class Mamba2(RecurrentBackbone):
+    """Options: ``layers``, ``width``; ``state``, the numbers that a head keeps for each of its channels (the authors
+    take 64 or 128; their layer's default is 128); ``head_width``, channels of a head; ``groups``, sets of heads that
+    share B and C; ``convolution``, taps; ``expansion``, channels of all heads together as a multiple of ``width``;
+    ``tied``, one table for embedding and head."""
+
+    name = "mamba2"
+    summary = "Mamba-2: state space layers as matrix products, from scratch; decodes at constant cost"
+
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        generator: torch.Generator,
+        *,
+        layers: int,
+        width: int,
+        state: int = 64,
+        head_width: int = 64,
+        groups: int = 1,
+        convolution: int = 4,
+        expansion: int = 2,
+        tied: bool = True,
+    ) -> None:
+        super().__init__()
+        options = {
+            "layers": layers, "width": width, "state": state, "head_width": head_width, "groups": groups,
+            "convolution": convolution, "expansion": expansion,
+        }  # fmt: skip
+        refuse_below_one(self.name, {**options})
+        self.sizes = Sizes(width, state, head_width, groups, convolution, expansion)
+        if self.sizes.inner % head_width:
+            raise RequestError(
+                f"mamba2: expansion={expansion} times width={width} is {self.sizes.inner}, which must be a multiple of "
+                f"head_width={head_width}"
+            )
+        if self.sizes.heads % groups:
+            raise RequestError(
+                f"mamba2: groups={groups} must divide the {self.sizes.heads} heads, expansion x width / head_width"
+            )
+        self.depth = layers
+        self.build(vocab, generator, layers, width, tied)
+
+    def fresh_layer(self, generator: torch.Generator) -> Mamba2Layer:
+        return Mamba2Layer(self.sizes, self.depth, generator)
+
+    def counterpart(self) -> PreTrainedModel:
+        from foresee.backbones.counterparts.mamba import mamba2_counterpart
+
+        return mamba2_counterpart(self)
+
+
+backbones.preset("mamba2-nano", "mamba2:layers=3,width=128")

@@ -1,4 +1,4 @@
-"""Task symbols as tokens of a checkpoint: which row of the pretrained table belongs to each symbol.
+"""Task symbols as tokens of a checkpoint: which row of its tables belongs to each symbol, out of them and back in.
 
 Each symbol is its own single token of the checkpoint's tokenizer, the one that the paper's text form
 ``32,3|16,12/32,12=`` gives it: a label after a comma, a delimiter after a digit. So a sentencepiece label is the
@@ -7,14 +7,16 @@ token without the word-start mark, and only where the tokenizer knows it at the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from foresee.backbones.hf_loading import TOKENIZER_FILES, first_line, quiet, tokenizer_digest
+from foresee.core.checkpoint_files import has_tokenizer, load_tokenizer, tokenizer_digest
 from foresee.core.errors import RequestError
+from foresee.core.seeds import global_stream_from, torch_stream
 from foresee.core.vocabulary import CheckpointTokens, Vocabulary
 
 Symbols = Literal["auto", "tokenizer", "first"]
@@ -34,12 +36,12 @@ def token_ids(vocab: Vocabulary, folder: Path, path: str, symbols: Symbols, rows
     Raises ``RequestError`` on a vocabulary of another checkpoint's tokenizer, on a symbol that is not a single token,
     on two symbols of one token, and on too few rows.
     """
-    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    if symbols == "tokenizer" and not has_tokenizer:
+    with_tokenizer = has_tokenizer(folder)
+    if symbols == "tokenizer" and not with_tokenizer:
         raise RequestError(f"hf: {path} holds no tokenizer; symbols=first takes the first rows of its table")
     if symbols != "first" and vocab.checkpoint is not None:
         return _own(vocab, vocab.checkpoint, folder, path, rows)
-    if symbols == "first" or not has_tokenizer:
+    if symbols == "first" or not with_tokenizer:
         if len(vocab) > rows:
             raise RequestError(f"hf: the task has {len(vocab)} symbols, but the table of {path} has {rows} rows")
         return tuple(range(len(vocab)))
@@ -72,19 +74,6 @@ def _own(vocab: Vocabulary, tokens: CheckpointTokens, folder: Path, path: str, r
 
 def _bracketed(symbol: str) -> bool:
     return len(symbol) > 2 and symbol.startswith("<") and symbol.endswith(">")
-
-
-def load_tokenizer(folder: Path, path: str) -> Any:
-    """The tokenizer in a checkpoint's folder. Raises ``RequestError`` where it cannot be loaded."""
-    from transformers import AutoTokenizer
-
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError, TypeError, OSError, ImportError, AttributeError) as error:
-        raise RequestError(
-            f"hf: the tokenizer of {path} cannot be loaded ({first_line(error)}); symbols=first does without it"
-        ) from None
 
 
 def _single(symbol: str, tokenizer: Any, path: str, rows: int) -> int:
@@ -124,3 +113,37 @@ def rows_of(table: Tensor, ids: tuple[int | None, ...], generator: torch.Generat
             noise = torch.randn(picked[index].shape, generator=generator, dtype=table.dtype)
             picked[index] = table.mean(0) + FRESH_NOISE * table.std() * noise
     return picked
+
+
+def exported_ids(ids: tuple[int | None, ...], rows: int) -> tuple[int, ...]:
+    """The token of every task symbol in a model whose table had ``rows`` rows: its own, or, where it had none, one of
+    the rows added at the table's end."""
+    fresh = iter(range(rows, rows + len(ids)))
+    return tuple(next(fresh) if token is None else token for token in ids)
+
+
+@torch.no_grad()
+def put_back(
+    model: Any, state: Mapping[str, Tensor], ids: tuple[int | None, ...], rows: Mapping[str, Tensor | None]
+) -> None:
+    """Writes into ``model``, a causal language model in float32: ``state``, the weights of its inner model but for the
+    embedding table, and ``rows`` "table", "head" (None: tied) and "bias" (None: there is none) of the tokens ``ids``.
+
+    Symbols without a token of their own get new rows at the end of the tables.
+    """
+    given = {name: value.detach().cpu().float() for name, value in state.items()}
+    kept = model.base_model.load_state_dict(given, strict=False)
+    inputs = model.get_input_embeddings()
+    tables = {name for name, value in model.base_model.named_parameters() if value is inputs.weight}
+    if kept.unexpected_keys or set(kept.missing_keys) - tables:
+        raise RuntimeError(f"weights without a place, or places without weights: {kept}")
+    before = len(inputs.weight)
+    if None in ids:
+        with global_stream_from(torch_stream("hf", "more rows")):
+            model.resize_token_embeddings(before + ids.count(None), mean_resizing=False)
+    places = torch.tensor(exported_ids(ids, before), dtype=torch.int64)
+    head = model.get_output_embeddings()
+    targets = {"table": model.get_input_embeddings().weight, "head": head.weight, "bias": head.bias}
+    for name, trained in rows.items():
+        if trained is not None:
+            targets[name][places] = trained.detach().cpu().float()

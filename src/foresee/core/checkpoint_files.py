@@ -1,0 +1,171 @@
+"""A checkpoint folder of the transformers library, read without building its model: place, tokenizer and digests.
+
+A checkpoint is a local folder as ``save_pretrained`` writes it, or a hub id, which becomes a local folder first: from
+there on both are read alike. Code that comes with a checkpoint is never run (``trust_remote_code`` is off).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from foresee.core import files
+from foresee.core.errors import ForeseeError, RequestError
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+"""Files that any of the library's tokenizers may be made of."""
+
+WEIGHT_FILES = ("model.safetensors", "model-*.safetensors")
+
+LARGE = 1 << 20
+"""Bytes from which on a file's digest is remembered."""
+
+SETTLED_SECONDS = 2.0
+"""A file that changed less than this long ago is hashed anew each time: a second change might leave its times equal."""
+
+_digests: dict[str, list[Any]] = {}
+
+
+def checkpoint_folder(path: str) -> Path:
+    """Finds the local folder of a checkpoint: ``path`` itself, or the cached snapshot of the hub id ``path``, fetched
+    where it is not there yet. Raises ``RequestError`` where there is none."""
+    if "," in path:
+        raise RequestError(f"hf: path {path!r} holds a comma, which a spec cannot; link the folder under another name")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        if folder.exists():
+            raise RequestError(f"hf: {path} is a file; give the folder that holds config.json and model.safetensors")
+        if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+            raise RequestError(f"hf: {path}: no such folder; give one that save_pretrained wrote, or a hub id")
+        folder = _download(path)
+    if not (folder / "config.json").is_file():
+        raise RequestError(
+            f"hf: {path} holds no config.json, so there is no model in it; give a folder that save_pretrained wrote"
+        )
+    return folder
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["config.json", "generation_config.json", "model.safetensors.index.json", *WEIGHT_FILES, *TOKENIZER_FILES]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*/*"]))
+    except LocalEntryNotFoundError:
+        why = "it is not in the local cache of the hub, and the hub cannot be reached; give the folder of a checkpoint"
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        why = f"and the hub does not give it: {first_line(error)}"
+    raise RequestError(f"hf: {hub_id!r} is no folder here, {why}")
+
+
+def checkpoint_digest(path: str) -> str:
+    """16 hexadecimal characters of the SHA-256 of configuration, tokenizer and weights (names and bytes), so that
+    another checkpoint under the same name is another run. Raises ``RequestError`` where there is no checkpoint."""
+    return _digest(checkpoint_folder(path), ("config.json", *TOKENIZER_FILES, *WEIGHT_FILES))[:16]
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """32 hexadecimal characters of the tokenizer's files in a folder; empty where there are none."""
+    return _digest(folder, TOKENIZER_FILES)[:32]
+
+
+def _digest(folder: Path, patterns: Sequence[str]) -> str:
+    found = matching_files(folder, patterns)
+    lines = [f"{file.name} {_file_digest(file)}\n" for file in found]
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if found else ""
+
+
+def _file_digest(file: Path) -> str:
+    """The SHA-256 of a file; a large one is read once for as long as neither its size nor its times change."""
+    try:
+        status, key = file.stat(), str(file.resolve())
+        large = status.st_size >= LARGE
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        known = (_digests.get(key) or _stored_digests().get(key)) if large else None
+        if isinstance(known, list) and known[:-1] == stamp:
+            return str(known[-1])
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise RequestError(f"hf: {file} cannot be read: {error.strerror}") from None
+    if large and time.time_ns() - max(stamp[1], stamp[2]) > SETTLED_SECONDS * 1e9:
+        _digests[key] = [*stamp, digest]
+        with suppress(ForeseeError):  # a cache that cannot be written costs time alone
+            files.write_json(_store(), _stored_digests() | _digests)
+    return digest
+
+
+def _store() -> Path:
+    return files.cache_folder() / "checkpoint-digests.json"
+
+
+def _stored_digests() -> dict[str, Any]:
+    try:
+        stored = json.loads(_store().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+def matching_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files of a folder whose names match any of the patterns, sorted."""
+    return sorted({file for pattern in patterns for file in folder.glob(pattern)})
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a checkpoint's folder holds a tokenizer."""
+    return bool(matching_files(folder, TOKENIZER_FILES))
+
+
+def load_tokenizer(folder: Path, path: str) -> Any:
+    """Loads the tokenizer in a checkpoint's folder. Raises ``RequestError`` where it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, TypeError, OSError, ImportError, AttributeError) as error:
+        raise RequestError(
+            f"hf: the tokenizer of {path} cannot be loaded ({first_line(error)}); symbols=first does without it"
+        ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the library's progress bars and advice off standard error; errors still raise."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def refusing(what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turns the given errors of another library into a ``RequestError``: ``what`` failed, and why in one line."""
+    try:
+        yield
+    except errors as error:
+        raise RequestError(f"hf: {what}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, without its further lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
