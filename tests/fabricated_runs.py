@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foresee.metrics.stats import rate
+from foresee.training.settings import Settings
 
 Behaviour = Literal["follows", "solves", "babbles"]
 
@@ -48,8 +48,7 @@ def fabricate_run(
         "eval_every": 50, "warmup": 100, "schedule": "constant", "weight_decay": 0.01, "beta2": 0.999, "clip": 1.0,
         "precision": "bf16", "device": "cpu", "until_solved": False, **settings,
     }  # fmt: skip
-    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
-    directory = root / digest
+    directory = root / Settings.read(spec).digest
     directory.mkdir(parents=True)
     _write_json(directory / "spec.json", spec)
     _write_json(directory / "env.json", {"foresee": "0.1.0", "torch": "2.13.0+cpu", "cores": 2, "gpu": None})

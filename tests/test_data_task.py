@@ -28,8 +28,7 @@ from foresee.report import write_report
 from foresee.tasks.data import Data
 from foresee.training.data import StoredData, draw, read_examples, write_examples
 from foresee.training.loop import train
-from foresee.training.run import load
-from foresee.training.run_table import record_of
+from foresee.training.run import Run, find_runs, load
 
 SUMS = sums(400)
 
@@ -483,7 +482,9 @@ def test_what_came_of_a_run_can_be_told_without_the_file(file: Path, tmp_path: P
     copy.unlink()
     again = load(run.dir)
     assert again.verdict == said
-    assert record_of(run.dir)["verdict"] == said.name
+    (found,) = find_runs(run.dir)
+    assert isinstance(found, Run)
+    assert found.verdict == said
     assert "no verdict can be given" not in write_report([run.dir], tmp_path / "page.html").read_text()
     with pytest.raises(RequestError):
         _ = again.task

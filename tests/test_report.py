@@ -203,7 +203,7 @@ NASTY = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;<!-- ]]> 
 def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     star = "32,<i>|<i>,<b>|32,4|4,$x$/32,<b>="
     one = fabricate_run(
-        tmp_path, NASTY, task=f"nasty:{NASTY}", backbone=NASTY, data=NASTY, schedule=NASTY,
+        tmp_path, NASTY, task=f"nasty:{NASTY}", backbone=NASTY, data=f"file:{NASTY}",
         examples=[(NASTY, NASTY, f"{NASTY},{NASTY}"), (star, "32,<i>,<b>", f"32,{NASTY},4")],
     )  # fmt: skip
     two = fabricate_run(tmp_path, "reversed", examples=[(star, "32,<i>,<b>", "32,<svg/onload=alert(1)>,--><x>")])

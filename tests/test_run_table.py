@@ -13,16 +13,17 @@ from fabricated_runs import fabricate_run
 
 from foresee.cli import main
 from foresee.core.errors import RequestError
+from foresee.training.run import find_runs
 from foresee.training.run_table import (
-    Record,
-    in_order,
-    matching,
-    record_of,
-    runs_under,
+    filter_runs,
+    runs_table,
+    sort_runs,
+    table_records,
     without_common,
-    write_csv,
-    write_parquet,
+    write_table,
 )
+
+pandas = pytest.importorskip("pandas")
 
 
 @pytest.fixture(scope="module")
@@ -30,56 +31,50 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five runs: two that follow, one that solves, one unfinished, one damaged."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        _named_by_digest(fabricate_run(folder, seed=seed))
-    _named_by_digest(fabricate_run(folder, "reversed", "solves"))
-    _named_by_digest(fabricate_run(folder, seed=7, finished=False))
-    damaged = _named_by_digest(fabricate_run(folder, seed=8))
+        fabricate_run(folder, seed=seed)
+    fabricate_run(folder, "reversed", "solves")
+    fabricate_run(folder / "below", seed=7, finished=False)
+    damaged = fabricate_run(folder, seed=8)
     (damaged / "rows.jsonl").write_text("{\n")
     return folder
 
 
-def _named_by_digest(directory: Path) -> Path:
-    """Fabricated runs have made-up names; a name that is no digest is left unchecked when it is read."""
-    return directory.rename(directory.with_name(f"run-{directory.name}"))
+@pytest.fixture(scope="module")
+def table(root: Path) -> Any:
+    return runs_table(find_runs(root))
 
 
-def records(root: Path) -> list[Record]:
-    return [record_of(directory) for directory in runs_under([root])]
-
-
-def test_every_run_has_a_row_and_says_how_it_stands(root: Path) -> None:
-    states = sorted(record["state"] for record in records(root))
-    assert states == ["damaged", "finished", "finished", "finished", "unfinished"]
-    (damaged,) = matching(records(root), ["state=damaged"])
-    assert "rows.jsonl" in damaged["reason"]
-    (unfinished,) = matching(records(root), ["state=unfinished"])
+def test_every_run_has_a_row_and_says_how_it_stands(table: Any) -> None:
+    assert sorted(table.state) == ["damaged", "finished", "finished", "finished", "unfinished"]
+    (damaged,) = table_records(filter_runs(table, ["state=damaged"]))
+    assert "rows.jsonl" in str(damaged["reason"])
+    (unfinished,) = table_records(filter_runs(table, ["state=unfinished"]))
     assert unfinished["steps_done"] == 300
     assert "exact" not in unfinished
 
 
-def test_a_row_holds_options_measurements_and_verdict(root: Path) -> None:
-    row: dict[str, Any]
-    (row,) = matching(records(root), ["objective=reversed"])
+def test_a_row_holds_options_measurements_and_verdict(table: Any) -> None:
+    ((_, row),) = filter_runs(table, ["objective=reversed"]).iterrows()
     assert row["task.degree"] == 2
     assert row["backbone.name"] == "transformer"
     assert row["exact.low"] <= row["exact"] <= row["exact.high"]
     assert row["verdict"] == "solved"
     assert row["forced.0"] > 0.9
+    assert [str(table[name].dtype) for name in ("seed", "exact", "until_solved", "task")] == [
+        "Int64", "float64", "boolean", "string",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("condition", "found"),
+    ("conditions", "found"),
     [
-        ("exact>=0.95", 1), ("exact<0.95", 2), ("objective!=reversed", 4), ("task=path-star", 5), ("seed>6", 2),
-        ("task.degree=2", 5), ("task.degree=3", 0), ("verdict=solved", 1), ("until_solved=false", 5),
+        ("exact>=0.95", 1), ("exact<0.95", 2), ("objective!=reversed", 4), ("task=path-star", 4), ("seed>6", 1),
+        ("task.degree=2", 4), ("task.degree==2", 4), ("task.degree=3", 0), ("verdict=solved", 1),
+        ("until_solved=false", 4), ("objective=next-token state=finished seed>=1", 1), ("exact!=0.5", 5),
     ],
 )  # fmt: skip
-def test_conditions(root: Path, condition: str, found: int) -> None:
-    assert len(matching(records(root), [condition])) == found
-
-
-def test_conditions_add_up(root: Path) -> None:
-    assert len(matching(records(root), ["objective=next-token", "state=finished", "seed>=1"])) == 1
+def test_conditions(table: Any, conditions: str, found: int) -> None:
+    assert len(filter_runs(table, conditions.split())) == found
 
 
 @pytest.mark.parametrize(
@@ -87,38 +82,45 @@ def test_conditions_add_up(root: Path) -> None:
     [
         ("exakt>1", "no run has a column 'exakt'; did you mean 'exact'"),
         ("exact", "is no condition; write a column, one of"),
-        ("objective>1", "have no order; compare them with = or !="),
+        ("__import__('os').getcwd()=1", "is no condition"),
+        ("objective>1", "text has no order"),
     ],
 )
-def test_a_wrong_condition_is_one_sentence(root: Path, condition: str, message: str) -> None:
+def test_a_wrong_condition_is_one_sentence(table: Any, condition: str, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        matching(records(root), [condition])
+        filter_runs(table, [condition])
 
 
-def test_runs_without_the_column_come_last_either_way(root: Path) -> None:
-    for descending in (False, True):
-        found: list[Any] = [record.get("exact") for record in in_order(records(root), "exact", descending)]
-        assert found[3:] == [None, None]
-        assert found[:3] == sorted(found[:3], reverse=descending)
+@pytest.mark.parametrize("descending", [False, True])
+def test_runs_without_the_column_come_last_either_way(table: Any, descending: bool) -> None:
+    found = list(sort_runs(table, "exact", descending=descending).exact)
+    assert found[:3] == sorted(found[:3], reverse=descending)
+    assert pandas.isna(found[3:]).all()
     with pytest.raises(RequestError, match="--sort sede"):
-        in_order(records(root), "sede", False)
+        sort_runs(table, "sede")
 
 
-def test_csv_and_parquet_hold_every_cell(root: Path, tmp_path: Path) -> None:
-    rows = records(root)
-    write_csv(rows, tmp_path / "runs.csv")
+def test_exports_hold_every_cell(table: Any, tmp_path: Path) -> None:
+    write_table(table, tmp_path / "runs.csv")
     with (tmp_path / "runs.csv").open(newline="") as handle:
-        written = list(csv.DictReader(handle))
-    assert [row["run"] for row in written] == [record["run"] for record in rows]
-    assert [row["exact"] for row in written] == ["" if "exact" not in each else str(each["exact"]) for each in rows]
-    assert {row["until_solved"] for row in written} == {"false"}
+        read = list(csv.DictReader(handle))
+    for found, row in zip(read, table.astype(object).to_dict("records"), strict=True):
+        assert found == {name: "" if pandas.isna(cell) else str(cell) for name, cell in row.items()}
+    for name, start, end in (("runs.md", "| run |", "|"), ("runs.tex", r"\begin{tabular}", r"\end{tabular}")):
+        write_table(table[["run", "exact"]], tmp_path / name)
+        text = (tmp_path / name).read_text().strip()
+        assert text.startswith(start)
+        assert text.endswith(end)
+        assert all(run.replace("_", r"\_") in text for run in table.run)
+    with pytest.raises(RequestError, match="is written as"):
+        write_table(table, tmp_path / "runs.xls")
+    pytest.importorskip("pyarrow", reason="the extra 'data' is not installed")
+    write_table(table, tmp_path / "runs.parquet")
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "runs.parquet"), table)
 
-    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra 'data' is not installed")
-    write_parquet(rows, tmp_path / "runs.parquet")
-    for read, record in zip(parquet.read_table(tmp_path / "runs.parquet").to_pylist(), rows, strict=True):
-        assert {key: value for key, value in read.items() if value is not None} == {
-            key: value for key, value in record.items() if value is not None
-        }
+
+def test_no_runs_make_an_empty_table(tmp_path: Path) -> None:
+    assert table_records(filter_runs(runs_table(find_runs(tmp_path)), ["exact>=0.5"])) == []
 
 
 def test_specs_are_cut_to_what_tells_them_apart() -> None:

@@ -95,7 +95,7 @@ def test_a_task_whose_answers_close_with_an_end_symbol_stops_there(monkeypatch: 
     model, task = Model(), Counting()
     monkeypatch.setattr(Run, "objective", model)
     monkeypatch.setattr(Run, "task", task)
-    run = Run(Path("none"), tiny(), {}, 0.0)
+    run = Run(Path("none"), tiny())
     assert run.generate("3") == "3,2,."
     monkeypatch.setattr(Counting, "answer_length_of", lambda _self, prompt: prompt[0] + 2)
     monkeypatch.setattr(Model, "order", "parallel")

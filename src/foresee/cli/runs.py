@@ -33,33 +33,20 @@ def runs(
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
     from foresee.core.registry import nearest
-    from foresee.training.run_table import (
-        SHOWN,
-        columns_of,
-        in_order,
-        matching,
-        record_of,
-        runs_under,
-        write_csv,
-        write_parquet,
-    )
+    from foresee.training.run import find_runs
+    from foresee.training.run_table import SHOWN, filter_runs, runs_table, sort_runs, table_records, write_table
 
-    folders = roots or [Path("runs")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise RequestError(f"{folder} is no folder of runs; train something first, or name another")
-    records = matching([record_of(directory) for directory in runs_under(folders)], where)
+    table = filter_runs(runs_table(find_runs(*(roots or [Path("runs")]))), where)
     if sort is not None:
-        records = in_order(records, sort, descending)
-    known = columns_of(records)
+        table = sort_runs(table, sort, descending=descending)
+    records, known = table_records(table), list(table.columns)
     wanted = known if columns == "all" else columns.split(",") if columns else [name for name in SHOWN if name in known]
     for name in wanted:
         if records and name not in known:
             raise RequestError(f"--columns: no run has a column {name!r}; {nearest(name, known)}")
-    if csv is not None:
-        write_csv(records, csv)
-    if parquet is not None:
-        write_parquet(records, parquet)
+    for path, form in ((csv, "csv"), (parquet, "parquet")):
+        if path is not None:
+            write_table(table, path, form)
     if as_json:
         emit({"runs": records})
         return

@@ -16,7 +16,6 @@ from foresee.metrics.verdict import SOLVED, Verdict, judge
 from foresee.report.load import BRANCH_POSITION, RunRecord
 from foresee.report.style import Mark, marks
 from foresee.tasks.base import tasks
-from foresee.training.run import recorded_chance
 
 _FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
 """Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
@@ -112,9 +111,9 @@ def chance_of(task: str, records: Iterable[RunRecord]) -> float | None:
     """``Task.chance`` of a task spec as one of its ``records`` says, or as the task itself does; None where neither
     is to be had, as of a plug-in that is not installed here."""
     for record in records:
-        recorded = recorded_chance(record.environment) if record.task == task else None
-        if recorded is not None:
-            return recorded
+        recorded = record.environment.get("chance") if record.task == task else None
+        if isinstance(recorded, int | float) and not isinstance(recorded, bool) and 0 <= recorded <= 1:
+            return float(recorded)
     try:
         return resolve(tasks, task).build().chance
     except RequestError:

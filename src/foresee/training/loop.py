@@ -61,10 +61,9 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
 
     def outcome() -> list[Any]:
         run = load(directory)
-        return [run.rows, run.seconds]
+        return [run.rows, run.metrics, run.timing]
 
-    rows, seconds = world.led(outcome)
-    run = Run(directory, spec, rows, seconds)
+    run = Run(directory, spec, *world.led(outcome))
     shown.done(run)
     return run
 

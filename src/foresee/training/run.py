@@ -1,19 +1,23 @@
-"""A run: what was asked for, the directory that holds it, and what came of it.
+"""A run's folder, read and written here alone: what was asked for, and what came of it.
 
 ``runs/<digest>/`` holds ``spec.json``, ``env.json``, ``metrics.jsonl`` (training, without times: on a CPU the same spec
-gives the same bytes), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``model.safetensors``
-and, while unfinished, ``checkpoint/``. ``rows.jsonl`` is written last: a run that has it is finished.
+gives the same bytes), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``anatomy.json``,
+``model.safetensors`` and, while unfinished, ``checkpoint/``. ``rows.jsonl`` is written last: a run that has it is
+finished. All but the weights is JSON, and reading it builds no model.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Literal
 
+import safetensors
 import torch
 
 from foresee.core import files
@@ -22,18 +26,85 @@ from foresee.metrics.base import Rows
 from foresee.metrics.verdict import SOLVED, Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
-from foresee.training.settings import Settings
+from foresee.training.records import (
+    ANATOMIES,
+    EXAMPLE,
+    REPORT,
+    TIMING,
+    Anatomy,
+    Example,
+    Report,
+    Timing,
+    read_lines,
+    read_whole,
+)
+from foresee.training.settings import CONTROL, Settings
+
+FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
+"""Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
+
+Control = tuple[Settings, float]
+"""A finished run of the control's objective, and its ``exact``."""
+
+
+@dataclass(frozen=True)
+class DamagedRun:
+    """A run's folder that cannot be read, and a sentence on why."""
+
+    dir: Path
+    reason: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its directory."""
+    """A run as its folder stands; ``rows`` are empty until it is finished."""
 
     dir: Path
     spec: Settings
-    rows: Rows
-    seconds: float
-    """Training time, evaluation included, summed over resumptions."""
+    rows: Rows = field(default_factory=dict)
+    metrics: list[Report] = field(default_factory=list)
+    timing: list[Timing] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    anatomies: list[Anatomy] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    controls: tuple[Control, ...] | None = field(default=None, repr=False, compare=False)
+    """Where the run's positive control is looked for; in the folders beside it where None."""
+
+    @property
+    def state(self) -> Literal["finished", "unfinished"]:
+        """Whether the final measurements are there."""
+        return "finished" if self.rows else "unfinished"
+
+    @property
+    def steps(self) -> int:
+        """Steps taken, up to the last report: fewer than asked for where training stopped once solved."""
+        return self.metrics[-1]["step"] if self.metrics else 0
+
+    @property
+    def seconds(self) -> float:
+        """Training time up to the last report, evaluation included, summed over resumptions."""
+        return self.timing[-1]["seconds"] if self.timing else 0.0
+
+    @property
+    def examples_per_second(self) -> float | None:
+        """The median over reports."""
+        return median(line["examples_per_second"] for line in self.timing) if self.timing else None
+
+    @cached_property
+    def parameters(self) -> int | None:
+        """How many numbers are trained, as recorded when training began or by the shapes of the saved weights."""
+        recorded = self.environment.get("parameters")
+        if isinstance(recorded, int):
+            return recorded
+        path = self.dir / "model.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safetensors.safe_open(path, framework="pt") as opened:
+                shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118  # it is no mapping
+                return sum(map(math.prod, shapes))
+        except (safetensors.SafetensorError, OSError) as error:
+            raise files.damaged(path, error) from None
 
     @cached_property
     def task(self) -> Task:
@@ -51,19 +122,20 @@ class Run:
     @cached_property
     def chance(self) -> float:
         """``Task.chance``, as recorded when training began, so that a verdict needs no file that the task was read
-        from; the task itself is asked where nothing is recorded."""
-        recorded = recorded_chance(files.read_json(self.dir / "env.json")) if (self.dir / "env.json").exists() else None
-        return self.task.chance if recorded is None else recorded
+        from; the task itself is asked where nothing is recorded, as by older versions."""
+        recorded = self.environment.get("chance")
+        if isinstance(recorded, int | float) and not isinstance(recorded, bool) and 0 <= recorded <= 1:
+            return float(recorded)
+        return self.task.chance
 
     @property
     def verdict(self) -> Verdict:
-        """What the measurements say; inconclusive until the positive control beside it (same root) has solved."""
-        control = self.dir.parent / self.spec.control().digest
-        solved = None
-        if (control / "rows.jsonl").exists():
-            exact = read_rows(control).get("exact")
-            solved = isinstance(exact, dict) and exact["value"] >= SOLVED
-        return judge(self.rows, self.chance, solved)
+        """What the measurements say; inconclusive until a positive control has solved. Raises ``RequestError`` while
+        the run is unfinished, and where chance is unknown because the task is not installed here."""
+        if not self.rows:
+            raise RequestError(f"{self.dir} holds an unfinished run, which has no verdict yet")
+        controls = controls_in(self.dir.parent, self.spec) if self.controls is None else self.controls
+        return judge(self.rows, self.chance, control_solved(self.spec, controls))
 
     def generate(self, prompt: str) -> str:
         """The answer that the trained model writes for a prompt in the task's text form.
@@ -91,27 +163,118 @@ class Run:
             "verdict": self.verdict.json(), "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
-    @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """Lines of ``metrics.jsonl``. Raises ``RequestError`` where it is missing or damaged."""
-        lines = files.read_json_lines(self.dir / "metrics.jsonl")
-        for number, line in enumerate(lines, start=1):
-            if not isinstance(line.get("step"), int) or not isinstance(line.get("eval"), dict):
-                raise files.damaged(self.dir / "metrics.jsonl", f"line {number} is not a report")
-        return lines
 
-    @property
-    def steps(self) -> int:
-        """Steps taken: fewer than asked for where training stopped once solved."""
-        return int(last_number(self.dir / "metrics.jsonl", "step"))
-
-
-def recorded_chance(environment: object) -> float | None:
-    """What ``env.json`` says of the task's chance; None where it says nothing, as in runs of older versions."""
-    chance = environment.get("chance") if isinstance(environment, dict) else None
-    return (
-        float(chance) if isinstance(chance, int | float) and not isinstance(chance, bool) and 0 <= chance <= 1 else None
+def read_run(directory: str | Path) -> Run:
+    """A run, finished or not. Raises ``RequestError`` naming the file, and the line, that is missing or damaged."""
+    directory = Path(directory)
+    spec = read_spec(directory)
+    finished = (directory / "rows.jsonl").exists()
+    environment = files.read_json(directory / "env.json") if (directory / "env.json").exists() else {}
+    if not isinstance(environment, dict):
+        raise files.damaged(directory / "env.json", "it must hold one JSON object")
+    # A run that was killed while it wrote a line goes on from its checkpoint; until then the line may be cut short.
+    return Run(
+        directory,
+        spec,
+        read_rows(directory) if finished else {},
+        read_lines(directory / "metrics.jsonl", REPORT, required=finished, may_be_cut=not finished),
+        read_lines(directory / "timing.jsonl", TIMING, required=finished, may_be_cut=not finished),
+        read_lines(directory / "examples.jsonl", EXAMPLE),
+        read_whole(directory / "anatomy.json", ANATOMIES),
+        environment,
     )
+
+
+def load(directory: str | Path) -> Run:
+    """A finished run. Raises ``RequestError`` where the directory is no run, unfinished or damaged."""
+    run = read_run(directory)
+    if not run.rows:
+        raise RequestError(f"{directory} holds an unfinished run; run the command that started it to finish it")
+    return run
+
+
+def find_runs(*places: str | Path) -> list[Run | DamagedRun]:
+    """Every run whose folder is one of ``places`` or lies below one, each once, in the order of their paths. Raises
+    ``RequestError`` where a place is no folder."""
+    folders: dict[Path, None] = {}
+    for place in map(Path, places):
+        if not place.is_dir():
+            raise RequestError(f"{place} is no folder of runs; train something first, or name another")
+        specs = [place / "spec.json"] if (place / "spec.json").exists() else sorted(place.rglob("spec.json"))
+        folders |= dict.fromkeys(spec.parent for spec in specs)
+    found: list[Run | DamagedRun] = []
+    for folder in folders:
+        try:
+            found.append(read_run(folder))
+        except RequestError as error:
+            found.append(DamagedRun(folder, str(error)))
+    controls = [(run.spec, exact_of(run.rows)) for run in found if isinstance(run, Run) and _is_control(run)]
+    controls += [control for parent in {folder.parent for folder in folders} for control in controls_in(parent)]
+    return [replace(run, controls=tuple(controls)) if isinstance(run, Run) else run for run in found]
+
+
+def _is_control(run: Run) -> bool:
+    return bool(run.rows) and run.spec.objective.partition(":")[0] == CONTROL
+
+
+# The positive control ------------------------------------------------------------------------------------------------
+
+
+def control_solved(spec: Settings, controls: Sequence[Control]) -> bool | None:
+    """Whether reversed training on the same task, backbone, seed and training settings solved, in no more steps than
+    ``spec`` was given; None where no such run is among ``controls``."""
+    exact = [exact for control, exact in controls if is_control_of(control, spec)]
+    return max(exact) >= SOLVED if exact else None
+
+
+def is_control_of(control: Settings, spec: Settings) -> bool:
+    """Whether runs of ``control`` vouch for runs of ``spec``."""
+    if control.objective.partition(":")[0] != CONTROL or control.steps > spec.steps or control.seed != spec.seed:
+        return False
+    return control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
+
+
+def controls_in(folder: Path, spec: Settings | None = None) -> tuple[Control, ...]:
+    """The finished controls whose folders lie directly in ``folder``: of one run, or all that can be read. Raises
+    ``RequestError`` where the control of that one run is damaged."""
+
+    def find() -> Iterator[Control]:
+        for path in folder.glob("*/spec.json"):
+            try:
+                control = read_spec(path.parent) if f'"{CONTROL}' in path.read_text("utf-8") else None
+            except (RequestError, OSError, ValueError):
+                continue
+            if control is None or (spec is not None and not is_control_of(control, spec)):
+                continue
+            try:
+                if (path.parent / "rows.jsonl").exists():
+                    yield control, exact_of(read_rows(path.parent))
+            except RequestError:
+                if spec is not None:
+                    raise
+
+    return tuple(find())
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def read_spec(directory: Path) -> Settings:
+    """The settings of a run's folder. Raises ``RequestError`` where it is none or is damaged."""
+    if not directory.is_dir():
+        raise RequestError(f"{directory} is not a run directory: no such folder")
+    path = directory / "spec.json"
+    if not path.exists():
+        raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
+    try:
+        spec = Settings.read(files.read_json(path))
+    except RequestError as error:
+        raise error if str(path) in str(error) else files.damaged(path, error) from None
+    # A folder that was given another name says nothing; one that has a digest's form must have the right one.
+    name = directory.resolve().name
+    if re.fullmatch("[0-9a-f]{16}", name) and name != spec.digest:
+        raise files.damaged(path, f"its digest is {spec.digest}, not the name of its folder")
+    return spec
 
 
 def read_rows(directory: Path) -> Rows:
@@ -120,9 +283,8 @@ def read_rows(directory: Path) -> Rows:
     rows: Rows = {}
     for number, line in enumerate(files.read_json_lines(path), start=1):
         name = line.pop("row", None)
-        row = line.get("values", line)
-        measured = row if isinstance(row, list) else [row]
-        if not isinstance(name, str) or not all(map(_is_measurement, measured)):
+        row: Any = line.get("values", line)
+        if not isinstance(name, str) or not all(map(_is_measurement, row if isinstance(row, list) else [row])):
             raise files.damaged(path, f"line {number} is not a measurement")
         rows[name] = row
     if not isinstance(rows.get("exact"), dict):
@@ -139,12 +301,11 @@ def _is_measurement(row: Any) -> bool:
     )
 
 
-def last_number(path: Path, key: str) -> float:
-    """The number under ``key`` in the last line of a JSON-lines file. Raises ``RequestError`` where there is none."""
-    lines = files.read_json_lines(path)
-    if not lines or not isinstance(lines[-1].get(key), int | float):
-        raise files.damaged(path, f"its last line holds no number {key!r}")
-    return float(lines[-1][key])
+def exact_of(rows: Rows) -> float:
+    """The value of the row ``exact``, which every finished run has."""
+    row = rows["exact"]
+    assert isinstance(row, dict)
+    return float(row["value"])
 
 
 def rows_as_lines(rows: Rows) -> list[dict[str, Any]]:
@@ -153,34 +314,6 @@ def rows_as_lines(rows: Rows) -> list[dict[str, Any]]:
         {"row": name, "values": value} if isinstance(value, list) else {"row": name, **value}
         for name, value in rows.items()
     ]
-
-
-def read_spec(directory: Path) -> Settings:
-    """The spec of a run directory. Raises ``RequestError`` where it is none or is damaged."""
-    if not directory.is_dir():
-        raise RequestError(f"{directory} is not a run directory: no such folder")
-    path = directory / "spec.json"
-    if not path.exists():
-        raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
-    raw = files.read_json(path)
-    try:
-        spec = Settings.read(raw)
-    except RequestError as error:
-        raise files.damaged(path, error) from None
-    # A folder that was given another name says nothing; one that has a digest's form must have the right one.
-    name = directory.resolve().name
-    if re.fullmatch("[0-9a-f]{16}", name) and name != spec.digest:
-        raise files.damaged(path, f"its digest is {spec.digest}, not the name of its folder")
-    return spec
-
-
-def load(directory: str | Path) -> Run:
-    """A finished run. Raises ``RequestError`` where the directory is no run, unfinished or damaged."""
-    directory = Path(directory)
-    spec = read_spec(directory)
-    if not (directory / "rows.jsonl").exists():
-        raise RequestError(f"{directory} holds an unfinished run; run the command that started it to finish it")
-    return Run(directory, spec, read_rows(directory), last_number(directory / "timing.jsonl", "seconds"))
 
 
 def saved_weights(objective: Objective) -> dict[str, torch.Tensor]:

@@ -1,104 +1,75 @@
-"""Runs as a table: one flat row a run, filtered, sorted and written as CSV or Parquet.
+"""Runs as a pandas table: one flat row a run, filtered, sorted and exported.
 
-Reads JSON alone. A run that is unfinished or damaged has a row too, which says so: leaving it out would look as if it
-had never been.
+A run that is unfinished or damaged has a row too, which says so: leaving it out would look as if it had never been.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
 from foresee.core.spec import parse
-from foresee.metrics.base import Rows
-from foresee.training.run import last_number, load, read_spec
-from foresee.training.settings import Settings
+from foresee.training.run import DamagedRun, Run
 
-Cell = str | int | float | bool | None
-Record = dict[str, Any]
-"""A row by column; every cell is a ``Cell``."""
+if TYPE_CHECKING:
+    import pandas
+
+Cell = str | int | float | bool
 
 SHOWN = ("run", "state", "task", "objective", "backbone", "seed", "exact", "follow", "verdict")
 """The columns that a terminal shows unless others are asked for."""
 
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne, ">=": operator.ge, "<=": operator.le, "=": operator.eq, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
-"""By sign; the longer ones come first, so that ``>=`` is not read as ``>``."""
 
 
-def runs_under(roots: Iterable[Path]) -> list[Path]:
-    """Run directories directly under the given folders, in the order of their names."""
-    return [spec.parent for root in roots for spec in sorted(root.glob("*/spec.json"))]
+def runs_table(runs: Iterable[Run | DamagedRun]) -> pandas.DataFrame:
+    """One row a run: ``run``, ``dir``, ``state`` (finished, unfinished or damaged), every setting, the options of task,
+    objective and backbone as ``task.degree`` and so on, ``steps_done``, ``seconds``, ``examples_per_second``, the final
+    measurements (``exact``, with ``exact.low``, ``exact.high``, ``exact.n``; ``forced.0`` by answer position),
+    ``verdict``, ``inconclusive``, and where something could not be read or judged, ``reason``."""
+    import pandas
+
+    records = [_record(run) for run in runs]
+    names = dict.fromkeys(name for record in records for name in record)
+    return pandas.DataFrame({name: _column([record.get(name) for record in records]) for name in names})
 
 
-def record_of(directory: Path) -> Record:
-    """One run as a flat row.
-
-    ``run``, ``dir``, ``state`` (finished, unfinished or damaged), every field of its spec, the options of its task,
-    objective and backbone as ``task.degree`` and so on, ``steps_done``, ``seconds``, ``examples_per_second``, the
-    final measurements (``exact``, with ``exact.low``, ``exact.high``, ``exact.n``; ``forced.0`` by answer position),
-    ``verdict`` and ``inconclusive``; of a damaged run, ``reason``.
-    """
-    record: Record = {"run": directory.name, "dir": str(directory), "state": "damaged"}
-    try:
-        spec = read_spec(directory)
-        record |= _spec_cells(spec)
-        if (directory / "metrics.jsonl").exists():
-            record |= _progress_cells(directory)
-        if (directory / "rows.jsonl").exists():
-            run = load(directory)
-            verdict = run.verdict
-            record |= _row_cells(run.rows) | {"verdict": verdict.name, "inconclusive": verdict.inconclusive}
-            record["state"] = "finished"
-        else:
-            record["state"] = "unfinished"
-    except RequestError as error:
-        record["reason"] = str(error)
+def _record(run: Run | DamagedRun) -> dict[str, Cell]:
+    record: dict[str, Cell] = {"run": run.dir.name, "dir": str(run.dir)}
+    if isinstance(run, DamagedRun):
+        return record | {"state": "damaged", "reason": run.reason}
+    record |= {"state": run.state, **run.spec.model_dump()}
+    for part in ("task", "objective", "backbone"):
+        record |= _options(part, str(record[part]))
+    record |= {"steps_done": run.steps, "seconds": run.seconds}
+    if run.timing:
+        record["examples_per_second"] = run.timing[-1]["examples_per_second"]
+    for name, row in run.rows.items():
+        for place, one in enumerate(row) if isinstance(row, list) else [("", row)]:
+            own = name if place == "" else f"{name}.{place}"
+            record[own] = one["value"]
+            record |= {f"{own}.{key}": value for key, value in one.items() if key != "value" and place == ""}
+    if run.state == "finished":
+        try:
+            record |= {"verdict": run.verdict.name, "inconclusive": run.verdict.inconclusive}
+        except RequestError as error:
+            record["reason"] = str(error)
     return record
 
 
-def _spec_cells(spec: Settings) -> Record:
-    cells: Record = dict(spec.model_dump())
-    for part in ("task", "objective", "backbone"):
-        cells |= _options(part, str(cells[part]))
-    return cells
-
-
 @lru_cache(maxsize=1024)
-def _options(part: str, text: str) -> Record:
+def _options(part: str, text: str) -> dict[str, Cell]:
     name, options = parse(text)
-    return {part: text, f"{part}.name": name, **{f"{part}.{key}": _value(value) for key, value in options.items()}}
-
-
-def _progress_cells(directory: Path) -> Record:
-    if not (directory / "metrics.jsonl").stat().st_size:
-        return {"steps_done": 0}
-    timing = directory / "timing.jsonl"
-    return {
-        "steps_done": int(last_number(directory / "metrics.jsonl", "step")),
-        "seconds": last_number(timing, "seconds"),
-        "examples_per_second": last_number(timing, "examples_per_second"),
-    }
-
-
-def _row_cells(rows: Rows) -> Record:
-    cells: Record = {}
-    for name, row in rows.items():
-        if isinstance(row, list):
-            cells |= {f"{name}.{place}": one["value"] for place, one in enumerate(row)}
-        else:
-            cells[name] = row["value"]
-            cells |= {f"{name}.{key}": value for key, value in row.items() if key != "value"}
-    return cells
+    return {f"{part}.name": name, **{f"{part}.{key}": _value(value) for key, value in options.items()}}
 
 
 def _value(text: str) -> Cell:
@@ -111,69 +82,92 @@ def _value(text: str) -> Cell:
     return {"true": True, "false": False}.get(text, text)
 
 
-def columns_of(records: Sequence[Mapping[str, Cell]]) -> list[str]:
-    """Every column that any record has, in the order of first appearance."""
-    return list(dict.fromkeys(key for record in records for key in record))
+def _column(cells: Sequence[Cell | None]) -> pandas.Series:
+    """Cells with the type that all of them have; text where they are of several kinds."""
+    import pandas
+
+    kinds = {type(cell) for cell in cells if cell is not None}
+    if kinds in ({int}, {bool}):
+        return pandas.Series(cells, dtype="Int64" if kinds == {int} else "boolean")
+    if kinds <= {int, float}:
+        return pandas.Series(cells, dtype="float64")
+    return pandas.Series([None if cell is None else str(cell) for cell in cells], dtype="string")
 
 
-def matching(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
-    """The records that meet every condition, as in ``task.degree>=5`` and ``objective=next-token``.
+def filter_runs(table: pandas.DataFrame, conditions: Sequence[str]) -> pandas.DataFrame:
+    """The rows that meet every condition, as in ``task.degree>=5`` and ``objective=next-token``; anything else that
+    pandas can say is for ``table.query``.
 
-    ``task``, ``objective`` and ``backbone`` match by name or by whole spec. A record without the column meets no
-    condition on it but ``!=``. Raises ``RequestError`` on a condition without a comparison, on a column that no run
-    has, and where text is compared by order.
+    ``task``, ``objective`` and ``backbone`` match by name or by whole spec. A run without the column meets no condition
+    on it but ``!=``. Raises ``RequestError`` on what is no condition, on a column that no run has, and where text is
+    compared by order.
     """
-    known = columns_of(records)
+    import pandas
+
     for condition in conditions:
-        column, sign, wanted = _parsed(condition)
-        if records and column not in known:
-            raise RequestError(f"--where {condition!r}: no run has a column {column!r}; {nearest(column, known)}")
-        compare = COMPARISONS[sign]
-        records = [record for record in records if _meets(record, column, sign, compare, wanted, condition)]
-    return list(records)
+        parsed = re.fullmatch(r"\s*([\w.-]+?)\s*(!=|>=|<=|=|>|<)=?\s*(.+?)\s*", condition)
+        if parsed is None:
+            raise RequestError(
+                f"--where {condition!r} is no condition; write a column, one of {' '.join(COMPARISONS)} and a value, "
+                "as in exact>=0.95"
+            )
+        column, sign, wanted = parsed.groups()
+        if not len(table.columns):
+            continue  # no runs at all
+        _require_column(table, column, f"--where {condition!r}")
+        named = f"{column}.name" in table and ":" not in wanted
+        cells, value = table[f"{column}.name" if named else column], _value(wanted)
+        numeric = pandas.api.types.is_numeric_dtype(cells) and not isinstance(value, str)
+        if not numeric and sign not in ("=", "!="):
+            raise RequestError(f"--where {condition!r}: text has no order; compare it with = or !=")
+        kept = COMPARISONS[sign](cells, value if numeric else wanted)
+        table = table[kept.where(cells.notna(), sign == "!=").astype(bool)]
+    return table
 
 
-def _parsed(condition: str) -> tuple[str, str, Cell]:
-    for sign in COMPARISONS:
-        column, found, value = condition.partition(sign)
-        if found and column.strip().replace("_", "").replace(".", "").replace("-", "").isalnum():
-            return column.strip(), sign, _value(value.strip())
-    raise RequestError(
-        f"--where {condition!r} is no condition; write a column, one of {' '.join(COMPARISONS)} and a value, "
-        "as in exact>=0.95"
-    )
+def sort_runs(table: pandas.DataFrame, column: str, *, descending: bool = False) -> pandas.DataFrame:
+    """Rows by the value of a column; those without it come last either way. Raises ``RequestError`` on a column that no
+    run has."""
+    if not len(table.columns):
+        return table
+    _require_column(table, column, f"--sort {column}")
+    return table.sort_values(column, ascending=not descending, kind="stable", na_position="last")
 
 
-def _meets(
-    record: Record, column: str, sign: str, compare: Callable[[Any, Any], bool], wanted: Cell, condition: str
-) -> bool:
-    found = record.get(column)
-    if found is None:
-        return sign == "!="
-    if f"{column}.name" in record and ":" not in str(wanted):
-        found = record[f"{column}.name"]
-    numbers = isinstance(found, int | float) and isinstance(wanted, int | float)
-    if sign in ("=", "!=") and not numbers:
-        found, wanted = str(found), str(wanted)
-    elif not numbers:
-        raise RequestError(f"--where {condition!r}: {found!r} and {wanted!r} have no order; compare them with = or !=")
-    return compare(found, wanted)
+def _require_column(table: pandas.DataFrame, column: str, where: str) -> None:
+    if column not in table:
+        raise RequestError(f"{where}: no run has a column {column!r}; {nearest(column, list(table.columns))}")
 
 
-def in_order(records: Sequence[Record], column: str, descending: bool) -> list[Record]:
-    """Records by the value of a column; those without it come last either way. Raises ``RequestError`` on a column that
-    no run has."""
-    known = columns_of(records)
-    if records and column not in known:
-        raise RequestError(f"--sort {column}: no run has this column; {nearest(column, known)}")
-    having = [record for record in records if record.get(column) is not None]
-    numeric = all(isinstance(record[column], int | float) for record in having)
+def table_records(table: pandas.DataFrame) -> list[dict[str, Cell]]:
+    """Rows as JSON objects, without the cells that a run does not have."""
+    import pandas
 
-    def rank(record: Mapping[str, Cell]) -> Any:  # all numbers or all text
-        return record[column] if numeric else str(record[column])
+    rows = table.astype(object).to_dict("records")
+    return [{name: cell for name, cell in row.items() if not pandas.isna(cell)} for row in rows]
 
-    ordered = sorted(having, key=rank, reverse=descending)
-    return ordered + [record for record in records if record.get(column) is None]
+
+def write_table(table: pandas.DataFrame, path: Path, form: str | None = None) -> None:
+    """Writes every column and row, atomically, as ``csv``, ``parquet``, ``md`` or ``tex``: what the file's name ends
+    with, unless ``form`` says another. Raises ``RequestError`` where it is none, and where pyarrow is missing."""
+    writers: dict[str, Callable[[Path], object]] = {
+        "csv": lambda to: table.to_csv(to, index=False),
+        "parquet": lambda to: table.to_parquet(to, index=False),
+        "md": lambda to: to.write_text(_markdown(table), encoding="utf-8"),
+        "tex": lambda to: table.to_latex(to, index=False, escape=True),
+    }
+    form = form or path.suffix.removeprefix(".")
+    if form not in writers:
+        raise RequestError(f"{path}: a table of runs is written as one of {', '.join(writers)}")
+    try:
+        files.replace_file(path, writers[form])
+    except ImportError:
+        raise RequestError(f"{path}: Parquet needs pyarrow, which is not installed; install the extra 'data'") from None
+
+
+def _markdown(table: pandas.DataFrame) -> str:
+    cells = [list(table.columns), ["---"] * len(table.columns), *table.astype(object).fillna("").values.tolist()]
+    return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |\n" for row in cells)
 
 
 def without_common(specs: Sequence[str]) -> list[str]:
@@ -186,39 +180,3 @@ def without_common(specs: Sequence[str]) -> list[str]:
     if len({name for name, _ in parsed}) == 1 and all(own):
         return [",".join(parts) for parts in own]
     return [f"{name}:{','.join(parts)}" if parts else name for (name, _), parts in zip(parsed, own, strict=True)]
-
-
-def write_csv(records: Sequence[Mapping[str, Cell]], path: Path) -> None:
-    """Every column of every record, atomically; an absent cell is empty, truth is ``true`` and ``false``."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns_of(records), lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({key: _csv_cell(cell) for key, cell in record.items()})
-    files.write_text(path, text.getvalue())
-
-
-def _csv_cell(cell: Cell) -> Cell:
-    return str(cell).lower() if isinstance(cell, bool) else cell
-
-
-def write_parquet(records: Sequence[Mapping[str, Cell]], path: Path) -> None:
-    """Every column of every record with its type, atomically. A column of several kinds is text. Raises
-    ``RequestError`` where pyarrow is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise RequestError("--parquet needs pyarrow, which is not installed; pip install 'foresee[data]'") from None
-    columns = {name: _alike([record.get(name) for record in records]) for name in columns_of(records)}
-    table = pyarrow.table(columns)
-    files.replace_file(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
-
-
-def _alike(cells: list[Cell]) -> list[Cell]:
-    kinds = {type(cell) for cell in cells if cell is not None}
-    if len(kinds) < 2:
-        return cells
-    if kinds == {int, float}:
-        return [None if cell is None else float(cell) for cell in cells]
-    return [None if cell is None else str(_csv_cell(cell)) for cell in cells]

@@ -16,7 +16,7 @@ from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.objectives_page.words import table, wrapped
 from foresee.report.words import budget, number, task_title
-from foresee.training.run import Run, last_number, load
+from foresee.training.run import Run, load
 
 STUDY = "laptop-objectives"
 FREE = ("objective", "plugins", "seed")
@@ -70,7 +70,7 @@ def _measured(group: Group) -> Measured:
 
 
 def _examples_per_second(run: Run) -> float:
-    return last_number(run.dir / "timing.jsonl", "examples_per_second")
+    return run.timing[-1]["examples_per_second"]
 
 
 def measured_table(folder: Path, order: Sequence[str]) -> str:

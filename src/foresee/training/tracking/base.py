@@ -82,8 +82,7 @@ class Tracked(Progress):
             if marker.exists():
                 return
             self._open = self._opened(run.dir, run.spec, 0)
-            timings = files.read_json_lines(run.dir / "timing.jsonl")
-            for line, timing in zip(run.metrics, timings, strict=True):
+            for line, timing in zip(run.metrics, run.timing, strict=True):
                 self._open.log(line["step"], numbers_of_line(line, timing))
         self._open.finish(dict(numbers_of_rows(run.rows)), run.verdict.name)
         self.close()

@@ -1,0 +1,143 @@
+"""The lines of a run's files: what each must hold, and how a damaged one is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from foresee.core import files
+from foresee.core.errors import RequestError
+
+T = TypeVar("T")
+
+CONFIG = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+if TYPE_CHECKING:
+    Seen = dict[str, Any]  # whoever reads one knows which of the two it is
+else:
+    Seen = dict[str, float | list[float]]
+
+
+class Report(TypedDict):
+    """A line of ``metrics.jsonl``: mean losses since the line before, and what the watched examples showed."""
+
+    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
+    step: int
+    examples: int
+    loss: float
+    parts: dict[str, float]
+    position_loss: NotRequired[list[float]]
+    """By answer place; runs of older versions have none."""
+    lr: float
+    eval: Seen
+
+
+class Timing(TypedDict):
+    """A line of ``timing.jsonl``."""
+
+    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
+    step: int
+    seconds: float
+    """Since training began, evaluation included."""
+    examples_per_second: float
+
+
+class Example(TypedDict):
+    """A line of ``examples.jsonl``: a test example, and what the trained model wrote."""
+
+    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
+    prompt: str
+    answer: str
+    wrote: str
+
+
+class Step(TypedDict):
+    """One answer token: the symbol shown there, its probability, and the likeliest symbols with theirs."""
+
+    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
+    symbol: str
+    p: float
+    top: list[list[str | float]]
+
+
+class Attention(TypedDict):
+    """What the position that decides the branch reads: symbols, and weights by layer, head and symbol."""
+
+    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
+    read: list[str]
+    layers: list[list[list[float]]]
+
+
+class Anatomy(Example):
+    """An example dissected (``metrics.anatomy``). ``truth`` is absent where the objective cannot be forced; ``passes``
+    then says in which pass each place was decided."""
+
+    order: Literal["forward", "backward", "parallel"]
+    truth: NotRequired[list[Step]]
+    free: NotRequired[list[Step]]
+    passes: NotRequired[list[int]]
+    branch: NotRequired[int | None]
+    attention: NotRequired[Attention]
+
+
+def _whole_anatomy(each: Anatomy) -> Anatomy:
+    if len(each.get("passes", [])) not in (0, len(each.get("free", []))):
+        raise ValueError("'passes' must hold a number for each step of 'free'")
+    shown = each.get("attention")
+    if shown is not None and any(len(head) != len(shown["read"]) for layer in shown["layers"] for head in layer):
+        raise ValueError(f"a head of the attention must hold {len(shown['read'])} weights, one for each symbol read")
+    return each
+
+
+class _AnatomyFile(TypedDict):
+    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
+    examples: list[Annotated[Anatomy, AfterValidator(_whole_anatomy)]]
+
+
+REPORT, TIMING, EXAMPLE = TypeAdapter(Report), TypeAdapter(Timing), TypeAdapter(Example)
+ANATOMIES = TypeAdapter(_AnatomyFile)
+
+
+def read_lines(path: Path, kind: TypeAdapter[T], *, required: bool = False, may_be_cut: bool = False) -> list[T]:
+    """The checked lines of a file; none where it is missing. ``required``: it has at least one; ``may_be_cut``: the
+    last may end early. Raises ``RequestError`` with the line that is damaged."""
+    text = _text(path)
+    if text is None and required:
+        raise RequestError(f"{path} is missing; delete {path.parent} and train again")
+    lines = (text or "").splitlines(keepends=True)
+    found: list[T] = []
+    for number, line in enumerate(lines, start=1):
+        if may_be_cut and not line.endswith("\n"):
+            break
+        found.append(_checked(path, kind, line, f"line {number}: "))
+    if required and not found:
+        raise files.damaged(path, "it is empty")
+    return found
+
+
+def read_whole(path: Path, kind: TypeAdapter[Any]) -> list[Any]:
+    """The checked ``examples`` of a file that holds one JSON object; none where it is missing."""
+    text = _text(path)
+    return [] if text is None else list(_checked(path, kind, text, "")["examples"])
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise files.damaged(path, error) from None
+
+
+def _checked(path: Path, kind: TypeAdapter[T], text: str, where: str) -> T:
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    raise files.damaged(path, f"{where}{place}: {first['msg']}" if place else f"{where}{first['msg']}")
