@@ -22,7 +22,7 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import Task, tasks
+from foresee.tasks import Task, TextForm, tasks
 
 VOCABULARY = Vocabulary(("0", "1", "="))
 EQUALS = VOCABULARY.token("=")
@@ -34,6 +34,7 @@ class RunningParity(Task):
     """``bits`` fair bits, 2 to 60. Facts: ``branch`` [B], the place of the decision in the answer, always 0."""
 
     summary: ClassVar[str] = "parities of the prefixes of a string of bits, longest prefix first"
+    text = TextForm("0110=0010", separator="", noun="bit")
 
     bits: int
 
@@ -84,34 +85,11 @@ class RunningParity(Task):
             answer.append(parity)
         return answer[::-1]
 
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        """One answer is right."""
-        return list(answer) == self.solve(prompt)
-
     def identity(self, batch: Batch) -> numpy.ndarray:
         """[B] uint64: the bits read as a number."""
         bits = batch.tokens[:, : self.bits].cpu().numpy().astype(numpy.uint64)
         weights = numpy.uint64(1) << numpy.arange(self.bits, dtype=numpy.uint64)
         return numpy.asarray((bits * weights).sum(axis=1, dtype=numpy.uint64))
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        """``0110=0010``."""
-        return "".join(VOCABULARY.decode([*prompt, *answer]))
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        """Tokens of ``0110=0010`` or ``0110=``."""
-        bits, equals, parities = line.strip().partition("=")
-        if not equals:
-            raise RequestError("there is no '=' after the bits; a line reads 0110=0010")
-        for name, part in (("bits", bits), ("parities", parities)):
-            if not set(part) <= {"0", "1"}:
-                raise RequestError(f"the {name} {part!r} hold something other than 0 and 1")
-        if len(bits) != self.bits:
-            raise RequestError(f"there are {len(bits)} bits, but bits={self.bits}")
-        prompt, answer = VOCABULARY.encode([*bits, "="]), VOCABULARY.encode(parities)
-        if answer and not self.verify(prompt, answer):
-            raise RequestError(f"the parities are {parities}, but those of {bits} are {self._right(prompt)}")
-        return prompt, answer
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         """The decision is always at the start."""
@@ -119,6 +97,3 @@ class RunningParity(Task):
 
     def _facts(self, n: int) -> dict[str, Tensor]:
         return {"branch": torch.zeros(n, dtype=torch.int64)}
-
-    def _right(self, prompt: Sequence[int]) -> str:
-        return "".join(VOCABULARY.decode(self.solve(prompt)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from foresee.core.seeds import stream, torch_stream
 from foresee.metrics import metrics
 from foresee.objectives import Objective, objectives
 from foresee.tasks import Task, tasks
+from foresee.training.data import draw
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 REGISTRIES: list[Registry[Any]] = [tasks, backbones, objectives, metrics]
@@ -85,11 +88,11 @@ def test_running_parity_tells_problems_apart() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("0110", "there is no '=' after the bits"),
-        ("01a0=0010", "the bits '01a0' hold something other than 0 and 1"),
-        ("0110=0,0", "the parities '0,0' hold something other than 0 and 1"),
-        ("011=010", "there are 3 bits, but bits=4"),
-        ("0110=0011", "the parities are 0011, but those of 0110 are 0010"),
+        ("0110", "there is no '=' where the problem ends; a line reads 0110=0010"),
+        ("01a0=0010", "bit 'a' in the prompt is not a whole number written in plain digits"),
+        ("0110=0,0", "bit ',' in the answer is not a whole number"),
+        ("011=010", "a prompt is 4 bits and '='"),
+        ("0110=0011", "symbol 4 of the answer is 1, but a right answer has 0 there"),
     ],
 )
 def test_running_parity_refuses_a_bad_line(line: str, reason: str) -> None:
@@ -171,3 +174,116 @@ def test_an_example_task_can_be_trained_on(tmp_path: Path) -> None:
     assert {"exact", "free", "forced", "branch"} <= run.rows.keys()
     assert "follow" not in run.rows
     assert run.dir.parent == tmp_path
+
+
+# mate_in_two.py
+
+
+OWN = EXAMPLES / "mate_in_two.csv"
+LADDER = "8/8/8/R3K3/8/8/k3Q3/8 b - - 0 1,a2b3 e5d4 b3b4 e2b5"
+HEADER = "FEN,Moves\n"
+SOLVED = "8/8/8/R3K3/8/1k6/4Q3/8 w=e5d4 b3b4 e2b5"
+
+
+def written(tmp_path: Path, text: str, name: str = "puzzles.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def puzzles_of(path: Path, bad: str = "refuse") -> list[list[int]]:
+    """Tokens of each puzzle of a file."""
+    task: Any = foresee.task(f"mate-in-two:path={path},bad={bad}")
+    tokens: list[list[int]] = task.puzzles.tolist()
+    return tokens
+
+
+def test_mate_in_two_agrees_with_itself() -> None:
+    task = foresee.task(f"mate-in-two:path={OWN}")
+    assert len(puzzles_of(OWN)) == 48  # of 49 rows; one has another theme
+    batch = task.sample(48, stream("mate"))
+    assert hashlib.sha256(batch.tokens.numpy().tobytes()).hexdigest()[:16] == "82e9db3f4a614d1a"
+    for prompt, answer in batch.rows(slice(0, 12)).pairs():
+        assert task.verify(prompt, answer)
+        assert task.read_line(task.write_line(prompt, answer)) == (prompt, answer)
+        assert not task.verify(prompt, answer[:-3])
+        assert not task.verify(prompt, [*answer[:6], answer[8], *answer[6:8]])  # written alike, but other tokens
+    test, train = (draw(task, "mate", split, 40, 0) for split in ("test", "train"))
+    assert not set(task.identity(test).tolist()) & set(task.identity(train).tolist())
+    assert 0.02 < task.chance < 0.5
+
+
+def test_the_opponents_move_comes_first(tmp_path: Path) -> None:
+    path = written(tmp_path, HEADER + LADDER + "\n")
+    task = foresee.task(f"mate-in-two:path={path}")
+    prompt, answer = task.read_line(SOLVED)
+    assert puzzles_of(path) == [prompt + answer]
+    assert task.write_line(prompt, answer) == SOLVED
+    pair = {"prefix": ["8/8/8/R,3,K,3/8/1,k,6/4,Q,3/8 w"], "target": ["e5d4 b3b4 e2b5"]}
+    assert puzzles_of(written(tmp_path, json.dumps(pair), "puzzles.json")) == [prompt + answer]
+    assert task.verify(prompt, task.solve(prompt))
+    with pytest.raises(RequestError, match="e2d1 does not force mate in two"):
+        task.read_line("8/8/8/R3K3/8/1k6/4Q3/8 w=e2d1 b3b4 e2b5")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("8/8/8/R3K3/8/8/k3Q3/8 b - - 0 1,a2b3 e5d4 b3c4 e2b5", "b3c4 is not legal in"),
+        ("8/8/8/R3K3/8/8/k3Q3/8 b - - 0 1,a2b3 e5d4 b3b4 e2e1", "e2e1 does not mate"),
+        ("8/8/8/R3K3/8/8/k3Q3/8 b - - 0 1,a2b3 e5d4", "there are 2 moves"),
+        ("8/8/8/R3K3/8/8/k3Q3 b - - 0 1,a2b3 e5d4 b3b4 e2b5", "is not a FEN"),
+        ("8/8/8/R3K3/8/8/k3Q3 b,e5d4 b3b4 e2b5", "is not the placement of pieces on 8 ranks"),
+        ("8/8/8/R3K3/8/8/4Q3/8 b,e5d4 b3b4 e2b5", "breaks the rules of chess"),
+        ("8/8/8/R3K3/8/1k6/4Q3/8 w,e5d4 b3b4 e2x5", "is not a move"),
+        ("8/8/8/R3K3/8/1k6/4Q3/8,e5d4 b3b4 e2b5", "does not say who is to move"),
+    ],
+)
+def test_bad_rows_give_file_row_and_reason(tmp_path: Path, row: str, reason: str) -> None:
+    text = f"{HEADER}{LADDER}\n{row}\n"
+    with pytest.raises(RequestError, match=f"puzzles.csv, row 3: .*{reason}"):
+        puzzles_of(written(tmp_path, text))
+    assert len(puzzles_of(written(tmp_path, text), "skip")) == 1
+    with pytest.raises(RequestError, match=f"puzzles.csv, row 2: .*{reason}"):
+        puzzles_of(written(tmp_path, f"{HEADER}{row}\n"), "skip")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.csv", "PuzzleId,Moves\n", "the header has no column FEN"),
+        ("a.csv", HEADER, "the file holds no puzzles"),
+        ("a.json", '{"prefix": []}', "not a JSON object"),
+        ("a.json", "[" * 100_000, "not a JSON object"),
+        ("a.json", '{"prefix": [1], "target": [2]}', "row 1: the prefix and the target must be strings"),
+    ],
+)
+def test_bad_files_say_why(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    with pytest.raises(RequestError, match=reason):
+        puzzles_of(written(tmp_path, text, name))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(RequestError, match=r"no-such\.csv: no such file"):
+        puzzles_of(Path("no-such.csv"))
+
+
+def test_colours_and_left_and_right_are_not_part_of_the_problem() -> None:
+    lines = [
+        "8/8/8/R3K3/8/1k6/4Q3/8 w=",
+        "8/8/8/3K3R/8/6k1/3Q4/8 w=",
+        "8/4q3/1K6/8/r3k3/8/8/8 b=",
+        "8/4q3/1K6/8/r3k3/8/8/8 w=",
+    ]
+    task = foresee.task(f"mate-in-two:path={OWN}")
+    prompts = torch.tensor([task.read_line(line)[0] for line in lines])
+    batch = Batch.of(torch.cat([prompts, torch.zeros(4, 9, dtype=torch.int64)], 1), 66, 9)
+    first, *same, other = task.identity(batch).tolist()
+    assert same == [first, first]
+    assert other != first
+
+
+def test_without_the_library_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "chess", None)
+    with pytest.raises(RequestError, match="install it with: pip install chess"):
+        puzzles_of(OWN)

@@ -104,17 +104,18 @@ def test_facts_lead_to_the_answer() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("25=1", "a line reads edge:u=v or path:goal=centre,...,goal"),
+        ("25", "a line reads edge:u=v or path:goal=centre,...,goal"),
+        ("25=1", "'25' in the prompt is out of range"),
         ("path:25=", "label '25' in the prompt is out of range"),
         ("path:CENTRE=", "CENTRE is not the end of an arm"),
         ("path:END,END=", "the prompt is neither edge:u= nor path:goal= with its pauses"),
-        ("path:END=CENTRE,END", "the answer is 'CENTRE,END', where PATH would be right"),
-        ("edge:END=CENTRE", "the answer is 'CENTRE', where a neighbour would be right"),
+        ("path:END=CENTRE,END", "symbol 2 of the answer is END, but a right answer has SECOND there"),
+        ("edge:END=CENTRE", "symbol 1 of the answer is CENTRE, but a right answer has BEFORE there"),
     ],
 )
 def test_wrong_lines_about_the_star_are_refused(line: str, message: str) -> None:
     arm = [str(label) for label in STAR.arms[0].tolist()]
-    names = {"CENTRE": arm[0], "END": arm[-1], "PATH": ",".join(arm)}
+    names = {"CENTRE": arm[0], "SECOND": arm[1], "BEFORE": arm[-2], "END": arm[-1]}
     for name, label in names.items():
         line, message = line.replace(name, label), message.replace(name, label)
     with pytest.raises(RequestError) as caught:
@@ -166,27 +167,28 @@ def test_keys_and_values_differ_and_share_no_symbol() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("k0,k1=v0", ", symbols joined by commas"),
-        (">KEY=v0", "the answer is 'v0', but the dictionary has VALUE"),
-        (">KEY=VALUE,v0", "but the dictionary has VALUE"),
+        ("k0,k1", ", symbols joined by commas"),
+        ("k0,k1=v0", "the prompt asks for nothing that is in the dictionary"),
+        (">KEY=FIRST", "the answer has 1 symbols, but a right answer has 3"),
+        (">KEY=VALUE,v0", "the answer has 4 symbols, but a right answer has 3"),
         (">VALUE=", "the prompt asks for nothing that is in the dictionary"),
-        (">k10=", "'k10' stands at place 1 of the answer, but is not a symbol of it"),
+        (">k10=", "'k10' in the prompt is not a symbol of the task"),
     ],
 )
 def test_wrong_lines_about_the_dictionary_are_refused(line: str, message: str) -> None:
     key, value = (",".join(PAIRS.vocab.decode(words[3].tolist())) for words in (PAIRS.keys, PAIRS.values))
     with pytest.raises(RequestError) as caught:
-        PAIRS.read_line(line.replace("KEY", key).replace("VALUE", value))
-    assert message.replace("KEY", key).replace("VALUE", value) in str(caught.value)
+        PAIRS.read_line(line.replace("KEY", key).replace("VALUE", value).replace("FIRST", value.partition(",")[0]))
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("in-weights-path-star:degree=1,length=4", "degree=1 must be at least 2"),
+        ("in-weights-path-star:degree=1,length=4", "degree=1, but it must be at least 2"),
         ("in-weights-path-star:degree=4,length=4,asked=1", "asked=1.0 must be a share between 0 and 1"),
         ("in-weights-path-star:degree=4,length=4,query=end", "must be one of goal, start-goal"),
-        ("retrieval:pairs=1", "pairs=1 must be at least 2"),
+        ("retrieval:pairs=1", "pairs=1, but it must be at least 2"),
         ("retrieval:pairs=200,symbols=14,key_length=2", "make 196 strings, but pairs=200 needs as many"),
         ("retrieval:pairs=20,both_ways=1", "with one pair left to ask for"),
         ("retrieval:pairs=20,both_ways=0.99", "with one pair left to ask for"),

@@ -18,9 +18,7 @@ from foresee.core.errors import RequestError
 from foresee.core.fingerprints import fingerprint
 from foresee.core.spec import resolve
 from foresee.tasks import Task, tasks
-from foresee.tasks.circle_construction import CircleConstruction
-from foresee.tasks.construction import Construction, subfactorial
-from foresee.tasks.line_construction import LineConstruction
+from foresee.tasks.construction import CircleConstruction, Construction, LineConstruction, subfactorial
 from foresee.tasks.sibling_discovery import SiblingDiscovery
 from foresee.tasks.triangle_discovery import TriangleDiscovery
 from foresee.training.data import draw
@@ -73,13 +71,13 @@ def test_chance_of_siblings_is_that_of_parents_drawn_apart() -> None:
     ("line", "message"),
     [
         ("b0,c0,a0", "a line reads =b0,c0,a0"),
-        ("x=b0,c0,a0", "a line reads =b0,c0,a0"),
+        ("x=b0,c0,a0", "'x' in the prompt is not a symbol of the task"),
         ("=b0,c0", "the answer has 2 symbols, but must have 3"),
         ("=b0,c0,c1", "the answer ends with c1, but must end with a parent"),
         ("=c0,b0,a0", "c0 stands where a child of kind b must"),
         ("=b0,c2,a0", "c2 is a child of a1, not of a0"),
-        ("=b0,c0,a3", "'a3' stands at place 3 of the answer, but is not a symbol of it"),
-        ("=b0,=,a0", "'=' stands at place 2 of the answer"),
+        ("=b0,c0,a3", "'a3' in the answer is not a symbol of the task"),
+        ("=b0,=,a0", "= stands where a child of kind c must"),
     ],
 )
 def test_wrong_siblings_are_refused(line: str, message: str) -> None:
@@ -245,12 +243,12 @@ def test_wrong_triangles_are_refused() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("sibling-discovery:parents=0,siblings=2", "parents=0 must be at least 1"),
-        ("sibling-discovery:parents=2,siblings=2,kinds=26", "there are letters for 25 kinds only"),
-        ("circle-construction:nodes=2", "circle-construction: nodes=2 must be at least 3"),
-        ("line-construction:symbols=4,nodes=5", "symbols=4, but nodes=5 needs at least as many"),
-        ("triangle-discovery:nodes=3", "nodes=3 must be at least 4"),
-        ("triangle-discovery:nodes=5,degree=5", "degree=5 must be below nodes=5"),
+        ("sibling-discovery:parents=0,siblings=2", "parents=0, but it must be at least 1"),
+        ("sibling-discovery:parents=2,siblings=2,kinds=26", "kinds=26, but it must be from 1 to 25"),
+        ("circle-construction:nodes=2", "circle-construction: nodes=2, but it must be at least 3"),
+        ("line-construction:symbols=4,nodes=5", "symbols=4, but it must be at least 5"),
+        ("triangle-discovery:nodes=3", "nodes=3, but it must be at least 4"),
+        ("triangle-discovery:nodes=5,degree=5", "nodes=5, but it must be at least 6"),
         ("triangle-discovery:facts=1", "facts=1.0 must be a share from 0 to below 1"),
     ],
 )

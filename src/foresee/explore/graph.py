@@ -15,7 +15,7 @@ from foresee.report.load import Example
 from foresee.report.star import Star, follow
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
-from foresee.tasks.path_star_prompt import Tokens
+from foresee.tasks.path_star_draw import Tokens
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,13 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.core.fingerprints import one_in_eight
+from foresee.core.errors import RequestError
+from foresee.core.fingerprints import Fingerprints, fingerprint, mix, one_in_eight
 from foresee.core.registry import Registry
 from foresee.core.vocabulary import Vocabulary
+from foresee.tasks.text import TextForm, difference
 
 
 class Task(ABC):
-    """Prompts with answers over a vocabulary. Implementations are frozen dataclasses whose fields are their options."""
+    """Prompts with answers over a vocabulary. Implementations are frozen dataclasses whose fields are their options.
+
+    A task says its ``vocab``, ``chance``, lengths and ``text``, and how to ``sample`` and ``solve``; the rest has
+    defaults for a task whose every prompt has one right answer, and without facts.
+    """
 
     summary: ClassVar[str]
     """One line for ``foresee list``."""
@@ -43,6 +50,11 @@ class Task(ABC):
         """Longest answer, in tokens."""
 
     @property
+    def text(self) -> TextForm:
+        """How examples are written as lines. A task usually replaces this by one line, ``text = TextForm(...)``."""
+        return TextForm()
+
+    @property
     def end(self) -> int | None:
         """The token that closes every answer, as its last, and appears nowhere else in one; None where answers have
         no such token. With one, a model writes up to ``answer_length`` tokens and stops there; without one, it is told
@@ -57,7 +69,7 @@ class Task(ABC):
     @property
     def open_ended(self) -> bool:
         """Whether what is asked is to invent: the examples of the test split share one prompt, and any answer of a
-        large set is right. ``identity`` is then that of the answer, up to what makes no difference."""
+        large set is right."""
         return False
 
     @property
@@ -77,7 +89,13 @@ class Task(ABC):
 
     @abstractmethod
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """An answer worked out from the prompt's tokens alone; shares no code with ``sample``."""
+        """An answer worked out from the prompt's tokens alone; shares no code with ``sample``. Raises ``RequestError``
+        on a prompt that is none of the task's."""
+
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        """Whether ``answer``, whatever tokens it holds, is right for ``prompt``: unless the task says otherwise,
+        whether it is that of ``solve``."""
+        return [int(token) for token in answer] == self.solve(prompt)
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         """How many tokens the answer to a prompt holds, at most ``answer_length``. A task without an ``end`` whose
@@ -85,14 +103,14 @@ class Task(ABC):
         not its own."""
         return self.answer_length
 
-    @abstractmethod
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        """Whether ``answer`` is right for ``prompt``."""
-
-    @abstractmethod
-    def identity(self, batch: Batch) -> numpy.ndarray:
-        """[B] uint64: a fingerprint of the problem behind each row. Rows with one fingerprint always fall in the same
-        split, so that the test set shares no problem with the training set."""
+    def identity(self, batch: Batch) -> Fingerprints:
+        """[B] uint64: a fingerprint of the problem behind each row: its prompt, or its answer where the task is
+        ``open_ended``, unless the task says otherwise. Rows with one fingerprint always fall in the same split, so that
+        the test set shares no problem with the training set."""
+        found = numpy.empty(len(batch), numpy.uint64)
+        for rows, part in batch.uniform_parts():
+            found[rows.cpu().numpy()] = fingerprint((part.answers if self.open_ended else part.prompts).cpu().numpy())
+        return found
 
     def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
         """[B] bool: which rows belong to the test split. One problem in eight, by a hash of its identity, unless the
@@ -100,9 +118,13 @@ class Task(ABC):
         identity have one answer."""
         return one_in_eight(self.identity(batch))
 
-    @abstractmethod
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The facts that ``sample`` would have given for these rows, worked out from tokens alone (may be slow)."""
+        return {}
+
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """One example in the task's text form, without a line end."""
+        return self.text.write_prompt(self.vocab.decode(prompt)) + self.write_answer(answer)
 
     def write_prompt(self, prompt: Sequence[int]) -> str:
         """A prompt alone, for people to read."""
@@ -110,16 +132,31 @@ class Task(ABC):
 
     def write_answer(self, answer: Sequence[int]) -> str:
         """An answer alone in text form, whatever tokens it holds."""
-        return ",".join(self.vocab.decode(answer))
+        return self.text.write_answer(self.vocab.decode(answer))
 
-    @abstractmethod
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         """Prompt and answer tokens of a line in the task's text form. The answer is empty where the line ends after
         the prompt. Raises ``RequestError`` with the reason, which names neither file nor line."""
+        prompt, answer = self.read_tokens(line)
+        self.check_prompt(prompt)
+        if answer and (reason := self.fault(prompt, answer)) is not None:
+            raise RequestError(reason)
+        return prompt, answer
 
-    @abstractmethod
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The facts that ``sample`` would have given for these rows, worked out from tokens alone (may be slow)."""
+    def read_tokens(self, line: str) -> tuple[list[int], list[int]]:
+        """Prompt and answer tokens of a line, before they are checked."""
+        return self.text.read(line, self.vocab)
+
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        """Raises ``RequestError`` with the reason where tokens are no prompt of the task. Where ``solve`` is slow, or
+        takes more than ``sample`` draws, the task has a check of its own."""
+        self.solve(prompt)
+
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        """Why an answer is wrong, for people; None where it is right."""
+        if self.verify(prompt, answer):
+            return None
+        return difference(self.vocab.decode(answer), self.vocab.decode(self.solve(prompt)), "a right answer")
 
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:
@@ -129,3 +166,24 @@ class Task(ABC):
 
 
 tasks: Registry[Task] = Registry("task", "foresee.tasks")
+
+
+def require_option(task: Task, name: str, least: float, most: float = math.inf) -> None:
+    """Raises ``RequestError`` unless an option of a registered task lies within its range."""
+    value = getattr(task, name)
+    if not least <= value <= most:
+        span = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise RequestError(f"{tasks.name_of(type(task))}: {name}={value}, but it must be {span}")
+
+
+def require_choice(task: Task, name: str, choices: Sequence[str]) -> None:
+    """Raises ``RequestError`` unless an option of a registered task is one of these."""
+    value = getattr(task, name)
+    if value not in choices:
+        raise RequestError(f"{tasks.name_of(type(task))}: {name}={value!r}, but it must be one of {', '.join(choices)}")
+
+
+def fingerprint_set(values: NDArray[Any]) -> Fingerprints:
+    """[..., K] numbers from 0 up, or fingerprints -> [...] uint64 that is the same for every order of them. Numbers
+    that occur twice count twice."""
+    return numpy.asarray(mix(values.astype(numpy.uint64)).sum(axis=-1, dtype=numpy.uint64))

@@ -1,4 +1,4 @@
-"""What circle and line construction share: edges in shuffled order that together form one shape.
+"""Circle and line construction: edges in shuffled order that together form one circle or one path through all nodes.
 
 Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). Nothing is asked and nothing is given: each training example
 is a new shape, its nodes drawn from a small set of symbols, its edges in random order. To write an edge early is to
@@ -14,24 +14,22 @@ Deviations: one answer in eight, by its canonical form, is held out. No symbol e
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 import numpy
 import torch
-from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import writing
-from foresee.tasks.base import Task
-
-Edges = list[tuple[int, int]]
+from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.text import TextForm, pairs_in, require_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +40,19 @@ class Construction(Task):
     ``chance`` is of a solver that keeps the local rules, every node left and entered at most once and none by an edge
     to itself, and draws the rest: the share of such answers that are one shape.
 
-    Raises ``RequestError`` for fewer than 3 nodes and for fewer symbols than nodes.
+    Raises ``RequestError`` for fewer than 3 nodes or symbols than nodes.
     """
 
-    name: ClassVar[str]
     closed: ClassVar[bool]
     """Whether an edge leads from the last node back to the first."""
+    text = TextForm("=u,v|u,v|...", answer_marks="|", noun="label", item="edge", between="|")
 
     symbols: int = 10
     nodes: int = 9
 
     def __post_init__(self) -> None:
-        if self.nodes < 3:
-            raise RequestError(f"{self.name}: nodes={self.nodes} must be at least 3")
-        if self.symbols < self.nodes:
-            raise RequestError(f"{self.name}: symbols={self.symbols}, but nodes={self.nodes} needs at least as many")
+        require_option(self, "nodes", 3)
+        require_option(self, "symbols", self.nodes)
 
     @property
     def edges(self) -> int:
@@ -91,26 +87,20 @@ class Construction(Task):
         return Batch.of(torch.from_numpy(tokens.reshape(n, -1)), 1, self.answer_length)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """The labels from 0 on in order, which are as right as any. Raises ``RequestError`` on another prompt."""
-        writing.require_prompt(prompt, [self.vocab.token("=")], self.name)
-        text = "|".join(f"{node},{(node + 1) % self.nodes}" for node in range(self.edges))
-        return self._tokens(writing.edges(text, self.symbols))
-
-    def _tokens(self, edges: Edges) -> list[int]:
+        """The labels from 0 on in order, which are as right as any."""
+        require_prompt(prompt, self.vocab.token("="))
         bar = self.vocab.token("|")
-        return [token for edge in edges for token in (*edge, bar)][:-1]
+        return [token for node in range(self.edges) for token in (node, (node + 1) % self.nodes, bar)][:-1]
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        writing.require_prompt(prompt, [self.vocab.token("=")], self.name)
-        answer = [int(token) for token in answer]
-        if len(answer) != self.answer_length or set(answer[2::3]) - {self.vocab.token("|")}:
-            return False
-        if not all(token < self.symbols for token in answer[::3] + answer[1::3]):
-            return False
-        return self._fault(list(zip(answer[::3], answer[1::3], strict=True))) is None
+        return self.fault(prompt, answer) is None
 
-    def _fault(self, edges: Edges) -> str | None:
-        """What is wrong with the edges of an answer, or None."""
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        require_prompt(prompt, self.vocab.token("="))
+        try:
+            edges = pairs_in([int(token) for token in answer], self.vocab.token("|"), self.symbols, self.vocab)
+        except RequestError as error:
+            return str(error)
         if len(edges) != self.edges:
             return f"there are {len(edges)} edges, but {self.nodes} nodes make {self.edges}"
         following = dict(edges)
@@ -136,23 +126,49 @@ class Construction(Task):
         # The column where a token first appears names it whatever it is called; delimiters stay in their columns.
         return fingerprint((tokens[:, :, None] == tokens[:, None, :]).argmax(axis=2))
 
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return "".join(self.vocab.decode(prompt)) + self.write_answer(answer)
 
-    def write_answer(self, answer: Sequence[int]) -> str:
-        return ",".join(self.vocab.decode(answer)).replace(",|,", "|")
+@tasks.register("circle-construction")
+@dataclass(frozen=True, kw_only=True)
+class CircleConstruction(Construction):
+    """``nodes`` of ``symbols`` labels on one directed circle, its ``nodes`` edges shuffled: ``=4,1|2,4|1,2`` for three.
 
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        start, equals, text = line.strip().partition("=")
-        if start or not equals:
-            raise RequestError("a line reads =u,v|u,v|...: '=', then the edges")
-        edges = writing.edges(text, self.symbols)
-        if edges and (fault := self._fault(edges)):
-            raise RequestError(fault)
-        return [self.vocab.token("=")], self._tokens(edges)
+    The defaults are the paper's. There are (nodes - 1)! canonical forms.
+    """
 
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
+    summary: ClassVar[str] = "write the edges of one circle in any order, a new one each time (Roll the dice)"
+    closed: ClassVar[bool] = True
+
+    @property
+    def chance(self) -> float:
+        return math.factorial(self.nodes - 1) / subfactorial(self.nodes)
+
+    def _shape_fault(self, walked: list[int]) -> str | None:
+        circle = walked[: walked.index(walked[0], 1)] if walked[0] in walked[1:] else walked
+        if len(circle) < self.nodes or len(circle) == len(walked):
+            return f"the edges are not one circle through {self.nodes} nodes"
+        return None
+
+
+@tasks.register("line-construction")
+@dataclass(frozen=True, kw_only=True)
+class LineConstruction(Construction):
+    """``nodes`` of ``symbols`` labels on one directed path, its ``nodes - 1`` edges shuffled: ``=4,1|2,4`` for three.
+
+    The defaults are the paper's. There are (nodes - 1)! canonical forms.
+    """
+
+    summary: ClassVar[str] = "write the edges of one path in any order, a new one each time (Roll the dice)"
+    closed: ClassVar[bool] = False
+
+    @property
+    def chance(self) -> float:
+        # One path over k of the nodes, and circles over the others.
+        count = math.factorial(self.nodes)
+        paths = {k: math.perm(self.nodes, k) for k in range(2, self.nodes + 1)}
+        return count / sum(ways * subfactorial(self.nodes - k) for k, ways in paths.items())
+
+    def _shape_fault(self, walked: list[int]) -> str | None:
+        return None if len(set(walked)) == self.nodes else f"the edges are not one path over {self.nodes} nodes"
 
 
 def subfactorial(n: int) -> int:
@@ -161,3 +177,10 @@ def subfactorial(n: int) -> int:
     for k in range(1, n + 1):
         found = found * k + (-1) ** k
     return found
+
+
+tasks.preset("circle-mini", "circle-construction:symbols=9,nodes=8")
+tasks.preset("line-mini", "line-construction:symbols=9,nodes=8")
+# 10,000 training examples (--data fixed:10000) and 1,024 generations.
+tasks.preset("circle-published", "circle-construction:symbols=10,nodes=9")
+tasks.preset("line-published", "line-construction:symbols=10,nodes=9")

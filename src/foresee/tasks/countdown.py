@@ -7,26 +7,28 @@ which it does not say, are ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from math import comb, prod
 from typing import ClassVar
 
 import numpy
 import torch
-from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import countdown_solve, reading
-from foresee.tasks.base import Task, tasks
+from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.text import TextForm
 
-FORM = "19,13,10/16=19-13=6,10+6=16"
+OPERATIONS = ("+", "-", "*", "/")
 STEP = 5
 """Tokens of an equation: ``19``, ``-``, ``13``, ``=``, ``6``."""
+
+Step = tuple[int, str, int, int]
 
 
 @tasks.register("countdown")
@@ -51,29 +53,31 @@ class Countdown(Task):
 
     summary: ClassVar[str] = "numbers combined by arithmetic until the target is left; any solution is right"
 
+    text = TextForm("19,13,10/16=19-13=6,10+6=16", marks="/=", answer_marks="+-*/=")
+
     numbers: int = 3
     largest: int = 20
     results: int = 100
 
     def __post_init__(self) -> None:
-        reading.require_option("countdown", "numbers", self.numbers, 2, 6)
-        reading.require_option("countdown", "results", self.results, 1, 100_000)
-        reading.require_option("countdown", "largest", self.largest, 1, self.results)
+        require_option(self, "numbers", 2, 6)
+        require_option(self, "results", 1, 100_000)
+        require_option(self, "largest", 1, self.results)
 
     @cached_property
     def vocab(self) -> Vocabulary:
         """The numbers, then the operations and ``=``."""
-        return Vocabulary((*map(str, range(self.results + 1)), *countdown_solve.OPERATIONS, "="))
+        return Vocabulary((*map(str, range(self.results + 1)), *OPERATIONS, "="))
 
     @property
     def equals(self) -> int:
         """The token of ``=``."""
-        return self.results + 1 + len(countdown_solve.OPERATIONS)
+        return self.results + 1 + len(OPERATIONS)
 
     @property
     def chance(self) -> float:
         at_hand = range(2, self.numbers + 1)
-        return 1 / prod(comb(count, 2) * len(countdown_solve.OPERATIONS) for count in at_hand)
+        return 1 / prod(comb(count, 2) * len(OPERATIONS) for count in at_hand)
 
     @property
     def prompt_length(self) -> int:
@@ -101,91 +105,90 @@ class Countdown(Task):
             values = numpy.concatenate([result, values[:, 2:]], axis=1)
         slash, equals = numpy.full((n, 1), plus + 3), numpy.full((n, 1), self.equals)
         tokens = numpy.concatenate([*columns, slash, values, equals, numpy.stack(answer, axis=1)], axis=1)
-        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.answer_length, {})
+        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.answer_length)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """A solution, by search. Raises ``RequestError`` on a prompt of another form or without a solution."""
+        """A solution, by search."""
         numbers, target = self._problem(prompt)
-        steps = countdown_solve.search(numbers, target, self.results)
+        steps = _search(tuple(sorted(numbers, reverse=True)), target, self.results, set())
         if steps is None:
             given = ",".join(map(str, numbers))
-            raise RequestError(f"countdown: no arithmetic up to {self.results} on {given} leaves {target}")
+            raise RequestError(f"no arithmetic up to {self.results} on {given} leaves {target}")
         return [token for a, sign, b, c in steps for token in (a, self.vocab.token(sign), b, self.equals, c)]
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        numbers, target = self._problem(prompt)
-        return self._fault(numbers, target, [int(token) for token in answer]) is None
+        return self.fault(prompt, answer) is None
+
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        at_hand, target = self._problem(prompt)
+        answer = [int(token) for token in answer]
+        if len(answer) != self.answer_length:
+            return f"the answer has {len(answer)} symbols, but {self.numbers} numbers take {self.numbers - 1} equations"
+        for at in range(0, len(answer), STEP):
+            a, sign, b, equals, c = answer[at : at + STEP]
+            text = "".join(self.vocab.decode(answer[at : at + STEP]))
+            if not 0 <= sign - self.results - 1 < len(OPERATIONS) or equals != self.equals:
+                return f"{text!r} is not an equation"
+            for used in (a, b):
+                if used not in at_hand:
+                    return f"{text!r} uses a number that is not, or no longer, at hand"
+                at_hand.remove(used)
+            if not 0 <= c <= self.results or apply(self.vocab.symbols[sign], a, b) != c:
+                return f"{text!r} is not true of whole numbers up to {self.results}"
+            at_hand.append(c)
+        return None if at_hand == [target] else f"the equations leave {at_hand[0]}, but the target is {target}"
+
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        if 0 in self._problem(prompt)[0]:
+            raise RequestError(f"the numbers must be from 1 to {self.results}")
+
+    def _problem(self, prompt: Sequence[int]) -> tuple[list[int], int]:
+        """The numbers and the target. Raises ``RequestError`` where the prompt has another form."""
+        tokens = [int(token) for token in prompt]
+        numbers, rest = tokens[: self.numbers], tokens[self.numbers :]
+        known = all(0 <= number <= self.results for number in (*numbers, *rest[1:2]))
+        if not known or len(rest) != 3 or [rest[0], rest[2]] != [self.vocab.token("/"), self.equals]:
+            raise RequestError(
+                f"a problem is {self.numbers} numbers, '/', the target and '=', as in {self.text.example}"
+            )
+        return numbers, rest[1]
 
     def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens.cpu().numpy()
         numbers = numpy.sort(tokens[:, : self.numbers], axis=1)
         return fingerprint(numpy.concatenate([numbers, tokens[:, [self.numbers + 1]]], axis=1))
 
-    def write_answer(self, answer: Sequence[int]) -> str:
-        symbols = self.vocab.decode(answer)
-        return ",".join("".join(symbols[at : at + STEP]) for at in range(0, len(symbols), STEP))
 
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        *numbers, slash, target, equals = self.vocab.decode(prompt)
-        return f"{','.join(numbers)}{slash}{target}{equals}{self.write_answer(answer)}"
+def apply(sign: str, a: int, b: int) -> int | None:
+    """The result of an operation, or None where it is no whole number from 0 up."""
+    if sign == "+":
+        return a + b
+    if sign == "-":
+        return a - b if a >= b else None
+    if sign == "*":
+        return a * b
+    return a // b if b and a % b == 0 else None
 
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        problem, written = reading.halves(line, FORM)
-        given, slash, target = problem.partition("/")
-        if not slash:
-            raise RequestError(f"there is no '/' before the target; a line reads {FORM}")
-        numbers = reading.whole_numbers(given, 1, self.results, "the numbers")
-        reading.require_count(len(numbers), self.numbers, "numbers", "the problem")
-        goal = reading.whole_number(target, 0, self.results, "the target")
-        prompt = [*numbers, self.vocab.token("/"), goal, self.equals]
-        answer = [token for text in written.split(",") for token in self._equation(text)] if written else []
-        fault = self._fault(numbers, goal, answer) if answer else None
-        if fault is not None:
-            raise RequestError(fault)
-        return prompt, answer
 
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
-
-    def _equation(self, text: str) -> list[int]:
-        """Tokens of ``19-13=6``."""
-        left, equals, right = text.partition("=")
-        sign = next((sign for sign in countdown_solve.OPERATIONS if sign in left), None)
-        if not equals or sign is None:
-            raise RequestError(f"{reading.shown(text)} is not an equation such as 19-13=6")
-        where = f"equation {reading.shown(text)}"
-        a, _, b = left.partition(sign)
-        first, second, result = (reading.whole_number(part, 0, self.results, where) for part in (a, b, right))
-        return [first, self.vocab.token(sign), second, self.equals, result]
-
-    def _problem(self, prompt: Sequence[int]) -> tuple[list[int], int]:
-        """The numbers and the target."""
-        tokens = [int(token) for token in prompt]
-        numbers, rest = tokens[: self.numbers], tokens[self.numbers :]
-        if len(rest) != 3 or rest[0] != self.vocab.token("/") or rest[2] != self.equals:
-            raise RequestError(f"countdown: a prompt is {self.numbers} numbers, '/', the target and '='")
-        if not all(0 <= number <= self.results for number in (*numbers, rest[1])):
-            raise RequestError(f"countdown: the numbers and the target must be from 0 to {self.results}")
-        return numbers, rest[1]
-
-    def _fault(self, numbers: Sequence[int], target: int, answer: Sequence[int]) -> str | None:
-        """The first thing that is wrong with an answer, whatever tokens it holds; None where it is right."""
-        if len(answer) != self.answer_length:
-            return f"the answer has {len(answer)} symbols, but {self.numbers} numbers take {self.numbers - 1} equations"
-        at_hand = list(numbers)
-        for at in range(0, len(answer), STEP):
-            a, sign, b, equals, c = answer[at : at + STEP]
-            text = "".join(self.vocab.decode(answer[at : at + STEP]))
-            if not 0 <= sign - self.results - 1 < len(countdown_solve.OPERATIONS) or equals != self.equals:
-                return f"{text!r} is not an equation"
-            for used in (a, b):
-                if used not in at_hand:
-                    return f"{text!r} uses a number that is not, or no longer, at hand"
-                at_hand.remove(used)
-            if not 0 <= c <= self.results or countdown_solve.apply(self.vocab.symbols[sign], a, b) != c:
-                return f"{text!r} is not true of whole numbers up to {self.results}"
-            at_hand.append(c)
-        return None if at_hand == [target] else f"the equations leave {at_hand[0]}, but the target is {target}"
+def _search(numbers: tuple[int, ...], target: int, most: int, hopeless: set[tuple[int, ...]]) -> list[Step] | None:
+    """Equations that use every number once and leave ``target``, none with a result above ``most``; None where there
+    are none. ``numbers`` descend; ``hopeless`` collects those from which the target cannot be reached."""
+    if len(numbers) == 1:
+        return [] if numbers[0] == target else None
+    if numbers in hopeless:
+        return None
+    for first, second in combinations(range(len(numbers)), 2):
+        a, b = numbers[first], numbers[second]
+        rest = numbers[:first] + numbers[first + 1 : second] + numbers[second + 1 :]
+        for sign in OPERATIONS:
+            result = apply(sign, a, b)
+            if result is None or result > most:
+                continue
+            after = _search(tuple(sorted((*rest, result), reverse=True)), target, most, hopeless)
+            if after is not None:
+                return [(a, sign, b, result), *after]
+    hopeless.add(numbers)
+    return None
 
 
 # The published kinds by how many numbers they have (3, 4, 5); 1 to 100 for all numbers is our choice.

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy
 import torch
@@ -31,14 +31,17 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import in_weights_solve, writing
-from foresee.tasks.base import Task, tasks
-from foresee.tasks.in_weights_solve import EDGE, PATH, PAUSE
+from foresee.tasks.base import Task, require_choice, require_option, tasks
+from foresee.tasks.text import TextForm
+
+EDGE, PATH, PAUSE = "edge:", "path:", "_"
 
 ARMS_SHOWN = 256
 """Nodes of the largest graph whose arms are facts of every row: the table is repeated in each."""
 
-CHOICES = {"directions": ("both", "forward", "backward"), "query": ("goal", "start-goal"), "answer": ("path", "first")}
+Directions = Literal["both", "forward", "backward"]
+Query = Literal["goal", "start-goal"]
+Answer = Literal["path", "first"]
 
 
 @tasks.register("in-weights-path-star")
@@ -62,25 +65,23 @@ class InWeightsPathStar(Task):
 
     summary: ClassVar[str] = "paths of one memorised star to ends that were not asked for in training (2510.26745)"
 
+    text = TextForm("edge:u=v or path:goal=centre,...,goal", marks=(EDGE, PATH, "="), noun="label")
+
     degree: int
     length: int
     pauses: int = 1
-    directions: Literal["both", "forward", "backward"] = "both"
-    query: Literal["goal", "start-goal"] = "goal"
-    answer: Literal["path", "first"] = "path"
+    directions: Directions = "both"
+    query: Query = "goal"
+    answer: Answer = "path"
     asked: float = 0.25
     facts: float = 0.5
     graph: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("degree", 2), ("length", 2), ("pauses", 0), ("graph", 0)):
-            if getattr(self, name) < least:
-                raise RequestError(f"in-weights-path-star: {name}={getattr(self, name)} must be at least {least}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise RequestError(
-                    f"in-weights-path-star: {name}={getattr(self, name)!r} must be one of {', '.join(choices)}"
-                )
+            require_option(self, name, least)
+        for name, choices in (("directions", Directions), ("query", Query), ("answer", Answer)):
+            require_choice(self, name, get_args(choices))
         if not 0 < self.asked < 1:
             raise RequestError(f"in-weights-path-star: asked={self.asked} must be a share between 0 and 1")
         if not 0 <= self.facts < 1:
@@ -179,15 +180,51 @@ class InWeightsPathStar(Task):
         return facts
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """The path, by walking back from its end; for an edge, a neighbour. Raises ``RequestError`` on a prompt that is
-        neither."""
-        return in_weights_solve.solve(self, prompt)
+        """The path, by walking back from its end; for an edge, the neighbour nearest to the centre."""
+        kind, node = self._asks(prompt)
+        if kind == EDGE:
+            if self.directions == "forward" or node not in self.parent:
+                return [min(child for child, above in self.parent.items() if above == node)]
+            return [self.parent[node]]
+        path = [node]
+        while path[-1] in self.parent:
+            path.append(self.parent[path[-1]])
+        path.reverse()
+        return path if self.answer == "path" else path[1:2]
+
+    def _asks(self, prompt: Sequence[int]) -> tuple[str, int]:
+        """``edge:`` or ``path:``, and the node or goal that a prompt names. Raises ``RequestError`` on anything
+        else."""
+        symbols = self.vocab.decode([int(token) for token in prompt])
+        if len(symbols) == 3 and symbols[0] == EDGE and symbols[2] == "=" and symbols[1].isdecimal():
+            node = int(symbols[1])
+            left = self.parent.keys() if self.directions == "backward" else self.inner
+            if self.directions != "both" and node not in left:
+                raise RequestError(f"node {node} has no edge that goes {self.directions}")
+            return EDGE, node
+        rest = [PAUSE] * self.pauses + ["="]
+        named = self.prompt_length - len(rest)
+        if len(symbols) == self.prompt_length and symbols[0] == PATH and symbols[named:] == rest:
+            start, goal = symbols[1], symbols[named - 1]
+            if named > 2 and (not start.isdecimal() or int(start) in self.parent):
+                raise RequestError(f"the path is asked for from {start}, which is not the centre")
+            if not goal.isdecimal() or int(goal) in self.inner:
+                raise RequestError(f"{goal} is not the end of an arm")
+            return PATH, int(goal)
+        form = "goal" if self.query == "goal" else "start,goal"
+        raise RequestError(f"in-weights-path-star: the prompt is neither edge:u= nor path:{form}= with its pauses")
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
-        return 1 if in_weights_solve.asks(self, prompt)[0] == EDGE else self.answer_length
+        return 1 if self._asks(prompt)[0] == EDGE else self.answer_length
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return in_weights_solve.verify(self, prompt, [int(token) for token in answer])
+        """Whether it is the path, or for an edge any neighbour in a trained direction."""
+        kind, node = self._asks(prompt)
+        if kind == PATH or len(answer) != 1:
+            return super().verify(prompt, answer)
+        other = int(answer[0])
+        inwards = self.directions != "forward" and self.parent.get(node) == other
+        return inwards or (self.directions != "backward" and self.parent.get(other) == node)
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the goal, or of the edge with its direction."""
@@ -206,24 +243,14 @@ class InWeightsPathStar(Task):
         return numpy.asarray((tokens[:, 0] == self.vocab.token(PATH)) & asked)
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        kind, *middle = (symbol for symbol in self.vocab.decode(prompt) if symbol != PAUSE)
-        return kind + ",".join(middle).replace(",=", "=") + ",".join(self.vocab.decode(answer))
+        pause = self.vocab.token(PAUSE)
+        return super().write_line([token for token in prompt if token != pause], answer)
 
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        kind, colon, rest = line.strip().partition(":")
-        kind += colon
-        asked, equals, text = rest.partition("=")
-        if kind not in (EDGE, PATH) or not equals:
-            raise RequestError("a line reads edge:u=v or path:goal=centre,...,goal")
-        pauses = [PAUSE] * self.pauses if kind == PATH else []
-        named = writing.labels(asked, self.nodes, "the prompt")
-        prompt = self.vocab.encode([kind, *map(str, named), *pauses, "="])
-        solved = self.solve(prompt)
-        answer = writing.labels(text, self.nodes, "the answer")
-        if answer and not self.verify(prompt, answer):
-            right = ",".join(map(str, solved)) if kind == PATH else "a neighbour"
-            raise RequestError(f"the answer is {writing.shown(text)}, where {right} would be right")
-        return prompt, answer
+    def read_tokens(self, line: str) -> tuple[list[int], list[int]]:
+        asked, answer = super().read_tokens(line)
+        if asked[0] == self.vocab.token(PATH):
+            asked[-1:] = self.vocab.encode([PAUSE] * self.pauses + ["="])
+        return asked, answer
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return self._facts(batch.tokens.cpu().numpy())

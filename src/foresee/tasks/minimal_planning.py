@@ -8,7 +8,8 @@ of it, and what that leaves open is ours and said below.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,11 +24,11 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import fingerprints, minimal_planning_solve, reading
-from foresee.tasks.base import Task, tasks
-from foresee.tasks.path_star_graphs import distinct
+from foresee.tasks.base import Task, fingerprint_set, require_option, tasks
+from foresee.tasks.path_star_draw import distinct
+from foresee.tasks.text import TextForm, pairs_in, split_at
 
-FORM = "u,v/u,v/.../u,v|start,goal=u,v/v,w/..."
+Edges = list[tuple[int, int]]
 
 
 @tasks.register("minimal-planning")
@@ -54,12 +55,17 @@ class MinimalPlanning(Task):
 
     summary: ClassVar[str] = "which way on where two paths cross, at a known distance from the goal (Ye et al., MGDM)"
 
+    text = TextForm(
+        "u,v/u,v/.../u,v|start,goal=u,v/v,w/...",
+        marks="/|=", answer_marks="/|=", noun="label", item="edge", between="/",
+    )  # fmt: skip
+
     steps: int = 5
     nodes: int = 20
 
     def __post_init__(self) -> None:
-        reading.require_option("minimal-planning", "steps", self.steps, 1, 1000)
-        reading.require_option("minimal-planning", "nodes", self.nodes, 2 * self.steps + 1, 60_000)
+        require_option(self, "steps", 1, 1000)
+        require_option(self, "nodes", 2 * self.steps + 1, 60_000)
 
     @property
     def edges(self) -> int:
@@ -98,7 +104,9 @@ class MinimalPlanning(Task):
         other = numpy.where(places == crossing, path, own)
         ends = numpy.concatenate([pairs_along(path), pairs_along(other)], axis=1)
         shuffled = rng.random((n, self.edges)).argsort(axis=1)
-        tokens = self._rows(n)
+        slash, bar, equals = (self.vocab.token(symbol) for symbol in "/|=")
+        tokens = numpy.full((n, self.prompt_length + self.answer_length), slash, numpy.int64)
+        tokens[:, 3 * self.edges - 1], tokens[:, 3 * self.edges + 2] = bar, equals
         tokens[:, 0 : 3 * self.edges : 3] = numpy.take_along_axis(ends[..., 0], shuffled, axis=1)
         tokens[:, 1 : 3 * self.edges : 3] = numpy.take_along_axis(ends[..., 1], shuffled, axis=1)
         tokens[:, 3 * self.edges], tokens[:, 3 * self.edges + 1] = path[:, 0], path[:, -1]
@@ -107,85 +115,69 @@ class MinimalPlanning(Task):
         return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.answer_length, facts)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """The path's edges, found from the start. Raises ``RequestError`` on a prompt of another form or without a path
-        of ``steps`` edges."""
-        path = minimal_planning_solve.path_in(self, [int(token) for token in prompt])
-        return self._answer(path)
+        """The path's edges, found from the start."""
+        slash = self.vocab.token("/")
+        return [token for edge in pairwise(self._path(*self._problem(prompt))) for token in (*edge, slash)][:-1]
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
         right = self.solve(prompt)
         return [int(token) for token in answer] in (right, right[::-1])
 
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        edges, start, goal = self._problem(prompt)
+        path = self._path(edges, start, goal)
+        # What the path does not use must be another one, as long, that shares one node with it at the same place.
+        used = list(pairwise(path))
+        child = {node: after for node, after in edges if (node, after) not in used}
+        starts = set(child) - set(child.values())
+        other = [starts.pop()] if len(starts) == 1 else []
+        while other and other[-1] in child and len(other) <= len(path):
+            other.append(child[other[-1]])
+        shared = [place for place, (here, there) in enumerate(zip(path, other, strict=False)) if here == there]
+        twice = sum(times > 1 for times in Counter([*path, *other]).values())
+        if len(other) != len(path) or len(shared) != 1 or shared[0] == len(path) - 1 or twice > 1:
+            two = f"two paths of {self.steps} edges that cross at one node before their ends"
+            raise RequestError(f"the edges do not form {two}")
+
+    def _problem(self, prompt: Sequence[int]) -> tuple[Edges, int, int]:
+        """Edges, start and goal. Raises ``RequestError`` on a prompt of another form."""
+        tokens = [int(token) for token in prompt]
+        slash, bar, equals = (self.vocab.token(symbol) for symbol in "/|=")
+        parts = split_at(tokens[:-1], bar)
+        if len(parts) != 2 or tokens[-1] != equals:
+            raise RequestError(f"there must be one '|' after the edges; a line reads {self.text.example}")
+        edges, query = (pairs_in(part, slash, self.nodes, self.vocab) for part in parts)
+        if len(edges) != self.edges or len(query) != 1:
+            found = f"{len(edges)} edges and {len(query)} pairs of start and goal"
+            raise RequestError(f"the prompt holds {found}, but must hold {self.edges} and 1")
+        return edges, *query[0]
+
+    def _path(self, edges: Edges, start: int, goal: int) -> list[int]:
+        """The nodes from start to goal. Raises ``RequestError`` where no path of ``steps`` edges leads there."""
+        onward: dict[int, list[int]] = {}
+        for node, child in edges:
+            onward.setdefault(node, []).append(child)
+        reached = [[start]]
+        for _ in range(self.steps):
+            # Two paths that cross once give at most two ways on, so this stays small; other graphs are cut off.
+            reached = [[*path, child] for path in reached[: self.edges] for child in onward.get(path[-1], [])]
+        for path in reached:
+            if path[-1] == goal:
+                return path
+        raise RequestError(f"no path of {self.steps} edges leads from {start} to {goal}")
+
     def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens.cpu().numpy()
         end = 3 * self.edges
-        return fingerprints.of_set(tokens[:, 0:end:3] * self.nodes + tokens[:, 1:end:3])
-
-    def write_answer(self, answer: Sequence[int]) -> str:
-        symbols = self.vocab.decode(answer)
-        marks = {"/", "|", "="}
-        return "".join(
-            symbol if at == 0 or symbol in marks or symbols[at - 1] in marks else "," + symbol
-            for at, symbol in enumerate(symbols)
-        )
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return self.write_answer(prompt) + self.write_answer(answer)
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        problem, written = reading.halves(line, FORM)
-        graph, bar, query = problem.partition("|")
-        if not bar:
-            raise RequestError(f"there is no '|' after the edges; a line reads {FORM}")
-        edges = self._read_edges(graph, "the graph")
-        reading.require_count(len(edges), self.edges, "edges", "the graph")
-        asked = self._read_edges(query, "the query")
-        reading.require_count(len(asked), 1, "pairs of nodes", "the query")
-        start, goal = asked[0]
-        bar_token, equals = self.vocab.token("|"), self.vocab.token("=")
-        prompt = [*self._joined(edges), bar_token, start, goal, equals]
-        path = minimal_planning_solve.path_in(self, prompt)
-        minimal_planning_solve.require_crossing(edges, path)
-        answer = self._joined(self._read_edges(written, "the answer"))
-        if answer and not self.verify(prompt, answer):
-            right = self.write_answer(self._answer(path))
-            raise RequestError(f"the answer is {reading.shown(written)}, but the path is {right}")
-        return prompt, answer
+        return fingerprint_set(tokens[:, 0:end:3] * self.nodes + tokens[:, 1:end:3])
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        end, steps = 3 * self.edges, self.steps
-        rows = batch.tokens[:, : self.prompt_length].tolist()
         distances = []
-        for row in rows:
-            left = row[0:end:3]
-            path = minimal_planning_solve.path_in(self, row)
-            distances.append(next(steps - place for place, node in enumerate(path) if left.count(node) == 2))
+        for row in batch.tokens[:, : self.prompt_length].tolist():
+            left = row[0 : 3 * self.edges : 3]
+            path = self._path(*self._problem(row))
+            distances.append(next(self.steps - place for place, node in enumerate(path) if left.count(node) == 2))
         return self._facts(torch.tensor(distances, dtype=torch.int64))
-
-    def _rows(self, n: int) -> NDArray[numpy.int64]:
-        """[n, T] tokens with the delimiters in their places."""
-        slash, bar, equals = (self.vocab.token(symbol) for symbol in "/|=")
-        tokens = numpy.full((n, self.prompt_length + self.answer_length), slash, numpy.int64)
-        tokens[:, 3 * self.edges - 1], tokens[:, 3 * self.edges + 2] = bar, equals
-        return tokens
-
-    def _answer(self, path: Sequence[int]) -> list[int]:
-        """Tokens of the edges along a path."""
-        return self._joined(pairwise(path))
-
-    def _joined(self, edges: Iterable[tuple[int, int]]) -> list[int]:
-        """Tokens of edges with ``/`` between them."""
-        slash = self.vocab.token("/")
-        return [token for edge in edges for token in (*edge, slash)][:-1]
-
-    def _read_edges(self, text: str, where: str) -> list[tuple[int, int]]:
-        edges = []
-        for part in text.split("/") if text else []:
-            pair = reading.whole_numbers(part, 0, self.nodes - 1, where)
-            if len(pair) != 2:
-                raise RequestError(f"{reading.shown(part)} in {where} is not two labels joined by a comma, as in 3,12")
-            edges.append((pair[0], pair[1]))
-        return edges
 
     def _facts(self, distance: Tensor) -> dict[str, Tensor]:
         return {"distance": distance, "branch": 3 * (self.steps - distance) + 1}

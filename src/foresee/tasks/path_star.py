@@ -9,10 +9,12 @@ definitions are those of research/tasks.md section 2, a secondary source, and wh
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from itertools import pairwise
+from typing import ClassVar, get_args
 
 import numpy
 import torch
@@ -20,14 +22,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, mix
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import path_star_check, path_star_options, path_star_solve, path_star_text
-from foresee.tasks.base import Task, tasks
-from foresee.tasks.path_star_draw import Generalised, Goals, Sampler
-from foresee.tasks.path_star_graphs import EdgeOrder, Shape
-from foresee.tasks.path_star_options import Sizes
-from foresee.tasks.path_star_prompt import PromptForm, Query, Tokens
+from foresee.tasks import path_star_oracle
+from foresee.tasks.base import Task, require_choice, require_option, tasks
+from foresee.tasks.path_star_draw import (
+    EdgeOrder,
+    Generalised,
+    Goals,
+    PromptForm,
+    Query,
+    Sampler,
+    Shape,
+    Sizes,
+    Tokens,
+)  # fmt: skip
+from foresee.tasks.text import TextForm, difference
+
+CHOICES = {"goals": Goals, "order": EdgeOrder, "query": Query, "generalised": Generalised, "sizes": Sizes}
 
 
 @tasks.register("path-star", later=("order", "query", "generalised", "sizes", "splits"))
@@ -88,12 +101,28 @@ class PathStar(Task):
     splits: str = "none"
 
     def __post_init__(self) -> None:
-        path_star_options.check(self)
+        require_option(self, "degree", 1)
+        require_option(self, "length", 2)
+        for name, choices in CHOICES.items():
+            require_choice(self, name, get_args(choices))
+        splits = read_splits(self.splits, self.length)
+        for name, plain, why in (
+            ("order", "shuffled", "the order of the edges of an arm that is a tree is not defined"),
+            ("generalised", "none", "a node above a split does not say which way the answer goes on"),
+            ("sizes", "fixed", "where shorter arms split is not defined"),
+        ):
+            if splits and getattr(self, name) != plain:
+                given = f"splits={self.splits} cannot be combined with {name}={getattr(self, name)}"
+                raise RequestError(f"path-star: {given}, since {why}; use {name}={plain}")
+        if self.nodes < self.shape.nodes:
+            size = f"degree={self.degree},length={self.length}" + f",splits={self.splits}" * bool(splits)
+            needed = f"{size} needs at least {self.shape.nodes} node labels"
+            raise RequestError(f"path-star: nodes={self.nodes}, but {needed}")
 
     @cached_property
     def shape(self) -> Shape:
         """The graph, or the largest one."""
-        return Shape(self.degree, self.length, path_star_options.read_splits(self.splits, self.length))
+        return Shape(self.degree, self.length, read_splits(self.splits, self.length))
 
     @cached_property
     def shapes(self) -> dict[int, Shape]:
@@ -159,18 +188,28 @@ class PathStar(Task):
         return Batch.of(tokens, prompt_len, answer_len, facts)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """The path, found by walking back from the goal. Raises ``RequestError`` on a prompt that holds none."""
-        return path_star_solve.solve(self, [int(token) for token in prompt])
+        return path_star_oracle.solve(self, [int(token) for token in prompt])
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
-        """Nodes of an arm, or with generalised=path of the path to the goal. Raises ``RequestError`` on a prompt that
-        is none of this task's."""
+        """Nodes of an arm, or with generalised=path of the path to the goal."""
         if self.generalised == "path":
             return len(self.solve(prompt))
-        return path_star_solve.arm_length(self, len(prompt))
+        return path_star_oracle.arm_length(self, len(prompt))
 
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return [int(token) for token in answer] == self.solve(prompt)
+    @cached_property
+    def text(self) -> TextForm:
+        example = "start,goal/u,v|u,v|...=" if self.query == "first" else "u,v|u,v|.../start,goal="
+        return TextForm(f"{example}start,...,goal", marks="|/=", noun="label", item="edge", between="|")
+
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        path_star_oracle.check(self, [int(token) for token in prompt])
+
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        right = self.solve(prompt)
+        if list(answer) == right:
+            return None
+        route = f"the path from {right[0]} to {right[-1]}"
+        return difference(self.vocab.decode(answer), self.vocab.decode(right), route, "node")
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the set of directed edges, whatever their order, the query and the goal."""
@@ -182,19 +221,6 @@ class PathStar(Task):
             words[numpy.arange(widest) >= counts[:, None]] = 0
         # Addition is commutative, which is what makes the fingerprint blind to the order of the edges.
         return numpy.asarray(words.sum(axis=1, dtype=numpy.uint64))
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return path_star_text.write(self.vocab.decode(prompt), self.vocab.decode(answer))
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        parsed = path_star_text.read(line, self.nodes, self.query)
-        path_star_check.check(parsed, self.shapes, self.order, self.generalised)
-        row = numpy.empty((1, self.form.length(len(parsed.edges))), numpy.int64)
-        pairs = numpy.array(parsed.edges)
-        self.form.write(
-            row, pairs[None, :, 0], pairs[None, :, 1], numpy.array([parsed.start]), numpy.array([parsed.goal])
-        )
-        return row[0].tolist(), parsed.answer
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         tokens, counts = batch.tokens.cpu().numpy(), self.form.edge_counts(batch.prompt_len.cpu().numpy())
@@ -214,3 +240,20 @@ class PathStar(Task):
         if not self.shape.splits:
             facts["goal_arm"] = torch.from_numpy(goal_arm)
         return facts
+
+
+def read_splits(text: str, length: int) -> tuple[int, ...]:
+    """Distances in ascending order out of ``1+3`` or ``none``; raises ``RequestError`` where they are not such."""
+    if text == "none":
+        return ()
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(\+[1-9][0-9]{0,8})*", text):
+        raise RequestError(
+            f"path-star: splits={text!r}, but it must be none or distances from the centre joined by +, as in 1+3"
+        )
+    distances = tuple(map(int, text.split("+")))
+    if any(first >= second for first, second in pairwise(distances)):
+        raise RequestError(f"path-star: splits={text}, but each distance must be greater than the one before it")
+    if distances[-1] > length - 2:
+        children = f"only nodes at distances 1 to {length - 2} have" if length > 2 else "no node of an arm has"
+        raise RequestError(f"path-star: splits={text}, but with length={length} {children} children")
+    return distances

@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
 from foresee.tasks.base import tasks
 from foresee.tasks.path_star import PathStar
-from foresee.tasks.path_star_text import label_table, not_a_label, shown
 
 
 @tasks.register("path-star-branch")
@@ -58,25 +56,18 @@ class PathStarBranch(PathStar):
         # After shorter prompts the rest of the path would follow.
         tokens[torch.arange(tokens.shape[1]) > end[:, None]] = 0
         prompt_len = self.prompt_length if self.sizes == "fixed" else end
-        return Batch.of(tokens, prompt_len, 1, {"branch": torch.zeros(len(whole), dtype=torch.int64)})
+        return Batch.of(tokens, prompt_len, 1, self.facts_of(whole))
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """The node after the start. Raises ``RequestError`` on a prompt that holds no path."""
+        """The node after the start."""
         return super().solve(prompt)[1:2]
 
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        question, equals, text = line.strip().partition("=")
-        prompt, _ = super().read_line(question + equals)
-        if not text:
-            return prompt, []
-        try:
-            answer = [label_table(self.nodes)[text]]
-        except KeyError:
-            raise not_a_label(text, self.nodes, "the answer") from None
-        right = self.solve(prompt)
-        if answer != right:
-            raise RequestError(f"the answer is {shown(text)}, but the first step towards the goal is to {right[0]}")
-        return prompt, answer
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        (right,) = self.solve(prompt)
+        if list(answer) == [right]:
+            return None
+        written = ",".join(self.vocab.decode(answer))
+        return f"the answer is {written!r}, but the first step towards the goal is to {right}"
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return {"branch": torch.zeros(len(batch), dtype=torch.int64)}

@@ -1,34 +1,176 @@
-"""Drawing path-star examples by array operations."""
+"""Drawing path-star examples by array operations: graphs as numbered nodes, the columns of a prompt, and rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy
 from numpy.typing import NDArray
 
-from foresee.tasks.path_star_graphs import EdgeOrder, Shape, distinct, edge_order
-from foresee.tasks.path_star_prompt import PromptForm, Tokens
-
 Goals = Literal["one", "all"]
+EdgeOrder = Literal["shuffled", "arm-wise", "causal-wise"]
+Query = Literal["last", "first"]
 Generalised = Literal["none", "arm", "path"]
+Sizes = Literal["fixed", "mixed"]
+Tokens = NDArray[numpy.int64]
+
+
+def distinct(rng: numpy.random.Generator, count: int, pool: int, columns: int) -> NDArray[Any]:
+    """[count, columns] unsigned integers: each column is ``count`` different numbers below ``pool``, every ordered
+    choice equally likely.
+
+    The Fisher-Yates shuffle, without the array that it shuffles. Step k swaps places k and j[k] >= k, so the k-th
+    choice is what stands at j[k]: j[k] itself, unless an earlier step i had j[i] = j[k], which put there what stood at
+    i. Looking the steps up backwards resolves every column at once.
+    """
+    dtype = numpy.uint16 if pool <= 2**16 else numpy.uint32
+    chosen = numpy.empty((count, columns), dtype)
+    for step in range(count):
+        chosen[step] = rng.integers(step, pool, size=columns, dtype=dtype)
+    for step in range(count - 2, -1, -1):
+        later = chosen[step + 1 :]
+        numpy.copyto(later, dtype(step), where=later == chosen[step])
+    return chosen
+
+
+@dataclass(frozen=True)
+class Shape:
+    """``degree`` arms that leave a centre, every one with ``length`` nodes from the centre to an end.
+
+    Each node at a distance in ``splits`` from the centre has two children, so that an arm is a tree; every other node
+    of an arm has one. Nodes are numbered from the centre, 0, in preorder: an arm's nodes follow each other, and edge e
+    is the one that enters node e + 1.
+    """
+
+    degree: int
+    length: int
+    splits: tuple[int, ...] = ()
+
+    def children(self, distance: int) -> int:
+        """How many children a node at this distance from the centre has."""
+        if distance in (0, self.length - 1):
+            return 0 if distance else self.degree
+        return 2 if distance in self.splits else 1
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """[length] nodes of the tree below a node, itself included, by its distance from the centre."""
+        sizes = [1]
+        for distance in range(self.length - 2, -1, -1):
+            sizes.append(1 + self.children(distance) * sizes[-1])
+        return sizes[::-1]
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the graph, the centre included."""
+        return self.sizes[0]
+
+    @property
+    def edges(self) -> int:
+        """Edges of the graph; 3 * (edges + 1) tokens make a prompt."""
+        return self.nodes - 1
+
+    @property
+    def ends(self) -> int:
+        """Nodes without children: one an arm, and twice as many for each distance at which arms split."""
+        return int(self.degree * 2 ** len(self.splits))
+
+    @cached_property
+    def levels(self) -> list[NDArray[numpy.int64]]:
+        """[length] of the nodes at each distance from the centre, siblings side by side."""
+        levels = [numpy.zeros(1, numpy.int64)]
+        for distance in range(self.length - 1):
+            steps = 1 + numpy.arange(self.children(distance)) * self.sizes[distance + 1]
+            levels.append((levels[-1][:, None] + steps).reshape(-1))
+        return levels
+
+    @cached_property
+    def parents(self) -> NDArray[numpy.int64]:
+        """[edges] the node that each edge leaves."""
+        parents = numpy.empty(self.edges, numpy.int64)
+        for distance, (level, below) in enumerate(zip(self.levels, self.levels[1:], strict=False)):
+            parents[below - 1] = numpy.repeat(level, self.children(distance))
+        return parents
+
+    @cached_property
+    def paths(self) -> NDArray[numpy.int64]:
+        """[ends, length] the nodes from the centre to each end: the arms, where none splits."""
+        return numpy.stack([numpy.repeat(level, self.ends // len(level)) for level in self.levels], axis=1)
+
+    def paths_in(self, edge_from: Tokens, edge_to: Tokens, start: Tokens) -> Tokens:
+        """[B, ends, length] labels from ``start`` [B] to each end, found in edges [B, edges] of this shape; paths in
+        the order in which the edges name the nodes on them."""
+        level, columns = start[:, None], []
+        for distance in range(self.length):
+            columns.append(numpy.repeat(level, self.ends // level.shape[1], axis=1))
+            if fan := self.children(distance):
+                below = [edge_to[edge_from == node[:, None]].reshape(-1, fan) for node in level.T]
+                level = numpy.concatenate(below, axis=1)
+        return numpy.stack(columns, axis=2)
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """Where a prompt holds its edges and its query, as columns: triples of two labels and a delimiter.
+
+    ``u,v|u,v|.../start,goal=``, or ``start,goal/u,v|u,v|...=`` where the query comes first. The delimiters ``|``,
+    ``=``, ``/`` are the tokens ``nodes``, ``nodes + 1`` and ``nodes + 2``.
+    """
+
+    query: Query
+    nodes: int
+
+    @staticmethod
+    def length(edges: int) -> int:
+        """Tokens of a prompt with this many edges."""
+        return 3 * edges + 3
+
+    @staticmethod
+    def edge_counts(lengths: NDArray[numpy.int64]) -> NDArray[numpy.int64]:
+        """Edges of prompts of this many tokens."""
+        return lengths // 3 - 1
+
+    def shared_columns(self, edges: int) -> int:
+        """First columns that prompts on one graph have in common whatever the goal."""
+        return 1 if self.query == "first" else 3 * edges + 1
+
+    def edges_in(self, tokens: Tokens, edges: int) -> tuple[Tokens, Tokens]:
+        """Views [B, edges] of [B, T] tokens: the nodes that edges leave, and those that they enter."""
+        first = 3 if self.query == "first" else 0
+        end = first + 3 * edges
+        return tokens[:, first:end:3], tokens[:, first + 1 : end : 3]
+
+    def query_in(self, tokens: Tokens, edges: int) -> tuple[Tokens, Tokens]:
+        """Views [B] of [B, T] tokens: start and goal."""
+        at = 0 if self.query == "first" else 3 * edges
+        return tokens[:, at], tokens[:, at + 1]
+
+    def write(
+        self, tokens: Tokens, edge_from: NDArray[Any], edge_to: NDArray[Any], start: NDArray[Any], goal: NDArray[Any]
+    ) -> None:
+        """Fills the prompt columns of [B, T] tokens from edges [B, edges] and ends [B]."""
+        bar, equals, slash = range(self.nodes, self.nodes + 3)
+        edges = edge_from.shape[1]
+        for columns, values in zip(self.edges_in(tokens, edges), (edge_from, edge_to), strict=True):
+            columns[...] = values
+        for column, ends in zip(self.query_in(tokens, edges), (start, goal), strict=True):
+            column[...] = ends
+        tokens[:, 2 : 3 * edges + 2 : 3] = bar
+        tokens[:, 2 if self.query == "first" else 3 * edges - 1] = slash
+        tokens[:, 3 * edges + 2] = equals
 
 
 @dataclass(frozen=True)
 class Drawn:
     """Examples, the rows of one graph side by side; where lengths differ, tokens are padded with 0 and arms with -1."""
 
-    tokens: Tokens
-    """[B, T] prompt, answer, padding."""
-    prompt_len: NDArray[numpy.int64]
-    """[B]"""
-    answer_len: NDArray[numpy.int64]
-    """[B]"""
-    arms: Tokens
-    """[B, ends, length] labels from the centre to each end, in an order that says nothing about the goal."""
-    goal_arm: NDArray[numpy.int64]
-    """[B] which of ``arms`` the answer is, or begins."""
+    tokens: Tokens  # [B, T] prompt, answer, padding
+    prompt_len: NDArray[numpy.int64]  # [B]
+    answer_len: NDArray[numpy.int64]  # [B]
+    arms: Tokens  # [B, ends, length] labels from the centre to each end, in an order that says nothing about the goal
+    goal_arm: NDArray[numpy.int64]  # [B] which of ``arms`` the answer is, or begins
 
 
 @dataclass(frozen=True)
@@ -78,11 +220,11 @@ class Sampler:
         rows_each = largest.ends if self.goals == "all" else 1
         rows = graphs * rows_each
         drawn = Drawn(
-            numpy.zeros((rows, self.form.length(largest.edges) + largest.length), numpy.int64),
-            numpy.empty(rows, numpy.int64),
-            numpy.empty(rows, numpy.int64),
-            numpy.full((rows, largest.ends, largest.length), -1, numpy.int64),
-            numpy.empty(rows, numpy.int64),
+            tokens=numpy.zeros((rows, self.form.length(largest.edges) + largest.length), numpy.int64),
+            prompt_len=numpy.empty(rows, numpy.int64),
+            answer_len=numpy.empty(rows, numpy.int64),
+            arms=numpy.full((rows, largest.ends, largest.length), -1, numpy.int64),
+            goal_arm=numpy.empty(rows, numpy.int64),
         )
         shape_of = numpy.repeat(rng.integers(0, len(shapes), size=graphs), rows_each)
         for index, shape in enumerate(shapes):
@@ -94,3 +236,24 @@ class Sampler:
             drawn.arms[here, :, : shape.length] = part.arms
             drawn.goal_arm[here] = part.goal_arm
         return drawn
+
+
+def edge_order(rng: numpy.random.Generator, shape: Shape, order: EdgeOrder, graphs: int) -> NDArray[Any]:
+    """[edges, graphs], or [edges, 1] where all graphs have the same: which edge is written at each place.
+
+    * ``shuffled``: any order, all equally likely.
+    * ``arm-wise``: arm after arm, each outwards. Which arm comes first is not drawn: labels and the goal's arm are.
+    * ``causal-wise``: the arms interleaved, all interleavings equally likely, each arm from the centre outwards.
+
+    ``shape`` has no splits unless the order is ``shuffled``.
+    """
+    in_order = numpy.arange(shape.edges)[:, None]
+    if order == "arm-wise":
+        return in_order
+    drawn = distinct(rng, shape.edges, shape.edges, graphs)
+    if order == "shuffled":
+        return drawn
+    # The places that a shuffled order gives to an arm take that arm's edges outwards.
+    places = numpy.argsort(drawn // (shape.length - 1), axis=0, kind="stable")
+    numpy.put_along_axis(drawn, places, in_order.astype(drawn.dtype), 0)
+    return drawn

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy
 import torch
@@ -26,8 +26,8 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import writing
-from foresee.tasks.base import Task, tasks
+from foresee.tasks.base import Task, require_choice, require_option, tasks
+from foresee.tasks.text import TextForm
 
 Direction = Literal["backward", "forward"]
 
@@ -53,6 +53,8 @@ class Retrieval(Task):
         "a dictionary learned by heart in one direction and asked for in the other (reversal curse)"
     )
 
+    text = TextForm(">KEY=VALUE or <VALUE=KEY, symbols joined by commas", marks="><=")
+
     pairs: int
     symbols: int = 10
     key_length: int = 4
@@ -63,8 +65,7 @@ class Retrieval(Task):
 
     def __post_init__(self) -> None:
         for name, least in (("pairs", 2), ("symbols", 1), ("key_length", 1), ("value_length", 1), ("dictionary", 0)):
-            if getattr(self, name) < least:
-                raise RequestError(f"retrieval: {name}={getattr(self, name)} must be at least {least}")
+            require_option(self, name, least)
         for name in ("key_length", "value_length"):
             if self.symbols ** getattr(self, name) < self.pairs:
                 raise RequestError(
@@ -75,8 +76,7 @@ class Retrieval(Task):
             raise RequestError(
                 f"retrieval: both_ways={self.both_ways} must be from 0 to below 1, with one pair left to ask for"
             )
-        if self.asked not in ("backward", "forward"):
-            raise RequestError(f"retrieval: asked={self.asked!r} must be backward or forward")
+        require_choice(self, "asked", get_args(Direction))
 
     @property
     def _known(self) -> int:
@@ -153,7 +153,7 @@ class Retrieval(Task):
         return Batch.of(torch.from_numpy(tokens), prompt_len, torch.where(asks_value, value_len, key_len), facts)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """Looked up. Raises ``RequestError`` on a prompt that is not in the dictionary."""
+        """Looked up."""
         found = self._answers.get(tuple(int(token) for token in prompt))
         if found is None:
             raise RequestError("retrieval: the prompt asks for nothing that is in the dictionary")
@@ -161,9 +161,6 @@ class Retrieval(Task):
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return self.value_length if prompt[0] == self.vocab.token(">") else self.key_length
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return [int(token) for token in answer] == self.solve(prompt)
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of prompt and answer."""
@@ -177,23 +174,6 @@ class Retrieval(Task):
         rest = fingerprint(words[self._known :])
         asked = fingerprint(tokens[:, 1 : 1 + words.shape[1]])
         return numpy.asarray((tokens[:, 0] == marker) & numpy.isin(asked, rest))
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        marker, *middle, equals = self.vocab.decode(prompt)
-        return marker + ",".join(middle) + equals + ",".join(self.vocab.decode(answer))
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        marker, rest = line.strip()[:1], line.strip()[1:]
-        asked, equals, text = rest.partition("=")
-        if marker not in ("<", ">") or not equals:
-            raise RequestError("a line reads >KEY=VALUE or <VALUE=KEY, symbols joined by commas")
-        strings = [writing.symbols(part, self.vocab, "<>=") for part in (asked, text)]
-        prompt, answer = self.vocab.encode([marker, *strings[0], "="]), self.vocab.encode(strings[1])
-        if answer and not self.verify(prompt, answer):
-            right = ",".join(self.vocab.decode(self.solve(prompt)))
-            raise RequestError(f"the answer is {writing.shown(text)}, but the dictionary has {right}")
-        self.solve(prompt)
-        return prompt, answer
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return {"branch": torch.zeros(len(batch), dtype=torch.int64)}

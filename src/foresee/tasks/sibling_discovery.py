@@ -12,7 +12,7 @@ ends an answer: all have one length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -21,14 +21,11 @@ from typing import ClassVar
 
 import numpy
 import torch
-from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
-from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import writing
-from foresee.tasks.base import Task, tasks
+from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.text import TextForm, require_prompt
 
 
 @tasks.register("sibling-discovery")
@@ -47,16 +44,16 @@ class SiblingDiscovery(Task):
 
     summary: ClassVar[str] = "write children of one parent and the parent last, in a new combination (Roll the dice)"
 
+    text = TextForm("=b0,c0,a0")
+
     parents: int
     siblings: int
     kinds: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("parents", "siblings", "kinds"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"sibling-discovery: {name}={getattr(self, name)} must be at least 1")
-        if self.kinds > len(ascii_lowercase) - 1:
-            raise RequestError(f"sibling-discovery: kinds={self.kinds}, but there are letters for 25 kinds only")
+        require_option(self, "parents", 1)
+        require_option(self, "siblings", 1)
+        require_option(self, "kinds", 1, len(ascii_lowercase) - 1)
 
     @cached_property
     def vocab(self) -> Vocabulary:
@@ -92,17 +89,16 @@ class SiblingDiscovery(Task):
         return Batch.of(torch.from_numpy(tokens), 1, self.kinds + 1)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """The first child of each kind of the first parent, which are as right as any. Raises ``RequestError`` on
-        another prompt."""
-        writing.require_prompt(prompt, [self.vocab.token("=")], "sibling-discovery")
+        """The first child of each kind of the first parent, which are as right as any."""
+        require_prompt(prompt, self.vocab.token("="))
         return self.vocab.encode([*(f"{letter}0" for letter in ascii_lowercase[1 : self.kinds + 1]), "a0"])
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        writing.require_prompt(prompt, [self.vocab.token("=")], "sibling-discovery")
-        return self._fault(self.vocab.decode(answer)) is None
+        return self.fault(prompt, answer) is None
 
-    def _fault(self, symbols: Sequence[str]) -> str | None:
-        """What is wrong with an answer, or None."""
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        require_prompt(prompt, self.vocab.token("="))
+        symbols = self.vocab.decode(answer)
         if len(symbols) != self.kinds + 1:
             return f"the answer has {len(symbols)} symbols, but must have {self.kinds + 1}"
         *children, parent = symbols
@@ -115,25 +111,6 @@ class SiblingDiscovery(Task):
             if owner != int(parent[1:]):
                 return f"{child} is a child of a{owner}, not of {parent}"
         return None
-
-    def identity(self, batch: Batch) -> Fingerprints:
-        """[B] uint64: a fingerprint of the answer."""
-        return fingerprint(batch.tokens[:, 1 : self.kinds + 2].cpu().numpy())
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return "".join(self.vocab.decode(prompt)) + ",".join(self.vocab.decode(answer))
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        start, equals, text = line.strip().partition("=")
-        if start or not equals:
-            raise RequestError("a line reads =b0,c0,a0: '=', then one child of each kind and their parent")
-        answer = writing.symbols(text, self.vocab, "=")
-        if answer and (fault := self._fault(answer)):
-            raise RequestError(fault)
-        return [self.vocab.token("=")], self.vocab.encode(answer)
-
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
 
 
 tasks.preset("sibling-mini", "sibling-discovery:parents=5,siblings=100")

@@ -6,7 +6,7 @@ hand: which cells are given is ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -14,14 +14,14 @@ from typing import ClassVar
 import numpy
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import reading, sudoku_draw, sudoku_solve
-from foresee.tasks.base import Task, tasks
+from foresee.tasks import sudoku_draw, sudoku_oracle
+from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.text import TextForm
 
 
 @tasks.register("sudoku")
@@ -44,12 +44,14 @@ class Sudoku(Task):
 
     summary: ClassVar[str] = "the blanks of a grid, so that every row, column and box holds every digit once"
 
+    text = TextForm("0034...=1234...", separator="", noun="digit")
+
     box: int = 2
     clues: int = 4
 
     def __post_init__(self) -> None:
-        reading.require_option("sudoku", "box", self.box, 2, 3)
-        reading.require_option("sudoku", "clues", self.clues, 0, self.cells - 1)
+        require_option(self, "box", 2, 3)
+        require_option(self, "clues", 0, self.cells - 1)
 
     @property
     def side(self) -> int:
@@ -83,18 +85,33 @@ class Sudoku(Task):
         puzzles = sudoku_draw.puzzles(filled, self.box, self.clues, rng)
         equals = numpy.full((n, 1), self.side + 1)
         tokens = numpy.concatenate([puzzles.reshape(n, -1), equals, filled.reshape(n, -1)], axis=1).astype(numpy.int64)
-        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.cells, {})
+        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.cells)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """A filled grid by search. Raises ``RequestError`` on a prompt of another form or without a solution."""
-        solved = sudoku_solve.search(self._puzzle(prompt), self.box)
+        """A filled grid by search."""
+        solved = sudoku_oracle.search(self._puzzle(prompt), self.box)
         if solved is None:
-            raise RequestError("sudoku: the puzzle has no solution")
+            raise RequestError("the puzzle has no solution")
         return solved
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        puzzle = self._puzzle(prompt)
-        return sudoku_solve.fault(puzzle, [int(token) for token in answer], self.box) is None
+        return self.fault(prompt, answer) is None
+
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        return sudoku_oracle.fault(self._puzzle(prompt), [int(token) for token in answer], self.box)
+
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        clash = sudoku_oracle.clash(self._puzzle(prompt), self.box)
+        if clash is not None:
+            raise RequestError(clash)
+
+    def _puzzle(self, prompt: Sequence[int]) -> list[int]:
+        """The cells of a prompt. Raises ``RequestError`` where it has another form."""
+        *puzzle, equals = [int(token) for token in prompt] or [-1]
+        right = len(puzzle) == self.cells and equals == self.side + 1
+        if not right or not all(0 <= cell <= self.side for cell in puzzle):
+            raise RequestError(f"the puzzle holds {len(puzzle)} cells, but must hold {self.cells}, and then '='")
+        return puzzle
 
     def identity(self, batch: Batch) -> Fingerprints:
         grids = batch.tokens[:, : self.cells].cpu().numpy().reshape(-1, self.side, self.side)
@@ -102,39 +119,6 @@ class Sudoku(Task):
             fingerprint(renamed(form.reshape(len(form), -1), self.side)) for form in (grids, grids.transpose(0, 2, 1))
         ]
         return numpy.minimum(*forms)
-
-    def write_answer(self, answer: Sequence[int]) -> str:
-        return "".join(self.vocab.decode(answer))
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return "".join(self.vocab.decode(prompt)) + self.write_answer(answer)
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        form = "0034...=1234..."
-        parts = reading.halves(line, form)
-        for text, what in zip(parts, ("the puzzle", "the answer"), strict=True):
-            for symbol in text:
-                if symbol not in self.vocab or symbol == "=":
-                    raise RequestError(f"{symbol!r} in {what} is not a digit from 0 to {self.side}")
-        puzzle, answer = (self.vocab.encode(text) for text in parts)
-        reading.require_count(len(puzzle), self.cells, "cells", "the puzzle")
-        fault = sudoku_solve.clash(puzzle, self.box)
-        if fault is None and answer:
-            fault = sudoku_solve.fault(puzzle, answer, self.box)
-        if fault is not None:
-            raise RequestError(fault)
-        return [*puzzle, self.side + 1], answer
-
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
-
-    def _puzzle(self, prompt: Sequence[int]) -> list[int]:
-        """The cells of a prompt."""
-        *puzzle, equals = [int(token) for token in prompt] or [-1]
-        right = len(puzzle) == self.cells and equals == self.side + 1
-        if not right or not all(0 <= cell <= self.side for cell in puzzle):
-            raise RequestError(f"sudoku: a prompt is {self.cells} digits from 0 to {self.side} and '='")
-        return puzzle
 
 
 def renamed(cells: NDArray[numpy.int64], side: int) -> NDArray[numpy.int64]:

@@ -6,7 +6,7 @@ they are drawn and how they are written is ours (research/tasks.md section 10 gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
@@ -16,16 +16,13 @@ from typing import ClassVar
 import numpy
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import fingerprints, reading
-from foresee.tasks.base import Task, tasks
-
-FORM = "1,-2,3/-1,2,4/...=1,2,-3,4"
+from foresee.tasks.base import Task, fingerprint_set, require_option, tasks
+from foresee.tasks.text import TextForm, split_at
 
 
 @tasks.register("three-sat")
@@ -46,12 +43,14 @@ class ThreeSat(Task):
 
     summary: ClassVar[str] = "an assignment that satisfies every clause; any one is right"
 
+    text = TextForm("1,-2,3/-1,2,4/...=1,2,-3,4", marks="/=", noun="literal", item="clause", between="/")
+
     variables: int = 5
     clauses: int = 20
 
     def __post_init__(self) -> None:
-        reading.require_option("three-sat", "variables", self.variables, 3, 20)
-        reading.require_option("three-sat", "clauses", self.clauses, 1, min(1000, 7 * comb(self.variables, 3)))
+        require_option(self, "variables", 3, 20)
+        require_option(self, "clauses", 1, min(1000, 7 * comb(self.variables, 3)))
 
     @cached_property
     def vocab(self) -> Vocabulary:
@@ -91,82 +90,47 @@ class ThreeSat(Task):
         tokens[:, : self.prompt_length] = clauses.reshape(n, -1)
         tokens[:, self.prompt_length - 1] = equals
         tokens[:, self.prompt_length :] = 2 * numpy.arange(self.variables) + negated
-        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.variables, {})
+        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.variables)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """A satisfying assignment by trying values variable by variable. Raises ``RequestError`` on a prompt of another
-        form or one that cannot be satisfied."""
-        clauses = self._clauses(prompt)
-        found = self._extend([], [set(clause) for clause in clauses])
+        """A satisfying assignment by trying values variable by variable."""
+        found = self._extend([], [set(clause) for clause in self._clauses(prompt)])
         if found is None:
-            raise RequestError("three-sat: no assignment satisfies all clauses of the prompt")
+            raise RequestError("no assignment satisfies all clauses of the prompt")
         return found
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        clauses = self._clauses(prompt)
-        return self._fault(clauses, [int(token) for token in answer]) is None
+        return self.fault(prompt, answer) is None
 
     def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens[:, : self.prompt_length].cpu().numpy()
         literals = tokens.reshape(len(tokens), self.clauses, 4)[:, :, :3]
-        return fingerprints.of_set(fingerprints.of_set(literals))
+        return fingerprint_set(fingerprint_set(literals))
 
-    def write_answer(self, answer: Sequence[int]) -> str:
-        return ",".join(self.vocab.decode(answer))
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        symbols = self.vocab.decode(prompt)
-        clauses = [",".join(symbols[at : at + 3]) + symbols[at + 3] for at in range(0, len(symbols), 4)]
-        return "".join(clauses) + self.write_answer(answer)
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        problem, written = reading.halves(line, FORM)
-        clauses = [self._literals(text, f"clause {place}") for place, text in enumerate(problem.split("/"), 1)]
-        reading.require_count(len(clauses), self.clauses, "clauses", "the problem")
-        for place, clause in enumerate(clauses, 1):
-            if len(clause) != 3 or len({literal // 2 for literal in clause}) != 3:
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        for place, clause in enumerate(self._clauses(prompt), 1):
+            if len({literal // 2 for literal in clause}) != 3:
                 raise RequestError(f"clause {place} is not three different variables, as in 1,-2,3")
-        slash, equals = self.vocab.token("/"), self.vocab.token("=")
-        prompt = [*[token for clause in clauses for token in (*clause, slash)][:-1], equals]
-        answer = self._literals(written, "the answer") if written else []
-        fault = self._fault(clauses, answer) if answer else None
-        if fault is not None:
-            raise RequestError(fault)
-        return prompt, answer
 
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
-
-    def _literals(self, text: str, where: str) -> list[int]:
-        """Tokens of ``1,-2,3``."""
-        literals = []
-        for part in text.split(","):
-            number = reading.whole_number(part.removeprefix("-"), 1, self.variables, where)
-            literals.append(2 * (number - 1) + part.startswith("-"))
-        return literals
-
-    def _clauses(self, prompt: Sequence[int]) -> list[list[int]]:
-        """Three literals each."""
-        tokens = [int(token) for token in prompt]
-        marks = [self.vocab.token("/")] * (self.clauses - 1) + [self.vocab.token("=")]
-        clauses = [tokens[at : at + 3] for at in range(0, len(tokens), 4)]
-        literals = range(2 * self.variables)
-        if (
-            len(tokens) != self.prompt_length
-            or tokens[3::4] != marks
-            or not all(each in literals for clause in clauses for each in clause)
-        ):
-            raise RequestError(f"three-sat: a prompt is {self.clauses} clauses of three literals, {FORM}")
-        return clauses
-
-    def _fault(self, clauses: Sequence[Sequence[int]], answer: Sequence[int]) -> str | None:
-        """The first thing that is wrong with an answer, whatever tokens it holds; None where it is right."""
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        clauses = self._clauses(prompt)
         if [literal // 2 for literal in answer] != list(range(self.variables)):
             return f"the answer is not one literal for each of the variables 1 to {self.variables} in order"
         for place, clause in enumerate(clauses, 1):
             if not any(literal in answer for literal in clause):
                 return f"the answer does not satisfy clause {place}, {','.join(self.vocab.decode(clause))}"
         return None
+
+    def _clauses(self, prompt: Sequence[int]) -> list[list[int]]:
+        """Three literals each. Raises ``RequestError`` where the prompt has another form."""
+        tokens = [int(token) for token in prompt]
+        clauses = split_at(tokens[:-1], self.vocab.token("/"))
+        if len(clauses) != self.clauses or tokens[-1:] != [self.vocab.token("=")]:
+            raise RequestError(f"the problem holds {len(clauses)} clauses, but must hold {self.clauses}, and then '='")
+        for place, clause in enumerate(clauses, 1):
+            if len(clause) != 3 or not all(0 <= literal < 2 * self.variables for literal in clause):
+                raise RequestError(f"clause {place} is not three different variables, as in 1,-2,3")
+        return clauses
 
     def _extend(self, chosen: list[int], open_clauses: list[set[int]]) -> list[int] | None:
         """``chosen`` with a literal for every further variable, so that the clauses left open hold; or None."""

@@ -17,7 +17,7 @@ says its length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -25,15 +25,14 @@ from typing import ClassVar
 import numpy
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import writing
-from foresee.tasks.base import Task, tasks
+from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.text import TextForm, pairs_in, shown
 
 SLACK = 1.2
 """How far above ``degree`` a vertex's number of neighbours may be for it to be drawn as another's."""
@@ -57,6 +56,11 @@ class TriangleDiscovery(Task):
 
     summary: ClassVar[str] = "write a triangle of a memorised graph that was never shown (Roll the dice)"
 
+    text = TextForm(
+        "tri:a,b|b,c|c,a or edge:a,b|b,a",
+        marks=(TRIANGLE, FACT), answer_marks="|", ends=(TRIANGLE, FACT), noun="label", item="edge", between="|",
+    )  # fmt: skip
+
     nodes: int = 999
     degree: int = 3
     triangles: int = 6
@@ -65,10 +69,8 @@ class TriangleDiscovery(Task):
 
     def __post_init__(self) -> None:
         for name, least in (("nodes", 4), ("degree", 2), ("triangles", 1), ("graph", 0)):
-            if getattr(self, name) < least:
-                raise RequestError(f"triangle-discovery: {name}={getattr(self, name)} must be at least {least}")
-        if self.degree >= self.nodes:
-            raise RequestError(f"triangle-discovery: degree={self.degree} must be below nodes={self.nodes}")
+            require_option(self, name, least)
+        require_option(self, "nodes", self.degree + 1)
         if not 0 <= self.facts < 1:
             raise RequestError(f"triangle-discovery: facts={self.facts} must be a share from 0 to below 1")
 
@@ -151,35 +153,38 @@ class TriangleDiscovery(Task):
         return Batch.of(torch.from_numpy(tokens), torch.ones(n, dtype=torch.int64), lengths)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        """The first triangle or edge, which is as right as any. Raises ``RequestError`` on another prompt."""
+        """The first triangle or edge, which is as right as any."""
         near = self.neighbours
         a = next(vertex for vertex, others in enumerate(near) for b in others if others & near[b])
         b = min(b for b in near[a] if near[a] & near[b])
-        c = min(near[a] & near[b])
-        corners = (a, b) if self._asks_for_edge(prompt) else (a, b, c)
-        return self._tokens(corners)
+        corners = [a, b] if self._asks_for_edge(prompt) else [a, b, min(near[a] & near[b])]
+        bar = self.vocab.token("|")
+        return [token for edge in zip(corners, _turned(corners), strict=True) for token in (*edge, bar)][:-1]
 
     def _asks_for_edge(self, prompt: Sequence[int]) -> bool:
         if len(prompt) != 1 or prompt[0] not in self.vocab.encode((TRIANGLE, FACT)):
             raise RequestError(f"triangle-discovery: the prompt must be {TRIANGLE} or {FACT} alone")
         return bool(prompt[0] == self.vocab.token(FACT))
 
-    def _tokens(self, corners: Sequence[int]) -> list[int]:
-        bar = self.vocab.token("|")
-        following = (*corners[1:], corners[0])
-        return [token for pair in zip(corners, following, strict=True) for token in (*pair, bar)][:-1]
-
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return 5 if self._asks_for_edge(prompt) else 8
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        corners = [int(token) for token in answer[::3]]
-        right = len(corners) == (2 if self._asks_for_edge(prompt) else 3) and max(corners) < self.nodes
-        return right and [int(token) for token in answer] == self._tokens(corners) and self._fault(corners) is None
+        return self.fault(prompt, answer) is None
 
-    def _fault(self, corners: list[int]) -> str | None:
-        """What is wrong with the corners of a triangle, or the ends of an edge, or None."""
-        for a, b in zip(corners, corners[1:] + corners[:1], strict=True):
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        kind, wanted = (FACT, 2) if self._asks_for_edge(prompt) else (TRIANGLE, 3)
+        try:
+            edges = pairs_in([int(token) for token in answer], self.vocab.token("|"), self.nodes, self.vocab)
+        except RequestError as error:
+            return str(error)
+        corners = [a for a, _ in edges]
+        if [b for _, b in edges] != _turned(corners):
+            text = shown(self.write_answer(answer))
+            return f"{text} does not return to where it began, each edge from the last one's end"
+        if len(edges) != wanted:
+            return f"there are {len(edges)} edges, but {kind} is answered by {wanted}"
+        for a, b in edges:
             if b not in self.neighbours[a]:
                 return f"{a},{b} is not an edge of the graph"
         return None
@@ -197,32 +202,10 @@ class TriangleDiscovery(Task):
         asked = batch.tokens[:, 0].cpu().numpy() == self.vocab.token(TRIANGLE)
         return numpy.asarray(asked & super().held_out(batch))
 
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return "".join(self.vocab.decode(prompt)) + self.write_answer(answer)
 
-    def write_answer(self, answer: Sequence[int]) -> str:
-        return ",".join(self.vocab.decode(answer)).replace(",|,", "|")
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        kind, colon, text = line.strip().partition(":")
-        kind += colon
-        if kind not in (TRIANGLE, FACT):
-            raise RequestError("a line reads tri:a,b|b,c|c,a or edge:a,b|b,a")
-        edges = writing.edges(text, self.nodes)
-        corners = [a for a, _ in edges]
-        if edges and edges != list(zip(corners, corners[1:] + corners[:1], strict=True)):
-            raise RequestError(
-                f"{writing.shown(text)} does not return to where it began, each edge from the last one's end"
-            )
-        wanted = 3 if kind == TRIANGLE else 2
-        if edges and len(edges) != wanted:
-            raise RequestError(f"there are {len(edges)} edges, but {kind} is answered by {wanted}")
-        if edges and (fault := self._fault(corners)):
-            raise RequestError(fault)
-        return [self.vocab.token(kind)], self._tokens(corners) if edges else []
-
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
+def _turned(corners: list[int]) -> list[int]:
+    """The corners from the second on, and the first."""
+    return corners[1:] + corners[:1]
 
 
 tasks.preset("triangle-mini", "triangle-discovery:nodes=60,triangles=6")
