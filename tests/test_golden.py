@@ -83,14 +83,15 @@ OTHER_SETTINGS: dict[str, dict[str, Any]] = {
 DRAWN = {
     "data": "data:own_data.jsonl",
     "in-weights-path-star": "in-weights-path-star:degree=50,length=4",
-    "mate-in-two": "mate-in-two:mate_in_two.csv",
     "path-star": "path-star:degree=2,length=5,nodes=50",
     "path-star-branch": "path-star-branch:degree=2,length=5,nodes=50",
     "retrieval": "retrieval:pairs=50",
     "sibling-discovery": "sibling-discovery:parents=5,siblings=50",
 }
 """Tasks that need options; every other and every preset is drawn as it is."""
+PLUG_IN = ["--plugin", str(HERE.parent / "examples" / "mate_in_two.py")]
 DRAWN_ALSO = (
+    "mate-in-two:mate_in_two.csv",
     "data:own_data.jsonl,tokenizer=words",
     "data:own_data.jsonl,tokenizer=bytes,max_prompt=5,skip_bad=true",
     "in-weights-path-star:degree=50,length=4,pauses=2,query=start-goal,answer=first,directions=forward",
@@ -113,8 +114,8 @@ HIDDEN = {"dir", "examples_per_second", "seconds", "speeds"}
 def workplace(folder: Path) -> Iterator[None]:
     """Within it, ``folder`` is the current one, holds the files that specs here name, and is where files are cached:
     the names of runs and streams depend on how a file is named. One thread computes."""
-    for name in ("own_data.jsonl", "mate_in_two.csv"):
-        shutil.copy(HERE / name, folder)
+    for file in (HERE / "own_data.jsonl", HERE.parent / "examples" / "mate_in_two.csv"):
+        shutil.copy(file, folder)
     _save_gpt2(folder / "tiny-gpt2")
     threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
     torch.set_num_threads(1)
@@ -283,7 +284,8 @@ def drawn(spec: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     n = "8" if "9x9" in spec else "32"
     for split in ("train", "test"):
-        text = said("generate", spec, "-n", n, "--split", split, "--seed", "0", "--format", "jsonl")
+        asked = ("generate", spec, "-n", n, "--split", split, "--seed", "0", "--format", "jsonl")
+        text = said_apart(*asked, *PLUG_IN) if spec.startswith("mate-in-two") else said(*asked)
         found[split] = {"n": len(lines_of(text)), "first": text.partition("\n")[0][:120], "sha256": sha256(text)}
     return found
 
