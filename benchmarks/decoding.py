@@ -19,7 +19,7 @@ from foresee.backbones.base import Backbone
 from foresee.core.memory import keep_large_blocks
 from foresee.experiments.bench import interleaved, recomputing
 from foresee.metrics.base import Subject
-from foresee.metrics.passes import chunks_of
+from foresee.metrics.passes import split_chunks
 from foresee.objectives.decoding import greedy
 from foresee.training.data import draw
 from foresee.training.settings import Settings
@@ -44,7 +44,7 @@ def main() -> None:
     def evaluation(name: str, decode: Callable[[Backbone, Tensor, int], Tensor]) -> Callable[[], None]:
         def run() -> None:
             with torch.inference_mode(), autocast(spec):
-                chunks = chunks_of(batch, Subject.chunk)
+                chunks = split_chunks(batch, Subject.chunk)
                 written[name] = torch.cat([decode(backbone, chunk.prompts, task.answer_length) for chunk in chunks])
 
         return run

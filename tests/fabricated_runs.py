@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from foresee.metrics.stats import rate
+from foresee.metrics.intervals import rate
 from foresee.training.settings import Settings
 
 Behaviour = Literal["follows", "solves", "babbles"]

@@ -25,17 +25,17 @@ class Measured:
     """What the diagnostic reads of a subject."""
 
     test: Any
-    wrote: Tensor
+    predictions: Tensor
     scores: Scores | None
     task: Any = TASK
 
 
 def measured(scores: Scores | None, **facts: Tensor) -> dict[str, Any]:
-    wrote = BATCH.answers.clone()
-    wrote[DISTANCE == 2, -1] = wrote[DISTANCE == 2, 0]  # wrong at distance 2, and nowhere else
+    predictions = BATCH.answers.clone()
+    predictions[DISTANCE == 2, -1] = predictions[DISTANCE == 2, 0]  # wrong at distance 2, and nowhere else
     test = BATCH.rows(slice(None))
     object.__setattr__(test, "facts", facts)
-    return ByDistance().measure(cast(Subject, Measured(test, wrote, scores)))
+    return ByDistance().measure(cast(Subject, Measured(test, predictions, scores)))
 
 
 def test_each_distance_has_a_rate_of_its_own() -> None:

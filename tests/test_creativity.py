@@ -19,7 +19,7 @@ from foresee.core.errors import RequestError
 from foresee.experiments.compare import compare
 from foresee.metrics.base import Rows, Subject
 from foresee.metrics.creativity import Creativity
-from foresee.metrics.run_all import measure_all
+from foresee.metrics.measure import measure_all
 from foresee.objectives.base import LossOut, Objective
 from foresee.objectives.decoding import decode, drawn, greedy
 from foresee.tasks import Task

@@ -35,10 +35,10 @@ from foresee.core.errors import RequestError
 from foresee.metrics.accuracy import right_answers
 from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
 from foresee.metrics.child import are_edges
-from foresee.metrics.passes import score, write
-from foresee.metrics.run_all import measure_all, quick
+from foresee.metrics.intervals import rate
+from foresee.metrics.measure import measure_all, measure_quickly
+from foresee.metrics.passes import predict_answers, score_answers
 from foresee.metrics.shortcut import Shortcut, wrong_arms
-from foresee.metrics.stats import rate
 from foresee.tasks.path_star import PathStar
 
 TASK = PathStar(degree=2, length=5, nodes=50)
@@ -213,7 +213,7 @@ def test_child_on_a_babbler_is_the_share_counted_one_by_one() -> None:
     objective = Babbler(WIDE)
     rows = measure_all(subject(objective, 400))
     batch = examples(WIDE, 400)
-    wrote = write(objective.eval(), batch, 1000)
+    wrote = predict_answers(objective.eval(), batch, 1000)
     count = 0
     for arms, path in zip(batch.facts["arms"].tolist(), wrote.tolist(), strict=True):
         edges = {pair for arm in arms for pair in pairwise(arm)}
@@ -240,7 +240,7 @@ def test_what_cannot_be_forced_has_no_forced_rows() -> None:
     objective = Parallel(TASK)
     rows = measure_all(subject(objective, train=examples(TASK, 10, "train")))
     assert set(rows) == {"exact", "free", "child"}
-    assert set(quick(TASK, objective, examples(TASK, 10))) == {"n", "exact", "free", "child"}
+    assert set(measure_quickly(TASK, objective, examples(TASK, 10))) == {"n", "exact", "free", "child"}
 
 
 def test_a_backward_objective_is_not_put_on_an_arm_but_keeps_its_branch() -> None:
@@ -265,7 +265,7 @@ def test_follow_is_absent_where_there_is_no_wrong_arm_or_nothing_to_walk(degree:
 def test_numbers_that_are_not_finite_are_left_out() -> None:
     rows = measure_all(subject(Broken(TASK), 50))
     assert not {"margin", "plateau"} & set(rows)
-    assert "forced_loss" not in quick(TASK, Broken(TASK), examples(TASK, 50))
+    assert "forced_loss" not in measure_quickly(TASK, Broken(TASK), examples(TASK, 50))
     json.dumps(rows, allow_nan=False)
 
 
@@ -281,14 +281,14 @@ def test_decoding_and_scoring_happen_once() -> None:
     measure_all(subject(objective, 100, chunk=100))
     assert objective.calls == {"generate": 2, "forced": 1}  # free, and from wrong arms
     measured = Follower(TASK)
-    quick(TASK, measured, examples(TASK, 100))
+    measure_quickly(TASK, measured, examples(TASK, 100))
     assert measured.calls == {"generate": 1, "forced": 1}
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_objective_keeps_its_mode(training: bool) -> None:
     objective = Planner(TASK).train(training)
-    quick(TASK, objective, examples(TASK, 10))
+    measure_quickly(TASK, objective, examples(TASK, 10))
     measure_all(subject(objective, 10))
     assert objective.training is training
     assert torch.is_grad_enabled()
@@ -296,7 +296,7 @@ def test_the_objective_keeps_its_mode(training: bool) -> None:
 
 def test_quick_gives_the_values_of_the_rows() -> None:
     objective = Slipping(TASK, sure=0.9)
-    rows, plain = measure_all(subject(objective)), quick(TASK, objective, examples(TASK, 2000), chunk=300)
+    rows, plain = measure_all(subject(objective)), measure_quickly(TASK, objective, examples(TASK, 2000), chunk=300)
     assert list(plain) == ["n", "exact", "branch", "forced_loss", "forced", "free", "child"]
     for name in ("exact", "branch", "child"):
         assert plain[name] == value(rows, name)
@@ -314,7 +314,7 @@ def test_other_valid_answers_are_put_to_the_task() -> None:
 
     task = EitherWay(degree=2, length=3, nodes=9)
     batch = task.sample(400, seeds.stream("test", "either"))
-    wrote = write(Contrary(task).eval(), batch, 100)
+    wrote = predict_answers(Contrary(task).eval(), batch, 100)
     assert right_answers(task, batch, wrote).all()
     assert not right_answers(PathStar(degree=2, length=3, nodes=9), batch, wrote).any()
     wrote = wrote.clone()
@@ -328,7 +328,7 @@ def test_scores_take_the_first_of_equal_logits_as_decoding_does() -> None:
             return torch.zeros(*wanted.shape, len(self.vocab)).log_softmax(-1)
 
     batch = examples(TASK, 300)
-    found = score(Undecided(TASK).eval(), batch, 100)
+    found = score_answers(Undecided(TASK).eval(), batch, 100)
     assert found is not None
     assert torch.equal(found.right, batch.answers == 0)
     assert not found.margin.any()
@@ -340,7 +340,7 @@ def test_low_precision_log_probabilities_are_reduced_in_float32() -> None:
         def confident(self, wanted: Tensor) -> Tensor:
             return super().confident(wanted).bfloat16()
 
-    found = score(Half(TASK).eval(), examples(TASK, 20), 20)
+    found = score_answers(Half(TASK).eval(), examples(TASK, 20), 20)
     assert found is not None
     assert found.loss.dtype == found.margin.dtype == torch.float32
 
@@ -389,4 +389,4 @@ def test_scripts_are_deterministic() -> None:
     batch = examples(TASK, 50)
     scripts: list[Scripted] = [Follower(TASK), Babbler(TASK), Slipping(TASK, sure=0.5)]
     for script in scripts:
-        assert torch.equal(write(script.eval(), batch, 50), write(script, batch, 7))
+        assert torch.equal(predict_answers(script.eval(), batch, 50), predict_answers(script, batch, 7))

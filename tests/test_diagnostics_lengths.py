@@ -19,10 +19,10 @@ from foresee.core.batch import NOTHING, Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.metrics.accuracy import compounded, right_answers
 from foresee.metrics.base import Row, Rows, Subject
-from foresee.metrics.passes import score, stopped, write
-from foresee.metrics.run_all import measure_all, quick
+from foresee.metrics.intervals import rate
+from foresee.metrics.measure import measure_all, measure_quickly
+from foresee.metrics.passes import predict_answers, score_answers, stop_at_end
 from foresee.metrics.shortcut import left_to_walk
-from foresee.metrics.stats import rate
 from foresee.objectives.base import LossOut, Objective
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
@@ -139,7 +139,7 @@ def test_the_objective_is_never_shown_padding_or_rows_of_two_lengths() -> None:
     seen: list[int] = []
     batch = drawn(MIXED, 200)
     padded = Batch.of(torch.nn.functional.pad(batch.tokens, (0, 7)), batch.prompt_len, batch.answer_len, batch.facts)
-    assert quick(MIXED, Watches(Planner), padded, chunk=30) == quick(MIXED, BySize(Planner), batch)
+    assert measure_quickly(MIXED, Watches(Planner), padded, chunk=30) == measure_quickly(MIXED, BySize(Planner), batch)
     assert sum(seen) == 200
     assert max(seen) == 30
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_forced_has_no_forced_rows_where_lengths_differ() -> None
 
 def test_scores_and_answers_are_put_back_in_their_places() -> None:
     batch, script = drawn(MIXED, 100), BySize(Babbler).eval()
-    found, wrote = score(script, batch, 7), write(script, batch, 7)
+    found, wrote = score_answers(script, batch, 7), predict_answers(script, batch, 7)
     assert found is not None
     assert found.mask.tolist() == (wrote != NOTHING).tolist() == batch.answer_mask().tolist()
     assert not found.right[~found.mask].any()
@@ -170,8 +170,8 @@ def test_scores_and_answers_are_put_back_in_their_places() -> None:
     for row in range(100):
         alone = batch.rows(slice(row, row + 1)).trimmed()
         length = int(alone.answer_len)
-        assert torch.equal(write(script, alone, 1)[0], wrote[row, :length])
-        again = score(script, alone, 1)
+        assert torch.equal(predict_answers(script, alone, 1)[0], wrote[row, :length])
+        again = score_answers(script, alone, 1)
         assert again is not None
         assert torch.equal(again.loss[0], found.loss[row, :length])
         assert torch.equal(again.right[0], found.right[row, :length])
@@ -179,10 +179,10 @@ def test_scores_and_answers_are_put_back_in_their_places() -> None:
 
 
 def test_compounded_is_the_mean_over_answers_of_their_own_positions() -> None:
-    forced: list[Row] = [{"value": value} for value in (0.9, 0.5, 0.1)]
+    forced: list[Row] = [{"value": value, "n": 1} for value in (0.9, 0.5, 0.1)]
     assert compounded(forced, torch.tensor([1, 3, 3, 2])) == pytest.approx((0.9 + 0.045 + 0.045 + 0.45) / 4)
     # Of one length it is the product itself, to the last bit.
-    thirds: list[Row] = [{"value": 1 / 3}, {"value": 2 / 7}]
+    thirds: list[Row] = [{"value": 1 / 3, "n": 1}, {"value": 2 / 7, "n": 1}]
     assert compounded(thirds, torch.tensor([2] * 7)) == math.prod([1 / 3, 2 / 7])
 
 
@@ -276,7 +276,7 @@ class CountsAtOnce(Counts):
 def test_a_forward_objective_stops_at_the_end_symbol_and_is_not_told_the_length() -> None:
     task, objective = Counting(), Counts()
     batch = task.of([0, 3, 1, 4])
-    wrote = examined(objective, task, batch).wrote
+    wrote = examined(objective, task, batch).predictions
     assert wrote.tolist() == [
         [0, 5, *[NOTHING] * 4],
         [3, 2, 1, 0, 5, NOTHING],
@@ -305,10 +305,10 @@ def test_a_valid_answer_of_another_length_is_right() -> None:
 
 def test_an_objective_of_another_order_is_told_the_length() -> None:
     task, objective = Counting(), CountsAtOnce()
-    examined(objective, task, task.of([0, 3, 3])).wrote  # noqa: B018
+    examined(objective, task, task.of([0, 3, 3])).predictions  # noqa: B018
     assert objective.asked == [(1, 2), (2, 5)]
 
 
 def test_stopping_keeps_the_first_end_and_drops_the_rest() -> None:
     wrote = torch.tensor([[1, 5, 5, 2], [5, 0, 5, 1], [1, 2, 3, 4]])
-    assert stopped(wrote, 5).tolist() == [[1, 5, -1, -1], [5, -1, -1, -1], [1, 2, 3, 4]]
+    assert stop_at_end(wrote, 5).tolist() == [[1, 5, -1, -1], [5, -1, -1, -1], [1, 2, 3, 4]]

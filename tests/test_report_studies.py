@@ -13,7 +13,8 @@ from fabricated_runs import fabricate_run
 from foresee.core.errors import RequestError
 from foresee.experiments.studies.agreement import Agreement
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
-from foresee.metrics.stats import at_least, claims_of, equivalence, rate
+from foresee.metrics.intervals import rate
+from foresee.metrics.significance import at_least, correct_claims, equivalence
 from foresee.report import write_report
 from foresee.report.study_section import KINDS, MEANINGS, SIGNS
 from foresee.report.tables import Table, latex, markdown
@@ -49,7 +50,7 @@ def study(tmp_path: Path) -> StudyResult:
         cell("<b>mine</b>", "unknown", (), None),
         cell("other", "not run", ()),
     )
-    claims = claims_of([("one is at chance", equivalence(2500, 5000, 0.5, 0.05)),
+    claims = correct_claims([("one is at chance", equivalence(2500, 5000, 0.5, 0.05)),
                         ("one is above", at_least(2500, 5000, 0.95))])  # fmt: skip
     return StudyResult(
         name="a-study", summary="", question="Does it?", scale="laptop", cost="an hour", hardware="two cores",

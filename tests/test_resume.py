@@ -27,7 +27,7 @@ from foresee.cli import main
 from foresee.core import files
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.metrics.base import Rows, Subject
-from foresee.metrics.run_all import measure_all
+from foresee.metrics.measure import measure_all
 from foresee.training import measuring
 from foresee.training.loop import train
 from foresee.training.run import load

@@ -21,7 +21,7 @@ from foresee.experiments.studies.agreement import SameSide, WithinInterval, judg
 from foresee.experiments.studies.published import SIDES, TAGS, percent, percents, side_of, unknown, words
 from foresee.experiments.studies.result import StudyResult
 from foresee.experiments.studies.run import plan, study
-from foresee.metrics.stats import rate
+from foresee.metrics.intervals import rate
 from foresee.objectives.base import objectives
 from foresee.training.run import rows_as_lines
 from foresee.training.settings import Settings

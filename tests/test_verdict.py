@@ -24,8 +24,8 @@ from scripted import (
 )
 
 from foresee.metrics.base import Rows
-from foresee.metrics.run_all import measure_all
-from foresee.metrics.stats import rate
+from foresee.metrics.intervals import rate
+from foresee.metrics.measure import measure_all
 from foresee.metrics.verdict import PLAIN, Verdict, judge, plain_words
 from foresee.tasks.path_star import PathStar
 

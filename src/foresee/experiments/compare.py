@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foresee.core.spec import resolve
-from foresee.metrics.stats import rate
+from foresee.metrics.intervals import Row, rate
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.training.loop import train
@@ -25,7 +25,7 @@ class Group:
     runs: tuple[Run, ...]
 
     @property
-    def solved(self) -> dict[str, Any]:
+    def solved(self) -> Row:
         """Share of seeds that solved, with its Wilson interval."""
         return rate(sum(value >= SOLVED for value in self.exact), len(self.runs))
 

@@ -11,25 +11,24 @@ from torch.nn import functional
 
 from foresee.core.batch import NOTHING, Batch
 from foresee.metrics.base import Metric, Rows, Subject, metrics
-from foresee.metrics.passes import share, share_by_position
-from foresee.metrics.stats import Row
+from foresee.metrics.intervals import Row, share, share_by_position
 from foresee.tasks.base import Task
 
 
-def right_answers(task: Task, batch: Batch, wrote: Tensor) -> Tensor:
+def right_answers(task: Task, batch: Batch, predictions: Tensor) -> Tensor:
     """[B] bool: rows of ``wrote`` [B, W] (``NOTHING`` after shorter ones) that answer their prompt.
 
     A row equal to the batch's answer, in length too, is right; any other is put to ``task.verify``, which settles tasks
     with several valid answers. Where the task has an ``end`` symbol, nothing is right that does not end with it.
     """
     answers = batch.padded_answers()
-    width = max(answers.shape[1], wrote.shape[1])
-    right = (_widened(wrote, width) == _widened(answers, width)).all(1)
+    width = max(answers.shape[1], predictions.shape[1])
+    right = (_pad_to(predictions, width) == _pad_to(answers, width)).all(1)
     doubtful = (~right).nonzero().flatten()
     if len(doubtful):
         rows, lengths = batch.tokens[doubtful].tolist(), batch.prompt_len[doubtful].tolist()
         verified = []
-        for row, length, written in zip(rows, lengths, wrote[doubtful].tolist(), strict=True):
+        for row, length, written in zip(rows, lengths, predictions[doubtful].tolist(), strict=True):
             answer = [token for token in written if token != NOTHING]
             ended = task.end is None or (answer[-1:] == [task.end] and answer.count(task.end) == 1)
             verified.append(ended and task.verify(row[:length], answer))
@@ -37,7 +36,7 @@ def right_answers(task: Task, batch: Batch, wrote: Tensor) -> Tensor:
     return right
 
 
-def _widened(tokens: Tensor, width: int) -> Tensor:
+def _pad_to(tokens: Tensor, width: int) -> Tensor:
     return functional.pad(tokens, (0, width - tokens.shape[1]), value=NOTHING)
 
 
@@ -71,10 +70,10 @@ class Accuracy(Metric):
     summary = "whole answers and single positions: written freely, and with the truth revealed"
 
     def measure(self, subject: Subject) -> Rows:
-        batch, wrote, scores = subject.test, subject.wrote, subject.scores
+        batch, predictions, scores = subject.test, subject.predictions, subject.scores
         rows: Rows = {
-            "exact": share(right_answers(subject.task, batch, wrote)),
-            "free": share_by_position(*_compared(wrote, batch)),
+            "exact": share(right_answers(subject.task, batch, predictions)),
+            "free": share_by_position(*_compare(predictions, batch)),
         }
         if scores is not None:
             forced = share_by_position(scores.right, scores.mask)
@@ -83,8 +82,8 @@ class Accuracy(Metric):
         return rows
 
 
-def _compared(wrote: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _compare(predictions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """[B, A] bool, twice: where what was written is the answer's token, and where the answer has one."""
     answers = batch.padded_answers()
     width = answers.shape[1]
-    return _widened(wrote[:, :width], width) == answers, batch.answer_mask()
+    return _pad_to(predictions[:, :width], width) == answers, batch.answer_mask()

@@ -1,8 +1,8 @@
 """The anatomy of an example: what a trained objective gives each symbol, step by step, and what the branch reads.
 
 Probabilities come from ``Objective.forced``: the distribution of a token does not depend on the tokens decided after
-it, so an answer that the model wrote itself, put in place of the true one, gives the probabilities it wrote with. An
-objective that cannot be forced tells them by ``Objective.traced``.
+it, so the model's own answer, put in place of the true one, gives the probabilities it was decoded with. An objective
+that cannot be forced tells them by ``Objective.traced``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from foresee.backbones.base import Backbone
 from foresee.core.batch import Batch
-from foresee.metrics.run_all import examining
+from foresee.metrics.measure import evaluation_mode
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 
@@ -27,7 +27,9 @@ DIGITS = 4
 """Decimal places kept of a probability."""
 
 
-def anatomy(task: Task, objective: Objective, prompt: list[int], answer: list[int], wrote: list[int]) -> dict[str, Any]:
+def anatomy(
+    task: Task, objective: Objective, prompt: list[int], answer: list[int], predictions: list[int]
+) -> dict[str, Any]:
     """One example as JSON values.
 
     ``order`` is the objective's; ``truth`` and ``free`` are its steps with the true answer shown and with its own (see
@@ -42,20 +44,20 @@ def anatomy(task: Task, objective: Objective, prompt: list[int], answer: list[in
         tokens = torch.tensor([prompt + response], device=device)
         return Batch.of(tokens, len(prompt), len(response))
 
-    with examining(objective):
+    with evaluation_mode(objective):
         truth = row(answer)
         log_probs, read = _forced(objective, truth)
         if log_probs is None:
-            trace = objective.traced(torch.tensor([prompt], device=device), len(wrote)) if wrote else None
+            trace = objective.traced(torch.tensor([prompt], device=device), len(predictions)) if predictions else None
             if trace is not None:
-                found["free"] = steps(objective, trace.log_probs, wrote)
+                found["free"] = steps(objective, trace.log_probs, predictions)
                 found["passes"] = trace.passes.tolist()
             return found
         found["truth"] = steps(objective, log_probs[0], answer)
-        if wrote:
-            written, _ = _forced(objective, row(wrote))
+        if predictions:
+            written, _ = _forced(objective, row(predictions))
             assert written is not None
-            found["free"] = steps(objective, written[0], wrote)
+            found["free"] = steps(objective, written[0], predictions)
         branch = task.facts_of(truth).get("branch")
         if branch is not None and read is not None and read.shape[1] == len(prompt) + len(answer) - 1:
             place = int(branch[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -15,8 +15,8 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.registry import Registry
-from foresee.metrics.passes import Scores, chunks_of, score, write
-from foresee.metrics.stats import Row
+from foresee.metrics.intervals import Row
+from foresee.metrics.passes import Scores, predict_answers, score_answers, split_chunks
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 
@@ -53,18 +53,28 @@ class Subject:
 
     def chunks(self, batch: Batch) -> list[Batch]:
         """``batch`` in pieces of at most ``chunk`` rows, so that memory stays bounded."""
-        return chunks_of(batch, self.chunk)
+        return split_chunks(batch, self.chunk)
 
     @cached_property
-    def wrote(self) -> Tensor:
+    def predictions(self) -> Tensor:
         """[B, A]: greedy free-running answers to the test prompts, decoded once for all diagnostics; ``NOTHING``
         follows shorter ones (``passes.write``)."""
-        return write(self.objective, self.test, self.chunk, self.task)
+        return predict_answers(self.objective, self.test, self.chunk, self.task)
 
     @cached_property
     def scores(self) -> Scores | None:
         """Test answers scored with the truth revealed, once for all diagnostics; None where that is undefined."""
-        return score(self.objective, self.test, self.chunk)
+        return score_answers(self.objective, self.test, self.chunk)
+
+    def distributions(self) -> Iterator[tuple[Batch, Tensor]]:
+        """The test examples in uniform pieces, each with the log-probabilities [B, A, V] of its answer tokens given the
+        truth so far; only one piece is held at a time. Nothing where the objective cannot be forced."""
+        for _, part in self.test.uniform_parts():
+            for piece in self.chunks(part):
+                log_probs = self.objective.forced(piece)
+                if log_probs is None:
+                    return
+                yield piece, log_probs.float()
 
 
 class Metric(ABC):

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.metrics.base import Metric, Rows, Subject, metrics
-from foresee.metrics.passes import score, share
+from foresee.metrics.intervals import share
+from foresee.metrics.passes import score_answers
 
 
-def at_branch(values: Tensor, batch: Batch) -> Tensor:
+def select_branch(values: Tensor, batch: Batch) -> Tensor:
     """[B, A] -> [rows that hold a decision]: the entry of each at its branch token."""
     branch = batch.facts["branch"]
     decided = branch >= 0
@@ -40,13 +41,13 @@ class Branch(Metric):
         scores = subject.scores
         if scores is None or "branch" not in subject.test.facts or not (subject.test.facts["branch"] >= 0).any():
             return {}
-        rows: Rows = {"branch": share(at_branch(scores.right, subject.test))}
-        margin = float(at_branch(scores.margin, subject.test).mean(dtype=torch.float64))
+        rows: Rows = {"branch": share(select_branch(scores.right, subject.test))}
+        margin = float(select_branch(scores.margin, subject.test).mean(dtype=torch.float64))
         if math.isfinite(margin):
             rows["margin"] = {"value": margin, "n": len(subject.test)}
         train = subject.train
         if train is not None and len(train) and "branch" in train.facts:
-            learned = score(subject.objective, train, subject.chunk)
+            learned = score_answers(subject.objective, train, subject.chunk)
             if learned is not None and (train.facts["branch"] >= 0).any():
-                rows["train_branch"] = share(at_branch(learned.right, train))
+                rows["train_branch"] = share(select_branch(learned.right, train))
         return rows

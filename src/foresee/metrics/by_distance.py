@@ -7,8 +7,8 @@ from torch import Tensor
 
 from foresee.metrics.accuracy import right_answers
 from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
-from foresee.metrics.branch import at_branch
-from foresee.metrics.passes import share
+from foresee.metrics.branch import select_branch
+from foresee.metrics.intervals import share
 
 
 def share_by_distance(flags: Tensor, distance: Tensor) -> list[Row]:
@@ -32,10 +32,10 @@ class ByDistance(Metric):
         distance = subject.test.facts.get("distance")
         if distance is None:
             return {}
-        right = right_answers(subject.task, subject.test, subject.wrote)
+        right = right_answers(subject.task, subject.test, subject.predictions)
         rows: Rows = {"exact_by_distance": share_by_distance(right, distance)}
         if subject.scores is not None and "branch" in subject.test.facts:
             decided = subject.test.facts["branch"] >= 0
-            chosen = at_branch(subject.scores.right, subject.test)
+            chosen = select_branch(subject.scores.right, subject.test)
             rows["branch_by_distance"] = share_by_distance(chosen, distance[decided])
         return rows

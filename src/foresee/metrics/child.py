@@ -7,7 +7,7 @@ from torch import Tensor
 
 from foresee.core.batch import NOTHING
 from foresee.metrics.base import Metric, Rows, Subject, metrics
-from foresee.metrics.passes import share
+from foresee.metrics.intervals import share
 
 
 def are_edges(path: Tensor, arms: Tensor) -> Tensor:
@@ -30,13 +30,13 @@ class Child(Metric):
     summary = "free-running steps that follow an edge of the graph"
 
     def measure(self, subject: Subject) -> Rows:
-        arms, wrote = subject.test.facts.get("arms"), subject.wrote
+        arms, predictions = subject.test.facts.get("arms"), subject.predictions
         if arms is None:
             return {}
-        made = wrote[:, 1:] != NOTHING
+        made = predictions[:, 1:] != NOTHING
         if subject.task.end is not None:
-            made &= wrote[:, 1:] != subject.task.end
+            made &= predictions[:, 1:] != subject.task.end
         if not made.any():
             return {}
         pieces = [slice(at, at + subject.chunk) for at in range(0, len(arms), subject.chunk)]
-        return {"child": share(torch.cat([are_edges(wrote[piece], arms[piece]) for piece in pieces])[made])}
+        return {"child": share(torch.cat([are_edges(predictions[piece], arms[piece]) for piece in pieces])[made])}

@@ -9,7 +9,7 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.metrics.base import Metric, Rows, Subject, metrics
-from foresee.metrics.stats import rate
+from foresee.metrics.intervals import rate
 from foresee.tasks.conditioning import Conditioned
 
 
@@ -50,14 +50,14 @@ class Creativity(Metric):
         if not subject.task.open_ended:
             return {}
         batch = subject.test.rows(slice(0, self.generations))
-        wrote = self._invent(subject, batch)
-        if wrote is None:
+        predictions = self._invent(subject, batch)
+        if predictions is None:
             return {}
-        pairs = zip(batch.prompts.tolist(), wrote.tolist(), strict=True)
+        pairs = zip(batch.prompts.tolist(), predictions.tolist(), strict=True)
         valid = torch.tensor([subject.task.verify(prompt, answer) for prompt, answer in pairs])
         total, right = len(batch), int(valid.sum())
         rows: Rows = {"valid": rate(right, total)}
-        kept = Batch.of(torch.cat([batch.prompts, wrote], 1).cpu()[valid], batch.layout.first, batch.layout.width)
+        kept = Batch.of(torch.cat([batch.prompts, predictions], 1).cpu()[valid], batch.layout.first, batch.layout.width)
         found = subject.task.identity(kept)
         rows["diversity"] = rate(len(numpy.unique(found)), total)
         if subject.trained is None:
@@ -74,7 +74,7 @@ class Creativity(Metric):
     def _invent(self, subject: Subject, batch: Batch) -> Tensor | None:
         """[T, A] answers to the prompts of a batch, or None where the objective cannot draw any."""
         if isinstance(subject.task, Conditioned):
-            return subject.wrote[: len(batch)]
+            return subject.predictions[: len(batch)]
         pieces: list[Tensor] = []
         for piece in subject.chunks(batch):
             with torch.inference_mode():

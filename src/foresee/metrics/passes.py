@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from foresee.core.batch import NOTHING, Batch
-from foresee.metrics.stats import Row, rate
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 
@@ -40,13 +39,13 @@ class Scores:
         return float(self.loss[self.mask].mean(dtype=torch.float64))
 
 
-def chunks_of(batch: Batch, chunk: int) -> list[Batch]:
+def split_chunks(batch: Batch, chunk: int) -> list[Batch]:
     """``batch`` in pieces of at most ``chunk`` rows."""
     return [batch.rows(slice(at, at + chunk)) for at in range(0, len(batch), chunk)]
 
 
 @torch.inference_mode()
-def write(objective: Objective, batch: Batch, chunk: int, task: Task | None = None) -> Tensor:
+def predict_answers(objective: Objective, batch: Batch, chunk: int, task: Task | None = None) -> Tensor:
     """[B, A]: the objective's greedy answers to the prompts of a batch; ``NOTHING`` follows shorter ones.
 
     Each answer is as long as the true one. Where ``task`` has an ``end`` symbol, a forward objective is not told that
@@ -54,22 +53,22 @@ def write(objective: Objective, batch: Batch, chunk: int, task: Task | None = No
     that decides in another order needs to know where an answer ends before it writes any of it, and is told.
     """
     if batch.layout.uniform and (task is None or task.end is None or objective.order != "forward"):
-        return _written(objective, batch, chunk)
+        return _predict(objective, batch, chunk)
     if objective.order == "parallel":
-        return _scattered(batch, [(index, _written(objective, part, chunk)) for index, part in batch.uniform_parts()])
+        return _scatter(batch, [(index, _predict(objective, part, chunk)) for index, part in batch.uniform_parts()])
     parts = []
-    for index, part in by_prompt(batch):
+    for index, part in split_by_prompt(batch):
         to_the_end = objective.order == "forward" and task is not None and task.end is not None
         most = task.answer_length if to_the_end and task is not None else part.layout.width
-        wrote = torch.cat([objective.generate(piece.prompts, most) for piece in chunks_of(part, chunk)])
+        predictions = torch.cat([objective.generate(piece.prompts, most) for piece in split_chunks(part, chunk)])
         if to_the_end and task is not None and task.end is not None:
-            parts.append((index, stopped(wrote, task.end)))
+            parts.append((index, stop_at_end(predictions, task.end)))
         else:
-            parts.append((index, _cropped(wrote, batch.answer_len[index], objective.order)))
-    return _scattered(batch, parts)
+            parts.append((index, _crop(predictions, batch.answer_len[index], objective.order)))
+    return _scatter(batch, parts)
 
 
-def by_prompt(batch: Batch) -> list[tuple[Tensor, Batch]]:
+def split_by_prompt(batch: Batch) -> list[tuple[Tensor, Batch]]:
     """The rows of each prompt length beside their numbers, as uniform batches whose answers are as long as the longest
     of them; padding follows shorter ones.
 
@@ -85,28 +84,28 @@ def by_prompt(batch: Batch) -> list[tuple[Tensor, Batch]]:
     return parts
 
 
-def _cropped(wrote: Tensor, lengths: Tensor, order: str) -> Tensor:
+def _crop(predictions: Tensor, lengths: Tensor, order: str) -> Tensor:
     """[B, A] of which each row's own length [B] is kept, ``NOTHING`` after it: what was written first, which are the
     last columns where an answer is written backwards."""
-    columns = torch.arange(wrote.shape[1], device=wrote.device)
+    columns = torch.arange(predictions.shape[1], device=predictions.device)
     if order == "backward":
-        source = columns + (wrote.shape[1] - lengths)[:, None]
-        wrote = wrote.gather(1, source.clamp(max=wrote.shape[1] - 1))
-    return wrote.masked_fill(columns >= lengths[:, None], NOTHING)
+        source = columns + (predictions.shape[1] - lengths)[:, None]
+        predictions = predictions.gather(1, source.clamp(max=predictions.shape[1] - 1))
+    return predictions.masked_fill(columns >= lengths[:, None], NOTHING)
 
 
-def _written(objective: Objective, batch: Batch, chunk: int) -> Tensor:
-    pieces = chunks_of(batch, chunk)
+def _predict(objective: Objective, batch: Batch, chunk: int) -> Tensor:
+    pieces = split_chunks(batch, chunk)
     return torch.cat([objective.generate(piece.prompts, piece.layout.width) for piece in pieces])
 
 
-def stopped(wrote: Tensor, end: int) -> Tensor:
+def stop_at_end(predictions: Tensor, end: int) -> Tensor:
     """[B, A] tokens with ``NOTHING`` in place of all that follow a row's first ``end``."""
-    ends = (wrote == end).int()
-    return wrote.masked_fill(ends.cumsum(1) > ends, NOTHING)
+    ends = (predictions == end).int()
+    return predictions.masked_fill(ends.cumsum(1) > ends, NOTHING)
 
 
-def _scattered(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = NOTHING) -> Tensor:
+def _scatter(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = NOTHING) -> Tensor:
     """[B, A] from the rows [B', A'] of each part; ``blank`` fills those that are shorter."""
     if len(parts) == 1:
         return parts[0][1]
@@ -117,13 +116,13 @@ def _scattered(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = 
 
 
 @torch.inference_mode()
-def score(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
+def score_answers(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
     """Scores of a batch, or None where the objective cannot be forced."""
     scored: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]] = []
     ragged_forward = objective.order == "forward" and not batch.layout.uniform
-    for index, part in by_prompt(batch) if ragged_forward else batch.uniform_parts():
+    for index, part in split_by_prompt(batch) if ragged_forward else batch.uniform_parts():
         pieces = []
-        for piece in chunks_of(part, chunk):
+        for piece in split_chunks(part, chunk):
             log_probs = objective.forced(piece)
             if log_probs is None:
                 return None
@@ -131,7 +130,7 @@ def score(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
         right, loss, margin = (torch.cat(values) for values in zip(*pieces, strict=True))
         scored.append((index, (right, loss, margin)))
     mask = batch.answer_mask()
-    right, loss, margin = (_scattered(batch, [(index, each[n]) for index, each in scored], 0) for n in range(3))
+    right, loss, margin = (_scatter(batch, [(index, each[n]) for index, each in scored], 0) for n in range(3))
     if ragged_forward:  # scores of padding are no scores
         right, loss, margin = (values.masked_fill(~mask, 0) for values in (right, loss, margin))
     return Scores(right, loss, margin, mask)
@@ -142,15 +141,3 @@ def _reduce(log_probs: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     right = log_probs.argmax(-1) == truth
     best, second = log_probs.topk(2, -1).values.unbind(-1)
     return right, -gold, gold - torch.where(right, second, best)
-
-
-def share(flags: Tensor) -> Row:
-    """The rate of true values in a bool tensor of any shape."""
-    return rate(int(flags.sum()), flags.numel())
-
-
-def share_by_position(flags: Tensor, mask: Tensor) -> list[Row]:
-    """[B, A] bool, counted where ``mask`` [B, A] is true -> a rate for each answer position, of the rows that have
-    it."""
-    counts = zip((flags & mask).sum(0).tolist(), mask.sum(0).tolist(), strict=True)
-    return [rate(count, rows) for count, rows in counts]

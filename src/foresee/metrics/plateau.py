@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from foresee.metrics.base import Metric, Rows, Subject, metrics
+from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
 
 
 @metrics.register("plateau")
@@ -24,5 +24,7 @@ class Plateau(Metric):
         value = subject.scores.mean_loss()
         if not math.isfinite(value):
             return {}
-        reference = {} if subject.task.plateau is None else {"reference": subject.task.plateau}
-        return {"plateau": {"value": value, **reference, "n": len(subject.test)}}
+        row: Row = {"value": value, "n": len(subject.test)}
+        if subject.task.plateau is not None:
+            row["reference"] = subject.task.plateau
+        return {"plateau": row}

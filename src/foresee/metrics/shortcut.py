@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foresee.core.batch import NOTHING, Batch
 from foresee.metrics.base import Metric, Rows, Subject, metrics
-from foresee.metrics.passes import share
+from foresee.metrics.intervals import share
 
 FACTS = frozenset({"arms", "goal_arm", "branch"})
 
@@ -82,10 +82,10 @@ def walks(subject: Subject, batch: Batch, at: int, steps: int) -> tuple[Tensor, 
     arm = arms[torch.arange(len(batch), device=arms.device), batch.facts["wrong_arm"]]
     begun = torch.cat([batch.answers[:, :at], arm[:, 1:2]], 1)
     rest = arm[:, 2 : 2 + steps]
-    wrote = subject.objective.continued(batch.prompts, begun, steps)
-    on_edges = wrote == rest
+    predictions = subject.objective.continued(batch.prompts, begun, steps)
+    on_edges = predictions == rest
     to_end = on_edges.all(1)
     if steps == 1:
         return to_end, to_end
-    copied_goal = wrote[:, -1] == batch.answers[:, -1]
+    copied_goal = predictions[:, -1] == batch.answers[:, -1]
     return on_edges[:, :-1].all(1) & (on_edges[:, -1] | copied_goal), to_end

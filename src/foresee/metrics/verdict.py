@@ -154,8 +154,7 @@ def _value(rows: Rows, name: str) -> float | None:
     row = rows.get(name)
     if not isinstance(row, dict):
         return None
-    value = row.get("value")
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(row["value"]) if math.isfinite(row["value"]) else None
 
 
 def _rate(rows: Rows, name: str) -> Row | None:

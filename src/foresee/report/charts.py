@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from foresee.metrics.stats import Curve, Times, kaplan_meier
+from foresee.metrics.survival import Curve, Times, kaplan_meier
 from foresee.report.groups import Group, Setting
 from foresee.report.markup import text
 from foresee.report.style import Mark, plain

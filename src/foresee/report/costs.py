@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foresee.metrics.stats import kaplan_meier, median, restricted_mean
+from foresee.metrics.survival import kaplan_meier, median, restricted_mean
 from foresee.report.book import Book, source
 from foresee.report.charts import survival_chart, times_of
 from foresee.report.groups import Group, Setting

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from foresee.metrics.stats import kaplan_meier
+from foresee.metrics.survival import kaplan_meier
 from foresee.report.charts import MEASURES, share_at, times_of
 from foresee.report.groups import Group, Setting
 from foresee.report.plotting import rates_axis

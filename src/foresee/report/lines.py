@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from foresee.metrics.base import Rows
+from foresee.metrics.base import Row, Rows
 from foresee.report.reading import is_number, numbers
 
 BRANCH_POSITION = 1
@@ -116,8 +116,8 @@ def read_row(line: dict[str, Any]) -> Rows:
             raise ValueError(f"row {name!r} needs a number under 'value', or a list of such rows under 'values'")
         numbers([part[key] for key in ("low", "high", "n") if part.get(key) is not None], f"row {name!r}")
     if parts == [line]:
-        return {name: {key: value for key, value in line.items() if key != "row"}}
-    return {name: list(parts)}
+        return {name: cast(Row, {key: value for key, value in line.items() if key != "row"})}
+    return {name: cast(list[Row], list(parts))}
 
 
 def read_example(line: dict[str, Any]) -> Example:

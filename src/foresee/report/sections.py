@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foresee.metrics.stats import rate as wilson_rate
+from foresee.metrics.intervals import rate as wilson_rate
 from foresee.metrics.verdict import plain_words
 from foresee.report.book import Book, by_task, source
 from foresee.report.groups import Group, Judged, Setting, short_backbone

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foresee.core import files
 from foresee.experiments.studies.result import StudyResult
-from foresee.metrics.stats import kaplan_meier, median
+from foresee.metrics.survival import kaplan_meier, median
 from foresee.report.book import Book
 from foresee.report.charts import times_of
 from foresee.report.costs import duration, relative, seconds_of

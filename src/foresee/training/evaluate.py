@@ -9,7 +9,7 @@ import torch
 
 from foresee.core.seeds import torch_stream
 from foresee.metrics.base import Rows, Subject
-from foresee.metrics.run_all import measure_all
+from foresee.metrics.measure import measure_all
 from foresee.training.data import read_examples
 from foresee.training.examples import problems_trained, test_examples, training_data, watched_and_measured
 from foresee.training.run import Run

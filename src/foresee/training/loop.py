@@ -21,7 +21,7 @@ from typing import Any
 from foresee.core import files
 from foresee.core.errors import ForeseeError
 from foresee.core.memory import keep_large_blocks
-from foresee.metrics.run_all import quick
+from foresee.metrics.measure import measure_quickly
 from foresee.training.checkpoint import Checkpoint, Position
 from foresee.training.distributed import Agreement, World, joined, losses_explained, replica_of
 from foresee.training.examples import watched_and_measured
@@ -170,7 +170,7 @@ class _Training:
                 )
             )
         with autocast(spec):
-            seen = self.replica.examined(lambda: quick(self.task, self.objective, self.watched))
+            seen = self.replica.examined(lambda: measure_quickly(self.task, self.objective, self.watched))
         self.objective.train()
         timing = {
             "step": position.step,

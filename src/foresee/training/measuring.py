@@ -12,8 +12,8 @@ from foresee.core.batch import NOTHING, Batch
 from foresee.core.seeds import torch_stream
 from foresee.metrics.anatomy import anatomy
 from foresee.metrics.base import Rows, Subject
-from foresee.metrics.passes import write
-from foresee.metrics.run_all import measure_all
+from foresee.metrics.measure import measure_all
+from foresee.metrics.passes import predict_answers
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 from foresee.training.data import TrainingData
@@ -57,7 +57,7 @@ def measured(
     with autocast(spec):
         rows = measure_all(subject)
         shown = test.rows(slice(0, SHOWN_EXAMPLES))
-        written = write(objective, shown.to(spec.device), SHOWN_EXAMPLES, task).tolist()
+        written = predict_answers(objective, shown.to(spec.device), SHOWN_EXAMPLES, task).tolist()
         dissected = [
             anatomy(task, objective, prompt, answer, [token for token in wrote if token != NOTHING])
             for (prompt, answer), wrote in islice(zip(shown.pairs(), written, strict=True), DISSECTED)

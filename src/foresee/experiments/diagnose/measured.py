@@ -14,8 +14,8 @@ from foresee.core import files
 from foresee.core.batch import Batch
 from foresee.core.seeds import torch_stream
 from foresee.metrics.accuracy import right_answers
-from foresee.metrics.passes import chunks_of, score, write
-from foresee.metrics.run_all import examining
+from foresee.metrics.measure import evaluation_mode
+from foresee.metrics.passes import predict_answers, score_answers, split_chunks
 from foresee.objectives.base import Objective
 from foresee.objectives.teacherless import Teacherless
 from foresee.tasks.base import Task
@@ -94,9 +94,9 @@ def measure_run(run: Run, batch: Batch, folder: Path) -> Measured:
 
 def measure(objective: Objective, task: Task, batch: Batch) -> Measured:
     """Measures an objective on a batch that lies on its device; the result is on the CPU."""
-    with examining(objective):
+    with evaluation_mode(objective):
         kind, loss, right = _losses(objective, batch)
-        wrote = write(objective, batch, CHUNK, task)
+        wrote = predict_answers(objective, batch, CHUNK, task)
         exact = right_answers(task, batch, wrote)
     answers, mask = batch.padded_answers(), batch.answer_mask()
     width = answers.shape[1]
@@ -108,7 +108,7 @@ def measure(objective: Objective, task: Task, batch: Batch) -> Measured:
 def _losses(objective: Objective, batch: Batch) -> tuple[Kind, Tensor, Tensor]:
     if isinstance(objective, Teacherless) and not objective.hybrid:
         return "hidden", *_one_pass(objective, batch)
-    scores = score(objective, batch, CHUNK)
+    scores = score_answers(objective, batch, CHUNK)
     if scores is None:
         shape, device = batch.answer_mask().shape, batch.tokens.device
         return "none", torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
@@ -123,7 +123,7 @@ def _one_pass(objective: Teacherless, batch: Batch) -> tuple[Tensor, Tensor]:
     rng = torch_stream("diagnose")
     for index, part in batch.uniform_parts():
         losses, rights = [], []
-        for piece in chunks_of(part, CHUNK):
+        for piece in split_chunks(part, CHUNK):
             losses.append(objective.loss(piece, rng).per_token[:, piece.layout.first : piece.layout.last])
             rights.append(objective.generate(piece.prompts, piece.layout.width) == piece.answers)
         width = part.layout.width

@@ -20,7 +20,7 @@ from foresee.experiments.diagnose.plan import Plan
 from foresee.experiments.diagnose.question import Question
 from foresee.experiments.diagnose.tables import Row
 from foresee.experiments.diagnose.verdict import Verdict
-from foresee.metrics.stats import rate
+from foresee.metrics.intervals import rate
 
 
 @dataclass(frozen=True)

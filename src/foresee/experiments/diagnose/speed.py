@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from foresee.core.batch import Batch
 from foresee.experiments.diagnose.budget import Speed
-from foresee.metrics.run_all import quick
+from foresee.metrics.measure import measure_quickly
 from foresee.tasks.base import Task
 from foresee.training.data import TrainingData
 from foresee.training.optimizer import adamw
@@ -39,5 +39,5 @@ def measure_speed(
     a_step = (clock() - began) / steps
     began = clock()
     with autocast(spec):
-        quick(task, objective, watched)
+        measure_quickly(task, objective, watched)
     return Speed(a_step, clock() - began)

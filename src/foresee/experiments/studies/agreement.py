@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from foresee.experiments.studies.published import Published, side_of
-from foresee.metrics.stats import Row
+from foresee.metrics.intervals import Row
 
 Agreement = Literal["agrees", "differs", "mixed", "not reached", "unknown", "not run"]
 """``mixed``: some seeds agree and some do not. ``not reached``: no seed of a run smaller than the published one has

@@ -14,9 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from foresee.experiments.studies.result import CellResult, SeedResult, times_of
-from foresee.metrics.stats import Claim, Evidence, at_least, claims_of, differ, equivalence, log_rank, sign_flip
-from foresee.metrics.stats.claim import ALPHA
-from foresee.metrics.stats.comparisons import MOST_FLIPS
+from foresee.metrics.significance import (
+    ALPHA,
+    MOST_FLIPS,
+    Claim,
+    Evidence,
+    at_least,
+    correct_claims,
+    differ,
+    equivalence,
+    sign_flip,
+)
+from foresee.metrics.survival import log_rank
 from foresee.metrics.verdict import NEAR, RELIABLE, SOLVED
 
 Tested = tuple[str, Evidence]
@@ -28,7 +37,7 @@ def claims(cells: Sequence[CellResult], baseline: str | None) -> tuple[tuple[Cla
     found = [each for cell in cells if cell.seeds for each in single(cell)]
     found += against_controls(cells) if baseline is None else against_baseline(cells, baseline)
     hopeless = [sentence for sentence, evidence in found if evidence.least is not None and evidence.least > ALPHA]
-    return tuple(claims_of([each for each in found if each[0] not in hopeless])), tuple(hopeless)
+    return tuple(correct_claims([each for each in found if each[0] not in hopeless])), tuple(hopeless)
 
 
 def single(cell: CellResult) -> list[Tested]:

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from foresee.experiments.studies.agreement import Agreement
-from foresee.metrics.stats import Claim, Curve, Row, Times, kaplan_meier, median, restricted_mean, share_solved
+from foresee.metrics.intervals import Row, share_solved
+from foresee.metrics.significance import Claim
+from foresee.metrics.survival import Curve, Times, kaplan_meier, median, restricted_mean
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from foresee.experiments.studies.claims import claims
 from foresee.experiments.studies.finished import Finished, finished_runs
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.experiments.sweeps import Engine, SweepProgress, run_all
-from foresee.metrics.stats import Row
+from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, judge
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings

@@ -9,7 +9,7 @@ from rich.table import Table
 from foresee.experiments.studies.published import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.experiments.studies.run import Plan
-from foresee.metrics.stats import Claim
+from foresee.metrics.significance import Claim
 
 LISTED = 5
 """Seeds that a table shows each by itself, since a mean alone would hide that outcomes are bimodal."""

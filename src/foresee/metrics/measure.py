@@ -21,7 +21,7 @@ from foresee.tasks.base import Task
 
 
 @contextmanager
-def examining(objective: Objective) -> Iterator[None]:
+def evaluation_mode(objective: Objective) -> Iterator[None]:
     """Evaluation mode without gradients, and back to the mode that the objective was in."""
     training = objective.training
     objective.eval()
@@ -39,7 +39,7 @@ def measure_all(subject: Subject) -> Rows:
     """
     rows: Rows = {}
     giver: dict[str, str] = {}
-    with examining(subject.objective):
+    with evaluation_mode(subject.objective):
         for name in metrics.names():
             for row, measured in resolve(metrics, name).build().measure(subject).items():
                 if row in rows:
@@ -50,7 +50,7 @@ def measure_all(subject: Subject) -> Rows:
     return rows
 
 
-def quick(task: Task, objective: Objective, batch: Batch, chunk: int = 1024) -> dict[str, Any]:
+def measure_quickly(task: Task, objective: Objective, batch: Batch, chunk: int = 1024) -> dict[str, Any]:
     """The ``eval`` object of a line in ``metrics.jsonl``: plain numbers without intervals.
 
     Keys ``n``, ``exact``, ``branch``, ``forced_loss`` (nats a token), ``forced`` and ``free`` (lists over answer
@@ -58,7 +58,7 @@ def quick(task: Task, objective: Objective, batch: Batch, chunk: int = 1024) -> 
     Decodes once and scores once, draws nothing at random, and leaves the objective in the mode it was in.
     """
     subject = Subject(task, objective, batch, None, torch.Generator(), chunk)
-    with examining(objective):
+    with evaluation_mode(objective):
         rows = Accuracy().measure(subject) | Branch().measure(subject) | Child().measure(subject)
         loss = None if subject.scores is None else subject.scores.mean_loss()
     found: dict[str, Any] = {"n": len(batch)}
