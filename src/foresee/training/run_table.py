@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from foresee.core import files
 from foresee.core.errors import RequestError
@@ -57,7 +57,8 @@ def _record(run: Run | DamagedRun) -> dict[str, Cell]:
         for place, one in enumerate(row) if isinstance(row, list) else [("", row)]:
             own = name if place == "" else f"{name}.{place}"
             record[own] = one["value"]
-            record |= {f"{own}.{key}": value for key, value in one.items() if key != "value" and place == ""}
+            numbers = cast(Mapping[str, Cell], one)  # a TypedDict's values have no common type of their own
+            record |= {f"{own}.{key}": value for key, value in numbers.items() if key != "value" and place == ""}
     if run.state == "finished":
         try:
             record |= {"verdict": run.verdict.name, "inconclusive": run.verdict.inconclusive}
