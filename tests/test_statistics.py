@@ -247,6 +247,7 @@ def test_the_published_curve() -> None:
     curve = kaplan_meier(TREATED)
     assert curve.at == (6, 7, 10, 13, 16, 22, 23)
     assert curve.share == pytest.approx((0.857, 0.807, 0.753, 0.690, 0.627, 0.538, 0.448), abs=5e-4)
+    assert curve.at_risk == (21, 17, 15, 12, 11, 7, 6)
     assert (curve.end, curve.n) == (35, 21)
     assert median(curve) == 23
     assert median(kaplan_meier(PLACEBO)) == 8
