@@ -49,9 +49,8 @@ class Times:
 @dataclass(frozen=True)
 class Curve:
     """A survival curve: ``share[i]`` of runs have not had the event at ``at[i]`` and until the next one; before the
-    first, all of them. ``low`` and ``high`` bound it pointwise (95 %); ``at_risk[i]`` runs were still looked at just before
-    ``at[i]``. ``end`` is the longest time looked at: beyond it
-    the curve is unknown."""
+    first, all of them. ``low`` and ``high`` bound it pointwise (95 %); ``at_risk[i]`` runs were still looked at
+    just before ``at[i]``. ``end`` is the longest time looked at: beyond it the curve is unknown."""
 
     at: tuple[float, ...]
     share: tuple[float, ...]
