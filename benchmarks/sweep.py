@@ -15,15 +15,16 @@ from pathlib import Path
 
 from common import Target, parser, write
 
-from foresee.experiments.sweeps import Local, run_all
-from foresee.experiments.sweeps.machine import cores
+from foresee.experiments.machine import cores
+from foresee.experiments.pool import WorkerPool
+from foresee.experiments.runner import run_all
 from foresee.training.settings import Settings
 
 LEAST = 1.6
 RUNS = 8
 
 
-def seconds(specs: list[Settings], engine: Local) -> tuple[float, float]:
+def seconds(specs: list[Settings], engine: WorkerPool) -> tuple[float, float]:
     """Of all of it, and of the runs' own training added up."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -43,7 +44,7 @@ def main() -> None:
                    data="fixed:20000", test=test, seed=seed)
         for seed in range(2 if arguments.quick else RUNS)
     ]  # fmt: skip
-    contenders = {"one after the other": Local(workers=1, threads=cores()), "sweep": Local()}
+    contenders = {"one after the other": WorkerPool(jobs=1, threads=cores()), "sweep": WorkerPool()}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(arguments.rounds):
         for name, engine in contenders.items():

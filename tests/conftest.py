@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy
 import pytest
+import rich.style  # noqa: F401  # it draws from a global random generator once, when it is imported
 import torch
 from hypothesis import settings
 
@@ -16,7 +17,7 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
 
-pytest_plugins = ("browser",)
+pytest_plugins = ("browser", "program")
 
 
 def pytest_configure() -> None:

@@ -1,78 +1,67 @@
-"""A worker of a sweep that trains nothing: what it does is decided by the run's seed. It needs no PyTorch, so it starts
-at once.
-
-    python scripted_worker.py MARKS
-
-``MARKS`` is a folder in which each run leaves a line a start: the process's id, its threads, and its run's folder.
-"""
+"""What workers of a pool do in tests: what a run's seed says. Needs no PyTorch, so it starts at once."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-FINISHES, DIES, RAISES, FAILS, DIES_ONCE, GETS_ON, IN_USE_ONCE, SLOW, BABBLES = range(9)
+from foresee.core.errors import ForeseeError
+from foresee.experiments.pool import WorkerPool
+from foresee.training.guard import InUseError
+from foresee.training.settings import Settings
+
+FINISHES, DIES, RAISES, FAILS, DIES_ONCE, GETS_ON, IN_USE_ONCE, SLOW, LOST, BABBLES = range(10)
 
 
-def send(event: str, **more: Any) -> None:
-    print(json.dumps({"event": event, **more}), flush=True)
+def starts(root: Path, seed: int) -> list[list[str]]:
+    """What each start of a run noted: its process and threads."""
+    path = root / f"{seed}.starts"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def end(kind: str, failure: str = "", status: int = 0) -> None:
-    send("end", kind=kind, failure=failure, status=status, peak=100 << 20)
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def work(seed: int, starts: int) -> None:
-    """``starts`` counts how often the run was begun, this time included."""
-    send("start", step=0)
-    if seed == DIES or (seed == DIES_ONCE and starts == 1):
-        die()
+def work(fields: dict[str, Any], root: str, threads: int, plugins: Sequence[str]) -> int:
+    """In place of ``train_one``."""
+    seed, folder = fields["seed"], Path(root) / Settings.read(fields).digest
+    with (Path(root) / f"{seed}.starts").open("a") as file:
+        print(os.getpid(), threads, file=file)
+    times = len(starts(Path(root), seed))
+    folder.mkdir(exist_ok=True)
+    if seed == GETS_ON and times < 8:
+        (folder / "model.safetensors").write_text(str(times))
+    if seed == DIES or (seed == DIES_ONCE and times == 1) or (seed == GETS_ON and times < 8):
+        os.kill(os.getpid(), signal.SIGKILL)
     if seed == RAISES:
         raise ArithmeticError("a defect")
     if seed == FAILS:
-        end("failed", "the loss is nan", 1)
-        sys.exit()
-    if seed == IN_USE_ONCE and starts == 1:
-        end("in use", "another process has it", 2)
-        sys.exit()
-    if seed == GETS_ON and starts < 8:
-        send("step", step=starts)
-        die()
+        raise ForeseeError("the loss is nan")
+    if seed == IN_USE_ONCE and times == 1:
+        raise InUseError("another process has it")
     if seed == SLOW:
-        time.sleep(60)
+        _report(folder)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            (folder / "saved").touch()
+            raise
     if seed == BABBLES:
-        print("half a li", flush=True)
-        print("[1, 2]", flush=True)
-        print("a warning", file=sys.stderr, flush=True)
-        time.sleep(0.5)  # standard error comes by a way of its own; what comes after a run's end is not shown
-    send("measuring", examples=3)
-    end("finished")
+        print("for standard error", flush=True)
+    if seed != LOST:
+        (folder / "rows.jsonl").touch()
+    return 100 << 20
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-    end("stopped", "stopped and saved", 1)
-    os._exit(0)
+def _report(folder: Path) -> None:
+    line = {"step": 1, "examples": 1, "loss": 1.0, "parts": {}, "lr": 1.0, "eval": {"exact": 0.0}}
+    (folder / "timing.jsonl").write_text('{"step": 1, "seconds": 1.0, "examples_per_second": 1.0}\n')
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
 
 
-def main() -> None:
-    signal.signal(signal.SIGTERM, stop)
-    for line in sys.stdin:
-        order = json.loads(line)
-        mark = Path(sys.argv[1]) / str(order["spec"]["seed"])
-        with mark.open("a") as file:
-            print(os.getpid(), os.environ["OMP_NUM_THREADS"], order["root"], file=file)
-        work(order["spec"]["seed"], len(mark.read_text().splitlines()))
+class Scripted(WorkerPool):
+    """A pool of such workers."""
 
-
-if __name__ == "__main__":
-    main()
+    work = staticmethod(work)

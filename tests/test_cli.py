@@ -6,15 +6,14 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from program import Program
 from tiny import EASY, TASK, arguments, tiny
 
 from foresee.cli import main
@@ -56,47 +55,6 @@ class MyObjective(NextToken):
 '''
 
 
-class Program:
-    """The command line in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capsys, self._monkeypatch = capsys, monkeypatch
-
-    def __call__(self, *argv: str) -> tuple[int, str, str]:
-        """Exit status, standard output and standard error."""
-        self._monkeypatch.setattr(sys, "argv", ["foresee", *argv])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = self._capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    def json(self, *argv: str) -> Any:
-        """The one JSON object on standard output of a command that succeeds."""
-        status, out, err = self(*argv, "--json")
-        assert status == 0, err
-        assert out.endswith("}\n")
-        assert out.count("\n") == 1
-        return json.loads(out)
-
-    def refusal(self, *argv: str, status: int = 2) -> str:
-        """The one sentence of a command that fails, which prints nothing else."""
-        ended, out, err = self(*argv)
-        assert (ended, out) == (status, "")
-        assert err.startswith("foresee: ")
-        assert err.count("\n") == 1
-        assert err.endswith("\n")
-        return err.removeprefix("foresee: ").rstrip("\n")
-
-
-@pytest.fixture
-def program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setenv("COLUMNS", "200")
-    handler = signal.getsignal(signal.SIGTERM)
-    yield Program(capsys, monkeypatch)
-    signal.signal(signal.SIGTERM, handler)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run that no test may change."""
@@ -106,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 # In a process of its own --------------------------------------------------------------------------------------------
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["foresee.training.loop", "foresee.cli", "torch._dynamo"])
+processes.set_forkserver_preload(["foresee.cli.compare", "torch._dynamo"])
 
 
 def child(argv: list[str], directory: Path) -> None:

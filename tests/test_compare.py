@@ -10,12 +10,10 @@ import pytest
 from rich.console import Console
 from tiny import EASY, SOLVING, tiny
 
-from foresee.backbones import Cap
 from foresee.cli.show import show_groups
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.experiments.compare import Group, compare, steps_to_solve
-from foresee.objectives.next_token import NextToken
 from foresee.training.loop import train
 from foresee.training.run import Run, load, rows_as_lines
 
@@ -25,7 +23,7 @@ QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test
 @pytest.fixture(scope="module")
 def solved(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
     """Two seeds of next-token and of the control, long enough to solve."""
-    return compare(tiny(task=EASY, **SOLVING), ["next-token"], 2, tmp_path_factory.mktemp("runs"))
+    return compare(tiny(task=EASY, **SOLVING), ["next-token"], 2, tmp_path_factory.mktemp("runs"), engine="in-process")
 
 
 def with_exact(run: Run, by_step: dict[int, float], final: float) -> Run:
@@ -51,13 +49,15 @@ def test_the_control_is_always_run_and_listed_last(solved: list[Group]) -> None:
 
 
 def test_a_control_that_was_asked_for_keeps_its_place(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["reversed", "teacherless", "next-token"], 1, tmp_path)
+    groups = compare(tiny(**QUICK), ["reversed", "teacherless", "next-token"], 1, tmp_path, engine="in-process")
     assert [group.objective for group in groups] == ["reversed", "teacherless:hybrid=0.0", "next-token"]
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_the_same_objective_under_two_spellings_is_run_once(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["teacherless", "teacherless:hybrid=0.0", "teacherless:0"], 1, tmp_path)
+    groups = compare(
+        tiny(**QUICK), ["teacherless", "teacherless:hybrid=0.0", "teacherless:0"], 1, tmp_path, engine="in-process"
+    )
     assert [group.objective for group in groups] == ["teacherless:hybrid=0.0", "reversed"]
 
 
@@ -75,7 +75,7 @@ def test_its_runs_are_those_of_train(solved: list[Group]) -> None:
         for seed in (0, 1):
             train(tiny(objective, EASY, **SOLVING, seed=seed), root)
     # A seed more trains that seed alone.
-    compare(tiny("teacherless", EASY, **SOLVING, seed=7), ["next-token"], 2, root)
+    compare(tiny("teacherless", EASY, **SOLVING, seed=7), ["next-token"], 2, root, engine="in-process")
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
@@ -98,7 +98,7 @@ def test_what_json_holds(solved: list[Group]) -> None:
 
 
 def test_the_table(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["teacherless"], 2, tmp_path)
+    groups = compare(tiny(**QUICK), ["teacherless"], 2, tmp_path, engine="in-process")
     first, second = groups[0].runs
     made_up = Group(
         "teacherless:hybrid=0.0",
@@ -122,7 +122,7 @@ def test_the_table(tmp_path: Path) -> None:
 
 
 def test_a_verdict_is_conclusive_once_the_control_of_the_same_seed_has_solved(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["next-token"], 2, tmp_path)
+    groups = compare(tiny(**QUICK), ["next-token"], 2, tmp_path, engine="in-process")
     assert [run.verdict.inconclusive for run in groups[0].runs] == [True, True]
     with_exact(groups[1].runs[1], {4: 1.0}, 1.0)
     assert [run.verdict.inconclusive for run in groups[0].runs] == [True, False]
@@ -134,12 +134,11 @@ def test_never_solved(solved: list[Group], tmp_path: Path) -> None:
     assert Group("next-token", (run,)).solved["value"] == 0.0
 
 
-def test_all_of_it_is_checked_before_any_of_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_it_is_checked_before_any_of_it_is_trained(tmp_path: Path) -> None:
     spec = tiny(**QUICK)
     with pytest.raises(RequestError, match="unknown objective 'teacher': did you mean"):
-        compare(spec, ["next-token", "teacher"], 1, tmp_path)
-    monkeypatch.setattr(NextToken, "needs", frozenset({Cap.LOOKAHEAD}))
-    monkeypatch.setattr("foresee.backbones.transformer.measure", lambda backbone: frozenset())
+        compare(spec, ["next-token", "teacher"], 1, tmp_path, engine="in-process")
+    causal = tiny(**QUICK, backbone="mamba:layers=1,width=16,state=4")
     with pytest.raises(RequestError, match="LOOKAHEAD"):
-        compare(spec, ["teacherless", "next-token"], 1, tmp_path)
+        compare(causal, ["next-token", "masked-diffusion"], 1, tmp_path, engine="in-process")
     assert list(tmp_path.iterdir()) == []

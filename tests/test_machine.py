@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foresee.experiments.sweeps.machine import cores, free_memory, memory
+from foresee.experiments.machine import cores, free_memory
 
 GIB = 1 << 30
 
@@ -28,8 +28,8 @@ class Kernel:
     def group(self, name: str, value: object) -> None:
         self.write(self.cgroup / name, value)
 
-    def seen(self) -> tuple[int, int]:
-        return memory(self.proc, self.cgroup) // GIB, free_memory(self.proc, self.cgroup) // GIB
+    def free(self) -> int:
+        return free_memory(self.proc, self.cgroup) // GIB
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_control_groups(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, "0::/")
     assert cores(kernel.proc, kernel.cgroup) == 8
-    assert kernel.seen() == (16, 12)
+    assert kernel.free() == 12
 
 
 def test_version_2_counts_the_tightest_group_on_the_way_up(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_version_2_counts_the_tightest_group_on_the_way_up(tmp_path: Path) -> No
     kernel.group("pod/memory.current", 3 * GIB)
     kernel.group("pod/memory.stat", f"anon 5\ninactive_file {GIB}")
     assert cores(kernel.proc, kernel.cgroup) == 2
-    assert kernel.seen() == (4, 2)
+    assert kernel.free() == 2
 
 
 def test_version_1(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_version_1(tmp_path: Path) -> None:
     kernel.group("memory/job/memory.usage_in_bytes", 7 * GIB)
     kernel.group("memory/memory.limit_in_bytes", 9_223_372_036_854_771_712)
     assert cores(kernel.proc, kernel.cgroup) == 1, "half a core is still one"
-    assert kernel.seen() == (6, 0)
+    assert kernel.free() == 0
 
 
 def test_no_limit_in_version_1(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_no_limit_in_version_1(tmp_path: Path) -> None:
 
 def test_a_system_without_these_files(tmp_path: Path) -> None:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert (cores(tmp_path, tmp_path), memory(tmp_path, tmp_path), free_memory(tmp_path, tmp_path)) == (8, total, total)
+    assert (cores(tmp_path, tmp_path), free_memory(tmp_path, tmp_path)) == (8, total)

@@ -14,7 +14,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-import typer.main
 from fabricated_runs import BACKBONE, PROMPTS, TASK, add_anatomy, add_position_loss, fabricate_run
 
 from foresee.core.errors import RequestError
@@ -418,7 +417,7 @@ def test_an_objective_keeps_its_colour() -> None:
 
 
 def test_the_command_line_makes_the_run_again(tmp_path: Path) -> None:
-    from foresee.cli import app
+    from foresee.cli.app import program
 
     spec = dict(read_run(fabricate_run(tmp_path, "next-token", until_solved=True)).spec)
     words = shlex.split(command(spec))
@@ -427,7 +426,7 @@ def test_the_command_line_makes_the_run_again(tmp_path: Path) -> None:
     assert given["--backbone"] == BACKBONE
     assert given["--data"] == "200000"
     assert words[-1] == "--until-solved"
-    train = typer.main.get_command(app).commands["train"]  # type: ignore[attr-defined]
+    train = program.get_command(None, "train")
     known = {flag for option in train.params for flag in option.opts}
     assert set(given) | {"--until-solved"} <= known
     settings = {key for key in spec if key not in ("task", "data_digest", "plugins")}

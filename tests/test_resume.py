@@ -41,7 +41,7 @@ SPEC = tiny("teacherless:hybrid=0.5", **SMALL)
 # Children are forked from a server that has imported PyTorch, and what its optimisers import, which takes longer than
 # everything else here.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["foresee.training.loop", "foresee.cli", "torch._dynamo"])
+processes.set_forkserver_preload(["foresee.cli.train", "torch._dynamo"])
 
 
 @pytest.fixture(scope="module")

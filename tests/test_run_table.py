@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fabricated_runs import fabricate_run
+from program import Program
 
-from foresee.cli import main
 from foresee.core.errors import RequestError
 from foresee.training.run import find_runs
 from foresee.training.run_table import (
@@ -129,28 +128,17 @@ def test_specs_are_cut_to_what_tells_them_apart() -> None:
     assert without_common(["a", "a:y=3"]) == ["a", "a:y=3"]
 
 
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *argv: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["foresee", "runs", *argv])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, out, err
-
-
-def test_the_command_lists_and_exports(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, out, err = run(capsys, monkeypatch, str(root), "--where", "exact>=0", "--sort", "exact", "--descending")
+def test_the_command_lists_and_exports(root: Path, tmp_path: Path, program: Program) -> None:
+    status, out, err = program("runs", str(root), "--where", "exact>=0", "--sort", "exact", "--descending")
     assert status == 0, err
     assert "3 runs" in out
     assert out.index("reversed") < out.index("next-token")
-    status, out, _ = run(capsys, monkeypatch, str(root), "--json")
+    status, out, _ = program("runs", str(root), "--json")
     assert status == 0
     assert len(json.loads(out)["runs"]) == 5
-    status, _, err = run(capsys, monkeypatch, str(root), "--columns", "run,exakt")
+    status, _, err = program("runs", str(root), "--columns", "run,exakt")
     assert (status, err.count("\n")) == (2, 1)
     assert "exakt" in err
-    status, _, err = run(capsys, monkeypatch, str(tmp_path / "none"))
+    status, _, err = program("runs", str(tmp_path / "none"))
     assert status == 2
     assert "is no folder of runs" in err

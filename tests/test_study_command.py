@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from program import Program
 from tiny import EASY, SOLVING, tiny
 
-from foresee.cli import main
 from foresee.experiments.studies import Cell, Scale, Study, studies
 from foresee.experiments.studies.published import percent, unknown
 
@@ -35,37 +33,25 @@ class Easy(Study):
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
-    """The command line in this process, with the study registered."""
+def run(monkeypatch: pytest.MonkeyPatch, program: Program) -> Callable[..., Outcome]:
+    """The command, with the study registered."""
     studies.discover()
     monkeypatch.setitem(studies._classes, "easy", Easy)
     monkeypatch.setitem(studies._later, "easy", frozenset())
-    monkeypatch.setenv("COLUMNS", "200")
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def call(*argv: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["foresee", "study", *argv])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, *capsys.readouterr()
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
+    return lambda *argv: program("study", *argv)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finished runs of the study, trained by it."""
     from foresee.experiments.studies.run import study
-    from foresee.experiments.sweeps import InTurn
 
     root = tmp_path_factory.mktemp("trained") / "runs"
     studies.discover()
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(studies._classes, "easy", Easy)
         patched.setitem(studies._later, "easy", frozenset())
-        assert study("easy", runs=root, results=[], engine=InTurn()).complete
+        assert study("easy", runs=root, results=[], engine="in-process").complete
     return root
 
 
@@ -152,7 +138,7 @@ def test_a_page_can_be_written(run: Callable[..., Outcome], trained: Path, tmp_p
     [
         (["nothing"], "unknown study 'nothing'"),
         (["easy", "--scale", "desk"], "scale 'desk' must be one of laptop, paper"),
-        (["easy", "--engine", "slurm", "--runs", "none"], "'slurm' is not one of 'local', 'ray'"),
+        (["easy", "--engine", "cloud", "--runs", "none"], "'cloud' is not one of 'local', 'ray', 'slurm'"),
         (["easy", "--results", "nowhere"], "--results nowhere: no such folder"),
         (["easy", "--dry-run", "--report", "page.html"], "--dry-run writes no page"),
         (["pitfalls-pretrained"], "needs a checkpoint"),

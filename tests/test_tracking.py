@@ -15,9 +15,8 @@ from tiny import outcome, tiny
 
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.experiments.sweeps import Local, run_all
-from foresee.experiments.sweeps.mirrored import Mirrored, mirrored
-from foresee.experiments.sweeps.progress import SweepProgress
+from foresee.experiments.progress import RunsMirrored, RunsProgress
+from foresee.experiments.runner import run_all
 from foresee.training.loop import train
 from foresee.training.progress import Silent
 from foresee.training.run import Run
@@ -144,8 +143,8 @@ def test_a_sweep_mirrors_runs_that_go_on_beside_each_other_and_those_finished_be
     specs = [tiny(seed=seed) for seed in range(3)]
     train(specs[0], tmp_path)
     for _ in range(2):
-        progress = mirrored(SweepProgress(), "tensorboard", tmp_path)
-        runs = run_all(specs, tmp_path, engine=Local(workers=2, threads=1), progress=progress)
+        progress = RunsMirrored(RunsProgress(), "tensorboard", tmp_path)
+        runs = run_all(specs, tmp_path, jobs=2, progress=progress)
     for run in runs:
         found = scalars(run)
         assert same(found["train/loss"], curve(run, "loss"))
@@ -158,8 +157,8 @@ def test_two_offline_mirrors_in_weights_and_biases_are_open_at_once(
     pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    progress = Mirrored(SweepProgress(), "wandb", tmp_path)
-    runs = run_all([tiny(), tiny(seed=1)], tmp_path, engine=Local(workers=2, threads=1), progress=progress)
+    progress = RunsMirrored(RunsProgress(), "wandb", tmp_path)
+    runs = run_all([tiny(), tiny(seed=1)], tmp_path, jobs=2, progress=progress)
     for run in runs:
         assert same(offline(run)[0], curve(run, "loss"))
 

@@ -22,7 +22,7 @@ from foresee.cli import main
 # Forked from a server that has imported what takes long.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["foresee.training.loop", "foresee.cli", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"]
+    ["foresee.cli.train", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"]
 )
 
 

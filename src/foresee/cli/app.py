@@ -1,24 +1,61 @@
-"""The program: its commands' home, and its exit status. 0 done, 1 the work failed, 2 the request was wrong."""
+"""The program: its commands by name, and its exit status. 0 done, 1 the work failed, 2 the request was wrong."""
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import sys
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
+from foresee.cli.options import add_options
 from foresee.core.errors import ForeseeError
 
 # Typer carries its own copy of click and exports only the leaves of its exceptions; this is their common base.
 ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-app = typer.Typer(
+COMMANDS = (
+    "demo", "diagnose", "list", "generate", "inspect", "train", "evaluate", "compare", "study", "sweep", "report",
+    "runs", "explore", "export", "bench",
+)  # fmt: skip
+"""In the order of ``foresee --help``. The file of each defines a function ``command``, whose docstring is its help."""
+
+
+class Commands(TyperGroup):
+    """Imports the file of a command when that command is asked for, so that help comes at once."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name)(add_options(import_module(f"foresee.cli.{cmd_name}").command))
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(name)) for name in COMMANDS])
+
+
+def summary(name: str) -> str:
+    """The first paragraph of a command's docstring, read without importing the command."""
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "command")
+    return (ast.get_docstring(function) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+program = Commands(
+    name="foresee",
     help="Shows where next-token training fails to look ahead, why, and which training objective repairs it.",
+    commands=dict.fromkeys(COMMANDS),  # type: ignore[arg-type]  # for their names, which a misspelt one is compared with
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
@@ -32,10 +69,9 @@ def main() -> None:
 def status() -> int:
     """Runs the command that the program was started with, and gives its exit status."""
     try:
-        # Not app(): it would turn Ctrl-C into status 130 and a closed pipe into status 1 before they come here.
-        command = typer.main.get_command(app)
-        with command.make_context("foresee", sys.argv[1:] or ["--help"]) as context:
-            command.invoke(context)
+        # Not program(): it would turn Ctrl-C into status 130 and a closed pipe into status 1 before they come here.
+        with program.make_context("foresee", sys.argv[1:] or ["--help"]) as context:
+            program.invoke(context)
         sys.stdout.flush()
     except typer.Exit as done:
         return done.exit_code

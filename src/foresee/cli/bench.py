@@ -6,22 +6,19 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.app import app
-from foresee.cli.options import AsJson, Backbone, BatchSize, Output, Plugin, emit
+from foresee.cli.options import AsJson, emit, output
+from foresee.core.memory import keep_large_blocks
+from foresee.experiments.bench import bench, show
 
 
-@app.command()
-def bench(
+def command(
     task: Annotated[str, typer.Option(help="A task's spec.")] = "path-star:degree=2,length=5,nodes=50",
-    backbone: Backbone = "transformer:layers=6,width=384,heads=6",
+    backbone: Annotated[str, typer.Option(help="A preset or spec.")] = "transformer:layers=6,width=384,heads=6",
     objective: Annotated[str, typer.Option(help="An objective's spec.")] = "next-token",
-    batch: BatchSize = 256,
+    batch: Annotated[int, typer.Option("--batch", help="Examples a step.")] = 256,
     as_json: AsJson = False,
-    plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Measures speed on this machine: examples a second, and the share of its matrix-product rate."""
-    from foresee.experiments.bench import bench as measure
-    from foresee.experiments.bench import show
-
-    measured = measure(task=task, backbone=backbone, objective=objective, batch=batch)
-    emit(measured) if as_json else show(measured, Output())
+    keep_large_blocks()
+    measured = bench(task=task, backbone=backbone, objective=objective, batch=batch)
+    emit(measured) if as_json else show(measured, output())

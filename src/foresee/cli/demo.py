@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from foresee.cli.app import app
-from foresee.cli.options import Output
+from foresee.cli.options import Jobs, output
+from foresee.cli.show import show_findings
+from foresee.experiments.demo import demo
+from foresee.experiments.progress import show_runs
+from foresee.report import write_picture, write_report
 
 
-@app.command()
-def demo(
+def command(
     out: Annotated[Path, typer.Option(help="The folder for its runs and its page.")] = Path("foresee-demo"),
+    jobs: Jobs = None,
 ) -> None:
     """Shows the failure and its cures in a few minutes: next-token, reversed and teacherless training on path-star."""
-    from foresee.experiments.demo import demo as show
-
-    show(out, Output())
+    began = time.perf_counter()
+    runs = demo(out / "runs", jobs=jobs, progress=show_runs())
+    show_findings(runs, output())
+    directories = [run.dir for run in runs]
+    page = write_report(directories, out / "report.html", title="Where next-token training fails to look ahead")
+    write_picture(directories, out / "picture.svg")
+    output(soft_wrap=True).print(f"{time.perf_counter() - began:.0f} s. The page with pictures: {page}")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from foresee.cli.app import app
-from foresee.cli.options import AsJson, Output, Plugin, emit
+from foresee.cli.options import AsJson, emit, output
+from foresee.core.memory import keep_large_blocks
+from foresee.core.spec import split_list
+from foresee.experiments.diagnose import Question, diagnose, task_of
+from foresee.experiments.diagnose.show import show
+from foresee.report.diagnosis import write_page
+from foresee.training.progress import on_standard_error
 
 CHECKPOINT = "hf:"
 SCRATCH_RATE, CHECKPOINT_RATE = 1e-3, 1e-5
 
 
-@app.command()
-def diagnose(
+def command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A file of prompts and responses, or a task spec.")],
     *,
     prompt: Annotated[str, typer.Option(help="The field of the prompts, where DATA is a file.")] = "prompt",
@@ -27,8 +33,8 @@ def diagnose(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be read.")] = False,
     minutes: Annotated[float, typer.Option(help="The time that all of it may take.")] = 10.0,
     steps: Annotated[int | None, typer.Option(help="Steps of every run, in place of --minutes.")] = None,
-    names: Annotated[
-        str | None, typer.Option("--objectives", help="More objectives, beside next-token, reversed and teacherless.")
+    objectives: Annotated[
+        str | None, typer.Option(help="More objectives, beside next-token, reversed and teacherless.")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="A preset or spec; a small Transformer by default.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each, from 0.")] = 2,
@@ -40,22 +46,10 @@ def diagnose(
         "diagnosis"
     ),
     as_json: AsJson = False,
-    plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Says whether next-token training would cheat on a data set, where, and which objective learns the decisions."""
-    import time
-
-    from rich.console import Console
-
     began = time.perf_counter()
-
-    from foresee.core.spec import split_list
-    from foresee.experiments.diagnose import Question, task_of
-    from foresee.experiments.diagnose import diagnose as run
-    from foresee.experiments.diagnose.show import show
-    from foresee.report.diagnosis import write_page
-    from foresee.training.progress import on_standard_error
-
+    keep_large_blocks()
     checkpoint = None
     if backbone is not None and backbone.startswith(CHECKPOINT):
         checkpoint = backbone.removeprefix(CHECKPOINT).split(",")[0]
@@ -72,10 +66,10 @@ def diagnose(
     )
     rate = (SCRATCH_RATE if checkpoint is None else CHECKPOINT_RATE) if lr is None else lr
     question = Question.of(
-        task, others=split_list(names) if names else (), backbone=backbone, seeds=seeds, minutes=minutes, steps=steps,
-        batch=batch, lr=rate,
+        task, others=split_list(objectives) if objectives else (), backbone=backbone, seeds=seeds, minutes=minutes,
+        steps=steps, batch=batch, lr=rate,
     )  # fmt: skip
-    found = run(question, task, out, progress=on_standard_error, say=say, began=began)
+    found = diagnose(question, task, out, progress=on_standard_error, say=say, began=began)
     page = write_page(found, out / "diagnosis.html")
     say(f"done: {page}")
-    emit(found.json()) if as_json else show(found, page, Output())
+    emit(found.json()) if as_json else show(found, page, output())

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
+import webbrowser
 from typing import Annotated
 
 import typer
 
-from foresee.cli.app import app
-from foresee.cli.options import Plugin
+from foresee.cli.options import RunFolder
+from foresee.explore import Server, Session
+from foresee.training.run import load
 
 
-@app.command()
-def explore(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
+def command(
+    run: RunFolder,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 for any free port.")] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
-    plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Opens a page on this machine on which a trained model can be tried, step by step."""
-    import sys
-    import webbrowser
-
-    from foresee.explore import Server, Session
-    from foresee.training.run import load
-
     with Server(Session(load(run)), port) as server:
         try:
             print(server.url, flush=True)

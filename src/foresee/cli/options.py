@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")]
+Track = Annotated[
+    str | None, typer.Option("--track", help="Mirror runs in tensorboard or wandb, beside their own files.")
+]
+TaskSpec = Annotated[str, typer.Argument(metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.")]
+Page = Annotated[Path | None, typer.Option("--report", help="Also write a page.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="The most runs at a time; by cores and memory by default.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each run; 1 by default.")]
+Address = Annotated[
+    str | None, typer.Option(help="A running Ray cluster, as in 10.0.0.1:6379; started here by default.")
+]
+SlurmOptions = Annotated[
+    list[str] | None, typer.Option("--slurm", help="An option of a Slurm job, as in partition=gpu; repeatable.")
+]
 
 
-def load_plugins(paths: list[Path]) -> list[Path]:
+Engine = Annotated[
+    Literal["local", "ray", "slurm"],
+    typer.Option(help="local: beside each other on this machine; ray or slurm: on that cluster."),
+]
+
+
+def _load_plugins(paths: list[Path]) -> list[Path]:
     """Imports plug-in files as the option is read, before any spec is."""
     from foresee.core.registry import load_plugin_file
 
@@ -20,46 +44,66 @@ def load_plugins(paths: list[Path]) -> list[Path]:
     return paths
 
 
-class Split(StrEnum):
-    """Which examples."""
-
-    train = "train"
-    test = "test"
-
-
-class FileFormat(StrEnum):
-    """How examples are written."""
-
-    text = "text"
-    jsonl = "jsonl"
-
-
 Plugin = Annotated[
     list[Path],
-    typer.Option("--plugin", callback=load_plugins, is_eager=True, help="A Python file that registers more."),
+    typer.Option("--plugin", callback=_load_plugins, is_eager=True, help="A Python file that registers more."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
-Track = Annotated[
-    str | None, typer.Option("--track", help="Mirror runs in tensorboard or wandb, beside their own files.")
-]
-TaskSpec = Annotated[str, typer.Argument(metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.")]
-Backbone = Annotated[str, typer.Option(help="A preset or spec.")]
-BatchSize = Annotated[int, typer.Option("--batch", help="Examples a step.")]
 
 
-def data_source(text: str) -> str:
+def add_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with ``--plugin``, and with one option for each setting of a run, but for those that it names itself,
+    where its parameter ``settings`` stands; that takes them as the keyword arguments of ``Settings.of``."""
+    own = inspect.signature(command, eval_str=True).parameters
+    settings = _settings(own) if "settings" in own else []
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.items():
+        parameters += settings if name == "settings" else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    parameters.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Plugin))
+
+    @functools.wraps(command)
+    def taking_options(*, plugin: list[Path], **given: Any) -> None:
+        if settings:
+            given["settings"] = {each.name: given.pop(each.name) for each in settings}
+        command(**given)
+
+    # Typer reads a command's signature and its annotations.
+    taking_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions may have one
+    taking_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return taking_options
+
+
+def _settings(own: Any) -> list[inspect.Parameter]:
+    """An option for each setting that is not a command's own; how many processes share a batch, torchrun says."""
+    from foresee.training.settings import settable
+
+    found = []
+    for name, kind, default, description in settable():
+        if name not in (*own, "processes"):
+            flag = f"--{name.replace('_', '-')}"  # alone, so that a switch has no opposite
+            declared = typer.Option(flag, help=description, callback=_data_source if name == "data" else None)
+            found.append(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
+                )
+            )
+    return found
+
+
+def _data_source(text: str) -> str:
     """``--data``: a file's path may stand alone."""
     path = Path(text)
-    bare = ":" not in text and (path.suffix or path.is_file())
-    return f"file:{text}" if bare else text
+    return f"file:{text}" if ":" not in text and (path.suffix or path.is_file()) else text
 
 
-class Output(Console):
-    """Standard output, whose reader may go away."""
+def output(**options: Any) -> Any:
+    """A console on standard output, whose reader may go away."""
+    from rich.console import Console
 
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Output(highlight=False, **options)
 
 
 def emit(value: Any) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.app import app
-from foresee.cli.options import Plugin, Runs
+from foresee.cli.options import Runs
 from foresee.core.errors import RequestError
+from foresee.experiments.studies.run import study as read_study
+from foresee.report import write_report
 
 
-@app.command()
-def report(
+def command(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[RUN ...]", help="Runs or folders of runs; by default all in --runs."),
@@ -29,19 +29,12 @@ def report(
     scale: Annotated[str, typer.Option(help="The scale of --study: laptop or paper.")] = "laptop",
     figures: Annotated[Path | None, typer.Option(help="Also write every figure there, as SVG and PDF.")] = None,
     tables: Annotated[Path | None, typer.Option(help="Also write every table there, as Markdown and LaTeX.")] = None,
-    plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Writes one self-contained page about runs, finished or not, and studies."""
-    from foresee.report import write_report
-
     chosen = [each for given in runs for each in _runs_of(given)] if runs else [] if study else _runs_in(root)
     if not chosen and not study:
         raise RequestError(f"{root} holds no runs; name some, or train one first")
-    found = []
-    if study:
-        from foresee.experiments.studies.run import study as read_study
-
-        found = [read_study(name, scale, root, train=False) for name in study]
+    found = [read_study(name, scale, root, train=False) for name in study or ()]
 
     def warn(sentence: str) -> None:
         print(sentence, file=sys.stderr)

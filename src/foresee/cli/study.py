@@ -9,14 +9,27 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.app import app
-from foresee.cli.engines import Address, Engine, EngineName, Threads, Workers
-from foresee.cli.options import AsJson, Output, Plugin, Runs, Track, emit
+from foresee.cli.options import (
+    Address,
+    AsJson,
+    Engine,
+    Jobs,
+    Page,
+    Runs,
+    SlurmOptions,
+    Threads,
+    Track,
+    emit,
+    output,
+)  # fmt: skip
 from foresee.core.errors import RequestError
+from foresee.experiments.engine import make_engine
+from foresee.experiments.progress import show_runs
+from foresee.experiments.studies.run import plan, plan_json, study
+from foresee.experiments.studies.show import show_plan, show_study
 
 
-@app.command()
-def study(
+def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A study; see foresee list studies.")],
     scale: Annotated[str, typer.Option(help="laptop (two cores) or paper (published sizes, for a GPU).")] = "laptop",
     runs: Runs = Path("runs"),
@@ -24,9 +37,10 @@ def study(
         list[Path] | None,
         typer.Option(help="A folder of committed runs that count as finished; repeatable. ./results by default."),
     ] = None,
-    engine: Engine = EngineName.local,
+    engine: Engine = "local",
     address: Address = None,
-    workers: Workers = None,
+    slurm: SlurmOptions = None,
+    jobs: Jobs = None,
     threads: Threads = None,
     track: Track = None,
     dry_run: Annotated[
@@ -36,33 +50,22 @@ def study(
         bool,
         typer.Option("--train/--no-train", help="Train what is missing, or set beside each other what is finished."),
     ] = True,
-    report: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
+    report: Page = None,
     as_json: AsJson = False,
-    plugin: Plugin = [],  # noqa: B006  # typer copies it
 ) -> None:
     """Sets a published table beside a measured one: trains what is missing, always with the positive control."""
-    from foresee.experiments.studies.run import plan, plan_json
-    from foresee.experiments.studies.run import study as run_study
-    from foresee.experiments.studies.show import show_plan, show_study
-
     if dry_run:
         if report is not None:
             raise RequestError("--dry-run writes no page; leave out --report, or train first")
         asked = plan(name, scale, runs, results)
-        emit(plan_json(asked)) if as_json else show_plan(asked, Output())
+        emit(plan_json(asked)) if as_json else show_plan(asked, output())
         return
-    from foresee.experiments.sweeps.mirrored import mirrored
-    from foresee.experiments.sweeps.named import engine_named
-    from foresee.experiments.sweeps.show import on_standard_error
-
-    made = engine_named(engine.value, address, workers, threads, plugin)
+    made = make_engine(engine, jobs=jobs, threads=threads, address=address, slurm=slurm or ())
     # Ray reports a lost worker on standard output, which is for results alone.
     with redirect_stdout(sys.stderr):
-        result = run_study(
-            name, scale, runs, results, engine=made, progress=mirrored(on_standard_error(), track, runs), train=train
-        )
+        result = study(name, scale, runs, results, engine=made, progress=show_runs(track, runs), train=train)
     if report is not None:
         from foresee.report import write_report
 
         write_report([], report, title=f"{result.name}, {scale} scale", studies=[result])
-    emit(result.json()) if as_json else show_study(result, Output())
+    emit(result.json()) if as_json else show_study(result, output())

@@ -34,6 +34,8 @@ from foresee.core.files import file_digest
 T = TypeVar("T")
 
 ENTRY_POINT_GROUP = "foresee.plugins"
+PLUGIN = "foresee_plugin_"
+"""How the modules of plug-in files are called."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -167,7 +169,7 @@ def load_plugin_file(path: Path) -> None:
     path = Path(path)
     if not path.is_file():
         raise RequestError(f"--plugin {path}: no such file; give the path of a Python file that registers something")
-    name = f"foresee_plugin_{path.stem}"
+    name = f"{PLUGIN}{path.stem}"
     if name in sys.modules:
         held = getattr(sys.modules[name], "__file__", None)
         if held is not None and Path(held).resolve() == path.resolve():
@@ -188,6 +190,11 @@ def load_plugin_file(path: Path) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+
+
+def loaded_plugin_files() -> list[Path]:
+    """The files that ``load_plugin_file`` has imported, for processes that are to import the same."""
+    return [Path(str(module.__file__)) for name, module in sys.modules.items() if name.startswith(PLUGIN)]
 
 
 def plugin_digest(classes: Sequence[type]) -> str:

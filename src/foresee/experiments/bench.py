@@ -24,7 +24,6 @@ from torch.nn import functional
 
 from foresee.backbones.base import Backbone
 from foresee.core.batch import Batch
-from foresee.core.memory import keep_large_blocks
 from foresee.core.seeds import torch_stream
 from foresee.objectives.decoding import greedy
 from foresee.training.bucketing import WINDOW
@@ -177,7 +176,6 @@ def bench(
 
     ``rounds`` and ``burst`` (seconds) are as in ``interleaved``. Raises ``RequestError`` on a spec that cannot be run.
     """
-    keep_large_blocks()
     group = Settings.of(task, objective, backbone).build_task().group
     drawn = max(1, DRAWN // group) * group
     spec = Settings.of(

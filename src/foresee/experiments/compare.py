@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from foresee.core.spec import resolve
+from foresee.experiments.engine import Engine
+from foresee.experiments.progress import RunsProgress
+from foresee.experiments.runner import run_all
 from foresee.metrics.intervals import Row, rate
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
-from foresee.training.loop import train
-from foresee.training.progress import Progress
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL, Settings
 
@@ -63,18 +65,26 @@ def steps_to_solve(run: Run) -> int | None:
 
 
 def compare(
-    spec: Settings, names: Sequence[str], seeds: int, root: str | Path = "runs", progress: Progress | None = None
+    settings: Settings,
+    names: Sequence[str],
+    seeds: int,
+    root: str | Path = "runs",
+    *,
+    engine: str | Engine = "local",
+    jobs: int | None = None,
+    progress: RunsProgress | None = None,
 ) -> list[Group]:
-    """Trains every objective under seeds 0 to ``seeds - 1``, the control first, and returns them in the order given.
+    """Trains every objective under seeds 0 to ``seeds - 1``, the control first; gives them in the order of ``names``.
 
-    ``spec`` gives everything but objective and seed. Finished runs under ``root`` are not run again.
+    ``settings`` give everything but objective and seed; the rest is as for ``run_all``.
     """
     wanted = list(dict.fromkeys(resolve(objectives, name).text for name in names))
     control = resolve(objectives, CONTROL).text
-    order = [control, *(name for name in wanted if name != control)]
-    # All of it is checked before any of it is trained.
-    runs = {name: [spec.replace(objective=name, seed=seed) for seed in range(seeds)] for name in order}
-    for specs in runs.values():
-        specs[0].build_objective(specs[0].build_task())
-    done = {name: Group(name, tuple(train(each, root, progress) for each in specs)) for name, specs in runs.items()}
-    return [done[name] for name in [*wanted, *([] if control in wanted else [control])]]
+    asked = {
+        name: [settings.replace(objective=name, seed=seed) for seed in range(seeds)]
+        for name in (control, *wanted)  # the control keeps its place at the front
+    }
+    runs = iter(run_all([each for group in asked.values() for each in group], root, engine=engine, jobs=jobs,
+                        progress=progress))  # fmt: skip
+    groups = {name: Group(name, tuple(islice(runs, seeds))) for name in asked}
+    return [groups[name] for name in dict.fromkeys([*wanted, control])]

@@ -20,7 +20,6 @@ from typing import Any
 
 from foresee.core import files
 from foresee.core.errors import ForeseeError
-from foresee.core.memory import keep_large_blocks
 from foresee.metrics.measure import measure_quickly
 from foresee.training.checkpoint import Checkpoint, Position
 from foresee.training.distributed import Agreement, World, joined, losses_explained, replica_of
@@ -70,7 +69,6 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
 
 def _work(spec: Settings, directory: Path, progress: Progress, world: World) -> None:
     """Trains and measures what is unfinished, once all of it is checked."""
-    keep_large_blocks()
     world.refuse_unfit(spec)
     parts = world.agreed(lambda: built(spec))
     with ExitStack() as held:

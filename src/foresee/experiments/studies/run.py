@@ -11,12 +11,14 @@ from typing import Any
 from foresee.core.errors import RequestError
 from foresee.core.spec import Resolved, resolve
 from foresee.experiments.compare import steps_to_solve
+from foresee.experiments.engine import Engine
+from foresee.experiments.progress import RunsProgress
+from foresee.experiments.runner import run_all
 from foresee.experiments.studies.agreement import judge_agreement
 from foresee.experiments.studies.base import Cell, Scale, Study, check_scale, studies, unique
 from foresee.experiments.studies.claims import claims
 from foresee.experiments.studies.finished import Finished, finished_runs
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
-from foresee.experiments.sweeps import Engine, SweepProgress, run_all
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, judge
 from foresee.training.run import Run, load
@@ -100,20 +102,21 @@ def study(
     runs: str | Path = "runs",
     results: Sequence[str | Path] | None = None,
     *,
-    engine: Engine | None = None,
-    progress: SweepProgress | None = None,
+    engine: str | Engine = "local",
+    jobs: int | None = None,
+    progress: RunsProgress | None = None,
     train: bool = True,
 ) -> StudyResult:
     """Trains what is missing under ``runs`` and returns the table.
 
     Finished runs count from ``runs`` and from every folder below those of ``results`` (by default ``results`` beside
     the current directory, where there is one). With ``train=False`` nothing is trained and missing runs are left out.
-    ``engine`` says how runs are trained, by default beside each other on this machine. Raises ``RequestError`` on what
-    cannot be asked for, and what ``foresee.experiments.sweeps.run_all`` raises.
+    ``engine``, ``jobs`` and ``progress`` are as for ``run_all``. Raises ``RequestError`` on what
+    cannot be asked for, and what ``run_all`` raises.
     """
     asked = plan(name, scale, runs, results)
     if train and asked.missing:
-        run_all(asked.missing, runs, engine=engine, progress=progress)
+        run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress)
         asked = plan(name, scale, runs, results)
     return read(asked)
 

@@ -1,0 +1,149 @@
+"""What trains a run: the seam between the runner and the processes and machines that do the work."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.memory import keep_large_blocks
+from foresee.core.registry import load_plugin_file, loaded_plugin_files, nearest
+
+if TYPE_CHECKING:  # a worker starts without PyTorch, and imports it with its first run
+    from foresee.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train, checked, and the bytes of memory that it is estimated to need."""
+
+    settings: Settings
+    memory: int
+
+    def order(self, root: Path, threads: int) -> tuple[dict[str, Any], str, int, list[str]]:
+        """The arguments of ``train_one``: plain values, which another process can read before it has any plug-in."""
+        plugins = [str(path.resolve()) for path in loaded_plugin_files()]
+        return self.settings.model_dump(), str(root.resolve()), threads, plugins
+
+
+class Pending(Protocol):
+    """A run in training, as a ``concurrent.futures.Future`` and a job of submitit show it."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    def exception(self) -> BaseException | None:
+        """What went wrong, once it has ended."""
+
+
+class LostWorkerError(ForeseeError):
+    """The process or machine that trained a run is gone; another can continue it from what was saved."""
+
+
+class Engine(ABC):
+    """Trains runs, each in its own folder under one root."""
+
+    def __init__(self, *, jobs: int | None = None, threads: int | None = None) -> None:
+        """``jobs`` bounds how many runs go beside each other; ``threads`` is how many each has, 1 by default: a run's
+        bytes depend on it, so it does not depend on how many runs there are. Raises ``RequestError`` below 1."""
+        for name, value in (("jobs", jobs), ("threads", threads)):
+            if value is not None and value < 1:
+                raise RequestError(f"{name}={value} must be at least 1")
+        self.jobs, self.threads = jobs, threads or 1
+
+    @abstractmethod
+    def plan(self, jobs: Sequence[Job]) -> str:
+        """One line that says what would run where, and why so."""
+
+    @abstractmethod
+    def has_room(self, job: Job, running: int) -> bool:
+        """Whether this job can start while ``running`` others go on."""
+
+    @abstractmethod
+    def start(self, job: Job, root: Path) -> Pending:
+        """Begins to train a run under ``root``."""
+
+    def explain(self, error: BaseException) -> BaseException:
+        """The error of a run as its training raised it, or a ``LostWorkerError``."""
+        return error
+
+    def release_idle(self) -> None:  # noqa: B027  # most hold nothing then
+        """Ends workers without a run: there is none left to give them."""
+
+    def stop(self) -> None:  # noqa: B027  # what trains in this process hears the signal itself
+        """Asks every run in training to save and end."""
+
+    def close(self) -> None:  # noqa: B027  # as above
+        """Ends at once whatever is left."""
+
+
+class InProcess(Engine):
+    """Trains one run after the other in this process, with the threads that it has: for a debugger."""
+
+    def plan(self, jobs: Sequence[Job]) -> str:
+        return "one run after the other in this process"
+
+    def has_room(self, job: Job, running: int) -> bool:
+        return running == 0
+
+    def start(self, job: Job, root: Path) -> Pending:
+        from foresee.training.loop import train
+
+        ended: Future[None] = Future()
+        try:
+            train(job.settings, root)
+        except ForeseeError as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+        return ended
+
+
+def train_one(fields: dict[str, Any], root: str, threads: int, plugins: Sequence[str]) -> int:
+    """Trains the run of these fields of a ``Settings`` in a process of an engine's; gives the process's peak memory in
+    bytes. Raises what ``train`` does."""
+    keep_large_blocks()
+    for path in plugins:
+        load_plugin_file(Path(path))
+    import torch
+
+    from foresee.training.loop import train
+    from foresee.training.settings import Settings
+
+    torch.set_num_threads(threads)
+    train(Settings.read(fields), root)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+ENGINES = ("local", "ray", "slurm", "in-process")
+
+
+def make_engine(
+    name: str, *, jobs: int | None = None, threads: int | None = None, address: str | None = None,
+    slurm: Sequence[str] = (),
+) -> Engine:  # fmt: skip
+    """The engine of that name. ``address`` is that of a Ray cluster; ``slurm`` holds options of a Slurm job, as in
+    ``partition=gpu``. Raises ``RequestError`` where one is given to another engine, or a library is not installed."""
+    if address is not None and name != "ray":
+        raise RequestError("--address is that of a Ray cluster; give --engine ray with it")
+    if slurm and name != "slurm":
+        raise RequestError("--slurm is an option of Slurm's; give --engine slurm with it")
+    if name == "local":
+        from foresee.experiments.pool import WorkerPool
+
+        return WorkerPool(jobs=jobs, threads=threads)
+    if name == "in-process":
+        return InProcess(jobs=jobs, threads=threads)
+    from foresee.experiments import cluster
+
+    if name == "ray":
+        return cluster.RayCluster(jobs=jobs, threads=threads, address=address)
+    if name == "slurm":
+        return cluster.Slurm(jobs=jobs, threads=threads, options=slurm)
+    raise RequestError(f"unknown engine {name!r}: {nearest(name, list(ENGINES))}")

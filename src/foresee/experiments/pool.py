@@ -1,0 +1,203 @@
+"""Runs beside each other on this machine: a pool of worker processes, within its cores and memory.
+
+Each worker is a ``ProcessPoolExecutor`` of one process, so that one that is killed takes no other with it and it is
+known whose it was. A worker has a pipe from the process that leads: what comes through it asks the worker to stop, and
+so does its end, which the kernel brings about when the leading process dies in whatever way.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from foresee.experiments import machine
+from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, train_one
+
+SPARED = 0.1
+"""The share of the free memory that is left alone."""
+SAVING_SECONDS = 60
+"""How long a worker that is asked to stop may take to save before it kills itself."""
+SAVE, NOW = b"save", b"now"
+
+Kind = tuple[int, str]
+"""Estimated bytes and GPU: a worker is given no run of another kind, so that it holds no more memory than its run."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    executor: ProcessPoolExecutor
+    pipe: Connection
+    kind: Kind
+    run: Future[int]
+
+    def say(self, word: bytes) -> None:
+        with suppress(OSError):  # it is gone
+            self.pipe.send_bytes(word)
+
+    def close(self) -> None:
+        """Waits until the process has ended."""
+        self.executor.shutdown(cancel_futures=True)
+        self.pipe.close()
+
+
+class WorkerPool(Engine):
+    """Each run in a process of its own, as many at a time as cores and memory allow, or as ``jobs`` says."""
+
+    work = staticmethod(train_one)
+    """What a worker does with an order."""
+
+    def __init__(self, *, jobs: int | None = None, threads: int | None = None) -> None:
+        super().__init__(jobs=jobs, threads=threads)
+        self.cores, self.free = machine.cores(), int(machine.free_memory() * (1 - SPARED))
+        self._gpus: list[str] | None = None
+        self._workers: list[_Worker] = []
+        self._measured: dict[int, int] = {}  # peaks in bytes, by the estimates that they replace
+
+    def plan(self, jobs: Sequence[Job]) -> str:
+        largest = max(job.memory for job in jobs)
+        beside = max(1, min(len(jobs), self.jobs or self.cores // self.threads, self.free // largest))
+        return (
+            f"{beside} {'runs' if beside > 1 else 'run'} at a time with {self.threads} "
+            f"{'threads' if self.threads > 1 else 'thread'} each: {self.cores} "
+            f"{'cores' if self.cores > 1 else 'core'} usable, {self.free / 2**30:.1f} GiB free, "
+            f"{'up to ' if len(jobs) > 1 else ''}{largest / 2**30:.1f} GiB a run (estimated)"
+        )
+
+    def has_room(self, job: Job, running: int) -> bool:
+        """Alone, any run fits; whoever names a number of jobs decides about the cores, but not about the memory."""
+        if job.settings.device == "cuda" and self._free_gpu() is None:
+            return False
+        if not running:
+            return True
+        used = sum(self._memory(worker.kind[0]) for worker in self._working())
+        most = self.jobs or self.cores // self.threads
+        return running < most and used + self._memory(job.memory) <= self.free
+
+    def start(self, job: Job, root: Path) -> Pending:
+        gpu = (self._free_gpu() or "") if job.settings.device == "cuda" else ""
+        order = job.order(root, self.threads)
+        for worker in self._workers:
+            if worker.kind == (job.memory, gpu) and worker.run.done() and worker.run.exception() is None:
+                worker.run = worker.executor.submit(_work, self.work, order)
+                break
+        else:
+            self.release_idle()  # those of other kinds hold memory
+            worker = self._new_worker((job.memory, gpu), order)
+        worker.run.add_done_callback(lambda run: self._measure(job, run))
+        return worker.run
+
+    def explain(self, error: BaseException) -> BaseException:
+        if isinstance(error, BrokenProcessPool):
+            return LostWorkerError("its process was killed, as the system does where memory runs out, or crashed")
+        return error
+
+    def release_idle(self) -> None:
+        for worker in [each for each in self._workers if each.run.done()]:
+            worker.close()
+            self._workers.remove(worker)
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            worker.say(SAVE)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.say(NOW)
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+
+    def _new_worker(self, kind: Kind, order: tuple[Any, ...]) -> _Worker:
+        context = get_context("spawn")
+        theirs, ours = context.Pipe(duplex=False)
+        executor = ProcessPoolExecutor(1, context, _begin_worker, (theirs, kind[1]))
+        with _no_main_module(), theirs:
+            worker = _Worker(executor, ours, kind, executor.submit(_work, self.work, order))
+        self._workers.append(worker)
+        return worker
+
+    def _working(self) -> list[_Worker]:
+        return [worker for worker in self._workers if not worker.run.done()]
+
+    def _free_gpu(self) -> str | None:
+        if self._gpus is None:
+            self._gpus = machine.gpus()
+        taken = {worker.kind[1] for worker in self._working()}
+        return next((gpu for gpu in self._gpus if gpu not in taken), None)
+
+    def _memory(self, estimate: int) -> int:
+        """Bytes: measured where a run of this size has ended, estimated before."""
+        return self._measured.get(estimate, estimate)
+
+    def _measure(self, job: Job, run: Future[int]) -> None:
+        if not run.cancelled() and run.exception() is None:
+            self._measured[job.memory] = max(run.result(), self._measured.get(job.memory, 0))
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Within it, a process that is started imports nothing of this program's main module, of which it needs nothing: so
+    a script needs no guard against being run again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+# In a worker ----------------------------------------------------------------------------------------------------------
+
+_busy = threading.Lock()
+
+
+def _begin_worker(pipe: Connection, gpu: str) -> None:
+    os.setsid()  # a Ctrl-C is for the process that leads, which passes it on
+    os.dup2(2, 1)  # standard output is for that process's results
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
+
+
+def _work(work: Any, order: tuple[Any, ...]) -> int:
+    with _busy:
+        done: int = work(*order)
+    return done
+
+
+def _watch(pipe: Connection) -> None:
+    """Waits for a word through the pipe, or for its end, and sees to it that this process saves its run and ends.
+
+    One request to stop is not enough: Python drops an interrupt that comes while it runs a finaliser, and one that
+    comes as training ends is not looked at any more."""
+    word = _hear(pipe, None)
+    until = time.monotonic() + SAVING_SECONDS
+    while word != NOW and time.monotonic() < until:
+        if not _busy.locked():
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        word = _hear(pipe, 1.0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hear(pipe: Connection, seconds: float | None) -> bytes:
+    """The next word within that time, or none; where the other end is gone, none after that time."""
+    try:
+        return pipe.recv_bytes() if pipe.poll(seconds) else b""
+    except (EOFError, OSError):
+        time.sleep(seconds or 0.0)
+        return b""

@@ -1,0 +1,178 @@
+"""What many runs show while they go on, and their mirrors in other tools.
+
+The runner tells of a run what stands in its folder, so it makes no difference who trains it, and where.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Column
+
+from foresee.core.errors import ForeseeError
+from foresee.training.progress import Silent, describe, title
+from foresee.training.records import REPORT, TIMING, read_lines
+from foresee.training.run import Run, load
+from foresee.training.settings import Settings
+from foresee.training.tracking import Tracked
+
+
+class RunsProgress:
+    """Told by the runner how far its runs are. This one shows nothing; others override what they show."""
+
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        """There are ``runs`` different runs, ``finished`` of them done before; ``text`` is the engine's plan."""
+
+    def start(self, settings: Settings, step: int) -> None:
+        """A run begins, or continues after about ``step`` steps."""
+
+    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        """A line of a run's ``metrics.jsonl`` and one of its ``timing.jsonl`` were written."""
+
+    def note(self, settings: Settings, text: str) -> None:
+        """Something else is worth knowing of a run."""
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        """A run is finished, or failed."""
+
+    def done(self, run: Run) -> None:
+        """A run is finished, now or before; told of each at the end."""
+
+    def close(self) -> None:
+        """All is over."""
+
+
+class RunsLines(RunsProgress):
+    """Prints a plain line whenever something happens."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._runs = self._done = 0
+
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        self._runs, self._done = runs, finished
+        self._print(f"{runs} {'run' if runs == 1 else 'runs'}, {finished} finished before; {text}")
+
+    def start(self, settings: Settings, step: int) -> None:
+        self.note(settings, f"continues from about step {step}" if step else "begins")
+
+    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        self.note(settings, f"step {line['step']}/{settings.steps}  {describe(line, timing)}")
+
+    def note(self, settings: Settings, text: str) -> None:
+        # The start of its digest tells apart runs that differ in other settings.
+        self._print(f"{title(settings)} ({settings.digest[:6]}): {text}")
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        self._done += failure is None
+        ending = f"finished, {self._done} of {self._runs}" if failure is None else f"FAILED: {failure}"
+        self.note(settings, ending)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class RunsBars(RunsLines):
+    """Shows a live bar for each run in training above one for all; what is worth keeping stands above them."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._bars = RichProgress(
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=24)),
+            BarColumn(bar_width=8),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[seen]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            expand=True,
+        )
+        self._bar: dict[str, TaskID] = {}
+
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        super().plan(text, runs, finished)
+        self._all = self._bars.add_task("runs", total=runs, completed=finished, seen=f"{finished} of {runs}")
+        self._bars.start()
+
+    def start(self, settings: Settings, step: int) -> None:
+        self._remove(settings)
+        name = f"{settings.objective.partition(':')[0]}, seed {settings.seed}"
+        self._bar[settings.digest] = self._bars.add_task(name, total=settings.steps, completed=step, seen="")
+
+    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        seen = f"loss {line['loss']:.3f} exact {line['eval']['exact']:.2f}"
+        if line["step"] == settings.steps:
+            seen += " measuring"
+        self._bars.update(self._bar[settings.digest], completed=line["step"], seen=seen)
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        self._remove(settings)
+        super().end(settings, failure)
+        self._bars.update(self._all, completed=self._done, seen=f"{self._done} of {self._runs}")
+
+    def close(self) -> None:
+        self._bars.stop()
+
+    def _remove(self, settings: Settings) -> None:
+        if settings.digest in self._bar:
+            self._bars.remove_task(self._bar.pop(settings.digest))
+
+
+class RunsMirrored(RunsProgress):
+    """Shows runs as ``shown`` does, and keeps a mirror of each, wherever it is trained: ``--track``."""
+
+    def __init__(self, shown: RunsProgress, kind: str, root: Path) -> None:
+        """``kind`` is that of ``Tracked``; ``root`` the folder that holds the runs. Raises ``RequestError`` on another
+        kind, or where its library is not installed."""
+        self._shown, self._kind, self._root = shown, kind, root
+        self._mirrors: dict[str, Tracked] = {}
+        self.plan, self.note = shown.plan, shown.note  # type: ignore[method-assign]  # not mirrored
+        Tracked(Silent(), kind, root)  # says at once what is wrong with ``kind``
+
+    def start(self, settings: Settings, step: int) -> None:
+        """Mirrors anew what a continued run's folder holds: whoever began it may have been killed before it had."""
+        self._shown.start(settings, step)
+        if settings.digest not in self._mirrors:
+            mirror = self._mirrors[settings.digest] = Tracked(Silent(), self._kind, self._root)
+            mirror.start(settings, 0)
+            for line, timing in reports(self._root / settings.digest):
+                if line["step"] <= step:
+                    mirror.report(line, timing)
+
+    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        self._shown.report(settings, line, timing)
+        self._mirrors[settings.digest].report(line, timing)
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        self._shown.end(settings, failure)
+        if failure is None:
+            self.done(load(self._root / settings.digest))
+
+    def done(self, run: Run) -> None:
+        mirror = self._mirrors.pop(run.spec.digest, None) or Tracked(Silent(), self._kind, self._root)
+        mirror.done(run)
+
+    def close(self) -> None:
+        self._shown.close()
+        for mirror in self._mirrors.values():
+            mirror.close()
+
+
+def reports(directory: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The lines of ``metrics.jsonl`` and ``timing.jsonl`` that a run in training has written so far."""
+    try:
+        metrics = read_lines(directory / "metrics.jsonl", REPORT, may_be_cut=True)
+        timings = read_lines(directory / "timing.jsonl", TIMING, may_be_cut=True)
+    except ForeseeError:  # whoever trains it says what is wrong
+        return []
+    return [(dict(line), dict(timing)) for line, timing in zip(metrics, timings, strict=False)]
+
+
+def show_runs(track: str | None = None, root: Path = Path("runs")) -> RunsProgress:
+    """The right kind for where standard error goes, mirrored where ``track`` names a tool."""
+    console = Console(stderr=True)
+    shown: RunsProgress = RunsBars(console) if console.is_terminal else RunsLines(console)
+    return shown if track is None else RunsMirrored(shown, track, root)

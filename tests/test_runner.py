@@ -1,0 +1,360 @@
+"""Many runs at once: what is started when, what is continued, and what stays when workers or the runner are ended."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from scripted_worker import (
+    BABBLES,
+    DIES,
+    DIES_ONCE,
+    FAILS,
+    FINISHES,
+    GETS_ON,
+    IN_USE_ONCE,
+    LOST,
+    RAISES,
+    SLOW,
+    Scripted,
+    starts,
+)  # fmt: skip
+from tiny import outcome, tiny
+
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.experiments.engine import InProcess, Job, Pending, make_engine
+from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
+from foresee.experiments.progress import RunsBars, RunsProgress
+from foresee.experiments.runner import FailedRunsError, Runner, estimate_memory, run_all, state
+from foresee.training.guard import in_use, locked
+from foresee.training.loop import InterruptedTrainingError, train
+from foresee.training.settings import Settings
+
+QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
+MIB, GIB = 1 << 20, 1 << 30
+
+
+class Heard(RunsProgress):
+    """Notes everything."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[int, str]] = []
+
+    def start(self, settings: Settings, step: int) -> None:
+        self.notes.append((settings.seed, f"starts at {step}"))
+
+    def note(self, settings: Settings, text: str) -> None:
+        self.notes.append((settings.seed, text))
+
+    def of(self, seed: int) -> list[str]:
+        return [text for each, text in self.notes if each == seed]
+
+
+@pytest.fixture(scope="module")
+def asked() -> Settings:
+    return tiny(**QUICK)
+
+
+def job(settings: Settings, seed: int, memory: int = MIB) -> Job:
+    return Job(settings.replace(seed=seed), memory)
+
+
+def trained(
+    settings: Settings, root: Path, *seeds: int, progress: RunsProgress | None = None, **options: Any
+) -> dict[int, ForeseeError | None]:
+    """What came of scripted runs, by seed."""
+    jobs = [job(settings, seed) for seed in seeds]
+    failed = Runner(jobs, root, Scripted(**options), progress or Heard()).run()
+    return {each.settings.seed: failed.get(each.settings) for each in jobs}
+
+
+# Workers that end in every way ----------------------------------------------------------------------------------------
+
+
+def test_failures_are_reported_and_the_others_go_on(asked: Settings, tmp_path: Path) -> None:
+    heard = Heard()
+    found = trained(asked, tmp_path, RAISES, FAILS, FINISHES, LOST, progress=heard, jobs=1)
+    assert found.pop(FINISHES) is None
+    assert str(found[FAILS]) == "the loss is nan"
+    assert str(found[RAISES]) == "ArithmeticError: a defect; what was saved is kept"
+    assert "must lie on storage that all machines share" in str(found[LOST])
+    assert all(type(failure) is ForeseeError for failure in found.values())
+    assert all(len(heard.of(seed)) == 1 for seed in found), "a failure that says what it is will be the same next time"
+
+
+def test_a_worker_that_is_killed_is_replaced(asked: Settings, tmp_path: Path) -> None:
+    heard = Heard()
+    assert trained(asked, tmp_path, DIES_ONCE, progress=heard) == {DIES_ONCE: None}
+    assert [text for text in heard.of(DIES_ONCE) if "killed" in text and "another continues it" in text]
+    first, second = starts(tmp_path, DIES_ONCE)
+    assert first[0] != second[0]
+
+
+def test_a_run_whose_workers_die_without_getting_further_is_given_up(asked: Settings, tmp_path: Path) -> None:
+    found = trained(asked, tmp_path, DIES, FINISHES, jobs=2)
+    assert found[FINISHES] is None
+    assert str(found[DIES]).startswith("5 times in a row without getting further, its process was killed")
+    assert len(starts(tmp_path, DIES)) == 5
+
+
+def test_a_run_that_gets_further_each_time_is_not(asked: Settings, tmp_path: Path) -> None:
+    assert trained(asked, tmp_path, GETS_ON) == {GETS_ON: None}
+    assert len(starts(tmp_path, GETS_ON)) == 8
+
+
+@pytest.mark.parametrize("threads", [None, 3])
+def test_one_worker_serves_runs_of_one_size_and_no_others(asked: Settings, tmp_path: Path, threads: int | None) -> None:
+    alike = [job(asked, FINISHES), job(asked.replace(lr=0.5), FINISHES)]
+    jobs = [*alike, job(asked, BABBLES, 2 * MIB)]
+    assert not Runner(jobs, tmp_path, Scripted(jobs=1, threads=threads), Heard()).run()
+    (first, second), (other,) = starts(tmp_path, FINISHES), starts(tmp_path, BABBLES)
+    assert first == second
+    assert first[0] != other[0]
+    assert {first[1], other[1]} == {str(threads or 1)}
+
+
+def test_what_a_worker_prints_is_not_a_result(
+    asked: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trained(asked, tmp_path, BABBLES)
+    assert capfd.readouterr() == ("", "for standard error\n")
+
+
+@pytest.mark.parametrize("options", [{"jobs": 0}, {"threads": 0}])
+def test_numbers_below_one_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="=0 must be at least 1"):
+        WorkerPool(**options)
+
+
+def test_engines_by_name() -> None:
+    assert isinstance(make_engine("in-process"), InProcess)
+    with pytest.raises(RequestError, match="unknown engine 'locale': did you mean 'local'"):
+        make_engine("locale")
+    with pytest.raises(RequestError, match="--address is that of a Ray cluster; give --engine ray with it"):
+        make_engine("local", address="10.0.0.1:6379")
+    with pytest.raises(RequestError, match="give --engine slurm with it"):
+        make_engine("ray", slurm=["partition=gpu"])
+
+
+# Other processes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_of_another_process_is_waited_for(asked: Settings, tmp_path: Path, finishes: bool) -> None:
+    folder = tmp_path / job(asked, FINISHES).settings.digest
+    folder.mkdir()
+    lock = (folder / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert in_use(folder)
+    assert state(job(asked, FINISHES).settings, tmp_path) == "in use"
+
+    class LetsGo(Heard):
+        def note(self, settings: Settings, text: str) -> None:
+            assert starts(tmp_path, FINISHES) == []
+            assert "another process trains it" in text
+            if finishes:
+                (folder / "rows.jsonl").touch()
+            lock.close()
+
+    assert trained(asked, tmp_path, FINISHES, progress=LetsGo()) == {FINISHES: None}
+    assert len(starts(tmp_path, FINISHES)) == (not finishes)
+
+
+def test_a_worker_that_comes_second_leaves_the_run_to_the_first(asked: Settings, tmp_path: Path) -> None:
+    heard = Heard()
+    assert trained(asked, tmp_path, IN_USE_ONCE, progress=heard) == {IN_USE_ONCE: None}
+    assert heard.of(IN_USE_ONCE) == ["starts at 0", "another process trains it; waiting for that", "starts at 0"]
+
+
+def test_a_lock_is_seen_and_leaves_no_trace(tmp_path: Path) -> None:
+    assert not in_use(tmp_path / "nothing")
+    with locked(tmp_path):
+        assert in_use(tmp_path)
+    assert not in_use(tmp_path)
+
+
+# Stopping -------------------------------------------------------------------------------------------------------------
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path, number: signal.Signals) -> None:
+    class Stops(RunsProgress):
+        def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(InterruptedTrainingError) as caught:
+        trained(asked, tmp_path, SLOW, FINISHES, progress=Stops(), jobs=1)
+    assert str(caught.value).startswith("stopped: 0 of 2 runs that were left are finished")
+    assert (tmp_path / job(asked, SLOW).settings.digest / "saved").exists()
+    assert starts(tmp_path, FINISHES) == []
+    assert not is_alive(int(starts(tmp_path, SLOW)[0][0]))
+
+
+def test_interrupted_twice_it_ends_its_workers_at_once(asked: Settings, tmp_path: Path) -> None:
+    class Stops(RunsProgress):
+        def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(asked, tmp_path, SLOW, progress=Stops())
+    assert not is_alive(int(starts(tmp_path, SLOW)[0][0]))
+
+
+DROPS_ONE_INTERRUPT = """
+import sys, time
+
+class Slow:
+    def __del__(self):
+        print("finalising", file=sys.stderr, flush=True)
+        time.sleep(600)
+
+Slow()
+"""
+LEADS = """
+import sys
+from pathlib import Path
+from tiny import tiny
+import foresee.experiments.engine as engine
+from foresee.experiments.runner import run_all
+engine.loaded_plugin_files = lambda: [Path(each) for each in sys.argv[2:]]
+run_all([tiny(steps=1_000_000, eval_every=5)], sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_worker_saves_and_ends_when_the_process_that_leads_is_killed(tmp_path: Path, drops: bool) -> None:
+    """Also where Python drops the first request to stop, as it does in a finaliser. The script has no guard."""
+    script, plugin = tmp_path / "leads.py", tmp_path / "plugin.py"
+    script.write_text(LEADS)
+    plugin.write_text(DROPS_ONE_INTERRUPT)
+    argv = [sys.executable, str(script), str(tmp_path / "runs"), *([str(plugin)] if drops else [])]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as leads:
+        assert leads.stderr is not None
+        if drops:
+            assert leads.stderr.readline() == "finalising\n"
+        else:
+            while not list((tmp_path / "runs").glob("*/metrics.jsonl")):
+                assert leads.poll() is None
+                time.sleep(0.05)
+        leads.kill()
+        leads.stderr.read()  # ends with the last process that may write to it
+    until = time.monotonic() + SAVING_SECONDS
+    while any(map(in_use, (tmp_path / "runs").glob("*"))) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert drops or list((tmp_path / "runs").glob("*/checkpoint/latest.safetensors"))
+
+
+# Many runs by one call ------------------------------------------------------------------------------------------------
+
+
+def test_real_workers_give_the_bytes_of_train_alone(tmp_path: Path) -> None:
+    asked = [tiny(objective, **QUICK) for objective in ("next-token", "reversed", "next-token")]
+    runs = run_all(asked, tmp_path / "many", jobs=2)
+    assert [run.spec for run in runs] == asked
+    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == sorted({each.digest for each in asked})
+    for each in asked[:2]:
+        assert outcome(tmp_path / "many" / each.digest) == outcome(train(each, tmp_path / "alone").dir)
+
+    class Refuses(InProcess):
+        def start(self, job: Job, root: Path) -> Pending:
+            raise AssertionError("all of it is finished")
+
+    assert [run.rows for run in run_all(asked, tmp_path / "many", engine=Refuses())] == [run.rows for run in runs]
+
+
+def test_runs_come_in_the_order_given_and_equal_ones_once(tmp_path: Path) -> None:
+    runs = run_all([tiny(**QUICK, seed=seed) for seed in (2, 0, 2)], tmp_path, engine="in-process")
+    assert [run.spec.seed for run in runs] == [2, 0, 2]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_all_of_it_is_checked_before_any_of_it_is_trained(tmp_path: Path) -> None:
+    short = tiny(**QUICK, backbone="transformer:layers=1,width=32,heads=2,context=8")
+    with pytest.raises(RequestError, match=r"next-token on path-star, seed 0: .* positions, but backbone"):
+        run_all([tiny(**QUICK), short], tmp_path, engine="in-process")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_failed_is_named_and_what_finished_is_kept(tmp_path: Path) -> None:
+    good, bad = tiny(**QUICK), tiny(**QUICK, seed=1)
+    (tmp_path / bad.digest).mkdir()
+    (tmp_path / bad.digest / "spec.json").write_text("{")
+    with pytest.raises(FailedRunsError) as caught:
+        run_all([bad, good], tmp_path, engine="in-process")
+    assert str(caught.value).startswith(
+        f"1 of 2 runs failed, the others are finished: next-token on path-star, seed 1 ({bad.digest}): "
+    )
+    assert [run.spec for run in caught.value.finished] == [good]
+    assert list(caught.value.failed) == [bad]
+    assert caught.value.status == 1
+
+
+# What is chosen -------------------------------------------------------------------------------------------------------
+
+
+def pool(cores: int, free: int, **options: Any) -> WorkerPool:
+    made = WorkerPool(**options)
+    made.cores, made.free = cores, free
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "memory", "running", "fits"),
+    [
+        (pool(2, 4), 9, 0, True),  # alone, any run fits
+        (pool(2, 4), 4, 1, True),
+        (pool(2, 4), 5, 1, False),  # not the memory
+        (pool(2, 4), 1, 2, False),  # not the cores
+        (pool(1, 4, jobs=2), 1, 1, True),  # whoever names a number decides
+        (pool(4, 4, jobs=2), 1, 2, False),
+        (pool(4, 4, threads=2), 1, 2, False),
+    ],
+)
+def test_room_is_cores_and_memory(asked: Settings, made: WorkerPool, memory: int, running: int, fits: bool) -> None:
+    assert made.has_room(Job(asked, memory), running) is fits
+
+
+def test_the_plan_says_how_it_was_chosen(asked: Settings) -> None:
+    jobs = [job(asked, seed, GIB) for seed in range(3)]
+    assert pool(2, 4 * GIB).plan(jobs) == (
+        "2 runs at a time with 1 thread each: 2 cores usable, 4.0 GiB free, up to 1.0 GiB a run (estimated)"
+    )
+    assert pool(8, GIB, threads=2).plan(jobs).startswith("1 run at a time with 2 threads each")
+
+
+def test_estimates_grow_with_what_they_depend_on() -> None:
+    for larger in (tiny(batch=64), tiny(backbone="transformer:layers=2,width=64,heads=2"), tiny(test=2_000_000)):
+        assert estimate_memory(larger) > estimate_memory(tiny())
+
+
+def test_bars_fit_a_terminal_of_80_columns(asked: Settings) -> None:
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        bars = RunsBars(console)
+        bars.plan("a plan", 3, 1)
+        bars.start(asked, 0)
+        bars.report(asked, {"step": 2, "loss": 0.5, "eval": {"exact": 0.25}}, {"examples_per_second": 1.0})
+        bars.close()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", captured.get()).splitlines()
+    assert max(map(len, lines)) <= 80
+    (bar,) = {line for line in lines if "seed 0" in line and "exact" in line}
+    assert "50%" in bar
+    assert "loss 0.500 exact 0.25" in bar
