@@ -34,16 +34,16 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from foresee.bench import TrainingStep, matrix_products, seconds_of
-from foresee.data import FixedData, draw
-from foresee.diagnostics.run_all import quick
-from foresee.environment import environment
-from foresee.memory import keep_large_blocks
+from foresee.core.memory import keep_large_blocks
+from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of
+from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import objectives
-from foresee.run_spec import RunSpec
-from foresee.step import autocast, batch_of, update
-from foresee.train import InterruptedTrainingError
-from foresee.train import train as train_run
+from foresee.training.data import FixedData, draw
+from foresee.training.environment import environment
+from foresee.training.loop import InterruptedTrainingError
+from foresee.training.loop import train as train_run
+from foresee.training.settings import Settings
+from foresee.training.step import autocast, batch_of, update
 
 G25 = "path-star:degree=2,length=5,nodes=50"
 G55 = "path-star:degree=5,length=5,nodes=50"
@@ -123,7 +123,7 @@ TOLERANCE = 2e-3
 def losses_of(objective: str, device: str, precision: str, options: argparse.Namespace) -> tuple[list[float], bool]:
     """Losses of three updates, and whether decoding gives whole answers of known tokens and scores are finite."""
     backbone = TINY if options.quick else "gpt-nano"
-    spec = RunSpec.of(
+    spec = Settings.of(
         G25 + ALL, objective, backbone, batch=64, data="fixed:640", device=device, precision=precision, warmup=0
     )
     training = TrainingStep(spec)
@@ -134,7 +134,7 @@ def losses_of(objective: str, device: str, precision: str, options: argparse.Nam
         losses.append(float(update(training.objective, training.optimiser, batch, spec, step).total))
     test = draw(training.task, spec.task, "test", 64, 0).to(device)
     with autocast(spec):
-        seen = quick(training.task, training.objective, test)
+        seen = measure_quickly(training.task, training.objective, test)
         with torch.inference_mode():
             written = training.objective.generate(test.prompts, test.layout.width)
     known = (written >= 0) & (written < len(training.objective.vocab))
@@ -164,7 +164,7 @@ def check(objective: str, options: argparse.Namespace) -> dict[str, Any]:
     row["cpu"] = expected
     try:
         with tempfile.TemporaryDirectory() as root:
-            spec = RunSpec.of(
+            spec = Settings.of(
                 G25 + ALL, objective, TINY if options.quick else "gpt-nano", steps=4, eval_every=2, batch=64,
                 data="fixed:640", test=64, device=device,
             )  # fmt: skip
@@ -212,11 +212,11 @@ WAYS = (
 SIZES = ("gpt-nano", "gpt-mini")
 
 
-def bench_spec(size: str, way: str, options: argparse.Namespace) -> RunSpec:
+def bench_spec(size: str, way: str, options: argparse.Namespace) -> Settings:
     """Of one contender. 512 is no multiple of the five goals of a graph, so ``goals=all`` has 510 rows."""
     shared = way.startswith(OURS_ALL)
     batch = (10 if shared else 8) if options.quick else (510 if shared else 512)
-    return RunSpec.of(
+    return Settings.of(
         G55 + (ALL if shared else ""), "next-token", TINY if options.quick else size, batch=batch,
         data="fixed:100" if options.quick else "fixed:20000", device=options.device, precision="bf16",
     )  # fmt: skip
@@ -467,9 +467,9 @@ def save_bench(contenders: list[Contender], options: argparse.Namespace) -> None
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
-def paper_spec(wanted: Wanted, options: argparse.Namespace) -> RunSpec:
+def paper_spec(wanted: Wanted, options: argparse.Namespace) -> Settings:
     """Of one run: G(5,5), 50 labels, all five goals of 102 fresh graphs a step."""
-    return RunSpec.of(
+    return Settings.of(
         (G25 if options.quick else G55) + ALL, wanted.objective, TINY if options.quick else PAPER, steps=100_000,
         batch=20 if options.quick else 510, lr=wanted.lr, seed=wanted.seed, data="fresh",
         test=100 if options.quick else 4000, eval_every=10 if options.quick else 100,
@@ -496,7 +496,7 @@ class Started:
 
     number: int
     wanted: Wanted
-    spec: RunSpec
+    spec: Settings
     process: subprocess.Popen[bytes]
     began: float = field(default_factory=time.monotonic)
 
