@@ -70,7 +70,7 @@ bench: $(VENV)/installed
 	@$(BIN)/foresee bench
 
 docs: $(VENV)/installed
-	@$(BIN)/python -m foresee.objectives_page
+	@$(BIN)/python -c 'from foresee.report.objectives_page import write_pages; write_pages()'
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/foresee.egg-info

@@ -20,7 +20,7 @@ from foresee.core.memory import keep_large_blocks
 from foresee.experiments.bench import interleaved, recomputing
 from foresee.metrics.base import Subject
 from foresee.metrics.passes import split_chunks
-from foresee.objectives.decoding import greedy
+from foresee.objectives.decoding import decode_greedily
 from foresee.training.data import draw
 from foresee.training.settings import Settings
 from foresee.training.step import autocast
@@ -49,7 +49,7 @@ def main() -> None:
 
         return run
 
-    works = {"cached": evaluation("cached", greedy), "recomputed": evaluation("recomputed", recomputing)}
+    works = {"cached": evaluation("cached", decode_greedily), "recomputed": evaluation("recomputed", recomputing)}
     seconds = interleaved(works, "cpu", rounds, burst=0.0)
     ratios = [slow / quick for quick, slow in zip(seconds["cached"], seconds["recomputed"], strict=True)]
     same = float((written["cached"] == written["recomputed"]).float().mean())

@@ -24,7 +24,8 @@ from foresee.core.batch import Batch
 from foresee.core.memory import keep_large_blocks
 from foresee.experiments.bench import TrainingStep, interleaved
 from foresee.objectives.base import LossOut, objectives
-from foresee.objectives.next_token import NextToken, answer_loss
+from foresee.objectives.next_token import NextToken
+from foresee.objectives.teacher_forcing import answer_loss
 from foresee.training.environment import environment
 from foresee.training.settings import Settings
 

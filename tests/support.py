@@ -75,7 +75,7 @@ class Recurrent(Backbone):
         assert self.table is not None
         return functional.linear(hidden, self.table)
 
-    def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, Tensor]:
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, Tensor]:
         out, state = self.cell(x)
         return out[:, -1], state
 
@@ -83,8 +83,8 @@ class Recurrent(Backbone):
         out, state = self.cell(x[:, None], state)
         return out[:, -1], state
 
-    def trace(self, x: Tensor) -> Tensor:
-        return torch.stack([x, self(x)])
+    def layer_list(self) -> Sequence[nn.Module]:
+        return [self.cell]
 
     def last_layer(self, generator: torch.Generator) -> Layer:
         return RecurrentLastLayer(Recurrent(Vocabulary(()), generator, width=self.width))

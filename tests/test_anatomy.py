@@ -92,7 +92,7 @@ def test_a_place_is_scored_in_the_pass_that_decided_it() -> None:
     prompt, answer = example(TASK)
     with torch.no_grad():
         wrote = net.generate(torch.tensor([prompt]), len(answer))[0]
-        trace = net.traced(torch.tensor([prompt]), len(answer))
+        trace = net.trace(torch.tensor([prompt]), len(answer))
         assert trace is not None
         last = int(trace.passes.argmax())
         assert isinstance(net, MaskedDiffusion)

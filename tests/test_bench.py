@@ -16,7 +16,7 @@ from rich.console import Console
 from foresee.core.errors import RequestError
 from foresee.experiments import bench as module
 from foresee.experiments.bench import TrainingStep, bench, interleaved, recomputing, show, tokens_read
-from foresee.objectives.decoding import greedy
+from foresee.objectives.decoding import decode_greedily
 from foresee.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +74,7 @@ def test_recomputing_writes_what_cached_decoding_writes() -> None:
     training = TrainingStep(spec())
     backbone, prompts = training.objective.backbone.eval(), training.batch().prompts
     with torch.inference_mode():
-        assert torch.equal(recomputing(backbone, prompts, 3), greedy(backbone, prompts, 3))
+        assert torch.equal(recomputing(backbone, prompts, 3), decode_greedily(backbone, prompts, 3))
 
 
 def test_what_is_measured_fits_together(measured: dict[str, Any]) -> None:

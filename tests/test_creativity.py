@@ -21,7 +21,7 @@ from foresee.metrics.base import Rows, Subject
 from foresee.metrics.creativity import Creativity
 from foresee.metrics.measure import measure_all
 from foresee.objectives.base import LossOut, Objective
-from foresee.objectives.decoding import decode, drawn, greedy
+from foresee.objectives.decoding import choose_at, decode, decode_greedily
 from foresee.tasks import Task
 from foresee.tasks.conditioning import Conditioned
 from foresee.tasks.path_star import PathStar
@@ -53,7 +53,7 @@ class Lister(Objective):
             return self.lines[:1, :n].expand(len(prompt), -1)
         return self._next(len(prompt))
 
-    def sampled(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+    def sample(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
         self.temperatures.add(temperature)
         return self._next(len(prompt)) if self.draws else None
 
@@ -169,7 +169,7 @@ def test_every_diagnostic_can_be_taken_of_an_open_ended_task() -> None:
 def test_draws_have_the_probabilities_of_the_softmax() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -30.0]).expand(40_000, -1)
     for temperature in (0.5, 1.0, 3.0):
-        tokens = drawn(temperature, seeds.torch_stream("draws", str(temperature)))(logits)
+        tokens = choose_at(temperature, seeds.torch_stream("draws", str(temperature)))(logits)
         shares = torch.bincount(tokens, minlength=4) / 40_000
         assert torch.allclose(shares, (logits[0] / temperature).softmax(-1), atol=0.012)
 
@@ -177,18 +177,18 @@ def test_draws_have_the_probabilities_of_the_softmax() -> None:
 def test_a_low_temperature_is_greedy() -> None:
     net = transformer()
     prompt = torch.randint(13, (6, 5), generator=seeds.torch_stream("prompt"))
-    cold = decode(net, prompt, 4, drawn(1e-6, seeds.torch_stream("cold")))
-    assert torch.equal(cold, greedy(net, prompt, 4))
-    assert decode(net, prompt, 0, drawn(1.0, seeds.torch_stream("none"))).shape == (6, 0)
+    cold = decode(net, net.embed(prompt), 4, choose_at(1e-6, seeds.torch_stream("cold")))
+    assert torch.equal(cold, decode_greedily(net, prompt, 4))
+    assert decode(net, net.embed(prompt), 0, choose_at(1.0, seeds.torch_stream("none"))).shape == (6, 0)
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(RequestError, match="must be above 0; decoding without chance is greedy"):
-            drawn(temperature, torch.Generator())
+            choose_at(temperature, torch.Generator())
 
 
 def test_a_draw_is_a_function_of_its_stream() -> None:
     objective = build("next-token", "recurrent").eval()
     prompt = torch.zeros(50, 3, dtype=torch.int64)
-    first, again, other = (objective.sampled(prompt, 4, 2.0, seeds.torch_stream("draw", n)) for n in (0, 0, 1))
+    first, again, other = (objective.sample(prompt, 4, 2.0, seeds.torch_stream("draw", n)) for n in (0, 0, 1))
     assert first is not None
     assert again is not None
     assert other is not None
@@ -205,14 +205,14 @@ COLD_IS_GREEDY = ["next-token", "reversed", "teacherless", "token-masking", "mul
 def test_drawn_answers_are_in_the_task_s_own_order(name: str) -> None:
     objective = build(name, next(iter(SMALL))).eval()
     prompt = torch.randint(10, (8, 6), generator=seeds.torch_stream("prompt"))
-    cold = objective.sampled(prompt, 4, 1e-6, seeds.torch_stream("cold"))
+    cold = objective.sample(prompt, 4, 1e-6, seeds.torch_stream("cold"))
     assert cold is not None
     assert torch.equal(cold, objective.generate(prompt, 4))
 
 
 def test_an_objective_that_writes_something_else_first_draws_nothing() -> None:
     objective = build("future-insertion:plan=true", next(iter(SMALL))).eval()
-    assert objective.sampled(torch.zeros(2, 3, dtype=torch.int64), 4, 1.0, torch.Generator()) is None
+    assert objective.sample(torch.zeros(2, 3, dtype=torch.int64), 4, 1.0, torch.Generator()) is None
 
 
 def test_a_drawn_token_is_what_the_next_one_follows() -> None:
@@ -222,15 +222,14 @@ def test_a_drawn_token_is_what_the_next_one_follows() -> None:
         table[before, after] = 0.0
 
     class Table(Stub):
-        def start(self, x: Tensor, room: int = 16) -> tuple[Tensor, Tensor]:
+        def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, Tensor]:
             return x[:, -1], x
 
         def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
             return x, state
 
-    wrote = decode(
-        Table(table, "token"), torch.zeros(200, 1, dtype=torch.int64), 2, drawn(1.0, seeds.torch_stream("t"))
-    )
+    net, prompt = Table(table, "token"), torch.zeros(200, 1, dtype=torch.int64)
+    wrote = decode(net, net.embed(prompt), 2, choose_at(1.0, seeds.torch_stream("t")))
     assert set(map(tuple, wrote.tolist())) == {(1, 3), (2, 4)}
 
 

@@ -16,7 +16,7 @@ from foresee.experiments.diagnose import classes, decisions, tables
 from foresee.experiments.diagnose.evidence import baseline_of
 from foresee.experiments.diagnose.interval import Z, ratio
 from foresee.experiments.diagnose.measured import measure
-from foresee.objectives.reversed import flipped
+from foresee.objectives.reversed import flip_answers
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
 
@@ -52,7 +52,7 @@ def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[Data, Ba
     objective = _on(task, name)
     found = measure(objective, task, batch)
     assert found.kind == ("hidden" if name == "teacherless" else "forced")
-    order = flipped(batch) if name == "reversed" else batch
+    order = flip_answers(batch) if name == "reversed" else batch
     expected = torch.zeros(batch.answer_mask().shape)
     for row, (prompt, answer) in enumerate(order.pairs()):
         for place in range(len(answer)):

@@ -25,6 +25,7 @@ from foresee.tasks import Task, tasks
 from foresee.training.data import draw
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+PLUGINS = sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("plugins/*.py")])
 REGISTRIES: list[Registry[Any]] = [tasks, backbones, objectives, metrics]
 
 
@@ -35,7 +36,7 @@ def _examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for registry in REGISTRIES:
         registry.discover()
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
-    for path in sorted(EXAMPLES.glob("*.py")):
+    for path in PLUGINS:
         load_plugin_file(path)
     yield
     for name in set(sys.modules) - before:
@@ -45,7 +46,7 @@ def _examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_every_example_registers_something() -> None:
     modules = {cls.__module__ for registry in REGISTRIES for cls in registry._classes.values()}
-    assert {f"foresee_plugin_{path.stem}" for path in EXAMPLES.glob("*.py")} <= modules
+    assert {f"foresee_plugin_{path.stem}" for path in PLUGINS} <= modules
 
 
 # running_parity.py
@@ -134,6 +135,17 @@ def test_word_dropout_of_everything_is_teacherless() -> None:
     assert torch.equal(expected.total, got.total)
 
 
+def test_word_dropout_weighs_tokens_whose_predecessor_is_masked() -> None:
+    task, plain = on_path_star("word-dropout:share=0.5")
+    _, weighted = on_path_star("word-dropout:share=0.5,emphasis=3")
+    batch = task.sample(8, stream("test"))
+    first, out = (model.loss(batch, torch_stream("loss")) for model in (plain, weighted))
+    masked = (torch.rand(batch.tokens.shape, generator=torch_stream("loss")) < 0.5) & batch.in_answer()
+    weights = 1 + 2 * torch.nn.functional.pad(masked, (1, 0))[:, :-1]
+    assert torch.equal(out.per_token, first.per_token)
+    torch.testing.assert_close(out.total, (first.per_token * weights).sum() / batch.answer_len.sum())
+
+
 def test_word_dropout_draws_from_its_own_stream_alone() -> None:
     task, model = on_path_star("word-dropout:share=0.5")
     batch = task.sample(8, stream("test"))
@@ -154,7 +166,7 @@ def test_word_dropout_hides_nothing_after_training() -> None:
 
 
 def test_word_dropout_refuses_what_is_no_share() -> None:
-    with pytest.raises(RequestError, match=r"share=1\.5 must be a share from 0 to 1"):
+    with pytest.raises(RequestError, match=r"share=1\.5 must be at least 0 and at most 1"):
         on_path_star("word-dropout:share=1.5")
 
 

@@ -96,6 +96,6 @@ def test_the_next_token_is_never_in_the_bag(column: int) -> None:
 
 
 def test_a_horizon_without_a_bag_is_refused() -> None:
-    reason = "^future-bag: horizon=1 must be at least 2 tokens, or none for the whole answer$"
+    reason = "^future-bag: horizon=1 must be at least 2, or none for the whole answer$"
     with pytest.raises(RequestError, match=reason):
         build("future-bag:horizon=1", next(iter(SMALL)))

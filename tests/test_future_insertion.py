@@ -18,7 +18,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives import shared_prefix
+from foresee.objectives import teacher_forcing
 from foresee.objectives.future_insertion import FutureInsertion
 from foresee.objectives.next_token import NextToken
 from foresee.tasks.path_star import PathStar
@@ -232,7 +232,7 @@ def test_rows_that_share_a_prefix_are_drawn_together_and_read_once(
     made = FutureInsertion(SMALL[TRANSFORMER](vocab, rng()), vocab, rng(), share=share)
     with spying(made) as once:
         joint = made.loss(batch, rng())
-    monkeypatch.setattr(shared_prefix, "can_share", lambda *_: False)
+    monkeypatch.setattr(teacher_forcing, "can_share_prefix", lambda *_: False)
     with spying(made) as apart:
         separate = made.loss(batch, rng())
     torch.testing.assert_close(joint.per_token, separate.per_token)
@@ -252,7 +252,7 @@ def test_plain_decoding_and_forcing_are_next_tokens() -> None:
         assert torch.equal(made.generate(batch.prompts, 4), plain.generate(batch.prompts, 4))
         assert torch.equal(made.forced(batch), plain.forced(batch))
         assert torch.equal(
-            made.continued(batch.prompts, batch.answers[:, :2], 2), plain.generate(batch.tokens[:, :8], 2)
+            made.continue_answer(batch.prompts, batch.answers[:, :2], 2), plain.generate(batch.tokens[:, :8], 2)
         )
     assert made.vocab.symbols == (*VOCAB.symbols, "<T>", "</T>")
     assert list(made.state_dict()) == list(plain.state_dict())
@@ -297,7 +297,7 @@ def test_planned_decoding_writes_a_future_and_returns_the_answer_alone(backbone:
         assert torch.equal(forced.argmax(-1), wrote)
         for n in range(4):
             assert torch.equal(made.generate(prompts, n), wrote[:, :n])
-            assert torch.equal(made.continued(prompts, wrote[:, :n], 4 - n), wrote[:, n:])
+            assert torch.equal(made.continue_answer(prompts, wrote[:, :n], 4 - n), wrote[:, n:])
 
 
 def test_planned_forcing_reveals_no_token_before_its_turn() -> None:
@@ -321,10 +321,10 @@ def test_planned_forcing_refuses_rows_of_differing_lengths() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("share=0", r"^future-insertion: share=0.0 must be a share above 0 and up to 1$"),
-        ("share=1.5", r"^future-insertion: share=1.5 must be a share above 0 and up to 1$"),
-        ("share=nan", r"^future-insertion: share=nan must be a share above 0 and up to 1$"),
-        ("span=0", r"^future-insertion: span=0 must be at least 1 token$"),
+        ("share=0", r"^future-insertion: share=0.0 must be above 0 and at most 1$"),
+        ("share=1.5", r"^future-insertion: share=1.5 must be above 0 and at most 1$"),
+        ("share=nan", r"^future-insertion: share=nan must be above 0 and at most 1$"),
+        ("span=0", r"^future-insertion: span=0 must be at least 1$"),
         ("place=end", r"^objective 'future-insertion': place='end' must be one of start, random$"),
     ],
 )

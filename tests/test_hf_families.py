@@ -218,7 +218,7 @@ def test_objectives_that_need_nothing_train_on_every_family(
 ) -> None:
     net = checkpoints.load(family).train()
     refuse_missing(kind.needs, "objective", net, family)
-    made, batch = kind(net, VOCAB, tiny.generator("objective")), random_batch(4)  # type: ignore[call-arg]
+    made, batch = kind(net, VOCAB, tiny.generator("objective")), random_batch(4)
     total = made.loss(batch, tiny.generator("loss")).total
     torch.autograd.backward(total)
     still = [name for name, value in made.named_parameters() if value.grad is None or not value.grad.any()]

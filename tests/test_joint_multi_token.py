@@ -14,7 +14,7 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.seeds import stream, torch_stream
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.joint_multi_token import Fetch, JointMultiToken, revealed
+from foresee.objectives.joint_multi_token import Fetch, JointMultiToken, reveal
 from foresee.tasks.path_star import PathStar
 
 
@@ -139,7 +139,7 @@ def test_a_slot_reads_its_own_position_and_no_later_slot() -> None:
 
 def test_the_window_of_a_position_begins_with_its_own_token() -> None:
     embedded = torch.arange(1.0, 5.0).view(1, 4, 1)
-    assert revealed(embedded, 2)[0, :, :, 0].tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 0], [4, 0, 0]]
+    assert reveal(embedded, 2)[0, :, :, 0].tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 0], [4, 0, 0]]
 
 
 def test_the_state_at_the_prompts_end_must_know_the_branch_with_the_start_revealed() -> None:

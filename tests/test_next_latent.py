@@ -286,7 +286,7 @@ def test_nothing_but_the_network_is_added(backbone: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("horizon=0", r"^next-latent: horizon=0 must be at least 1 step$"),
+        ("horizon=0", r"^next-latent: horizon=0 must be at least 1$"),
         ("latent_weight=0", r"^next-latent: latent_weight=0\.0 must be above 0 and finite$"),
         ("kl_weight=inf", r"^next-latent: kl_weight=inf must be above 0 and finite$"),
         ("kl_weight=nan", r"^next-latent: kl_weight=nan must be above 0 and finite$"),

@@ -18,7 +18,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.metrics.passes import predict_answers
 from foresee.objectives import LossOut, Objective, objectives
-from foresee.objectives.reversed import flipped
+from foresee.objectives.reversed import flip_answers
 
 OBJECTIVES = [*objectives.names(), "teacherless:hybrid=0.5", "next-latent:latents=answer"]
 
@@ -263,7 +263,7 @@ def test_decoding_takes_the_likeliest_token_each_time(objective: str, backbone: 
             part = made.generate(prompts, n)
             assert torch.equal(part, wrote[:, 4 - n :] if made.order == "backward" else wrote[:, :n])
         if made.order == "forward":
-            assert torch.equal(made.continued(prompts, wrote[:, :2], 2), wrote[:, 2:])
+            assert torch.equal(made.continue_answer(prompts, wrote[:, :2], 2), wrote[:, 2:])
     assert len(distinct_rows(wrote)) > 1
 
 
@@ -289,7 +289,7 @@ def test_reversed_is_next_token_on_a_batch_reversed_by_hand() -> None:
     batch = random_batch()
     by_hand = Batch.of(torch.cat((batch.prompts, batch.answers.flip(1)), 1), 6, 4)
     backwards, forwards = scrambled("reversed"), scrambled("next-token")
-    assert torch.equal(flipped(batch).tokens, by_hand.tokens)
+    assert torch.equal(flip_answers(batch).tokens, by_hand.tokens)
     out, expected = backwards.loss(batch, rng()), forwards.loss(by_hand, rng())
     assert torch.equal(out.total, expected.total)
     assert torch.equal(out.per_token[:, 6:].flip(1), expected.per_token[:, 6:])
@@ -302,8 +302,8 @@ def test_reversed_is_next_token_on_a_batch_reversed_by_hand() -> None:
 
 def test_flipping_is_its_own_inverse_and_leaves_prompts_and_padding() -> None:
     batch = right_padded([random_batch(1, 3, 4), random_batch(1, 6, 2), random_batch(1, 2, 0)], 11)
-    once = flipped(batch)
-    assert torch.equal(flipped(once).tokens, batch.tokens)
+    once = flip_answers(batch)
+    assert torch.equal(flip_answers(once).tokens, batch.tokens)
     outside = ~batch.in_answer()
     assert torch.equal(once.tokens[outside], batch.tokens[outside])
     assert once.tokens[0, 3:7].tolist() == batch.tokens[0, 3:7].flip(0).tolist()
@@ -399,14 +399,14 @@ def test_each_hybrid_row_loses_what_its_kind_loses() -> None:
 
 @pytest.mark.parametrize("share", ["-0.1", "1", "1.5", "nan"])
 def test_an_impossible_share_is_refused(share: str) -> None:
-    with pytest.raises(RequestError, match=r"^teacherless: hybrid=.* must be a share from 0 to below 1$"):
+    with pytest.raises(RequestError, match=r"^teacherless: hybrid=.* must be at least 0 and below 1$"):
         build(f"teacherless:hybrid={share}", FIRST)
 
 
 def test_teacherless_needs_its_dummy_in_the_vocabulary() -> None:
     backbone = build("next-token", FIRST).backbone
     with pytest.raises(RequestError, match=r"symbol '\$' is not in the vocabulary"):
-        objectives.get("teacherless")(backbone, VOCAB, rng())  # type: ignore[call-arg]  # every objective takes three
+        objectives.get("teacherless")(backbone, VOCAB, rng())
 
 
 @per_objective

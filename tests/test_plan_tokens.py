@@ -250,7 +250,7 @@ def test_gradients_survive_mixed_precision() -> None:
 
 @pytest.mark.parametrize("backbone", [TRANSFORMER, ROTARY, "recurrent"])
 def test_decoding_is_greedy_after_the_planning_tokens(backbone: str) -> None:
-    """Against whole passes, one a token; and an answer that is begun is continued by ``continued``."""
+    """Against whole passes, one a token; and an answer that is begun is continued by ``continue_answer``."""
     made, prompts = made_on(backbone), random_batch().prompts
     with torch.no_grad():
         embed, plan = made.backbone.embed, made.plan_table.expand(16, -1, -1)
@@ -260,8 +260,8 @@ def test_decoding_is_greedy_after_the_planning_tokens(backbone: str) -> None:
             answer = torch.cat((answer, made.backbone.logits(states[:, -1:]).argmax(-1)), 1)
         assert torch.equal(made.generate(prompts, 4), answer)
         for begun in range(4):
-            assert torch.equal(made.continued(prompts, answer[:, :begun], 4 - begun), answer[:, begun:])
-        assert made.continued(prompts, answer, 0).shape == (16, 0)
+            assert torch.equal(made.continue_answer(prompts, answer[:, :begun], 4 - begun), answer[:, begun:])
+        assert made.continue_answer(prompts, answer, 0).shape == (16, 0)
 
 
 def test_what_is_dropped_changes_no_output() -> None:
@@ -310,8 +310,8 @@ def test_alpha_zero_leaves_the_planning_tokens_alone() -> None:
     [
         ("tokens=0", r"^plan-tokens: tokens=0 must be at least 1$"),
         ("dimensions=-1", r"^plan-tokens: dimensions=-1 must be at least 1$"),
-        ("alpha=-0.5", r"^plan-tokens: alpha=-0.5 must be 0 or more, and finite$"),
-        ("alpha=nan", r"^plan-tokens: alpha=nan must be 0 or more, and finite$"),
+        ("alpha=-0.5", r"^plan-tokens: alpha=-0.5 must be at least 0 and finite$"),
+        ("alpha=nan", r"^plan-tokens: alpha=nan must be at least 0 and finite$"),
         ("beta=0", r"^plan-tokens: beta=0.0 must be above 0 and finite, or what is planned collapses$"),
         ("beta=inf", r"^plan-tokens: beta=inf must be above 0 and finite"),
     ],

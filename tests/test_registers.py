@@ -297,9 +297,9 @@ def test_both_capabilities_are_needed() -> None:
     ("spec", "reason"),
     [
         ("max_offset=1", r"^registers: max_offset=1 must be at least 2$"),
-        ("weight=0", r"^registers: weight=0\.0 must be a share above 0 and below 1$"),
-        ("weight=1", r"^registers: weight=1\.0 must be a share above 0 and below 1$"),
-        ("weight=nan", r"^registers: weight=nan must be a share above 0 and below 1$"),
+        ("weight=0", r"^registers: weight=0\.0 must be above 0 and below 1$"),
+        ("weight=1", r"^registers: weight=1\.0 must be above 0 and below 1$"),
+        ("weight=nan", r"^registers: weight=nan must be above 0 and below 1$"),
     ],
 )
 def test_impossible_options_are_refused(spec: str, reason: str) -> None:

@@ -11,7 +11,8 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.seeds import torch_stream
 from foresee.objectives.future_bag import FutureBag
-from foresee.objectives.next_token import NextToken, answer_states
+from foresee.objectives.next_token import NextToken
+from foresee.objectives.teacher_forcing import answer_states
 from foresee.objectives.token_order import TokenOrder
 
 FIRST = next(iter(SMALL))

@@ -142,10 +142,10 @@ def test_impossible_weights_are_refused(name: str, weight: str) -> None:
 @pytest.mark.parametrize(
     ("objective", "reason"),
     [
-        ("multi-token:heads=1", "must be at least 2; one head alone is next-token"),
-        ("multi-token:heads=0", "must be at least 2; one head alone is next-token"),
-        ("multi-token-sequential:depth=0", "must be at least 1 module"),
-        ("joint-multi-token:horizon=0", "must be at least 1 token"),
+        ("multi-token:heads=1", "must be at least 2, one head alone is next-token"),
+        ("multi-token:heads=0", "must be at least 2, one head alone is next-token"),
+        ("multi-token-sequential:depth=0", "must be at least 1"),
+        ("joint-multi-token:horizon=0", "must be at least 1"),
         ("joint-multi-token:heads=3", "must divide the backbone's width, 32"),
         ("joint-multi-token:heads=0", "must divide the backbone's width, 32"),
     ],

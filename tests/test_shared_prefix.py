@@ -8,9 +8,9 @@ from support import numbered
 
 from foresee.backbones.transformer import Transformer
 from foresee.core.seeds import stream, torch_stream
-from foresee.objectives import shared_prefix
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.reversed import Reversed
+from foresee.objectives.teacher_forcing import can_share_prefix
 from foresee.objectives.teacherless import Teacherless
 from foresee.tasks.path_star import PathStar
 
@@ -32,7 +32,7 @@ def test_losses_and_gradients_are_those_of_separate_rows(
     backbone = network(positions)
     objective = objective_class(backbone, task.vocab, torch_stream("test"))
     together = batch.sharing(task.group, task.shared_prefix)
-    assert shared_prefix.can_share(backbone, together.layout, len(together))
+    assert can_share_prefix(backbone, together.layout, len(together))
     parameters = [parameter for name, parameter in backbone.named_parameters()]
     results = []
     for each in (batch, together):
@@ -57,8 +57,8 @@ def test_the_declared_prefix_is_shared_and_no_longer_one_is(degree: int) -> None
 def test_a_backbone_without_positions_reads_rows_apart() -> None:
     task = PathStar(degree=2, length=3, nodes=20, goals="all")
     layout = task.sample(4, stream("test")).sharing(2, task.shared_prefix).layout
-    assert not shared_prefix.can_share(network("none"), layout, 4)
-    assert not shared_prefix.can_share(network("learned"), layout, 3)
+    assert not can_share_prefix(network("none"), layout, 4)
+    assert not can_share_prefix(network("learned"), layout, 3)
 
 
 def test_chosen_rows_claim_no_groups() -> None:

@@ -19,8 +19,8 @@ from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import Objective, objectives
-from foresee.objectives.next_token import NextToken, answer_loss, teacher_forced
-from foresee.objectives.shared_prefix import can_share
+from foresee.objectives.next_token import NextToken
+from foresee.objectives.teacher_forcing import answer_logits, answer_loss, can_share_prefix
 from foresee.objectives.token_masking import TokenMasking
 from foresee.tasks.path_star import PathStar
 
@@ -107,7 +107,7 @@ def test_labels_are_those_of_the_true_answer(kind: str) -> None:
     """The loss is next-token's on the inputs shown, against the answer as it was."""
     made, batch = scrambled(kind), random_batch()
     inputs = torch.cat((shown(made, batch), batch.tokens[:, -1:]), 1)
-    expected = answer_loss(teacher_forced(made.backbone, inputs, batch), batch, "reference")
+    expected = answer_loss(answer_logits(made.backbone, inputs, batch), batch, "reference")
     out = made.loss(batch, rng())
     assert torch.equal(out.total, expected.total)
     assert torch.equal(out.per_token, expected.per_token)
@@ -215,7 +215,7 @@ def test_reading_a_shared_prefix_once_changes_nothing(kind: str) -> None:
     vocab = task.vocab.extended(("<mask>",))
     made = spec.resolve(objectives, kind).build(SMALL[TRANSFORMER](vocab, rng()), vocab, rng())
     together = batch.sharing(task.group, task.shared_prefix)
-    assert can_share(made.backbone, together.layout, 16)
+    assert can_share_prefix(made.backbone, together.layout, 16)
     torch.testing.assert_close(made.loss(together, rng()).per_token, made.loss(batch, rng()).per_token)
 
 

@@ -136,6 +136,6 @@ def test_a_token_is_a_target_up_to_where_it_stands(column: int) -> None:
 
 
 def test_an_empty_window_is_refused() -> None:
-    reason = "^token-order: window=0 must be at least 1 token, or none for the whole answer$"
+    reason = "^token-order: window=0 must be at least 1, or none for the whole answer$"
     with pytest.raises(RequestError, match=reason):
         build("token-order:window=0", next(iter(SMALL)))

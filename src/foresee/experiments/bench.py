@@ -25,7 +25,7 @@ from torch.nn import functional
 from foresee.backbones.base import Backbone
 from foresee.core.batch import Batch
 from foresee.core.seeds import torch_stream
-from foresee.objectives.decoding import greedy
+from foresee.objectives.decoding import decode_greedily
 from foresee.training.bucketing import WINDOW
 from foresee.training.data import draw
 from foresee.training.environment import environment
@@ -132,7 +132,7 @@ def matrix_products(spec: Settings, tokens: int, width: int) -> dict[str, tuple[
 
 
 def recomputing(backbone: Backbone, prompt: Tensor, n: int) -> Tensor:
-    """What ``greedy`` writes, with the whole sequence read anew for each token: [B, P] -> [B, n]."""
+    """What ``decode_greedily`` gives, with the whole sequence read anew for each token: [B, P] -> [B, n]."""
     read = prompt
     for _ in range(n):
         hidden = backbone(backbone.embed(read), keep=slice(read.shape[1] - 1, read.shape[1]))
@@ -188,7 +188,7 @@ def bench(
     products = matrix_products(spec, tokens, training.objective.backbone.width)
     works: dict[str, Work] = {name: work for name, (work, _) in products.items()}
     works["training"] = training
-    works["cached"] = decoding(training, greedy, asked)
+    works["cached"] = decoding(training, decode_greedily, asked)
     works["recomputed"] = decoding(training, recomputing, asked)
     works["data"] = lambda: draw(training.task, spec.task, "train", drawn, 0)
     seconds = interleaved(works, spec.device, rounds, burst)

@@ -74,7 +74,7 @@ def step_log_probs(objective: Objective, prompt: Sequence[int], begun: Sequence[
 def trace(objective: Objective, prompt: Sequence[int], length: int) -> Trace | None:
     """How an objective whose ``Manner`` is ``whole`` comes to its answer of at least one symbol; None where it does not
     say. Raises ``ForeseeError`` where its scores are not numbers."""
-    found = objective.traced(torch.tensor([list(prompt)]), length)
+    found = objective.trace(torch.tensor([list(prompt)]), length)
     if found is not None and found.log_probs.isnan().any():
         raise ForeseeError(NOT_NUMBERS)
     return found
@@ -89,5 +89,5 @@ def likeliest(objective: Objective, prompt: Sequence[int], begun: Sequence[int],
         return [int(scores[-1].argmax())]
     asked, written = (torch.tensor([row], dtype=torch.int64) for row in (prompt, begun))
     if how is Manner.continued:
-        return [int(objective.continued(asked, written, 1)[0, 0])]
+        return [int(objective.continue_answer(asked, written, 1)[0, 0])]
     return in_task_order(objective, [int(token) for token in objective.generate(asked, length)[0]])

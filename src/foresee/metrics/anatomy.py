@@ -48,7 +48,7 @@ def anatomy(
         truth = row(answer)
         log_probs, read = _forced(objective, truth)
         if log_probs is None:
-            trace = objective.traced(torch.tensor([prompt], device=device), len(predictions)) if predictions else None
+            trace = objective.trace(torch.tensor([prompt], device=device), len(predictions)) if predictions else None
             if trace is not None:
                 found["free"] = steps(objective, trace.log_probs, predictions)
                 found["passes"] = trace.passes.tolist()

@@ -78,7 +78,7 @@ class Creativity(Metric):
         pieces: list[Tensor] = []
         for piece in subject.chunks(batch):
             with torch.inference_mode():
-                drawn = subject.objective.sampled(piece.prompts, piece.layout.width, self.temperature, subject.rng)
+                drawn = subject.objective.sample(piece.prompts, piece.layout.width, self.temperature, subject.rng)
             if drawn is None:
                 return None
             pieces.append(drawn)

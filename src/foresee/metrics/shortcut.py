@@ -82,7 +82,7 @@ def walks(subject: Subject, batch: Batch, at: int, steps: int) -> tuple[Tensor, 
     arm = arms[torch.arange(len(batch), device=arms.device), batch.facts["wrong_arm"]]
     begun = torch.cat([batch.answers[:, :at], arm[:, 1:2]], 1)
     rest = arm[:, 2 : 2 + steps]
-    predictions = subject.objective.continued(batch.prompts, begun, steps)
+    predictions = subject.objective.continue_answer(batch.prompts, begun, steps)
     on_edges = predictions == rest
     to_end = on_edges.all(1)
     if steps == 1:

@@ -1,38 +1,42 @@
-"""sigma-GPT: next-token prediction in random orders, where every token is told which place comes next.
+"""sigma-GPT: next-token prediction in random orders, where every token carries the place that comes next.
 
-Pannatier, Courdier & Fleuret 2024 (research/objectives.md section 13). For each row a random order of the answer is
-drawn; the prompt stays first and in order. Fed at slot s: the s-th token in that order, E(x) + Pos(its own place) +
-Pos'(the place of the next token), under a causal mask in the new order. Predicted at slot s: the next token. The last
-prompt token thus carries Pos' of the first answer token to come. Averaged over the batch's answer tokens. Nothing is
-dropped at decoding, which is greedy and from left to right, one order among those trained.
+For each row a random order of the answer is drawn anew; the drawing shows one of 24. Every token is fed with its own
+place and with the place to predict next. The orders include the reversed one, and every set of known tokens.
 
-Pos is the backbone's own code of positions, learned or rotary. Pos' is a table of its own, [T, D], drawn from
-N(0, 0.02) and always added, so that it goes with rotary positions too.
-
-Deviations. The authors' code for text has one table of half the width for both and joins the halves. Their curriculum
+Family: other orders and masked inputs.
+Source: Pannatier, Courdier & Fleuret 2024, arXiv 2404.09562.
+Loss: the prompt stays first and in order. Input at slot s is the s-th token in that order, E(x) + Pos(its own place) +
+Pos'(the place of the next token), under a causal mask in the new order; its state predicts the next token, averaged
+over the batch's answer tokens. The last prompt token thus carries Pos' of the first answer token to come. Pos is the
+backbone's own code of positions, learned or rotary; Pos' is a table of its own, [T, D], drawn from N(0, 0.02) and
+always added, so that it goes with rotary positions too.
+Decoding: one token at a time from left to right, greedily: one of the orders trained. It costs what next-token's costs.
+Dropped: nothing.
+Deviations: the authors' code for text has one table of half the width for both and joins the halves. Their curriculum
 from left-to-right to random orders is left out, since a loss knows no step: all orders are equally likely throughout.
 Their decoding in bursts (tokens proposed in parallel and accepted by a ratio test) is left out: ours is greedy.
+Drawing:
+    fed                        p1 p2 p3 a3 a1 a4
+    next in order (any-order)  . . a3 a1 a4 a2
+    @own place                 0 1 2 5 3 6
+    @place to predict          1 2 5 3 6 4
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, objectives
-from foresee.objectives.diagram import Diagram, Lane, Stream
-from foresee.objectives.explanation import Explanation, Family, arxiv
-from foresee.objectives.next_token import answer_loss
-
-TARGET_STD = 0.02
+from foresee.objectives.base import LossOut, Objective, draw_weights, objectives, require
+from foresee.objectives.decoding import decode
+from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss
 
 
 def draw_order(batch: Batch, rng: torch.Generator) -> Tensor:
@@ -50,50 +54,25 @@ def draw_order(batch: Batch, rng: torch.Generator) -> Tensor:
 
 @objectives.register("any-order")
 class AnyOrder(Objective):
-    """Options: ``context``, the longest sequence that the table of target places holds (1024 as in GPT-2, or the
-    backbone's longest where that is less).
+    """Needs POSITIONS: slots are not places here, so each token must be read at the place it came from. It needs
+    neither LOOKAHEAD nor VISIBILITY: the order is that of the slots, which are read causally.
 
-    Needs POSITIONS: slots are not places here, so each token must be read at the place it came from. It needs neither
-    LOOKAHEAD nor VISIBILITY: the order is that of the slots, which are read causally.
+    Options:
+        context: the longest sequence that the table of places to predict holds, at most the backbone's longest
     """
 
     summary = "next-token in random orders of the answer, each token told which place comes next"
-    backbone_alone: ClassVar[bool] = False
+    backbone_alone = False
     needs = frozenset({Cap.POSITIONS})
     undecayed = frozenset({"target_table"})
-
-    diagram = Diagram(
-        (
-            Stream(
-                "p1 p2 p3 a3 a1 a4",
-                (Lane("next in order", "any-order", ". . a3 a1 a4 a2"),),
-                notes=(("own place", "0 1 2 5 3 6"), ("place to predict", "1 2 5 3 6 4")),
-            ),
-        )
-    )
-    explanation = Explanation(
-        Family.ORDER,
-        "Next-token prediction in a random order of the answer, drawn anew for each row; the drawing shows one of 24. "
-        "Every token is fed with its own place and with the place to predict next. The orders include the reversed "
-        "one, and every set of shown tokens.",
-        f"Pannatier, Courdier & Fleuret 2024, {arxiv('2404.09562')} (sigma-GPT).",
-        "One token at a time from left to right, one of the orders trained; nothing is dropped, so decoding costs what "
-        "next-token's costs.",
-        options={
-            "context": "the longest sequence that the table of places to predict holds, at most the backbone's longest"
-        },
-    )
 
     def __init__(
         self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, context: int = 1024
     ) -> None:
-        super().__init__(backbone, vocab)
-        if context < 1:
-            raise RequestError(f"any-order: context={context} must be at least 1")
+        super().__init__(backbone, vocab, generator)
+        require("any-order: context", context, at_least=1)
         places = context if backbone.longest is None else min(context, backbone.longest)
-        self.target_table = nn.Parameter(
-            torch.empty(places, backbone.width).normal_(0.0, TARGET_STD, generator=generator)
-        )
+        self.target_table = draw_weights(generator, places, backbone.width)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         order = draw_order(batch, rng)
@@ -121,16 +100,11 @@ class AnyOrder(Objective):
             return prompt[:, :0]
         length = prompt.shape[1]
         self._refuse_length(length + n)
-        backbone = self.backbone
-        hidden, state = backbone.start(backbone.embed(prompt) + self.target_table[1 : length + 1], steps=n - 1)
-        chosen = [backbone.logits(hidden).argmax(-1)]
-        for place in range(length + 1, length + n):
-            hidden, state = backbone.step(backbone.embed(chosen[-1]) + self.target_table[place], state)
-            chosen.append(backbone.logits(hidden).argmax(-1))
-        return torch.stack(chosen, 1)
+        embed, table = self.backbone.embed, self.target_table
+        x = embed(prompt) + table[1 : length + 1]
+        return decode(self.backbone, x, n, embed=lambda token, position: embed(token) + table[position + 1])
 
     def forced(self, batch: Batch) -> Tensor:
         """From left to right, as ``generate``."""
-        batch.answers  # noqa: B018  # refuses ragged batches
         in_place = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
-        return functional.log_softmax(self._logits(batch, in_place).float(), -1)
+        return answer_log_probs(self._logits(batch, in_place), batch)

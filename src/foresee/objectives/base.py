@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +10,14 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.diagram import Diagram
-from foresee.objectives.explanation import Explanation
+
+INIT_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class LossOut:
     total: Tensor
     parts: Mapping[str, Tensor]
     per_token: Tensor
+
+    def plus(self, parts: Mapping[str, Tensor]) -> LossOut:
+        """Adds further parts to the total."""
+        total = torch.stack([self.total, *parts.values()]).sum()
+        return LossOut(total, {**self.parts, **parts}, self.per_token)
 
 
 @dataclass(frozen=True)
@@ -44,16 +50,13 @@ class Objective(nn.Module, ABC):
 
     Constructor parameters by position: the ``Backbone``, the ``Vocabulary`` (its own ``symbols`` already in it) and the
     ``torch.Generator`` for weights of its own; by keyword: the options of its spec.
+
+    docs/objectives.md is made of each module's docstring (the idea, then ``Source:``, ``Loss:`` and so on, and the
+    ``Drawing:`` of what is fed, predicted and dropped) and of the ``Options:`` in the class's.
     """
 
     summary: ClassVar[str]
     """One line for ``foresee list``."""
-
-    diagram: ClassVar[Diagram | None] = None
-    """What is fed, predicted and dropped, as docs/objectives.md draws it. One that is inherited says nothing."""
-
-    explanation: ClassVar[Explanation | None] = None
-    """What docs/objectives.md says of it. One that is inherited says nothing."""
 
     needs: ClassVar[frozenset[Cap]] = frozenset()
     """Capabilities it requires of a backbone."""
@@ -62,8 +65,8 @@ class Objective(nn.Module, ABC):
     """Symbols it adds to a task's vocabulary."""
 
     order: ClassVar[Literal["forward", "backward", "parallel"]] = "forward"
-    """The order in which answer tokens are decided. ``forward`` also promises that ``continued`` takes up an answer
-    that is begun, which is what measuring the shortcut takes."""
+    """The order in which answer tokens are decided. ``forward`` also promises that ``continue_answer`` works, which is
+    what measuring the shortcut takes."""
 
     backbone_alone: ClassVar[bool] = True
     """Whether the scores that decoding goes by are those of the backbone alone, so that an exported backbone is the
@@ -72,7 +75,7 @@ class Objective(nn.Module, ABC):
     extra_positions: int = 0
     """How many positions it reads beyond a prompt and its answer."""
 
-    def __init__(self, backbone: Backbone, vocab: Vocabulary) -> None:
+    def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.vocab = vocab
@@ -81,19 +84,26 @@ class Objective(nn.Module, ABC):
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         """Training loss. ``rng`` is the only source of randomness; ``batch.facts`` is never read."""
 
+    def count_terms(self, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Over how many terms [] each part of ``loss`` averages, for parts that do not average over answer tokens.
+
+        Draws from ``rng`` what ``loss`` draws. A batch that is read in several goes is weighted by these numbers.
+        """
+        return {}
+
     @abstractmethod
     def generate(self, prompt: Tensor, n: int) -> Tensor:
         """Greedy answers, [B, P] -> [B, n], always in the task's own order."""
 
-    def sampled(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+    def sample(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
         """Answers drawn token by token, [B, P] -> [B, n] in the task's own order, each token with the probability that
         decoding gives it at this ``temperature`` (above 0); None where this objective has no such way to draw. ``rng``
         may lie on any device."""
         return None
 
-    def continued(self, prompt: Tensor, begun: Tensor, n: int) -> Tensor:
+    def continue_answer(self, prompt: Tensor, begun: Tensor, n: int) -> Tensor:
         """The next ``n`` tokens [B, n] of an answer that begins with ``begun`` [B, A'], after ``prompt`` [B, P]. Only
-        for objectives whose order is ``forward``; one that writes something between prompt and answer overrides it."""
+        for objectives whose order is ``forward``; one that puts inputs between prompt and answer overrides it."""
         return self.generate(torch.cat((prompt, begun), 1), n)
 
     @abstractmethod
@@ -101,16 +111,36 @@ class Objective(nn.Module, ABC):
         """[B, A, V] log-probabilities of each answer token given the true ones that come before it in this objective's
         order, rows in the task's own order; None where this objective cannot be forced. Uniform batches only."""
 
-    def traced(self, prompt: Tensor, n: int) -> Trace | None:
+    def trace(self, prompt: Tensor, n: int) -> Trace | None:
         """How ``generate`` comes to its answer of ``n`` tokens, at least one, to one prompt [1, P], for an objective
         that cannot be forced; None where it can be (``forced`` tells more), or where it does not say."""
         return None
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """[..., V] and [...] -> [...] in float32."""
-    flat = functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
-    return flat.view(targets.shape)
+def require(
+    option: str,
+    value: float | None,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+    below: float = math.inf,
+    why: str = "",
+) -> None:
+    """Raises ``RequestError`` unless ``value`` is a finite number within the bounds, or None, which an option declares
+    for itself. ``option`` is the objective and the option, as in ``multi-token: heads``."""
+    if value is None or (at_least <= value <= at_most and above < value < below):
+        return
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    words = [f"{name} {bound}" for name, bound in bounds.items() if math.isfinite(bound)]
+    if type(value) is float and at_most == below == math.inf:
+        words.append("finite")
+    raise RequestError(f"{option}={value} must be {' and '.join(words)}{why and f', {why}'}")
+
+
+def draw_weights(generator: torch.Generator, *shape: int) -> nn.Parameter:
+    """New weights from N(0, 0.02), as a backbone's own."""
+    return nn.Parameter(torch.empty(*shape).normal_(0.0, INIT_STD, generator=generator))
 
 
 objectives: Registry[Objective] = Registry("objective", "foresee.objectives")

@@ -1,39 +1,50 @@
-"""The Belief State Transformer: predict the next token of a prefix and the previous one of a suffix from both together.
+"""The Belief State Transformer: forward and backward encoders predict both neighbours of every gap in the answer.
 
-Hu et al. 2024 (arXiv 2410.23506; research/objectives.md section 9). Two encoders with weights of their own share the
-token embedding: f_i reads x_1..x_i, b_j reads x_j onwards and an end symbol. Fed: every pair of a prefix that holds the
-prompt and a suffix such that at least one answer token lies between them (j - i >= 2, the authors' path-star setting).
-Predicted: x_{i+1} and x_{j-1}, from the halves of norm(c + SwiGLU(c)), c = [f_i; b_j], by one shared output head. The
-loss is the mean over pairs of half the sum of both cross entropies; rows of differing lengths count by their number of
-answer tokens. Dropped at decoding: the suffix. Its encoder then reads the end symbol alone, which gives a constant.
+One encoder reads a prefix, the other a suffix from its end. For every pair of both with a gap of at least one token
+between them, a small head predicts the first and the last token of the gap. The token before the goal is a look-up, as
+in reversed training, and the states it is learned on serve the way forwards.
 
-An answer of l tokens has l (l + 1) / 2 pairs. States are computed once and so is, for each state, its half of the
-SwiGLU's first product. The backward encoder reads the sequence flipped, causally: from the end symbol as its first
-position down to the second answer token, which is all that the pairs ask of it.
-
+Family: other orders and masked inputs.
+Source: Hu et al. 2024, arXiv 2410.23506.
+Loss: f_i reads x_1 to x_i, b_j reads x_j onwards and an end symbol, with weights of their own and one token embedding.
+Pairs: a prefix that holds the prompt, and j - i >= 2 (the authors' path-star setting). x_{i+1} and x_{j-1} are
+predicted from the halves of ``norm(c + SwiGLU(c))``, ``c = [f_i; b_j]``, by one shared output head. The mean over pairs
+of half the sum of both cross entropies; rows of differing lengths count by their number of answer tokens. An answer of
+l tokens has l (l + 1) / 2 pairs; states are computed once, and so is, for each state, its half of the SwiGLU's first
+product.
+Decoding: one token at a time with the empty suffix, whose state is a constant. The head stays, a small cost beside
+next-token's.
+Dropped: suffixes but the empty one, and the token before a suffix.
 Deviations: the authors' default for text, j - i >= 1 with the end symbol as target where nothing lies between, is left
-out. The text head starts at N(0, 0.02), as a backbone does, and its norm is a root-mean-square one. Where positions are
-absolute, the backward encoder counts them from the end of the answer, in training as in decoding.
+out. The text head starts at N(0, 0.02), and its norm is a root-mean-square one. The backward encoder reads the sequence
+flipped, causally, from the end symbol down to the second answer token, which is all that the pairs ask of it; where
+positions are absolute it counts them from the end, in training as in decoding.
+Drawing:
+    fed                                p1 p2 p3 a1 a2 a3
+    title                              with each suffix: the next token | the token before the suffix
+    with <end> (next previous)         . . a1|a4 a2|a4 a3|a4 a4|a4
+    ~with a4 <end> (next previous)     . . a1|a3 a2|a3 a3|a3 .
+    ~with a3 a4 <end> (next previous)  . . a1|a2 a2|a2 . .
+    ~with a2 a3 a4 <end> (next previous)  . . a1|a1 . . .
+    fed                                <end> ~a4 ~a3 ~a2
+    title                              the suffixes, fed from the end
+    reader                             backward encoder
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.base import Backbone
+from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, cross_entropy, objectives
-from foresee.objectives.diagram import Diagram, Lane, Stream
-from foresee.objectives.explanation import Explanation, Family, arxiv
-from foresee.objectives.next_token import answer_states
+from foresee.objectives.base import LossOut, Objective, draw_weights, objectives
+from foresee.objectives.decoding import decode
+from foresee.objectives.teacher_forcing import answer_log_probs, answer_states, cross_entropy
 
 END = "<end>"
-HEAD_STD = 0.02
 NORM_EPS = 1e-6
 
 
@@ -44,8 +55,8 @@ class TextHead(nn.Module):
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
         hidden = 16 * width // 3
-        self.inward = nn.Parameter(torch.empty(2 * hidden, 2 * width).normal_(0.0, HEAD_STD, generator=generator))
-        self.outward = nn.Parameter(torch.empty(2 * width, hidden).normal_(0.0, HEAD_STD, generator=generator))
+        self.inward = draw_weights(generator, 2 * hidden, 2 * width)
+        self.outward = draw_weights(generator, 2 * width, hidden)
         self.norm = nn.RMSNorm(2 * width, NORM_EPS)
 
     def forward(self, prefixes: Tensor, suffixes: Tensor, front: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,37 +81,11 @@ class BeliefState(Objective):
     suffix, as in decoding."""
 
     summary = "forward and backward encoders predict both neighbours of every gap in the answer"
-    backbone_alone: ClassVar[bool] = False
+    backbone_alone = False
     symbols = (END,)
 
-    diagram = Diagram(
-        (
-            Stream(
-                "p1 p2 p3 a1 a2 a3",
-                (
-                    Lane("with <end>", "next previous", ". . a1|a4 a2|a4 a3|a4 a4|a4"),
-                    Lane("with a4 <end>", "next previous", ". . a1|a3 a2|a3 a3|a3 .", dropped=True),
-                    Lane("with a3 a4 <end>", "next previous", ". . a1|a2 a2|a2 . .", dropped=True),
-                    Lane("with a2 a3 a4 <end>", "next previous", ". . a1|a1 . . .", dropped=True),
-                ),
-                title="with each suffix: the next token | the token before the suffix",
-            ),
-            Stream("<end> ~a4 ~a3 ~a2", reader="backward encoder", title="the suffixes, fed from the end"),
-        )
-    )
-    explanation = Explanation(
-        Family.ORDER,
-        "Two encoders: one reads a prefix, the other a suffix from its end. For every pair of both with a gap of at "
-        "least one token between them, a small head predicts the first and the last token of the gap. The token before "
-        "the goal is a look-up, as in reversed training, and the states it is learned on serve the way forwards.",
-        f"Hu et al. 2024, {arxiv('2410.23506')} (Belief State Transformer).",
-        "One token at a time with the empty suffix, whose state is a constant. Longer suffixes and the second half of "
-        "each pair are dropped; the head stays, a small cost beside next-token's.",
-        dropped="suffixes but the empty one, and the token before a suffix",
-    )
-
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
-        super().__init__(backbone, vocab)
+        super().__init__(backbone, vocab, generator)
         self.end = vocab.token(END)
         self.backward_encoder = backbone.twin(generator)
         self.backward_encoder.recompute = backbone.recompute
@@ -131,15 +116,14 @@ class BeliefState(Objective):
         previous_losses = cross_entropy(self.backbone.logits(preceding), backwards[:, back])
         parts = {"next": 0.5 * (weight * next_losses).sum(), "previous": 0.5 * (weight * previous_losses).sum()}
         alone = next_losses[:, :longest].detach() * (steps < length)
-        spread = alone.new_zeros(batch.tokens.shape).scatter_add_(1, columns, alone)
-        return LossOut(parts["next"] + parts["previous"], parts, spread)
+        per_token = alone.new_zeros(batch.tokens.shape).scatter_add_(1, columns, alone)
+        return LossOut(parts["next"] + parts["previous"], parts, per_token)
 
     def _suffixes(self, backwards: Tensor) -> Tensor:
         """Flipped answers without their first token, [B, S] -> states of the suffixes, the empty one first,
         [B, S + 1, D]."""
-        flipped = functional.pad(backwards, (1, 0), value=self.end)
-        hidden: Tensor = self.backward_encoder(self.backbone.embed(flipped))
-        return hidden
+        states: Tensor = self.backward_encoder(self.backbone.embed(functional.pad(backwards, (1, 0), value=self.end)))
+        return states
 
     def _next_logits(self, prefixes: Tensor, empty: Tensor) -> Tensor:
         """[B, P, D] and the empty suffix's state [1, 1, D] -> [B, P, V]."""
@@ -148,19 +132,11 @@ class BeliefState(Objective):
         return self.backbone.logits(following)
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
-        if n == 0:
-            return prompt[:, :0]
         empty = self._suffixes(prompt[:1, :0])
-        hidden, state = self.backbone.start(self.backbone.embed(prompt), steps=n - 1)
-        chosen = [self._next_logits(hidden[:, None], empty)[:, 0].argmax(-1)]
-        while len(chosen) < n:
-            hidden, state = self.backbone.step(self.backbone.embed(chosen[-1]), state)
-            chosen.append(self._next_logits(hidden[:, None], empty)[:, 0].argmax(-1))
-        return torch.stack(chosen, 1)
+        x = self.backbone.embed(prompt)
+        return decode(self.backbone, x, n, score=lambda state, _: self._next_logits(state[:, None], empty)[:, 0])
 
     def forced(self, batch: Batch) -> Tensor:
-        """The true prefix shown, and no suffix."""
-        batch.answers  # noqa: B018  # refuses ragged batches
-        empty = self._suffixes(batch.tokens[:1, :0])
+        """The true prefix, and no suffix."""
         prefixes = answer_states(self.backbone, batch.tokens, batch)
-        return functional.log_softmax(self._next_logits(prefixes, empty).float(), -1)
+        return answer_log_probs(self._next_logits(prefixes, self._suffixes(batch.tokens[:1, :0])), batch)

@@ -1,4 +1,4 @@
-"""Decoding on a backbone's incremental interface: greedy, and by drawing at a temperature."""
+"""Decoding token by token on a backbone's incremental interface: greedy, and by drawing at a temperature."""
 
 from __future__ import annotations
 
@@ -7,36 +7,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from foresee.backbones.base import Backbone
+from foresee.backbones import Backbone
 from foresee.core.errors import RequestError
 
 Choose = Callable[[Tensor], Tensor]
 """Logits [..., V] -> tokens [...]."""
 
 
-def decode(backbone: Backbone, prompt: Tensor, n: int, choose: Choose) -> Tensor:
-    """[B, P] -> [B, n]: one token after the other, the prompt read once."""
-    if n == 0:
-        return prompt[:, :0]
-    hidden, state = backbone.start(backbone.embed(prompt), steps=n - 1)
-    chosen = [choose(backbone.logits(hidden))]
-    while len(chosen) < n:
-        hidden, state = backbone.step(backbone.embed(chosen[-1]), state)
-        chosen.append(choose(backbone.logits(hidden)))
-    return torch.stack(chosen, 1)
-
-
-def greedy(backbone: Backbone, prompt: Tensor, n: int) -> Tensor:
-    """[B, P] -> [B, n]: the likeliest token at every step, the prompt read once."""
-    return decode(backbone, prompt, n, likeliest)
-
-
-def likeliest(logits: Tensor) -> Tensor:
+def choose_likeliest(logits: Tensor) -> Tensor:
     """[..., V] -> [...]: the likeliest tokens."""
     return logits.argmax(-1)
 
 
-def drawn(temperature: float, rng: torch.Generator) -> Choose:
+def choose_at(temperature: float, rng: torch.Generator) -> Choose:
     """Draws tokens with probabilities softmax(logits / temperature) over the whole vocabulary.
 
     ``rng`` may lie on another device than the logits. Raises ``RequestError`` on a temperature that is not above 0.
@@ -50,3 +33,34 @@ def drawn(temperature: float, rng: torch.Generator) -> Choose:
         return ((logits.float() / temperature).log_softmax(-1) - waits.log()).argmax(-1)
 
     return choose
+
+
+def decode(
+    backbone: Backbone,
+    x: Tensor,
+    n: int,
+    choose: Choose = choose_likeliest,
+    *,
+    embed: Callable[[Tensor, int], Tensor] | None = None,
+    score: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Writes ``n`` tokens [B, n] after the inputs ``x`` [B, P, D], which are read once.
+
+    ``embed`` makes the next input [B, D] of a token [B] and its position; by default the backbone's embedding.
+    ``score`` makes logits [B, V] of a final state and the input read there [B, D]; by default the backbone's head.
+    """
+    if n == 0:
+        return torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
+    state, memory = backbone.start(x, steps=n - 1)
+    read = x[:, -1]
+    tokens = [choose(score(state, read) if score else backbone.logits(state))]
+    for position in range(x.shape[1], x.shape[1] + n - 1):
+        read = embed(tokens[-1], position) if embed else backbone.embed(tokens[-1])
+        state, memory = backbone.step(read, memory)
+        tokens.append(choose(score(state, read) if score else backbone.logits(state)))
+    return torch.stack(tokens, 1)
+
+
+def decode_greedily(backbone: Backbone, prompt: Tensor, n: int) -> Tensor:
+    """[B, P] -> [B, n]: the likeliest token at every step."""
+    return decode(backbone, backbone.embed(prompt), n)

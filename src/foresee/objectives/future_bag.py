@@ -1,67 +1,48 @@
-"""Future summary as a bag of tokens: say which symbols are still to come, beside next-token prediction.
+"""Future summary as a bag of tokens: which symbols are still to come, beside next-token prediction (FSP).
 
-Mahajan et al. 2025 (arXiv 2510.14751), the hand-made summary. Fed: the sequence, as for next-token. Predicted, by a
-second linear head on the same final states: at position t, for every symbol whether it is among the answer tokens
-t + 2, ..., t + horizon, order and number aside, by binary cross entropy with equal weights, added to the next-token
-loss. Token t + 1 is left out of the bag, as it is next-token's own. Dropped at decoding: the head.
+A second linear head on the same states says of every symbol whether it comes *after* the next token, order and number
+aside. The next token is left out of the bag, as it is next-token's own.
 
-Deviations. The paper sums the cross entropy over symbols; here it is averaged, since the sum begins at V ln 2 and
+Family: a summary of the future.
+Source: Mahajan et al. 2025, arXiv 2510.14751: the summary made by hand, FSP with a bag of words.
+Loss: next-token's plus ``weight`` times the binary cross entropy of the head's scores at position t, for every symbol,
+on whether it is among the answer tokens t + 2 to t + ``horizon``; both are means over the batch's answer tokens.
+Decoding: one token at a time by next-token's head; it costs what next-token's costs.
+Dropped: the bag head.
+Deviations: the paper sums the cross entropy over symbols; here it is averaged, since the sum begins at V ln 2 and
 swamps the next-token loss (``weight=V`` gives the sum). Bags hold answer tokens alone, and only the positions that
-predict an answer token have one; at the last of them it is empty and counts as such. Both losses are means over the
-batch's answer tokens. The paper also weights symbols by their rarity (tf-idf) in text; symbols of a task are equally
-rare. The head starts at N(0, 0.02), as the backbone's own.
+predict an answer token have one; at the last of them it is empty and counts as such. The paper's weights by rarity
+(tf-idf) are left out: symbols of a task are equally rare. The head starts at N(0, 0.02), as the backbone's own.
+Drawing:
+    fed                     p1 p2 p3 a1 a2 a3
+    next token              . . a1 a2 a3 a4
+    ~bag head (future-bag)  . . {a2,a3,a4} {a3,a4} {a4} {}
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from foresee.backbones.base import Backbone
+from foresee.backbones import Backbone
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, objectives
-from foresee.objectives.diagram import Diagram, Lane, Stream
-from foresee.objectives.explanation import Explanation, Family, arxiv
-from foresee.objectives.next_token import NextToken, answer_loss, answer_states
-
-INIT_STD = 0.02
+from foresee.objectives.base import LossOut, draw_weights, objectives, require
+from foresee.objectives.next_token import NextToken
+from foresee.objectives.teacher_forcing import answer_loss, answer_mask, answer_mean, answer_states, answer_targets
 
 
 @objectives.register("future-bag")
 class FutureBag(NextToken):
-    """Options: ``horizon``, how many tokens ahead the bag reaches (none: to the answer's end); ``weight`` of the bag
-    loss, a mean over symbols, beside next-token's."""
+    """A second head for the bag.
+
+    Options:
+        horizon: how many tokens ahead the bag reaches, at least 2; `none` is to the answer's end
+        weight: of the bag loss, a mean over symbols, beside next-token's
+    """
 
     summary = "next-token, and a second head that says which symbols come after the next one (FSP)"
-
-    diagram = Diagram(
-        (
-            Stream(
-                "p1 p2 p3 a1 a2 a3",
-                (
-                    Lane("next token", "next-token", ". . a1 a2 a3 a4"),
-                    Lane("bag head", "future-bag", ". . {a2,a3,a4} {a3,a4} {a4} {}", dropped=True),
-                ),
-            ),
-        )
-    )
-    explanation = Explanation(
-        Family.SUMMARY,
-        "A second linear head on the same states says of every symbol whether it comes *after* the next token, order "
-        "and number aside. The next token is left out of the bag, as it is next-token's own.",
-        f"Mahajan et al. 2025, {arxiv('2510.14751')}: the summary made by hand, FSP with a bag of words.",
-        "One token at a time by next-token's head. The bag head is dropped, so decoding costs what next-token's costs.",
-        dropped="the bag head",
-        options={
-            "horizon": "how many tokens ahead the bag reaches, at least 2; `none` is to the answer's end",
-            "weight": "of the bag loss, a mean over symbols, beside next-token's",
-        },
-    )
 
     def __init__(
         self,
@@ -72,25 +53,19 @@ class FutureBag(NextToken):
         horizon: int | None = None,
         weight: float = 1.0,
     ) -> None:
-        """Raises ``RequestError`` on an impossible option."""
         super().__init__(backbone, vocab, generator)
-        if horizon is not None and horizon < 2:
-            raise RequestError(f"future-bag: horizon={horizon} must be at least 2 tokens, or none for the whole answer")
-        if not 0.0 < weight < math.inf:
-            raise RequestError(f"future-bag: weight={weight} must be above 0 and finite")
+        require("future-bag: horizon", horizon, at_least=2, why="or none for the whole answer")
+        require("future-bag: weight", weight, above=0)
         self.horizon, self.weight = horizon, weight
-        self.bag_head = nn.Parameter(torch.empty(len(vocab), backbone.width).normal_(0, INIT_STD, generator=generator))
+        self.bag_head = draw_weights(generator, len(vocab), backbone.width)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
-        first, last = batch.layout.first, batch.layout.last
-        hidden = answer_states(self.backbone, batch.tokens, batch)
-        out = answer_loss(self.backbone.logits(hidden), batch, "next-token")
-        answered = batch.in_answer()[:, first:last]
-        bags = future_bags(batch.tokens[:, first:last], answered, len(self.vocab), self.horizon)
-        scores = functional.linear(hidden, self.bag_head).float()
+        states = answer_states(self.backbone, batch.tokens, batch)
+        out = answer_loss(self.backbone.logits(states), batch, "next-token")
+        bags = future_bags(answer_targets(batch), answer_mask(batch), len(self.vocab), self.horizon)
+        scores = functional.linear(states, self.bag_head).float()
         losses = functional.binary_cross_entropy_with_logits(scores, bags, reduction="none").mean(-1)
-        bag = self.weight * (losses * answered).sum() / batch.answer_len.sum()
-        return LossOut(out.total + bag, {**out.parts, "future-bag": bag}, out.per_token)
+        return out.plus({"future-bag": self.weight * answer_mean(losses, batch)})
 
 
 def future_bags(answers: Tensor, answered: Tensor, symbols: int, horizon: int | None) -> Tensor:

@@ -1,21 +1,25 @@
-"""Ranking into the future: at every step the rest of the answer, in order, above everything else (Frydenlund 2025).
+"""Ranking into the future: at every step the rest of the answer, in order, above everything else.
 
-Fed: prompt and answer, as for next-token. Predicted at answer step i, with the logits s of the position that predicts
-y_i, is no distribution but an order: y_i above y_{i+1} above ... above y_M above all that does not follow,
+No distribution is learned but an order: the next token of the answer first, then those after it, above all symbols that
+do not follow. Each pair of symbols adds a hinge loss until it is apart by one.
 
-    sum_{j >= i} sum_{k > j} max(0, 1 - (s[y_j] - s[y_k]))  +  sum_{j >= i} sum_v max(0, 1 - (s[y_j] - s[v])),
-
-v running over the symbols that are none of y_i, ..., y_M (arXiv 2503.10542; research/objectives.md section 17). The
-first sum is the part "future", the second "others"; both are summed over pairs and averaged over the batch's answer
-tokens. So losses are in units of the logits, not in nats. Nothing is dropped at decoding: ``generate`` is greedy, since
-the best logit stands for the next token. ``forced`` gives the softmax of the logits, which ranks rightly but was never
-calibrated: no probability of it means anything.
-
-Deviations. The paper's "others" are the nodes of the other arms, and its vocabulary is the graph's nodes. An objective
+Family: a summary of the future.
+Source: Frydenlund 2025, arXiv 2503.10542.
+Loss: at the position that predicts y_i, with logits s,
+``sum_{j>=i} sum_{k>j} max(0, 1 - (s[y_j] - s[y_k])) + sum_{j>=i} sum_v max(0, 1 - (s[y_j] - s[v]))``, v running over
+the symbols that are none of y_i to y_M. The first sum is the part "future", the second "others"; both are summed over
+pairs and averaged over the batch's answer tokens, in units of the logits, not in nats. Time and memory grow as
+B * M^2 * (M + V) for rows of M answer tokens.
+Decoding: one token at a time, the symbol with the highest score. ``forced`` gives the softmax of the scores, which
+ranks rightly, but as probabilities they mean nothing.
+Dropped: nothing.
+Deviations: the paper's "others" are the nodes of the other arms, and its vocabulary is the graph's nodes. An objective
 sees tokens alone, so here they are every symbol but those to come, the answer's own past included: one that nothing
 ranks could win. Where the answer repeats a token, only its next occurrence is ranked, or a token would have to stand
-above itself. How the paper weighs and averages the two sums was not at hand: here, equally and as stated. Time and
-memory grow as B * M^2 * (M + V), for rows of M answer tokens.
+above itself. How the paper weighs and averages the two sums was not at hand: here, equally and as stated.
+Drawing:
+    fed                      p1 p2 p3 a1 a2 a3
+    ranking (future others)  . . a1>a2>a3>a4>* a2>a3>a4>* a3>a4>* a4>*
 """
 
 from __future__ import annotations
@@ -26,9 +30,8 @@ from torch.nn import functional
 
 from foresee.core.batch import Batch
 from foresee.objectives.base import LossOut, objectives
-from foresee.objectives.diagram import Diagram, Lane, Stream
-from foresee.objectives.explanation import Explanation, Family, arxiv
-from foresee.objectives.next_token import NextToken, teacher_forced
+from foresee.objectives.next_token import NextToken
+from foresee.objectives.teacher_forcing import answer_logits, answer_mask, answer_mean, answer_targets, token_losses
 
 MARGIN = 1.0
 
@@ -39,33 +42,12 @@ class RankingFuture(NextToken):
 
     summary = "hinge losses rank the rest of the answer, in order, above all other symbols"
 
-    diagram = Diagram(
-        (
-            Stream(
-                "p1 p2 p3 a1 a2 a3",
-                (Lane("ranking", "future others", ". . a1>a2>a3>a4>* a2>a3>a4>* a3>a4>* a4>*"),),
-            ),
-        )
-    )
-    explanation = Explanation(
-        Family.SUMMARY,
-        "No distribution is learned but an order: at every step the rest of the answer is ranked, its next token "
-        "first, above all symbols that do not follow. Each pair of symbols adds a hinge loss until it is apart by one.",
-        f"Frydenlund 2025, {arxiv('2503.10542')} (ranking into the future).",
-        "One token at a time, the symbol with the highest score; nothing is dropped. Scores rank, but as probabilities "
-        "they mean nothing.",
-    )
-
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         """Hinge losses, summed over pairs and averaged over answer tokens. ``per_token`` is a step's sum of both."""
-        first, last = batch.layout.first, batch.layout.last
-        logits = teacher_forced(self.backbone, batch.tokens, batch).float()
-        in_answer = batch.in_answer()[:, first:last]
-        future, others = ranking_losses(logits, batch.tokens[:, first:last], in_answer)
-        tokens = batch.answer_len.sum()
-        parts = {"future": future.sum() / tokens, "others": others.sum() / tokens}
-        spread = functional.pad((future + others).detach(), (first, batch.tokens.shape[1] - last))
-        return LossOut(parts["future"] + parts["others"], parts, spread)
+        logits = answer_logits(self.backbone, batch.tokens, batch).float()
+        future, others = ranking_losses(logits, answer_targets(batch), answer_mask(batch))
+        parts = {"future": answer_mean(future, batch), "others": answer_mean(others, batch)}
+        return LossOut(parts["future"] + parts["others"], parts, token_losses(future + others, batch))
 
 
 def ranking_losses(logits: Tensor, answers: Tensor, in_answer: Tensor) -> tuple[Tensor, Tensor]:

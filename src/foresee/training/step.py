@@ -47,23 +47,42 @@ def parts_of(batch: Batch, accumulate: int) -> list[Batch]:
     return [part.sharing(layout.group, layout.shared) for part in parts]
 
 
+def _count_shares(objective: Objective, parts: list[Batch], rng: torch.Generator) -> dict[str, torch.Tensor]:
+    """For each part of the loss that does not average over answer tokens, the share [N] of its terms that each part of
+    the batch has. Leaves ``rng`` as it was."""
+    state = rng.get_state()
+    counts = [objective.count_terms(part, rng) for part in parts]
+    rng.set_state(state)
+    stacked = {name: torch.stack([each[name] for each in counts]) for name in counts[0]}
+    return {name: each / each.sum().clamp_min(1) for name, each in stacked.items()}
+
+
 def _add_up(replica: Replica, batch: Batch, spec: Settings, rng: torch.Generator, weight: float) -> LossOut:
     """Backward passes of the parts one after the other, so that only one part's activations are held at a time.
 
-    Each part's mean counts by its share of the answer tokens, so the sum is ``weight`` times the mean over the batch.
+    Each part's mean counts by its share of what it averages over, so the sum is ``weight`` times the mean over the
+    batch.
     """
     outs: list[LossOut] = []
-    for number, part in enumerate(parts_of(batch, spec.accumulate), start=1):
+    parts = parts_of(batch, spec.accumulate)
+    term_shares = _count_shares(replica.objective, parts, rng) if spec.accumulate > 1 and spec.processes == 1 else {}
+    for number, part in enumerate(parts):
         share = 1.0 / spec.accumulate if batch.layout.uniform else part.answer_len.sum() / batch.answer_len.sum()
         if spec.processes > 1:
             share = share * weight
-        with replica.sharing(last=number == spec.accumulate):
+        with replica.sharing(last=number + 1 == spec.accumulate):
             with autocast(spec):
                 out = replica.loss(part, rng)
             # Gradients are averaged over processes, but theirs add up to the whole batch's.
-            (out.total * (share * spec.processes)).backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
-        named = {name: value.detach() * share for name, value in out.parts.items()}
-        outs.append(LossOut(out.total.detach() * share, named, out.per_token))
+            total, own = (
+                out.total * (share * spec.processes),
+                {name: each[number] for name, each in term_shares.items()},
+            )
+            for name, of_terms in own.items():
+                total = total + out.parts[name] * (of_terms - share)
+            total.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
+        named = {name: value.detach() * own.get(name, share) for name, value in out.parts.items()}
+        outs.append(LossOut(total.detach() / spec.processes, named, out.per_token))
     return LossOut(
         torch.stack([out.total for out in outs]).sum(),
         {name: torch.stack([out.parts[name] for out in outs]).sum() for name in outs[0].parts},

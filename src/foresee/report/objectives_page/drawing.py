@@ -1,209 +1,164 @@
-"""An objective's diagram as a picture: inputs, what reads them, and above each input what is predicted there."""
+"""An objective's drawing: inputs, what reads them, and above each input what is predicted there.
+
+It is read from the lines under ``Drawing:`` in the module's docstring. Every drawing shows one row whose prompt has
+three tokens, p1 to p3, and whose answer has four, a1 to a4. A line is a name, two spaces or more, and words separated
+by single spaces, one for each input; ``~`` in front of a name or an input says that decoding does without it:
+
+* ``fed`` begins a stream of inputs: ``p1``, ``a2``, or any symbol of the objective's own. ``title``, ``reader`` (the
+  backbone) and ``reads`` (causal, full or mask) describe it; ``@name`` is a row of notes below it.
+* any other name is a lane of predictions, with the part of the loss in brackets where it has another name: ``.``
+  nothing, ``a1`` a token, ``a1>a2>a3`` an order (``*`` is every symbol but those named), ``{a2,a3}`` a set, ``{}`` the
+  empty one, ``a1|a4`` a pair of tokens of which decoding uses the first, ``(a1)`` the state that belongs to an input.
+* ``+`` is what the lane above reads besides the state of the input below: ``.``, ``a1`` or ``a1,a2``.
+"""
 
 from __future__ import annotations
 
-from foresee.objectives.diagram import Diagram, Lane, Stream, Target
-from foresee.report.objectives_page.shapes import (
-    FED_ANSWER,
-    FED_OTHER,
-    FED_PROMPT,
-    PREDICTED,
-    READER,
-    STATE,
-    Look,
-    absent,
-    arrow,
-    cell,
-    document,
-    fed_look,
-    line,
-    number,
-    written,
-)
-from foresee.report.style import FAINT, INK, QUIET
+import re
+from dataclasses import dataclass, field
 
-LEFT, RIGHT, EDGE = 148.0, 18.0, 16.0
-PITCH, WIDTH, HEIGHT = 64.0, 48.0, 30.0
-SMALL, CHIP, GAP = 22.0, 19.0, 24.0
-READS = {
-    "causal": "reads left to right →",
-    "full": "← reads both ways →",
-    "mask": "reads left to right; nothing else reads an r →",
-}
-SAYS = {"order": "ranked, first on top", "set": "in no order", "pair": "", "token": "", "state": ""}
+from jinja2 import Environment, PackageLoader
+
+PROMPT, ANSWER = ("p1", "p2", "p3"), ("a1", "a2", "a3", "a4")
+HEIGHT, SMALL, CHIP, GAP = 30.0, 22.0, 22.0, 24.0
+"""Of a cell, of one among several, of what is read besides, and between lanes, in pixels."""
 
 
-def draw(name: str, diagram: Diagram) -> str:
-    """The drawing of one objective, an SVG file's text."""
-    columns = max(len(stream.inputs) for stream in diagram.streams)
-    width = LEFT + columns * PITCH + RIGHT
-    body: list[str] = []
-    y = 14.0
-    for index, stream in enumerate(diagram.streams):
-        if index:
-            body.append(
-                f'<path d="M{number(EDGE)} {number(y)}H{number(width - EDGE)}" stroke="{FAINT}" stroke-width="1"/>'
+@dataclass(frozen=True)
+class Target:
+    """What is predicted from one input's state: a token, an order, a set, a pair or a state, and of which symbols."""
+
+    kind: str
+    symbols: tuple[str, ...]
+
+    @property
+    def height(self) -> float:
+        """How high its cell is."""
+        each = {"order": SMALL + 3, "set": SMALL}.get(self.kind) if self.symbols else None
+        return HEIGHT if each is None else each * len(self.symbols) + (8 if self.kind == "set" else -3)
+
+
+def parse_target(word: str) -> Target | None:
+    """Reads the prediction that a word stands for; None for a full stop."""
+    if word == ".":
+        return None
+    if word[0] in "{(":
+        return Target("set" if word[0] == "{" else "state", tuple(filter(None, word[1:-1].split(","))))
+    if "|" in word:
+        return Target("pair", tuple(word.split("|")))
+    if ">" in word and not word.endswith(">"):
+        return Target("order", tuple(word.split(">")))
+    return Target("token", (word,))
+
+
+@dataclass
+class Lane:
+    """Predictions of one kind, from the states of a stream; ``part`` is the name in ``LossOut.parts``."""
+
+    name: str
+    part: str
+    dropped: bool
+    targets: list[Target | None]
+    besides: list[tuple[str, ...]]
+    foot: float = 0.0
+    """Where its cells stand, from the top of the drawing."""
+
+    @property
+    def chip(self) -> float:
+        """How high the cells of what it reads besides are."""
+        return CHIP if any(self.besides) else 0.0
+
+
+@dataclass
+class Stream:
+    """Inputs, what reads them, and what is predicted. A ``dropped`` one is not read at decoding at all."""
+
+    inputs: list[str]
+    only_in_training: list[bool]
+    dropped: bool
+    lanes: list[Lane] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    title: str = ""
+    reader: str = "backbone"
+    reads: str = "causal"
+    top: float = 0.0
+    band: float = 0.0
+    """Where the band of what reads it begins, from the top of the drawing."""
+
+
+def parse_drawing(text: str) -> list[Stream]:
+    """Reads the lines of a drawing. Raises ``ValueError`` where a line has more or fewer words than its stream."""
+    streams: list[Stream] = []
+    for line in text.strip().splitlines():
+        name, rest = re.split(r"\s{2,}", line.strip(), maxsplit=1)
+        dropped, name, words = name.startswith("~"), name.removeprefix("~"), rest.split()
+        if name == "fed":
+            training = [dropped or word.startswith("~") for word in words]
+            streams.append(Stream([word.removeprefix("~") for word in words], training, dropped))
+        elif name in ("title", "reader", "reads"):
+            setattr(streams[-1], name, rest)
+        elif len(words) != len(streams[-1].inputs):
+            raise ValueError(f"{name!r} must have one word for each of the {len(streams[-1].inputs)} inputs")
+        elif name.startswith("@"):
+            streams[-1].notes[name[1:]] = words
+        elif name == "+":
+            streams[-1].lanes[-1].besides = [() if word == "." else tuple(word.split(",")) for word in words]
+        else:
+            name, _, part = name.rstrip(")").partition(" (")
+            targets = [parse_target(word) for word in words]
+            lane = Lane(
+                name, part or name.replace(" ", "-"), dropped or streams[-1].dropped, targets, [()] * len(words)
             )
-            y += 14
-        parts, height = _stream(stream, y)
-        body += parts
-        y += height + 14
-    return document(width, y, f"{name}: what is fed, predicted and dropped", describe(diagram), body)
+            streams[-1].lanes.append(lane)
+    return streams
 
 
-def describe(diagram: Diagram) -> str:
+def describe(streams: list[Stream]) -> str:
     """The drawing in words, for those who cannot see it."""
-    said = []
-    for stream in diagram.streams:
-        said.append(f"Fed to {stream.reader}: {' '.join(stream.inputs)}.")
+    sentences = []
+    for stream in streams:
+        sentences.append(f"Fed to {stream.reader}: {' '.join(stream.inputs)}.")
         for lane in stream.lanes:
             pairs = [
                 f"{' '.join(target.symbols).replace('*', 'the rest') or 'none'} above {at}"
                 for at, target in zip(stream.inputs, lane.targets, strict=True)
                 if target is not None
             ]
-            dropped = " (only in training)" if lane.dropped or stream.dropped else ""
-            said.append(f"Predicted, {lane.name}{dropped}: {', '.join(pairs)}.")
-    return " ".join(said)
+            dropped = " (only in training)" if lane.dropped else ""
+            sentences.append(f"Predicted, {lane.name}{dropped}: {', '.join(pairs)}.")
+    return " ".join(sentences)
 
 
-def _column(index: int) -> float:
-    return LEFT + (index + 0.5) * PITCH
+def draw(name: str, streams: list[Stream]) -> str:
+    """Draws one objective, as an SVG file's text."""
+    y = 14.0
+    for stream in streams:
+        stream.top = y
+        y += 26 if stream.title else 0
+        for lane in reversed(stream.lanes):
+            lane.foot = y + lane.chip + max(target.height for target in lane.targets if target)
+            y = lane.foot + GAP
+        stream.band = y
+        y += 72 + 19 * len(stream.notes) + 28
+    width = 166 + 64 * max(len(stream.inputs) for stream in streams)
+    title = f"{name}: what is fed, predicted and dropped"
+    return render(
+        "drawing.svg.j2", streams=streams, title=title, seen=describe(streams), width=width, height=y - 14,
+        prompt=PROMPT, answer=ANSWER,
+    )  # fmt: skip
 
 
-def _stream(stream: Stream, top: float) -> tuple[list[str], float]:
-    """What to draw from ``top`` downwards, and how high it is."""
-    behind: list[str] = []
-    front: list[str] = []
-    y = top
-    if stream.title:
-        title = stream.title + (" (only in training)" if stream.dropped else "")
-        front.append(written(EDGE, y + 11, title, 12.5, QUIET, "start"))
-        y += 26
-    bases = []
-    for lane in reversed(stream.lanes):
-        height = _lane_height(lane)
-        front += _lane(lane, y, height, stream.dropped)
-        y += height
-        bases.append((lane, y))
-        y += GAP
-    band, fed = y, y + 26 + 16
-    for place, (lane, base) in enumerate(reversed(bases)):
-        below = [other.targets for other, _ in bases[len(bases) - place :]]
-        for index, target in enumerate(lane.targets):
-            if target is not None:
-                blocked = any(targets[index] is not None for targets in below)
-                aside = PITCH / 2 + 4 * (place - 2) if blocked else 0.0
-                behind.append(arrow(_column(index), band, base + 2, lane.dropped or stream.dropped, aside))
-    span = len(stream.inputs) * PITCH
-    front.append(cell(LEFT + span / 2, band, span - 4, 26, "", READER))
-    says = f"{stream.reader}: {READS[stream.reads]}"
-    front.append(written(LEFT + span / 2, band + 17.5, says, 12, QUIET))
-    for index, (symbol, training) in enumerate(zip(stream.inputs, stream.only_in_training, strict=True)):
-        look = absent(fed_look(symbol)) if training else fed_look(symbol)
-        behind.append(line(_column(index), fed, band + 26))
-        front.append(cell(_column(index), fed, WIDTH, HEIGHT, symbol, look))
-    front.append(written(EDGE, fed + 20, "fed", 12.5, INK, "start", bold=True))
-    y = fed + HEIGHT
-    for name, words in stream.notes:
-        front.append(written(EDGE, y + 16, name, 11.5, QUIET, "start"))
-        front += [written(_column(index), y + 16, word, 12, QUIET) for index, word in enumerate(words.split())]
-        y += 19
-    return behind + front, y - top
-
-
-def _lane_height(lane: Lane) -> float:
-    tallest = max(_target_height(target) for target in lane.targets if target is not None)
-    return tallest + (CHIP + 3 if lane.shown else 0)
-
-
-def _target_height(target: Target) -> float:
-    if target.kind in ("order", "set") and target.symbols:
-        return (SMALL + 3) * len(target.symbols) - 3 if target.kind == "order" else SMALL * len(target.symbols) + 8
-    return HEIGHT
-
-
-def _lane(lane: Lane, top: float, height: float, stream_dropped: bool) -> list[str]:
-    """One lane's cells, standing on ``top + height``, and its name."""
-    dropped = lane.dropped or stream_dropped
-    bottom = top + height
-    middle = bottom - HEIGHT / 2 - (CHIP + 3 if lane.shown else 0)
-    kinds = {target.kind for target in lane.targets if target is not None}
-    says = [words for words in (*map(SAYS.get, sorted(kinds)), "only in training" if dropped else "") if words]
-    parts = [written(EDGE, middle + 5 - 6 * len(says), lane.name, 12.5, INK, "start", True)]
-    parts += [
-        written(EDGE, middle + 19 - 6 * len(says) + 13 * place, words, 11, QUIET, "start")
-        for place, words in enumerate(says)
-    ]
-    if lane.shown:
-        parts.append(written(EDGE, bottom - 5, "shown besides", 11, QUIET, "start"))
-    for index, (target, extra) in enumerate(zip(lane.targets, lane.extra, strict=True)):
-        if target is None:
-            continue
-        x, foot = _column(index), bottom
-        if extra:
-            foot -= CHIP + 3
-            width = min(PITCH - 6, WIDTH if len(extra) == 1 else PITCH - 8)
-            look = FED_ANSWER if extra[-1].startswith("a") else FED_PROMPT
-            parts.append(cell(x, foot + 3, width, CHIP, "+ " + " ".join(extra), look, 12))
-        parts += _target(target, x, foot, dropped)
-    return parts
-
-
-def _target(target: Target, x: float, foot: float, dropped: bool) -> list[str]:
-    """A prediction whose lower edge is at ``foot``."""
-    look = absent(PREDICTED) if dropped else PREDICTED
-    top = foot - _target_height(target)
-    if target.kind == "pair":
-        first, second = target.symbols
-        half = (WIDTH + 4) / 2
-        return [
-            cell(x - half / 2 - 0.5, top, half - 1, HEIGHT, first, look, 14),
-            cell(x + half / 2 + 0.5, top, half - 1, HEIGHT, second, absent(PREDICTED), 14),
-        ]
-    if target.kind == "state":
-        return [_state(x, top, WIDTH, HEIGHT, target.symbols[0], absent(STATE) if dropped else STATE)]
-    if target.kind == "order":
-        return [
-            cell(x, top + (SMALL + 3) * place, WIDTH, SMALL, "rest" if symbol == "*" else symbol,
-                 READER if symbol == "*" else look, 13)
-            for place, symbol in enumerate(target.symbols)
-        ]  # fmt: skip
-    if target.kind == "set":
-        if not target.symbols:
-            return [cell(x, top, WIDTH, HEIGHT, "none", look, 12)]
-        bag = cell(x, top, WIDTH, _target_height(target), "", look)
-        return [bag] + [
-            written(x, top + SMALL * place + 20, symbol, 14, look.ink) for place, symbol in enumerate(target.symbols)
-        ]
-    return [cell(x, top, WIDTH, HEIGHT, target.symbols[0], look)]
-
-
-def _state(x: float, top: float, width: float, height: float, symbol: str, look: Look) -> str:
-    """A cell with round ends."""
-    dash = ' stroke-dasharray="4 2.6"' if look.dashed else ""
-    box = (
-        f'<rect x="{number(x - width / 2)}" y="{number(top)}" width="{number(width)}" height="{number(height)}" '
-        f'rx="{number(height / 2)}" fill="{look.fill}" stroke="{look.edge}" stroke-width="1.4"{dash}/>'
+def render(template: str, **values: object) -> str:
+    """Fills in one of this page's templates."""
+    environment = Environment(
+        loader=PackageLoader(__package__), autoescape=template.endswith(".svg.j2"), trim_blocks=True, lstrip_blocks=True
     )
-    return box + written(x, top + height / 2 + 5, symbol, 15, look.ink)
+    environment.filters["short"] = lambda value: f"{value:.1f}".removesuffix(".0")
+    environment.filters["symbols"] = split_symbols
+    return environment.get_template(template).render(**values)
 
 
-def legend() -> str:
-    """How the drawings are read."""
-    entries = (
-        ("p1", FED_PROMPT, "prompt"),
-        ("a1", FED_ANSWER, "true answer token, fed"),
-        ("$", FED_OTHER, "any other input"),
-        ("a2", PREDICTED, "predicted there"),
-        ("a2", absent(PREDICTED), "dashed: only in training"),
-        ("a2", STATE, "a token's state"),
-    )
-    body = []
-    x = 14.0
-    for symbol, look, words in entries:
-        box = _state if look is STATE else cell
-        body.append(box(x + 20, 12, 40, 28, symbol, look))
-        body.append(written(x + 47, 31, words, 13, INK, "start"))
-        x += 74 + 6.3 * len(words)
-    return document(x + 2, 52, "How the drawings are read", "; ".join(f"{what[2]}" for what in entries), body)
+def split_symbols(words: str) -> list[tuple[str, str, str]]:
+    """Plain text, and the letter and number of the symbol such as a2 that follows it; the last has none."""
+    pieces = re.split(r"\b([a-z])(\d)\b", words)
+    return list(zip(pieces[::3], [*pieces[1::3], ""], [*pieces[2::3], ""], strict=True))

@@ -1,0 +1,117 @@
+"""What objectives share: states and logits of the answer columns, their losses, and reading a shared prefix once.
+
+Column ``layout.first + i`` of a batch's tokens is predicted by the state of the position before it. Answer columns are
+``layout.first`` to ``layout.last``; in a ragged batch some of them hold prompts or padding, which no loss counts.
+
+On tasks that put every goal of one graph into a batch, rows differ only after the graph, most of the prompt. Under a
+causal mask the common columns have the same states in every row, so a group of rows becomes one row: the common
+columns, then each row's own ones, which read the common ones and their own past, at the positions they would have had.
+On G(2, 4) with both goals that is 29 positions for two rows instead of 48; what is computed is the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foresee.backbones import Backbone, Cap
+from foresee.core.batch import Batch, Layout
+from foresee.objectives.base import LossOut
+
+SHARING = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
+"""What a backbone needs to read a shared prefix once."""
+
+
+def answer_states(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
+    """Final states [B, A, D] that predict the batch's answer columns, where ``inputs`` [B, T] is read in its place.
+
+    Where rows share a prefix (``layout.shared``), ``inputs`` must too: it may differ from the batch in answers alone.
+    """
+    first, last = batch.layout.first, batch.layout.last
+    inputs = inputs[:, : last - 1]
+    if can_share_prefix(backbone, batch.layout, len(batch)):
+        return _states_after_shared_prefix(backbone, inputs, batch.layout)
+    states: Tensor = backbone(backbone.embed(inputs), keep=slice(first - 1, last - 1))
+    return states
+
+
+def answer_logits(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
+    """Logits [B, A, V] for the batch's answer columns, of the states that ``answer_states`` gives."""
+    return backbone.logits(answer_states(backbone, inputs, batch))
+
+
+def answer_targets(batch: Batch) -> Tensor:
+    """[B, A]: the tokens of the answer columns."""
+    return batch.tokens[:, batch.layout.first : batch.layout.last]
+
+
+def answer_mask(batch: Batch) -> Tensor:
+    """[B, A] bool: which of the answer columns hold answer tokens."""
+    return batch.in_answer()[:, batch.layout.first : batch.layout.last]
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """[..., V] and [...] -> [...] in float32."""
+    flat = functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+def answer_mean(losses: Tensor, batch: Batch) -> Tensor:
+    """The sum of the losses [B, K] of answer tokens, divided by the number of all answer tokens of the batch.
+
+    The losses are those of the last K answer columns, all of them or fewer.
+    """
+    if batch.layout.uniform:
+        return losses.sum() / (len(batch) * batch.layout.width)
+    last = batch.layout.last
+    return (losses * batch.in_answer()[:, last - losses.shape[1] : last]).sum() / batch.answer_len.sum()
+
+
+def token_losses(losses: Tensor, batch: Batch) -> Tensor:
+    """Losses [B, A] of the answer columns as ``LossOut.per_token`` [B, T]; those of other tokens must be zero."""
+    return functional.pad(losses.detach(), (batch.layout.first, batch.tokens.shape[1] - batch.layout.last))
+
+
+def answer_loss(logits: Tensor, batch: Batch, part: str, *, weights: Tensor | None = None) -> LossOut:
+    """Mean cross entropy over the batch's answer tokens, from logits [B, A, V] of the answer columns.
+
+    ``weights`` [B, A] (or what broadcasts to it) multiply the tokens' losses in the mean, whose divisor stays the
+    number of answer tokens, so that weights of one change nothing. ``per_token`` holds the losses without weights.
+    """
+    losses = cross_entropy(logits, answer_targets(batch))
+    if not batch.layout.uniform:
+        losses = losses * answer_mask(batch)
+    total = answer_mean(losses if weights is None else losses * weights, batch)
+    return LossOut(total, {part: total}, token_losses(losses, batch))
+
+
+def answer_log_probs(logits: Tensor, batch: Batch) -> Tensor:
+    """What ``Objective.forced`` gives, from logits [B, A, V]; raises ``ValueError`` on a ragged batch."""
+    return functional.log_softmax(logits.float(), -1).view(*batch.answers.shape, -1)
+
+
+def can_share_prefix(backbone: Backbone, layout: Layout, rows: int) -> bool:
+    """Whether the batch says that its rows share a prefix, and the backbone can make use of it."""
+    return layout.group > 1 and layout.shared > 1 and rows % layout.group == 0 and backbone.has >= SHARING
+
+
+def _states_after_shared_prefix(backbone: Backbone, inputs: Tensor, layout: Layout) -> Tensor:
+    """``answer_states`` of inputs [B, T], T = ``layout.last`` - 1, where each group of rows is read as one row."""
+    rows, length = inputs.shape
+    # The last prompt column predicts the first answer token of each row, so it is never read in common.
+    common, group = min(layout.shared, layout.first - 1), layout.group
+    grouped = inputs.view(rows // group, group, length)
+    own = length - common
+    packed = torch.cat((grouped[:, 0, :common], grouped[:, :, common:].flatten(1)), 1)
+
+    index = torch.arange(packed.shape[1], device=inputs.device)
+    # Common columns belong to row -1, which everyone reads.
+    row = torch.where(index < common, -1, (index - common) // own)
+    positions = torch.where(index < common, index, common + (index - common) % own)
+    same = (row[None, :] == row[:, None]) | (row[None, :] == -1)
+    visible = (same & (index[None, :] <= index[:, None]))[None]
+    states: Tensor = backbone(
+        backbone.embed(packed), attend=visible, positions=positions, keep=slice(common, common + group * own)
+    )
+    return states.reshape(rows, own, -1)[:, layout.first - 1 - common :]
