@@ -41,31 +41,11 @@ class RunningParity(Task):
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 60:
             raise RequestError(f"running-parity: bits={self.bits} must be from 2 to 60")
-
-    @property
-    def vocab(self) -> Vocabulary:
-        """The two bits, then ``=``."""
-        return VOCABULARY
-
-    @property
-    def chance(self) -> float:
-        """The first parity, guessed."""
-        return 0.5
-
-    @property
-    def prompt_length(self) -> int:
-        """The bits and ``=``."""
-        return self.bits + 1
-
-    @property
-    def answer_length(self) -> int:
-        """One parity for each prefix."""
-        return self.bits
-
-    @property
-    def plateau(self) -> float:
-        """One coin toss, shared among ``bits`` tokens."""
-        return math.log(2) / self.bits
+        # The decision is the first parity, guessed: one coin toss, shared among all tokens of the answer.
+        self.declare(
+            vocab=VOCABULARY, chance=0.5, plateau=math.log(2) / self.bits,
+            prompt_length=self.bits + 1, answer_length=self.bits,
+        )  # fmt: skip
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         """``n`` rows of fair bits."""

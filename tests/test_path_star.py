@@ -84,7 +84,7 @@ def query_in(task: PathStar, prompt: list[int]) -> list[int]:
 
 def test_sizes_and_references_of_g_2_5() -> None:
     assert (G25.prompt_length, G25.answer_length, G25.chance, G25.group) == (27, 5, 0.5, 1)
-    assert math.isclose(G25.plateau, math.log(2) / 5)
+    assert G25.plateau == pytest.approx(math.log(2) / 5)
     assert len(G25.vocab) == 54
     assert G25.vocab.decode([0, 49, 50, 51, 52, 53]) == ["0", "49", "|", "=", "/", "$"]
 
@@ -382,7 +382,7 @@ def test_lengths_goals_and_ends_are_uniform() -> None:
 def test_sizes_and_references(options: dict[str, Any], prompt: int, chance: float, plateau: float) -> None:
     task = PathStar(degree=3, length=5, nodes=60, **options)
     assert (task.prompt_length, task.answer_length, task.chance) == (prompt, 5, chance)
-    assert math.isclose(task.plateau, plateau)
+    assert task.plateau == pytest.approx(plateau)
     batch = task.sample(20_000, seeds.stream("plateau"))
     # The loss of blind decisions at all forks, over the answer tokens that there are.
     measured = len(batch) * math.log(batch.facts["arms"].shape[1]) / int(batch.answer_len.sum())

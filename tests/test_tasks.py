@@ -311,9 +311,9 @@ LETTERS = Vocabulary((*"abc", "|", "=", "go:"))
 @given(st.lists(st.sampled_from("abc|"), max_size=9), st.lists(st.sampled_from("abc|="), max_size=9))
 def test_every_form_reads_back_what_it_writes(prompt: list[str], answer: list[str]) -> None:
     for form in (
-        TextForm(marks="|=", answer_marks="|="),
-        TextForm(marks="|=", separator=""),
-        TextForm(marks=("go:", "=", "|"), answer_marks="|=", separator=" "),
+        TextForm(marks=("|", "="), answer_marks=("|", "=")),
+        TextForm(marks=("|", "="), separator=""),
+        TextForm(marks=("go:", "=", "|"), answer_marks=("|", "="), separator=" "),
     ):
         line = form.write_prompt([*prompt, "="]) + form.write_answer(answer)
         assert form.read(line, LETTERS) == (LETTERS.encode([*prompt, "="]), LETTERS.encode(answer))
@@ -338,7 +338,7 @@ def test_what_is_no_symbol_is_named(line: str, reason: str) -> None:
 
 
 def test_parts_of_a_list_are_counted() -> None:
-    form = TextForm(marks="|=", item="pair", between="|")
+    form = TextForm(marks=("|", "="), item="pair", between="|")
     with pytest.raises(RequestError, match="'d' in pair 2 is not a symbol of the task"):
         form.read("a,b|a,d|c=", LETTERS)
     with pytest.raises(RequestError, match="'d' in the answer is not"):

@@ -29,19 +29,22 @@ class Arithmetic(Task):
     """``a+b=c`` or ``a*b=c``: two numbers of ``digits`` digits each, drawn uniformly, zeros in front, and the result.
 
     Tokens 0 to 9 are the digits; the sign and ``=`` follow. ``order`` is that of the result's digits: "plain", most
-    significant first, or "reversed", least significant first; the operands are always plain. Two problems are the same
-    where their two numbers are, in either order. Raises ``RequestError`` for too many digits.
+    significant first, or "reversed"; the operands are always plain. Two problems are the same where their two numbers
+    are, in either order. Raises ``RequestError`` for too many digits.
     """
 
     sign: ClassVar[str]
-    most_digits: ClassVar[int]
 
     digits: int
     order: DigitOrder = "plain"
 
-    def __post_init__(self) -> None:
-        require_option(self, "digits", 1, self.most_digits)
+    def declare_digits(self, most: int, answer_length: int, chance: float) -> None:
+        """``most`` is the greatest number of digits whose results fit. ``chance`` takes the whole result for one
+        decision."""
+        require_option(self, "digits", 1, most)
         require_choice(self, "order", get_args(DigitOrder))
+        vocab, prompt_length = Vocabulary((*"0123456789", self.sign, "=")), 2 * self.digits + 2
+        self.declare(vocab=vocab, chance=chance, prompt_length=prompt_length, answer_length=answer_length)
 
     @abstractmethod
     def results(self, a: Digits, b: Digits) -> Digits:
@@ -51,20 +54,11 @@ class Arithmetic(Task):
     def by_hand(self, a: Sequence[int], b: Sequence[int]) -> list[int]:
         """The result's digits from the operands' digits, all least significant first, worked out digit by digit."""
 
-    @property
-    def vocab(self) -> Vocabulary:
-        """The digits, the sign and ``=``."""
-        return Vocabulary((*"0123456789", self.sign, "="))
-
     @cached_property
     def text(self) -> TextForm:
         padding = "0" * (self.digits - 1)
         example = f"{padding}2{self.sign}{padding}3={'0' * self.answer_length}"
-        return TextForm(example, marks=f"{self.sign}=", separator="", noun="digit")
-
-    @property
-    def prompt_length(self) -> int:
-        return 2 * self.digits + 2
+        return TextForm(example, marks=(self.sign, "="), separator="", noun="digit")
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         a, b = rng.integers(10**self.digits, size=(2, n))
@@ -118,25 +112,16 @@ class Addition(Arithmetic):
 
     Facts: ``distance`` [B], from how many places a carry must be worked out for the digit of the sum that needs most of
     them: 1 where every carry is settled by the place to its right (its digits do not add up to 9), more along a run of
-    places that add up to 9. It says nothing about the order, so both orders can be compared by it. Ours, after
-    research/tasks.md section 12, which asks for accuracy on long carries.
-
-    The sum as a whole is the decision, so ``chance`` is that of guessing it among all sums there are.
+    places that add up to 9. It says nothing about the order, so both orders can be compared by it.
     """
 
     summary: ClassVar[str] = "the sum of two numbers, most or least significant digit first"
     sign: ClassVar[str] = "+"
-    most_digits: ClassVar[int] = 17
 
     digits: int = 3
 
-    @property
-    def chance(self) -> float:
-        return float(1 / (2 * 10**self.digits - 1))
-
-    @property
-    def answer_length(self) -> int:
-        return self.digits + 1
+    def __post_init__(self) -> None:
+        self.declare_digits(17, self.digits + 1, float(1 / (2 * 10**self.digits - 1)))
 
     def results(self, a: Digits, b: Digits) -> Digits:
         return a + b
@@ -162,25 +147,16 @@ class Addition(Arithmetic):
 @tasks.register("multiplication")
 @dataclass(frozen=True, kw_only=True)
 class Multiplication(Arithmetic):
-    """``12*34=0408``: two numbers of ``digits`` digits, drawn uniformly, and their product in 2 * ``digits`` digits.
-
-    ``order`` "reversed" writes the product least significant digit first, ``12*34=8040``. The product as a whole is the
-    decision, so ``chance`` is that of guessing all its digits.
-    """
+    """``12*34=0408``, or with order=reversed ``12*34=8040``: two numbers of ``digits`` digits, drawn uniformly, and
+    their product in 2 * ``digits`` digits."""
 
     summary: ClassVar[str] = "the product of two numbers, most or least significant digit first"
     sign: ClassVar[str] = "*"
-    most_digits: ClassVar[int] = 9
 
     digits: int = 2
 
-    @property
-    def chance(self) -> float:
-        return 10.0**-self.answer_length
-
-    @property
-    def answer_length(self) -> int:
-        return 2 * self.digits
+    def __post_init__(self) -> None:
+        self.declare_digits(9, 2 * self.digits, float(10.0 ** (-2 * self.digits)))
 
     def results(self, a: Digits, b: Digits) -> Digits:
         return a * b

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy
@@ -22,66 +23,74 @@ from foresee.tasks.text import TextForm, difference
 class Task(ABC):
     """Prompts with answers over a vocabulary. Implementations are frozen dataclasses whose fields are their options.
 
-    A task says its ``vocab``, ``chance``, lengths and ``text``, and how to ``sample`` and ``solve``; the rest has
-    defaults for a task whose every prompt has one right answer, and without facts.
+    A task says its ``vocab``, ``chance`` and lengths (in ``__post_init__``, by ``declare``; constants may be class
+    attributes) and its ``text``, and how to ``sample`` and ``solve``. The rest has defaults: for a task whose every
+    prompt has one right answer, without facts.
     """
 
     summary: ClassVar[str]
     """One line for ``foresee list``."""
 
-    @property
-    @abstractmethod
+    @cached_property
     def vocab(self) -> Vocabulary:
         """Every symbol that prompts and answers may hold."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
+    @cached_property
     def chance(self) -> float:
         """``exact`` of a solver that knows everything but the decision and guesses that uniformly."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
+    @cached_property
     def prompt_length(self) -> int:
         """Longest prompt, in tokens."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
+    @cached_property
     def answer_length(self) -> int:
         """Longest answer, in tokens."""
+        raise NotImplementedError
 
-    @property
+    @cached_property
     def text(self) -> TextForm:
         """How examples are written as lines. A task usually replaces this by one line, ``text = TextForm(...)``."""
         return TextForm()
 
-    @property
+    @cached_property
+    def plateau(self) -> float | None:
+        """Forced loss per answer token of a perfect shortcut with a blind decision (nats), where that is defined."""
+        return None
+
+    @cached_property
+    def open_ended(self) -> bool:
+        """Whether what is asked is to invent: test examples share one prompt, and any answer of a large set is
+        right."""
+        return False
+
+    @cached_property
     def end(self) -> int | None:
         """The token that closes every answer, as its last, and appears nowhere else in one; None where answers have
         no such token. With one, a model writes up to ``answer_length`` tokens and stops there; without one, it is told
         ``answer_length_of`` its prompt."""
         return None
 
-    @property
-    def plateau(self) -> float | None:
-        """Forced loss per answer token of a perfect shortcut with a blind decision (nats), where that is defined."""
-        return None
-
-    @property
-    def open_ended(self) -> bool:
-        """Whether what is asked is to invent: the examples of the test split share one prompt, and any answer of a
-        large set is right."""
-        return False
-
-    @property
+    @cached_property
     def group(self) -> int:
         """How many consecutive rows of ``sample`` belong together: they share one identity and stay side by side in
         every batch."""
         return 1
 
-    @property
+    @cached_property
     def shared_prefix(self) -> int:
         """How many first columns are the same in all rows of a group; training then reads them once a group."""
         return 0
+
+    def declare(
+        self, *, vocab: Vocabulary, chance: float, prompt_length: int, answer_length: int, plateau: float | None = None
+    ) -> None:
+        """Sets these properties of a frozen task; for use in ``__post_init__``."""
+        vars(self).update(vocab=vocab, chance=chance, prompt_length=prompt_length)
+        vars(self).update(answer_length=answer_length, plateau=plateau)
 
     @abstractmethod
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
@@ -93,9 +102,16 @@ class Task(ABC):
         on a prompt that is none of the task's."""
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        """Whether ``answer``, whatever tokens it holds, is right for ``prompt``: unless the task says otherwise,
-        whether it is that of ``solve``."""
-        return [int(token) for token in answer] == self.solve(prompt)
+        """Whether ``answer``, whatever tokens it holds, is right for ``prompt``."""
+        return self.fault(prompt, answer) is None
+
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        """Why an answer is wrong, for people; None where it is right: where it is that of ``solve``, unless the task
+        says otherwise."""
+        right = self.solve(prompt)
+        if [int(token) for token in answer] == right:
+            return None
+        return difference(self.vocab.decode(answer), self.vocab.decode(right), "a right answer")
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         """How many tokens the answer to a prompt holds, at most ``answer_length``. A task without an ``end`` whose
@@ -139,8 +155,8 @@ class Task(ABC):
         the prompt. Raises ``RequestError`` with the reason, which names neither file nor line."""
         prompt, answer = self.read_tokens(line)
         self.check_prompt(prompt)
-        if answer and (reason := self.fault(prompt, answer)) is not None:
-            raise RequestError(reason)
+        if answer and not self.verify(prompt, answer):
+            raise RequestError(self.fault(prompt, answer) or "the answer is wrong")
         return prompt, answer
 
     def read_tokens(self, line: str) -> tuple[list[int], list[int]]:
@@ -151,12 +167,6 @@ class Task(ABC):
         """Raises ``RequestError`` with the reason where tokens are no prompt of the task. Where ``solve`` is slow, or
         takes more than ``sample`` draws, the task has a check of its own."""
         self.solve(prompt)
-
-    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
-        """Why an answer is wrong, for people; None where it is right."""
-        if self.verify(prompt, answer):
-            return None
-        return difference(self.vocab.decode(answer), self.vocab.decode(self.solve(prompt)), "a right answer")
 
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:

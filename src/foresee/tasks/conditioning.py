@@ -15,7 +15,6 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import cached_property
 from typing import ClassVar
 
 import numpy
@@ -63,39 +62,13 @@ class Conditioned(Task):
             )
         if not 1 <= self.seed_symbols <= len(ALPHABET):
             raise RequestError(f"seed_symbols={self.seed_symbols} must be from 1 to {len(ALPHABET)}")
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
+        inner = self.inner
         own = tuple(f"[{letter}]" for letter in ALPHABET[: self.seed_symbols])
-        return Vocabulary(self.inner.vocab.symbols + own)
-
-    @property
-    def chance(self) -> float:
-        return self.inner.chance
-
-    @property
-    def prompt_length(self) -> int:
-        return self.seed_length + self.inner.prompt_length
-
-    @property
-    def answer_length(self) -> int:
-        return self.inner.answer_length
-
-    @property
-    def end(self) -> int | None:
-        return self.inner.end
-
-    @property
-    def plateau(self) -> float | None:
-        return self.inner.plateau
-
-    @property
-    def open_ended(self) -> bool:
-        return self.inner.open_ended
-
-    @property
-    def group(self) -> int:
-        return self.inner.group
+        self.declare(
+            vocab=Vocabulary(inner.vocab.symbols + own), chance=inner.chance, plateau=inner.plateau,
+            prompt_length=self.seed_length + inner.prompt_length, answer_length=inner.answer_length,
+        )  # fmt: skip
+        vars(self).update(end=inner.end, open_ended=inner.open_ended, group=inner.group)
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         batch = self.inner.sample(n, rng)
@@ -128,8 +101,8 @@ class Conditioned(Task):
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return self.inner.answer_length_of(self._asked(prompt))
 
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.inner.verify(self._asked(prompt), answer)
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        return self.inner.fault(self._asked(prompt), answer)
 
     def identity(self, batch: Batch) -> Fingerprints:
         return self.inner.identity(self.unseeded(batch))

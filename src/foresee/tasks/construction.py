@@ -1,24 +1,18 @@
 """Circle and line construction: edges in shuffled order that together form one circle or one path through all nodes.
 
 Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). Nothing is asked and nothing is given: each training example
-is a new shape, its nodes drawn from a small set of symbols, its edges in random order. To write an edge early is to
-leave room for those that complete the shape.
-
-Canonical form. Node names do not matter: two answers are the same where renaming the nodes turns one into the other,
-edge by edge in the order written. The paper's released evaluator counts an answer as memorised by that form but tells
-duplicates apart by their raw text, and accepts reversed edges and short lines (research/tasks.md section 6); here the
-canonical form decides both, edges are directed as in the training examples, and a shape has all of its nodes.
-
-Deviations: one answer in eight, by its canonical form, is held out. No symbol ends an answer: all have one length.
+is a new shape, its nodes drawn from a small set of symbols. To write an edge early is to leave room for those that
+complete the shape. Two answers are the same where renaming nodes turns one into the other, edge by edge in the order
+written. Deviations: that form decides duplicates as well as novelty, edges are directed as in the training examples and
+a shape has all of its nodes, while the released evaluator compares raw text, and accepts reversed edges and short lines
+(research/tasks.md section 6); one answer in eight is held out; no symbol ends an answer.
 """
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy
@@ -38,14 +32,14 @@ class Construction(Task):
     commas are not tokens). Tokens 0 .. symbols - 1 are the labels; ``|`` and ``=`` follow.
 
     ``chance`` is of a solver that keeps the local rules, every node left and entered at most once and none by an edge
-    to itself, and draws the rest: the share of such answers that are one shape.
-
+    to itself, and draws the rest: the share of such answers that are one shape. There are (nodes - 1)! different ones.
     Raises ``RequestError`` for fewer than 3 nodes or symbols than nodes.
     """
 
+    text = TextForm("=u,v|u,v|...", answer_marks=("|",), noun="label", item="edge", between="|")
+    open_ended = True
     closed: ClassVar[bool]
     """Whether an edge leads from the last node back to the first."""
-    text = TextForm("=u,v|u,v|...", answer_marks="|", noun="label", item="edge", between="|")
 
     symbols: int = 10
     nodes: int = 9
@@ -53,28 +47,17 @@ class Construction(Task):
     def __post_init__(self) -> None:
         require_option(self, "nodes", 3)
         require_option(self, "symbols", self.nodes)
+        k = self.nodes
+        # One path over some of the nodes, and circles over the others; where an edge closes it, circles over all.
+        paths = sum(math.perm(k, n) * subfactorial(k - n) for n in range(2, k + 1))
+        chance = math.factorial(k - 1) / subfactorial(k) if self.closed else math.factorial(k) / paths
+        vocab = Vocabulary((*map(str, range(self.symbols)), "|", "="))
+        self.declare(vocab=vocab, chance=chance, prompt_length=1, answer_length=3 * self.edges - 1)
 
     @property
     def edges(self) -> int:
         """Edges of a shape."""
         return self.nodes if self.closed else self.nodes - 1
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """The labels, then the two delimiters."""
-        return Vocabulary((*map(str, range(self.symbols)), "|", "="))
-
-    @property
-    def prompt_length(self) -> int:
-        return 1
-
-    @property
-    def answer_length(self) -> int:
-        return 3 * self.edges - 1
-
-    @property
-    def open_ended(self) -> bool:
-        return True
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         order = rng.random((n, self.symbols)).argsort(axis=1)[:, : self.nodes]
@@ -91,9 +74,6 @@ class Construction(Task):
         require_prompt(prompt, self.vocab.token("="))
         bar = self.vocab.token("|")
         return [token for node in range(self.edges) for token in (node, (node + 1) % self.nodes, bar)][:-1]
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.fault(prompt, answer) is None
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         require_prompt(prompt, self.vocab.token("="))
@@ -113,12 +93,9 @@ class Construction(Task):
         walked = [firsts[0] if firsts else edges[0][0]]
         while walked[-1] in following and len(walked) <= len(edges):
             walked.append(following[walked[-1]])
-        return self._shape_fault(walked)
-
-    @abstractmethod
-    def _shape_fault(self, walked: list[int]) -> str | None:
-        """What is wrong with the nodes in the order of a walk that takes one edge after the other until there is no
-        further one or as many as there are edges were taken, or None."""
+        if len(set(walked)) == self.nodes and (not self.closed or walked[-1] == walked[0]):
+            return None
+        return f"the edges are not one {'circle through' if self.closed else 'path over'} {self.nodes} nodes"
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the answer with its nodes renamed by first appearance."""
@@ -131,44 +108,20 @@ class Construction(Task):
 @dataclass(frozen=True, kw_only=True)
 class CircleConstruction(Construction):
     """``nodes`` of ``symbols`` labels on one directed circle, its ``nodes`` edges shuffled: ``=4,1|2,4|1,2`` for three.
-
-    The defaults are the paper's. There are (nodes - 1)! canonical forms.
-    """
+    The defaults are the paper's."""
 
     summary: ClassVar[str] = "write the edges of one circle in any order, a new one each time (Roll the dice)"
     closed: ClassVar[bool] = True
-
-    @property
-    def chance(self) -> float:
-        return math.factorial(self.nodes - 1) / subfactorial(self.nodes)
-
-    def _shape_fault(self, walked: list[int]) -> str | None:
-        circle = walked[: walked.index(walked[0], 1)] if walked[0] in walked[1:] else walked
-        if len(circle) < self.nodes or len(circle) == len(walked):
-            return f"the edges are not one circle through {self.nodes} nodes"
-        return None
 
 
 @tasks.register("line-construction")
 @dataclass(frozen=True, kw_only=True)
 class LineConstruction(Construction):
     """``nodes`` of ``symbols`` labels on one directed path, its ``nodes - 1`` edges shuffled: ``=4,1|2,4`` for three.
-
-    The defaults are the paper's. There are (nodes - 1)! canonical forms.
-    """
+    The defaults are the paper's."""
 
     summary: ClassVar[str] = "write the edges of one path in any order, a new one each time (Roll the dice)"
     closed: ClassVar[bool] = False
-
-    @property
-    def chance(self) -> float:
-        # One path over k of the nodes, and circles over the others.
-        count = math.factorial(self.nodes)
-        paths = {k: math.perm(self.nodes, k) for k in range(2, self.nodes + 1)}
-        return count / sum(ways * subfactorial(self.nodes - k) for k, ways in paths.items())
-
-    def _shape_fault(self, walked: list[int]) -> str | None:
-        return None if len(set(walked)) == self.nodes else f"the edges are not one path over {self.nodes} nodes"
 
 
 def subfactorial(n: int) -> int:

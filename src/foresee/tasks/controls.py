@@ -9,10 +9,8 @@ answer only where all of them are. These tasks are our own.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy
@@ -30,39 +28,21 @@ HALF = 2**32
 
 
 class NumberTask(Task):
-    """The prompt is ``inputs`` numbers and ``=``, and the answer ``length`` numbers, one right answer each.
+    """The prompt is ``inputs`` numbers below ``size`` and ``=``, and the answer other numbers, one right answer each.
 
     Tokens 0 .. size - 1 are the numbers; ``=`` follows. The commas of the text form are not tokens.
     """
 
-    length: int
+    inputs: int
+    size: int
 
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """How many numbers there are, from 0 up."""
-
-    @property
-    def inputs(self) -> int:
-        """Numbers of a prompt."""
-        return self.length
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        return Vocabulary((*map(str, range(self.size)), "="))
-
-    @property
-    def chance(self) -> float:
-        # No token is a decision, so a solver that knows all but the decision is always right.
-        return 1.0
-
-    @property
-    def prompt_length(self) -> int:
-        return self.inputs + 1
-
-    @property
-    def answer_length(self) -> int:
-        return self.length
+    def declare_numbers(
+        self, size: int, inputs: int, length: int, chance: float = 1.0, plateau: float | None = None
+    ) -> None:
+        """``chance`` is 1 where no token is a decision: a solver that knows all but the decision is always right."""
+        vars(self).update(size=size, inputs=inputs)
+        vocab = Vocabulary((*map(str, range(size)), "="))
+        self.declare(vocab=vocab, chance=chance, prompt_length=inputs + 1, answer_length=length, plateau=plateau)
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the prompt's numbers in their order."""
@@ -104,10 +84,7 @@ class Copying(NumberTask):
     def __post_init__(self) -> None:
         require_option(self, "length", 1, 1000)
         require_option(self, "symbols", 2, 10_000)
-
-    @property
-    def size(self) -> int:
-        return self.symbols
+        self.declare_numbers(self.symbols, self.length, self.length)
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         problems = rng.integers(self.symbols, size=(n, self.length))
@@ -135,10 +112,7 @@ class Sorting(NumberTask):
     def __post_init__(self) -> None:
         require_option(self, "symbols", 2, 10_000)
         require_option(self, "length", 1, min(self.symbols, 1000))
-
-    @property
-    def size(self) -> int:
-        return self.symbols
+        self.declare_numbers(self.symbols, self.length, self.length)
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         problems = distinct(rng, self.length, self.symbols, n).T.astype(numpy.int64)
@@ -187,26 +161,12 @@ class NoisyChain(NumberTask):
     def __post_init__(self) -> None:
         for name, least, most in (("length", 1, 1000), ("states", 3, 1000), ("noise", 0, 1), ("key", 1, 38)):
             require_option(self, name, least, most)
-        if self.states**self.inputs >= 2**63:
-            prompts = f"states={self.states},key={self.key} makes {self.states}**{self.inputs} prompts"
+        if self.states ** (self.key + 1) >= 2**63:
+            prompts = f"states={self.states},key={self.key} makes {self.states}**{self.key + 1} prompts"
             raise RequestError(f"noisy-chain: {prompts}, but there must be fewer than 2**63")
-
-    @property
-    def size(self) -> int:
-        return self.states
-
-    @property
-    def inputs(self) -> int:
-        return self.key + 1
-
-    @property
-    def chance(self) -> float:
-        return float((1 - self.noise) ** self.length)
-
-    @property
-    def plateau(self) -> float:
         outcomes = [1 - self.noise] + [self.noise / (self.states - 1)] * (self.states - 1)
-        return -sum(share * math.log(share) for share in outcomes if share > 0)
+        entropy = -sum(share * math.log(share) for share in outcomes if share > 0)
+        self.declare_numbers(self.states, self.key + 1, self.length, float((1 - self.noise) ** self.length), entropy)
 
     @property
     def slips_below(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from math import comb, prod
 from typing import ClassVar
@@ -53,7 +52,7 @@ class Countdown(Task):
 
     summary: ClassVar[str] = "numbers combined by arithmetic until the target is left; any solution is right"
 
-    text = TextForm("19,13,10/16=19-13=6,10+6=16", marks="/=", answer_marks="+-*/=")
+    text = TextForm("19,13,10/16=19-13=6,10+6=16", marks=("/", "="), answer_marks=("+", "-", "*", "/", "="))
 
     numbers: int = 3
     largest: int = 20
@@ -63,29 +62,17 @@ class Countdown(Task):
         require_option(self, "numbers", 2, 6)
         require_option(self, "results", 1, 100_000)
         require_option(self, "largest", 1, self.results)
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """The numbers, then the operations and ``=``."""
-        return Vocabulary((*map(str, range(self.results + 1)), *OPERATIONS, "="))
+        at_hand = range(2, self.numbers + 1)
+        self.declare(
+            vocab=Vocabulary((*map(str, range(self.results + 1)), *OPERATIONS, "=")),
+            chance=1 / prod(comb(count, 2) * len(OPERATIONS) for count in at_hand),
+            prompt_length=self.numbers + 3, answer_length=STEP * (self.numbers - 1),
+        )  # fmt: skip
 
     @property
     def equals(self) -> int:
         """The token of ``=``."""
         return self.results + 1 + len(OPERATIONS)
-
-    @property
-    def chance(self) -> float:
-        at_hand = range(2, self.numbers + 1)
-        return 1 / prod(comb(count, 2) * len(OPERATIONS) for count in at_hand)
-
-    @property
-    def prompt_length(self) -> int:
-        return self.numbers + 3
-
-    @property
-    def answer_length(self) -> int:
-        return STEP * (self.numbers - 1)
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         plus = self.results + 1
@@ -115,9 +102,6 @@ class Countdown(Task):
             given = ",".join(map(str, numbers))
             raise RequestError(f"no arithmetic up to {self.results} on {given} leaves {target}")
         return [token for a, sign, b, c in steps for token in (a, self.vocab.token(sign), b, self.equals, c)]
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.fault(prompt, answer) is None
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         at_hand, target = self._problem(prompt)

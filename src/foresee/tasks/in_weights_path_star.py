@@ -1,13 +1,8 @@
 """In-weights path-star: one star, learned by heart edge by edge, and paths to ends that were never asked for.
 
 Noroozizadeh et al. 2025 (arXiv 2510.26745) and its repository. The prompt names the goal and holds no edges; training
-mixes facts about edges with paths to some of the ends, and the test asks for the paths to the others. Here plain
-next-token training succeeds, where on path-star in context (``path-star``) it fails. The paper finds that the reverse
-edges are essential, that the first step alone can be learned without the rest of the path, and that larger graphs need
-pause tokens before the answer.
-
-As in the repository: a fact is "edge u" answered by "v", a path is "path leaf, pauses" answered by centre, ..., leaf;
-labels are a random permutation; three ends in four are trained on. Of its recipes this is the mixed one. Not built:
+mixes facts about edges with paths to three ends in four, and the test asks for the others. Here plain next-token
+training succeeds, where on path-star in context it fails. Of the repository's recipes this is the mixed one. Not built:
 training in stages, self-edges, star-trees whose subtrees are held out. How many rows are facts is not known to us; half
 of them is what others found to help (research/tasks.md section 3).
 """
@@ -86,6 +81,12 @@ class InWeightsPathStar(Task):
             raise RequestError(f"in-weights-path-star: asked={self.asked} must be a share between 0 and 1")
         if not 0 <= self.facts < 1:
             raise RequestError(f"in-weights-path-star: facts={self.facts} must be a share from 0 to below 1")
+        answer_length = self.length if self.answer == "path" else 1
+        self.declare(
+            vocab=Vocabulary((*map(str, range(self.nodes)), EDGE, PATH, PAUSE, "=")), chance=1 / self.degree,
+            prompt_length=(3 if self.query == "goal" else 4) + self.pauses, answer_length=answer_length,
+            plateau=math.log(self.degree) / answer_length,
+        )  # fmt: skip
 
     @property
     def nodes(self) -> int:
@@ -124,27 +125,6 @@ class InWeightsPathStar(Task):
         found[self.arms] = numpy.arange(self.degree)[:, None]
         found[self.arms[0, 0]] = 0
         return found
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """The labels, then ``edge:``, ``path:``, ``_`` (a pause) and ``=``."""
-        return Vocabulary((*map(str, range(self.nodes)), EDGE, PATH, PAUSE, "="))
-
-    @property
-    def chance(self) -> float:
-        return 1 / self.degree
-
-    @property
-    def plateau(self) -> float:
-        return math.log(self.degree) / self.answer_length
-
-    @property
-    def prompt_length(self) -> int:
-        return (3 if self.query == "goal" else 4) + self.pauses
-
-    @property
-    def answer_length(self) -> int:
-        return self.length if self.answer == "path" else 1
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         edge, path, pause, equals = self.vocab.encode((EDGE, PATH, PAUSE, "="))
@@ -217,14 +197,15 @@ class InWeightsPathStar(Task):
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return 1 if self._asks(prompt)[0] == EDGE else self.answer_length
 
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        """Whether it is the path, or for an edge any neighbour in a trained direction."""
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        """For an edge any neighbour in a trained direction is right."""
         kind, node = self._asks(prompt)
-        if kind == PATH or len(answer) != 1:
-            return super().verify(prompt, answer)
-        other = int(answer[0])
-        inwards = self.directions != "forward" and self.parent.get(node) == other
-        return inwards or (self.directions != "backward" and self.parent.get(other) == node)
+        if kind == EDGE and len(answer) == 1:
+            other = int(answer[0])
+            inwards = self.directions != "forward" and self.parent.get(node) == other
+            if inwards or (self.directions != "backward" and self.parent.get(other) == node):
+                return None
+        return super().fault(prompt, answer)
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the goal, or of the edge with its direction."""

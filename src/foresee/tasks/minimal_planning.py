@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar
 
@@ -57,7 +56,7 @@ class MinimalPlanning(Task):
 
     text = TextForm(
         "u,v/u,v/.../u,v|start,goal=u,v/v,w/...",
-        marks="/|=", answer_marks="/|=", noun="label", item="edge", between="/",
+        marks=("/", "|", "="), answer_marks=("/", "|", "="), noun="label", item="edge", between="/",
     )  # fmt: skip
 
     steps: int = 5
@@ -66,32 +65,16 @@ class MinimalPlanning(Task):
     def __post_init__(self) -> None:
         require_option(self, "steps", 1, 1000)
         require_option(self, "nodes", 2 * self.steps + 1, 60_000)
+        answer_length = 3 * self.steps - 1
+        self.declare(
+            vocab=Vocabulary((*map(str, range(self.nodes)), "/", "|", "=")), chance=0.5,
+            prompt_length=3 * self.edges + 3, answer_length=answer_length, plateau=math.log(2) / answer_length,
+        )  # fmt: skip
 
     @property
     def edges(self) -> int:
         """Edges of both paths."""
         return 2 * self.steps
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """The labels, then the three delimiters."""
-        return Vocabulary((*map(str, range(self.nodes)), "/", "|", "="))
-
-    @property
-    def chance(self) -> float:
-        return 0.5
-
-    @property
-    def plateau(self) -> float:
-        return math.log(2) / self.answer_length
-
-    @property
-    def prompt_length(self) -> int:
-        return 3 * self.edges + 3
-
-    @property
-    def answer_length(self) -> int:
-        return 3 * self.steps - 1
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         steps, places = self.steps, numpy.arange(self.steps + 1)
@@ -119,9 +102,8 @@ class MinimalPlanning(Task):
         slash = self.vocab.token("/")
         return [token for edge in pairwise(self._path(*self._problem(prompt))) for token in (*edge, slash)][:-1]
 
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        right = self.solve(prompt)
-        return [int(token) for token in answer] in (right, right[::-1])
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        return None if [int(token) for token in answer][::-1] == self.solve(prompt) else super().fault(prompt, answer)
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
         edges, start, goal = self._problem(prompt)

@@ -50,40 +50,36 @@ class PathStar(Task):
 
     The prompt is ``u,v|u,v|.../start,goal=`` (3 * degree * (length - 1) + 3 tokens; the commas of the text form are not
     tokens) and the answer the ``length`` nodes from centre to goal. Tokens 0 .. nodes - 1 are the labels; ``|``, ``=``,
-    ``/`` and ``$`` follow. With nodes=1 + degree * (length - 1) the labels are exactly the graph's (Frydenlund 2025):
-    every graph is a permutation of all of them, where lengths are not mixed.
+    ``/`` and ``$`` follow. With nodes=1 + degree * (length - 1) every graph is a permutation of all labels (Frydenlund
+    2025), where lengths are not mixed.
 
-    ``goals``: "one" draws a new graph for each row; "all" makes rows come in groups of ``degree`` that hold the same
-    graph, edges in the same order, with each arm's end as the goal once (on trees each end, otherwise each arm once),
-    in random order (the structured samples of Frydenlund 2024).
+    ``goals``: "one" draws a new graph for each row; "all" makes rows come in groups that hold the same graph, edges in
+    the same order, with each end as the goal once, in random order (the structured samples of Frydenlund 2024).
 
     ``order`` of the edges: "shuffled"; "arm-wise", arm after arm; "causal-wise", arms interleaved at random. In the
-    last two each arm's edges go outwards from the centre. Deviation: that arm-wise arms do so is our reading.
+    last two each arm's edges go outwards from the centre; that arm-wise arms do so is our reading.
 
     ``query``: "last", or "first", which puts ``start,goal/`` before the edges. Where ``=`` then stands is ours: after
-    the edges, ``start,goal/u,v|u,v|...=``. All other variants are written in the form of the published files.
+    the edges, ``start,goal/u,v|u,v|...=``.
 
-    ``generalised``: "none" asks for an arm by its end; "arm" and "path" by any of its nodes, all equally likely but for
-    the centre, which lies on every arm. The answer is the whole arm, or for "path" stops at the goal; which of the two
-    the paper means is not known to us.
+    ``generalised``: "none" asks for an arm by its end; "arm" and "path" by any of its nodes but the centre, all equally
+    likely. The answer is the whole arm, or for "path" stops at the goal; which of the two the paper means is not known
+    to us.
 
-    ``sizes``: "mixed" draws each graph's length uniformly from 2 .. ``length`` (mixed length). Rows then differ in
-    length, as they do for generalised=path.
+    ``sizes``: "mixed" draws each graph's length uniformly from 2 .. ``length``. Rows then differ in length, as they do
+    for generalised=path.
 
     ``splits``: distances from the centre, such as "1" or "1+3", at which every node has two children, so that arms are
-    trees whose ends are asked for; "none" for plain arms. Which nodes split in the paper is not known to us, so it must
-    be said. Not combined with ``order``, ``generalised`` or ``sizes``: what those are on a tree is not defined.
+    trees whose ends are asked for; "none" for plain arms. Which nodes split in the paper is not known to us. Not
+    combined with ``order``, ``generalised`` or ``sizes``: what those are on a tree is not defined.
 
     Facts: ``arms`` [B, degree, length], every arm's tokens from the centre, padded with -1, in an order that says
     nothing about the goal; ``goal_arm`` [B], which of them the answer is or begins; ``branch`` [B], where in the answer
     the decision lies (always at 1). On trees ``arms`` [B, ends, length] holds the path to each end, and there is no
-    ``goal_arm``, since a wrong path may be right at first.
+    ``goal_arm``, since a wrong path may be right at first. ``chance`` and ``plateau`` take every step from a node with
+    several children for a blind decision, the one to the goal itself included.
 
-    ``chance`` and ``plateau`` take every step from a node with several children for a blind decision, the one to the
-    goal itself included.
-
-    Raises ``RequestError`` for a graph that cannot be (degree below 1, length below 2, too few labels) and for options
-    that cannot be combined.
+    Raises ``RequestError`` for a graph that cannot be and for options that cannot be combined.
     """
 
     summary: ClassVar[str] = (
@@ -114,10 +110,19 @@ class PathStar(Task):
             if splits and getattr(self, name) != plain:
                 given = f"splits={self.splits} cannot be combined with {name}={getattr(self, name)}"
                 raise RequestError(f"path-star: {given}, since {why}; use {name}={plain}")
-        if self.nodes < self.shape.nodes:
+        shape, form = self.shape, self.form
+        if self.nodes < shape.nodes:
             size = f"degree={self.degree},length={self.length}" + f",splits={self.splits}" * bool(splits)
-            needed = f"{size} needs at least {self.shape.nodes} node labels"
-            raise RequestError(f"path-star: nodes={self.nodes}, but {needed}")
+            raise RequestError(f"path-star: nodes={self.nodes}, but {size} needs at least {shape.nodes} node labels")
+        answer = (self.length + 2) / 2 if self.sizes == "mixed" else self.length
+        if self.generalised == "path":
+            answer = (2 + answer) / 2
+        self.declare(
+            vocab=Vocabulary((*map(str, range(self.nodes)), "|", "=", "/", "$")), chance=1 / shape.ends,
+            prompt_length=form.length(shape.edges), answer_length=self.length, plateau=math.log(shape.ends) / answer,
+        )  # fmt: skip
+        if self.goals == "all":
+            vars(self).update(group=shape.ends, shared_prefix=form.shared_columns(min(self.shapes)))
 
     @cached_property
     def shape(self) -> Shape:
@@ -140,39 +145,6 @@ class PathStar(Task):
     def edges(self) -> int:
         """Edges of the graph, or of the largest one: degree * (length - 1) where arms are plain."""
         return self.shape.edges
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """The labels, then the four delimiters."""
-        return Vocabulary((*map(str, range(self.nodes)), "|", "=", "/", "$"))
-
-    @property
-    def chance(self) -> float:
-        return 1 / self.shape.ends
-
-    @property
-    def plateau(self) -> float:
-        lengths = [shape.length for shape in self.shapes.values()]
-        answer = sum(lengths) / len(lengths)
-        if self.generalised == "path":
-            answer = (2 + answer) / 2
-        return math.log(self.shape.ends) / answer
-
-    @property
-    def prompt_length(self) -> int:
-        return self.form.length(self.edges)
-
-    @property
-    def answer_length(self) -> int:
-        return self.length
-
-    @property
-    def group(self) -> int:
-        return self.shape.ends if self.goals == "all" else 1
-
-    @property
-    def shared_prefix(self) -> int:
-        return self.form.shared_columns(min(self.shapes)) if self.goals == "all" else 0
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         graphs = -(-n // self.group)
@@ -199,7 +171,7 @@ class PathStar(Task):
     @cached_property
     def text(self) -> TextForm:
         example = "start,goal/u,v|u,v|...=" if self.query == "first" else "u,v|u,v|.../start,goal="
-        return TextForm(f"{example}start,...,goal", marks="|/=", noun="label", item="edge", between="|")
+        return TextForm(f"{example}start,...,goal", marks=("|", "/", "="), noun="label", item="edge", between="|")
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
         path_star_oracle.check(self, [int(token) for token in prompt])

@@ -33,17 +33,9 @@ class PathStarBranch(PathStar):
 
     summary: ClassVar[str] = "the first step of a path-star answer alone, the only one that is a decision"
 
-    @property
-    def chance(self) -> float:
-        return 1 / self.degree
-
-    @property
-    def plateau(self) -> float:
-        return math.log(self.degree)
-
-    @property
-    def answer_length(self) -> int:
-        return 1
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vars(self).update(chance=1 / self.degree, plateau=math.log(self.degree), answer_length=1)
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return 1

@@ -78,26 +78,20 @@ class Shape:
         return int(self.degree * 2 ** len(self.splits))
 
     @cached_property
-    def levels(self) -> list[NDArray[numpy.int64]]:
-        """[length] of the nodes at each distance from the centre, siblings side by side."""
+    def paths(self) -> NDArray[numpy.int64]:
+        """[ends, length] the nodes from the centre to each end: the arms, where none splits."""
         levels = [numpy.zeros(1, numpy.int64)]
         for distance in range(self.length - 1):
             steps = 1 + numpy.arange(self.children(distance)) * self.sizes[distance + 1]
             levels.append((levels[-1][:, None] + steps).reshape(-1))
-        return levels
+        return numpy.stack([numpy.repeat(level, self.ends // len(level)) for level in levels], axis=1)
 
     @cached_property
     def parents(self) -> NDArray[numpy.int64]:
         """[edges] the node that each edge leaves."""
         parents = numpy.empty(self.edges, numpy.int64)
-        for distance, (level, below) in enumerate(zip(self.levels, self.levels[1:], strict=False)):
-            parents[below - 1] = numpy.repeat(level, self.children(distance))
+        parents[self.paths[:, 1:] - 1] = self.paths[:, :-1]
         return parents
-
-    @cached_property
-    def paths(self) -> NDArray[numpy.int64]:
-        """[ends, length] the nodes from the centre to each end: the arms, where none splits."""
-        return numpy.stack([numpy.repeat(level, self.ends // len(level)) for level in self.levels], axis=1)
 
     def paths_in(self, edge_from: Tokens, edge_to: Tokens, start: Tokens) -> Tokens:
         """[B, ends, length] labels from ``start`` [B] to each end, found in edges [B, edges] of this shape; paths in
@@ -113,7 +107,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class PromptForm:
-    """Where a prompt holds its edges and its query, as columns: triples of two labels and a delimiter.
+    """Where a prompt holds its edges and its query: it is triples of two labels and a delimiter.
 
     ``u,v|u,v|.../start,goal=``, or ``start,goal/u,v|u,v|...=`` where the query comes first. The delimiters ``|``,
     ``=``, ``/`` are the tokens ``nodes``, ``nodes + 1`` and ``nodes + 2``.
@@ -136,30 +130,29 @@ class PromptForm:
         """First columns that prompts on one graph have in common whatever the goal."""
         return 1 if self.query == "first" else 3 * edges + 1
 
+    def parts(self, tokens: Tokens, edges: int) -> tuple[Tokens, Tokens]:
+        """Views of [B, T] tokens: the edges [B, edges, 3] and the query [B, 3], start, goal and a delimiter."""
+        triples = tokens[:, : self.length(edges)].reshape(len(tokens), edges + 1, 3)
+        return (triples[:, 1:], triples[:, 0]) if self.query == "first" else (triples[:, :-1], triples[:, -1])
+
     def edges_in(self, tokens: Tokens, edges: int) -> tuple[Tokens, Tokens]:
         """Views [B, edges] of [B, T] tokens: the nodes that edges leave, and those that they enter."""
-        first = 3 if self.query == "first" else 0
-        end = first + 3 * edges
-        return tokens[:, first:end:3], tokens[:, first + 1 : end : 3]
+        written, _ = self.parts(tokens, edges)
+        return written[..., 0], written[..., 1]
 
     def query_in(self, tokens: Tokens, edges: int) -> tuple[Tokens, Tokens]:
         """Views [B] of [B, T] tokens: start and goal."""
-        at = 0 if self.query == "first" else 3 * edges
-        return tokens[:, at], tokens[:, at + 1]
+        _, query = self.parts(tokens, edges)
+        return query[:, 0], query[:, 1]
 
-    def write(
-        self, tokens: Tokens, edge_from: NDArray[Any], edge_to: NDArray[Any], start: NDArray[Any], goal: NDArray[Any]
-    ) -> None:
-        """Fills the prompt columns of [B, T] tokens from edges [B, edges] and ends [B]."""
+    def write(self, tokens: Tokens, ends: tuple[NDArray[Any], ...], start: NDArray[Any], goal: NDArray[Any]) -> None:
+        """Fills the prompt columns of [B, T] tokens from edges (both ends [B, edges]) and query [B]."""
         bar, equals, slash = range(self.nodes, self.nodes + 3)
-        edges = edge_from.shape[1]
-        for columns, values in zip(self.edges_in(tokens, edges), (edge_from, edge_to), strict=True):
-            columns[...] = values
-        for column, ends in zip(self.query_in(tokens, edges), (start, goal), strict=True):
-            column[...] = ends
-        tokens[:, 2 : 3 * edges + 2 : 3] = bar
-        tokens[:, 2 if self.query == "first" else 3 * edges - 1] = slash
-        tokens[:, 3 * edges + 2] = equals
+        edges, query = self.parts(tokens, ends[0].shape[1])
+        edges[..., 0], edges[..., 1], edges[..., 2] = *ends, bar
+        query[:, 0], query[:, 1] = start, goal
+        first, last = (query, edges[:, -1]) if self.query == "first" else (edges[:, -1], query)
+        first[:, 2], last[:, 2] = slash, equals
 
 
 @dataclass(frozen=True)
@@ -210,7 +203,7 @@ class Sampler:
             if self.generalised == "path":
                 answer_len = place + 1
                 tokens[:, prompt_len:][numpy.arange(shape.length) >= answer_len[:, None]] = 0
-        self.form.write(tokens, edge_from, edge_to, answers[:, 0], goal)
+        self.form.write(tokens, (edge_from, edge_to), answers[:, 0], goal)
         return Drawn(tokens, numpy.full(rows, prompt_len), answer_len, arms, goal_arm)
 
     def draw_mixed(self, shapes: list[Shape], graphs: int, rng: numpy.random.Generator) -> Drawn:
@@ -218,24 +211,17 @@ class Sampler:
         the same number of ends."""
         largest = shapes[-1]
         rows_each = largest.ends if self.goals == "all" else 1
-        rows = graphs * rows_each
-        drawn = Drawn(
-            tokens=numpy.zeros((rows, self.form.length(largest.edges) + largest.length), numpy.int64),
-            prompt_len=numpy.empty(rows, numpy.int64),
-            answer_len=numpy.empty(rows, numpy.int64),
-            arms=numpy.full((rows, largest.ends, largest.length), -1, numpy.int64),
-            goal_arm=numpy.empty(rows, numpy.int64),
-        )
         shape_of = numpy.repeat(rng.integers(0, len(shapes), size=graphs), rows_each)
+        tokens = numpy.zeros((len(shape_of), self.form.length(largest.edges) + largest.length), numpy.int64)
+        arms = numpy.full((len(shape_of), largest.ends, largest.length), -1, numpy.int64)
+        prompt_len, answer_len, goal_arm = numpy.empty((3, len(shape_of)), numpy.int64)
         for index, shape in enumerate(shapes):
             here = numpy.flatnonzero(shape_of == index)
             part = self.draw(shape, len(here) // rows_each, rng)
-            drawn.tokens[here, : part.tokens.shape[1]] = part.tokens
-            drawn.prompt_len[here] = part.prompt_len
-            drawn.answer_len[here] = part.answer_len
-            drawn.arms[here, :, : shape.length] = part.arms
-            drawn.goal_arm[here] = part.goal_arm
-        return drawn
+            tokens[here, : part.tokens.shape[1]] = part.tokens
+            arms[here, :, : shape.length] = part.arms
+            prompt_len[here], answer_len[here], goal_arm[here] = part.prompt_len, part.answer_len, part.goal_arm
+        return Drawn(tokens, prompt_len, answer_len, arms, goal_arm)
 
 
 def edge_order(rng: numpy.random.Generator, shape: Shape, order: EdgeOrder, graphs: int) -> NDArray[Any]:

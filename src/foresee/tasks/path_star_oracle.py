@@ -56,6 +56,12 @@ def read_prompt(task: PathStar, prompt: list[int]) -> tuple[Edges, int, int]:
     """Edges, start and goal; whether the edges form a star is not looked at. Raises ``RequestError`` on tokens of
     another form."""
     bar, equals, slash = (task.vocab.token(symbol) for symbol in "|=/")
+    first, bars = task.query == "first", [bar] * (len(prompt) // 3 - 2)
+    if prompt[2::3] == ([slash, *bars, equals] if first else [*bars, slash, equals]) and len(prompt) % 3 == 0:
+        pairs = list(zip(prompt[::3], prompt[1::3], strict=True))
+        if all(0 <= node < task.nodes and 0 <= child < task.nodes for node, child in pairs):
+            return pairs, *pairs.pop(0 if first else -1)
+    # Something is wrong: what?
     parts = split_at(prompt[:-1], slash)
     if len(parts) != 2 or prompt[-1] != equals:
         first, second = ("the edges", "the start and the goal")[:: -1 if task.query == "first" else 1]

@@ -1,18 +1,15 @@
 """Retrieval: a dictionary learned by heart in one direction, and asked for in the other (the reversal curse).
 
-Kitouni et al. 2024 ("The Factorization Curse", arXiv 2406.05183), retrieval task: strings of tokens are keys and values
-of a dictionary that is the same in training and test. All pairs are trained in one direction and some in the other too;
-the others' other direction is asked for. Their numbers of pairs and of symbols are not known to us, so there is no
-published preset. With ``key_length=1,value_length=1`` it is a relation between entities and its inverse.
-
-What it shows here: every objective of this library learns answers given prompts, so none models a prompt's tokens given
-its answer, as the paper's repair (any-order training over the whole sequence) does. It is a measure of the curse.
+Kitouni et al. 2024 ("The Factorization Curse", arXiv 2406.05183): strings of tokens are keys and values of a dictionary
+that is the same in training and test. All pairs are trained in one direction and some in the other too; the others'
+other direction is asked for. Their numbers of pairs and of symbols are not known to us. Every objective here learns
+answers given prompts, so none models a prompt given its answer, as the paper's repair does: it measures the curse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
@@ -52,8 +49,7 @@ class Retrieval(Task):
     summary: ClassVar[str] = (
         "a dictionary learned by heart in one direction and asked for in the other (reversal curse)"
     )
-
-    text = TextForm(">KEY=VALUE or <VALUE=KEY, symbols joined by commas", marks="><=")
+    text = TextForm(">KEY=VALUE or <VALUE=KEY, symbols joined by commas", marks=(">", "<", "="))
 
     pairs: int
     symbols: int = 10
@@ -67,27 +63,24 @@ class Retrieval(Task):
         for name, least in (("pairs", 2), ("symbols", 1), ("key_length", 1), ("value_length", 1), ("dictionary", 0)):
             require_option(self, name, least)
         for name in ("key_length", "value_length"):
-            if self.symbols ** getattr(self, name) < self.pairs:
-                raise RequestError(
-                    f"retrieval: symbols={self.symbols},{name}={getattr(self, name)} make "
-                    f"{self.symbols ** getattr(self, name)} strings, but pairs={self.pairs} needs as many"
-                )
+            strings = self.symbols ** getattr(self, name)
+            if strings < self.pairs:
+                given = f"symbols={self.symbols},{name}={getattr(self, name)} make {strings} strings"
+                raise RequestError(f"retrieval: {given}, but pairs={self.pairs} needs as many")
         if not 0 <= self.both_ways < 1 or self._known == self.pairs:
             raise RequestError(
                 f"retrieval: both_ways={self.both_ways} must be from 0 to below 1, with one pair left to ask for"
             )
         require_choice(self, "asked", get_args(Direction))
+        numbers = range(self.symbols)
+        vocab = Vocabulary((*(f"k{n}" for n in numbers), *(f"v{n}" for n in numbers), ">", "<", "="))
+        longest = max(self.key_length, self.value_length)
+        self.declare(vocab=vocab, chance=1 / self.pairs, prompt_length=2 + longest, answer_length=longest)
 
     @property
     def _known(self) -> int:
         """Pairs trained in both directions: the first so many."""
         return round(self.both_ways * self.pairs)
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """Symbols of keys, symbols of values, then ``>``, ``<`` and ``=``."""
-        numbers = range(self.symbols)
-        return Vocabulary((*(f"k{n}" for n in numbers), *(f"v{n}" for n in numbers), ">", "<", "="))
 
     @cached_property
     def keys(self) -> NDArray[numpy.int64]:
@@ -120,18 +113,6 @@ class Retrieval(Task):
             (left, *value, equals): key for key, value in pairs
         }
 
-    @property
-    def chance(self) -> float:
-        return 1 / self.pairs
-
-    @property
-    def prompt_length(self) -> int:
-        return 2 + max(self.key_length, self.value_length)
-
-    @property
-    def answer_length(self) -> int:
-        return max(self.key_length, self.value_length)
-
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         pair = rng.integers(self.pairs, size=n)
         backward = rng.random(n) < 0.5
@@ -141,16 +122,11 @@ class Retrieval(Task):
         for rows, asked, answer in ((~backward, self.keys, self.values), (backward, self.values, self.keys)):
             tokens[rows, 1 : 1 + asked.shape[1]] = asked[pair[rows]]
             tokens[rows, 2 + asked.shape[1] :] = answer[pair[rows]]
-        return self._batch(tokens, backward)
-
-    def _batch(self, tokens: NDArray[numpy.int64], backward: NDArray[numpy.bool_]) -> Batch:
-        facts = {"branch": torch.zeros(len(tokens), dtype=torch.int64)}
-        if self.key_length == self.value_length:
-            return Batch.of(torch.from_numpy(tokens), 2 + self.key_length, self.value_length, facts)
         key_len, value_len = torch.tensor(self.key_length), torch.tensor(self.value_length)
-        asks_value = torch.from_numpy(~backward)
-        prompt_len = 2 + torch.where(asks_value, key_len, value_len)
-        return Batch.of(torch.from_numpy(tokens), prompt_len, torch.where(asks_value, value_len, key_len), facts)
+        asks_key = torch.from_numpy(backward)
+        prompt_len = 2 + torch.where(asks_key, value_len, key_len)
+        bare = Batch.of(torch.from_numpy(tokens), prompt_len, torch.where(asks_key, key_len, value_len))
+        return replace(bare, facts=self.facts_of(bare))
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
         """Looked up."""

@@ -1,20 +1,16 @@
 """Sibling discovery: write children of one parent, and the parent last, a combination that was never seen.
 
-Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). Each of m parents owns n private children of a first kind and
-n of a second, and the parent comes last, so it is implied before it is written: predicting token by token is said to
-need of the order of m * n^2 examples, where deciding on the parent first takes m * n. The FSP paper's generalisation to
-more kinds of siblings (a secondary source: research/tasks.md section 4) is ``kinds``.
-
-Deviations. The paper holds about 0.5 % of all triples out; here it is one in eight, and what counts as new is decided
-by the training examples themselves (diagnostic ``creativity``). Training examples are drawn with replacement. No symbol
-ends an answer: all have one length.
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). The parent comes last, so it is implied before it is written:
+predicting token by token is said to need of the order of m * n^2 examples for m parents with n children of either kind,
+where deciding on the parent first takes m * n. More ``kinds`` are the FSP paper's (a secondary source:
+research/tasks.md section 4). Deviations: one triple in eight is held out, not about 0.5 %, and what counts as new is
+decided by the training examples (``creativity``); these are drawn with replacement; no symbol ends an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from string import ascii_lowercase
 from typing import ClassVar
@@ -45,6 +41,7 @@ class SiblingDiscovery(Task):
     summary: ClassVar[str] = "write children of one parent and the parent last, in a new combination (Roll the dice)"
 
     text = TextForm("=b0,c0,a0")
+    open_ended = True
 
     parents: int
     siblings: int
@@ -54,29 +51,12 @@ class SiblingDiscovery(Task):
         require_option(self, "parents", 1)
         require_option(self, "siblings", 1)
         require_option(self, "kinds", 1, len(ascii_lowercase) - 1)
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """Children of the first kind, of the second, ..., then the parents, then ``=``."""
-        children = range(self.parents * self.siblings)
-        named = (f"{letter}{child}" for letter, child in product(ascii_lowercase[1 : self.kinds + 1], children))
-        return Vocabulary((*named, *(f"a{parent}" for parent in range(self.parents)), "="))
-
-    @property
-    def chance(self) -> float:
-        return float(self.parents) ** (1 - self.kinds)
-
-    @property
-    def prompt_length(self) -> int:
-        return 1
-
-    @property
-    def answer_length(self) -> int:
-        return self.kinds + 1
-
-    @property
-    def open_ended(self) -> bool:
-        return True
+        # Children of the first kind, of the second, ..., then the parents, then ``=``.
+        kinds, children = ascii_lowercase[1 : self.kinds + 1], range(self.parents * self.siblings)
+        named = (f"{letter}{child}" for letter, child in product(kinds, children))
+        vocab = Vocabulary((*named, *(f"a{parent}" for parent in range(self.parents)), "="))
+        chance = float(self.parents) ** (1 - self.kinds)
+        self.declare(vocab=vocab, chance=chance, prompt_length=1, answer_length=self.kinds + 1)
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         parent = rng.integers(self.parents, size=n)
@@ -92,9 +72,6 @@ class SiblingDiscovery(Task):
         """The first child of each kind of the first parent, which are as right as any."""
         require_prompt(prompt, self.vocab.token("="))
         return self.vocab.encode([*(f"{letter}0" for letter in ascii_lowercase[1 : self.kinds + 1]), "a0"])
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.fault(prompt, answer) is None
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         require_prompt(prompt, self.vocab.token("="))

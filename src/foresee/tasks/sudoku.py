@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy
@@ -52,6 +51,11 @@ class Sudoku(Task):
     def __post_init__(self) -> None:
         require_option(self, "box", 2, 3)
         require_option(self, "clues", 0, self.cells - 1)
+        self.declare(
+            vocab=Vocabulary((*map(str, range(self.side + 1)), "=")),
+            chance=float(self.side) ** (self.clues - self.cells),
+            prompt_length=self.cells + 1, answer_length=self.cells,
+        )  # fmt: skip
 
     @property
     def side(self) -> int:
@@ -62,23 +66,6 @@ class Sudoku(Task):
     def cells(self) -> int:
         """Cells of the grid."""
         return self.side**2
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """The blank, the digits, then ``=``."""
-        return Vocabulary((*map(str, range(self.side + 1)), "="))
-
-    @property
-    def chance(self) -> float:
-        return float(self.side) ** (self.clues - self.cells)
-
-    @property
-    def prompt_length(self) -> int:
-        return self.cells + 1
-
-    @property
-    def answer_length(self) -> int:
-        return self.cells
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         filled = sudoku_draw.filled_grids(self.box, n, rng)
@@ -93,9 +80,6 @@ class Sudoku(Task):
         if solved is None:
             raise RequestError("the puzzle has no solution")
         return solved
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.fault(prompt, answer) is None
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         return sudoku_oracle.fault(self._puzzle(prompt), [int(token) for token in answer], self.box)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -18,22 +18,19 @@ from foresee.core.vocabulary import Vocabulary
 class TextForm:
     """Symbols written one after the other, ``separator`` between two of them unless one is a mark: ``3,1,2=1,2,3``.
 
-    Marks hold single characters in a string, or longer ones in a tuple. With no separator every symbol but a mark is
-    one character. A prompt ends with the first of ``ends`` in the line, and what follows is the answer.
+    A prompt ends with the first of ``ends`` in the line, and what follows is the answer. With no separator every symbol
+    but a mark is one character. ``marks`` and ``answer_marks`` are the delimiters of prompts and of answers. The other
+    fields are for refusals: ``example`` is a right line, or the scheme of one; ``noun`` is what a symbol is called, and
+    ``item`` a part of a list that stands beside the mark ``between``, as in "edge 2".
     """
 
     example: str = "3,1,2=1,2,3"
-    """A right line, or the scheme of one, for refusals."""
-    marks: Sequence[str] = "="
-    """Delimiters of prompts."""
-    answer_marks: Sequence[str] = ""
-    """Delimiters of answers."""
-    ends: Sequence[str] = "="
+    marks: tuple[str, ...] = ("=",)
+    answer_marks: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ("=",)
     separator: str = ","
     noun: str = "number"
-    """What refusals call a symbol."""
     item: str = ""
-    """What refusals call a part that stands beside ``between``, as in "edge 2"."""
     between: str = ""
 
     def write_prompt(self, symbols: Sequence[str]) -> str:
@@ -48,40 +45,44 @@ class TextForm:
         """Prompt and answer tokens of a line that is made of symbols; whether they are an example is not looked at.
         Raises ``RequestError`` where the prompt does not end or a part is no symbol."""
         line = line.strip()
-        end = re.search("|".join(map(re.escape, self.ends)), line)
+        end = _pattern(self.ends).search(line)
         if end is None:
             missing = " or ".join(map(repr, self.ends))
             raise RequestError(f"there is no {missing} where the problem ends; a line reads {self.example}")
         prompt = self._tokens(line[: end.end()], self.marks, vocab, "the prompt")
         return prompt, self._tokens(line[end.end() :], self.answer_marks, vocab, "the answer")
 
-    def _joined(self, symbols: Sequence[str], marks: Sequence[str]) -> str:
-        known = frozenset(marks)
-        parts = list(symbols[:1])
-        for before, symbol in pairwise(symbols):
-            parts.append(symbol if before in known or symbol in known else self.separator + symbol)
+    def _joined(self, symbols: Sequence[str], marks: tuple[str, ...]) -> str:
+        parts, glued = [], True
+        for symbol in symbols:
+            mark = symbol in marks
+            parts.append(symbol if glued or mark else self.separator + symbol)
+            glued = mark
         return "".join(parts)
 
-    def _tokens(self, text: str, marks: Sequence[str], vocab: Vocabulary, where: str) -> list[int]:
-        # Parts and the marks between them, in turn.
-        pieces = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
-        tokens = []
+    def _tokens(self, text: str, marks: tuple[str, ...], vocab: Vocabulary, where: str) -> list[int]:
+        pieces = _pattern(marks).split(text)  # parts and the marks between them, in turn
+        symbols: list[str] = []
         for at, piece in enumerate(pieces):
-            if not piece:
-                continue
-            symbols = [piece] if at % 2 else piece.split(self.separator) if self.separator else list(piece)
-            for symbol in symbols:
-                if symbol not in vocab:
-                    raise RequestError(self._unknown(symbol, vocab, self._named(pieces, at) or where))
-                tokens.append(vocab.token(symbol))
-        return tokens
+            if at % 2:
+                symbols.append(piece)
+            elif piece:
+                symbols += self._symbols(piece)
+        try:
+            return vocab.encode(symbols)
+        except RequestError:
+            raise RequestError(self._unknown(pieces, vocab, where)) from None
 
-    def _named(self, pieces: list[str], at: int) -> str:
-        """``edge 2``, where a part is one of the ``item``s."""
-        beside = [part for part in range(0, len(pieces), 2) if self.between in pieces[max(part - 1, 0) : part + 2]]
-        return f"{self.item} {beside.index(at) + 1}" if self.item and at in beside else ""
+    def _symbols(self, piece: str) -> list[str]:
+        return piece.split(self.separator) if self.separator else list(piece)
 
-    def _unknown(self, symbol: str, vocab: Vocabulary, where: str) -> str:
+    def _unknown(self, pieces: list[str], vocab: Vocabulary, where: str) -> str:
+        """Why the first symbol that is not in the vocabulary is not, and in which part it stands."""
+        parts = range(0, len(pieces), 2)
+        at, symbol = next((at, s) for at in parts if pieces[at] for s in self._symbols(pieces[at]) if s not in vocab)
+        items = [part for part in parts if self.item and self.between in pieces[max(part - 1, 0) : part + 2]]
+        if at in items:
+            where = f"{self.item} {items.index(at) + 1}"
         numbers = [known for known in vocab if known.isdecimal()]
         if not numbers:
             return f"{shown(symbol)} in {where} is not a symbol of the task; a line reads {self.example}"
@@ -89,6 +90,12 @@ class TextForm:
             span = f"it must be from {numbers[0]} to {numbers[-1]}"
             return f"{self.noun} {shown(symbol)} in {where} is out of range: {span}"
         return f"{self.noun} {shown(symbol)} in {where} is not a whole number written in plain digits"
+
+
+@lru_cache
+def _pattern(marks: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of these, as a group of its own; nothing at all where there are none."""
+    return re.compile(f"({'|'.join(map(re.escape, marks))})" if marks else "(?!)")
 
 
 def shown(text: str) -> str:

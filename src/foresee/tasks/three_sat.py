@@ -43,7 +43,7 @@ class ThreeSat(Task):
 
     summary: ClassVar[str] = "an assignment that satisfies every clause; any one is right"
 
-    text = TextForm("1,-2,3/-1,2,4/...=1,2,-3,4", marks="/=", noun="literal", item="clause", between="/")
+    text = TextForm("1,-2,3/-1,2,4/...=1,2,-3,4", marks=("/", "="), noun="literal", item="clause", between="/")
 
     variables: int = 5
     clauses: int = 20
@@ -51,24 +51,11 @@ class ThreeSat(Task):
     def __post_init__(self) -> None:
         require_option(self, "variables", 3, 20)
         require_option(self, "clauses", 1, min(1000, 7 * comb(self.variables, 3)))
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        """The literals 1, -1, 2, -2, ..., then the two delimiters."""
         literals = (text for number in range(1, self.variables + 1) for text in (f"{number}", f"-{number}"))
-        return Vocabulary((*literals, "/", "="))
-
-    @property
-    def chance(self) -> float:
-        return 0.5**self.variables
-
-    @property
-    def prompt_length(self) -> int:
-        return 4 * self.clauses
-
-    @property
-    def answer_length(self) -> int:
-        return self.variables
+        self.declare(
+            vocab=Vocabulary((*literals, "/", "=")), chance=0.5**self.variables,
+            prompt_length=4 * self.clauses, answer_length=self.variables,
+        )  # fmt: skip
 
     @cached_property
     def _choices(self) -> tuple[NDArray[numpy.int64], NDArray[numpy.int64]]:
@@ -98,9 +85,6 @@ class ThreeSat(Task):
         if found is None:
             raise RequestError("no assignment satisfies all clauses of the prompt")
         return found
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.fault(prompt, answer) is None
 
     def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens[:, : self.prompt_length].cpu().numpy()

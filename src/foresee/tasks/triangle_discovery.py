@@ -1,18 +1,10 @@
 """Triangle discovery: write a triangle of a graph that is known by heart, one that was never shown.
 
 Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). One graph is fixed. Training mixes examples of its triangles
-with facts about its edges; what is asked for is a triangle that is in the graph and not among those examples. The
-paper has 15,000 lines, two thirds of them facts.
-
-The graph, after the released notebook as research/tasks.md section 5 describes it: every vertex is topped up to
-``degree`` neighbours, drawn among vertices that are not its neighbours yet and have at most 1.2 * ``degree`` (where
-there are any). Then, vertex by vertex, random pairs of neighbours are joined until the vertex has counted ``triangles``
-of them, a pair that was joined already counted as well, for all three vertices. So vertices end with more triangles and
-neighbours than these numbers say.
-
-Deviations. A triangle is drawn uniformly from all of the graph, not through a random vertex. One in eight is held out;
-the paper takes the rest of a random sample. Facts carry a seed where triangles do. No symbol ends an answer: the prompt
-says its length.
+with facts about its edges (two thirds of 15,000 lines in the paper); asked for is a triangle that is in the graph and
+not among those examples. Deviations: a triangle is drawn uniformly from all of the graph, not through a random vertex;
+one in eight is held out, not the rest of a random sample; facts carry a seed where triangles do; no symbol ends an
+answer, since the prompt says its length.
 """
 
 from __future__ import annotations
@@ -56,9 +48,12 @@ class TriangleDiscovery(Task):
 
     summary: ClassVar[str] = "write a triangle of a memorised graph that was never shown (Roll the dice)"
 
+    open_ended = True
+    prompt_length = 1
+    answer_length = 8
     text = TextForm(
         "tri:a,b|b,c|c,a or edge:a,b|b,a",
-        marks=(TRIANGLE, FACT), answer_marks="|", ends=(TRIANGLE, FACT), noun="label", item="edge", between="|",
+        marks=(TRIANGLE, FACT), answer_marks=("|",), ends=(TRIANGLE, FACT), noun="label", item="edge", between="|",
     )  # fmt: skip
 
     nodes: int = 999
@@ -76,7 +71,13 @@ class TriangleDiscovery(Task):
 
     @cached_property
     def neighbours(self) -> list[set[int]]:
-        """The graph: each vertex's neighbours."""
+        """The graph: each vertex's neighbours.
+
+        After the released notebook, as research/tasks.md section 5 describes it: every vertex is topped up to
+        ``degree`` neighbours, drawn among vertices that are not its neighbours yet and have at most 1.2 * ``degree``.
+        Then, vertex by vertex, random pairs of neighbours are joined until the vertex has counted ``triangles`` of
+        them, a pair that was joined already counted as well, for all three. So vertices end with more of both.
+        """
         rng = seeds.stream("triangle-discovery", self.nodes, self.degree, self.triangles, self.graph)
         joined: list[set[int]] = [set() for _ in range(self.nodes)]
 
@@ -125,18 +126,6 @@ class TriangleDiscovery(Task):
         pairs = sum(len(others) * (len(others) - 1) // 2 for others in self.neighbours)
         return 3 * len(self.triangle_table) / pairs
 
-    @property
-    def prompt_length(self) -> int:
-        return 1
-
-    @property
-    def answer_length(self) -> int:
-        return 8
-
-    @property
-    def open_ended(self) -> bool:
-        return True
-
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         fact = rng.random(n) < self.facts
         corners = self.triangle_table[rng.integers(len(self.triangle_table), size=n)]
@@ -168,9 +157,6 @@ class TriangleDiscovery(Task):
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return 5 if self._asks_for_edge(prompt) else 8
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.fault(prompt, answer) is None
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         kind, wanted = (FACT, 2) if self._asks_for_edge(prompt) else (TRIANGLE, 3)
