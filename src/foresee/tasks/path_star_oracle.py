@@ -64,12 +64,12 @@ def read_prompt(task: PathStar, prompt: list[int]) -> tuple[Edges, int, int]:
     # Something is wrong: what?
     parts = split_at(prompt[:-1], slash)
     if len(parts) != 2 or prompt[-1] != equals:
-        first, second = ("the edges", "the start and the goal")[:: -1 if task.query == "first" else 1]
-        must = f"there must be one '/' after {first} and '=' after {second}"
+        before, after = ("the edges", "the start and the goal")[:: -1 if first else 1]
+        must = f"there must be one '/' after {before} and '=' after {after}"
         raise RequestError(f"{must}; a line reads {task.text.example}")
-    graph, query = parts[::-1] if task.query == "first" else parts
+    graph, query = parts[::-1] if first else parts
     if len(query) != 2 or not all(0 <= label < task.nodes for label in query):
-        where = "before '/'" if task.query == "first" else "between '/' and '='"
+        where = "before '/'" if first else "between '/' and '='"
         written = shown(task.text.write_prompt(task.vocab.decode(query)))
         raise RequestError(f"{written} stands {where}, where start and goal joined by a comma must")
     return pairs_in(graph, bar, task.nodes, task.vocab), query[0], query[1]
