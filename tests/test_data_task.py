@@ -6,9 +6,10 @@ import csv
 import gzip
 import json
 import re
+import socket
 from pathlib import Path
-from typing import Any
 
+import datasets
 import numpy
 import pyarrow
 import pytest
@@ -23,7 +24,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.files import cache_folder
 from foresee.datasets.inspection import DataSummary, inspect
-from foresee.datasets.request import Request
+from foresee.datasets.sources import Row, read_rows
 from foresee.report import write_report
 from foresee.tasks.data import Data
 from foresee.training.data import StoredData, draw, read_examples, write_examples
@@ -45,15 +46,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(task: Data) -> list[tuple[str, str]]:
     """The task's rows as text, in the order of the file."""
-    train = task.stored.train
-    texts = [train.texts.pair(row) for row in train.text_rows.tolist()]
-    tokens = [train.pair(row) for row in range(len(train))]
-    for (prompt, response), (prompt_tokens, response_tokens) in zip(texts, tokens, strict=True):
-        assert task.read_line(json.dumps({task.prompt: prompt, task.response: response})) == (
-            task.stored.coding.numbers(prompt_tokens),
-            task.stored.coding.numbers(response_tokens),
-        )
-    return texts
+    stored = task.stored
+    held = {stored.place(row): stored.pair(row) for row in range(len(stored))}
+    rows = [row for row in read_rows(stored.files, task.fields) if row[:2] in held]
+    for row in rows:
+        assert isinstance(row, Row)
+        assert task.read_line(json.dumps({task.prompt: row.prompt, task.response: row.response})) == held[row[:2]]
+    assert len(rows) == len(held)
+    return [(row[2], row[3]) for row in rows]
 
 
 # Rows and splits
@@ -70,8 +70,7 @@ def test_the_splits_hold_every_row_once_and_share_no_prompt(file: Path, tokenize
         assert (task.held_out(batch) == (split == "test")).all()
         assert [(prompt, answer) for prompt, answer in batch.pairs()] == [rows[n] for n in range(len(rows))]
     spaced = [
-        (" ".join(task.stored.coding.tokenizer.symbols[t] for t in task.stored.coding.tokenizer.encode(p)), r)
-        for p, r in SUMS
+        (" ".join(task.stored.tokenizer.symbols[t] for t in task.stored.tokenizer.encode([p])[0]), r) for p, r in SUMS
     ]
     expected = spaced if tokenizer == "words" else SUMS
     assert sorted((row["prompt"], row["response"]) for rows in written.values() for row in rows) == sorted(expected)
@@ -217,24 +216,13 @@ def write_as(kind: str, folder: Path, rows: list[tuple[str, str]]) -> Path:
         with ipc.new_file(str(path), table.schema) as opened:
             opened.write_table(table, max_chunksize=2)
     elif kind == "":
-        write_dataset(path, table)
+        datasets.Dataset(table).save_to_disk(path, num_shards=2)
     elif kind == ".jsonl.gz":
         with gzip.open(path, "wt", encoding="utf-8") as opened:
             opened.writelines(json.dumps(dict(zip(("prompt", "response"), row, strict=True))) + "\n" for row in rows)
     else:
         write_jsonl(path, rows)
     return path
-
-
-def write_dataset(folder: Path, table: Any) -> None:
-    """A folder as ``save_to_disk`` of the ``datasets`` library writes it: streams of record batches, and a list."""
-    folder.mkdir(parents=True)
-    names = []
-    for part, start in enumerate(range(0, len(table), 3)):
-        names.append(f"data-{part:05d}-of-00002.arrow")
-        with ipc.new_stream(str(folder / names[-1]), table.schema) as opened:
-            opened.write_table(table.slice(start, 3))
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
 
 
 TRICKY = [
@@ -249,14 +237,56 @@ def test_every_format_gives_the_same_rows(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_splits_brings_its_test_split(tmp_path: Path) -> None:
-    for split, rows in (("train", SUMS[:20]), ("test", SUMS[20:25])):
-        write_dataset(tmp_path / "set" / split, pyarrow.table({"q": [r[0] for r in rows], "a": [r[1] for r in rows]}))
-    (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    task = data(tmp_path / "set", prompt="q", response="a")
+    table = datasets.Dataset.from_dict({"q": [row[0] for row in SUMS[:25]], "a": [row[1] for row in SUMS[:25]]})
+    for names in (("train", "test"), ("one", "two")):
+        parts = dict(zip(names, (table.select(range(20)), table.select(range(20, 25))), strict=True))
+        datasets.DatasetDict(parts).save_to_disk(tmp_path / names[0])
+    task = data(tmp_path / "train", prompt="q", response="a")
     assert (len(task.rows("train")), len(task.rows("test"))) == (20, 5)
-    (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["one", "two"]}')
+    assert len(data(tmp_path / "one" / "one", prompt="q", response="a").stored) == 20
     with pytest.raises(RequestError, match="holds the splits one, two and none is named train"):
-        data(tmp_path / "set", prompt="q", response="a")
+        data(tmp_path / "one", prompt="q", response="a")
+
+
+@pytest.fixture
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\n---\n"
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_a_folder_from_the_hub_has_its_splits_by_name_or_as_its_card_says(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "data").mkdir(parents=True)
+    for split, rows in (("train", SUMS[:20]), ("test", SUMS[20:25])):
+        table = pyarrow.table({"prompt": [row[0] for row in rows], "response": [row[1] for row in rows]})
+        parquet.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    task = data(folder)
+    assert (len(task.rows("train")), len(task.rows("test"))) == (20, 5)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    (folder / "README.md").write_text(CARD.format("data/test-*"))
+    assert len(data(folder).stored) == 5
+    for elsewhere, message in (("https://example.com/a.csv", "elsewhere"), ("../b.jsonl", "give such a folder")):
+        write_jsonl(tmp_path / "b.jsonl", SUMS[:3])
+        (folder / "README.md").write_text(CARD.format(elsewhere))
+        with pytest.raises(RequestError, match=message):
+            data(folder)
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "set.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(RequestError, match="scripts are no longer supported"):
+        data(tmp_path / "set")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -374,8 +404,9 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(RequestError, match="the format is told by the end of the name"):
         data(tmp_path / "a.txt")
-    with pytest.raises(RequestError, match=r"folder without state\.json"):
-        data(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="neither as a folder that datasets' save_to_disk wrote nor"):
+        data(tmp_path / "empty")
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "a", "response": "b"}\n' * 50)[:-12])
     with pytest.raises(RequestError, match="the compressed file is damaged"):
         data(tmp_path / "a.jsonl.gz")
@@ -403,7 +434,7 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(
     path.write_bytes(b"\n".join([*header, good, *lines]))
     task = data(path, skip_bad=True, tokenizer="bytes")
     assert rows_of(task)[0] == ("a", "b")
-    if task.stored.train.texts.bad.total:
+    if task.stored.bad_counts:
         with pytest.raises(RequestError, match=re.escape(f"{path}, line ")):
             data(path, tokenizer="bytes")
     else:
@@ -416,18 +447,18 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(
 def test_a_changed_file_is_read_anew_and_an_unchanged_one_is_not(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", SUMS[:10])
     assert len(data(path).stored) == 10
-    made = sorted(cache_folder().rglob("*.npy"))
+    made = sorted(cache_folder().glob("rows/*/*.*[0-9]"))
     assert len(data(path).stored) == 10
-    assert sorted(cache_folder().rglob("*.npy")) == made
+    assert sorted(cache_folder().glob("rows/*/*.*[0-9]")) == made
     write_jsonl(path, SUMS[:11])
     assert len(data(path).stored) == 11
-    assert len(list(cache_folder().rglob("*.npy"))) == 2 * len(made)
+    assert len(list(cache_folder().glob("rows/*/*.*[0-9]"))) == 2 * len(made)
 
 
 def test_a_cache_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", SUMS[:10])
     expected = rows_of(data(path))
-    for array in sorted(cache_folder().rglob("*.npy")):
+    for array in sorted(cache_folder().glob("rows/*/*.*[0-9]")):
         array.write_bytes(array.read_bytes()[:-1])
         assert rows_of(data(path)) == expected
     for meta in sorted(cache_folder().rglob("*.json")):
@@ -450,8 +481,8 @@ def test_duplicates_and_contradictions_are_found(tmp_path: Path) -> None:
     assert isinstance(found.json()["duplicates"]["rows"], int)
     both = data(path)
     prompt = both.read_line("a")[0]
-    assert all(both.verify(prompt, both.stored.coding.encode_response(text)) for text in "12")
-    assert not both.verify(prompt, both.stored.coding.encode_response("3"))
+    assert all(both.verify(prompt, both.stored.encode_response(text)) for text in "12")
+    assert not both.verify(prompt, both.stored.encode_response("3"))
 
 
 # Runs
@@ -508,9 +539,3 @@ def test_rows_are_written_and_read_back_as_json_lines(name: str, file: Path, tmp
     write_examples(task, batch, tmp_path / name, "jsonl")
     assert json.loads((tmp_path / name).read_text().splitlines()[0]).keys() == {"prompt", "response"}
     assert list(read_examples(tmp_path / name, task).pairs()) == list(batch.pairs())
-
-
-def test_a_request_needs_all_of_its_options(file: Path) -> None:
-    digests = {Data.content_digest({**vars(data(file).stored.request), "seed_length": 0}) for _ in range(2)}
-    assert len(digests) == 1
-    assert isinstance(data(file).stored.request, Request)

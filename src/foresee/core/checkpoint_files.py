@@ -80,12 +80,13 @@ def tokenizer_digest(folder: Path) -> str:
 
 def _digest(folder: Path, patterns: Sequence[str]) -> str:
     found = matching_files(folder, patterns)
-    lines = [f"{file.name} {_file_digest(file)}\n" for file in found]
+    lines = [f"{file.name} {hash_file(file)}\n" for file in found]
     return hashlib.sha256("".join(lines).encode()).hexdigest() if found else ""
 
 
-def _file_digest(file: Path) -> str:
-    """The SHA-256 of a file; a large one is read once for as long as neither its size nor its times change."""
+def hash_file(file: Path) -> str:
+    """The SHA-256 of a file; a large one is read once for as long as neither its size nor its times change. Raises
+    ``RequestError`` where it cannot be read."""
     try:
         status, key = file.stat(), str(file.resolve())
         large = status.st_size >= LARGE
@@ -96,7 +97,7 @@ def _file_digest(file: Path) -> str:
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise RequestError(f"hf: {file} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{file} cannot be read: {error.strerror}") from None
     if large and time.time_ns() - max(stamp[1], stamp[2]) > SETTLED_SECONDS * 1e9:
         _digests[key] = [*stamp, digest]
         with suppress(ForeseeError):  # a cache that cannot be written costs time alone

@@ -28,6 +28,17 @@ def fingerprint(columns: NDArray[numpy.integer]) -> Fingerprints:
     return found
 
 
+def fingerprint_ragged(flat: NDArray[numpy.integer], lengths: NDArray[numpy.int64]) -> Fingerprints:
+    """[rows] fingerprints of rows of tokens that lie one after the other in ``flat``; a row may be empty. Equal rows
+    have equal ones, and others differ but for one pair in 2^64."""
+    ends = numpy.cumsum(lengths)
+    places = numpy.arange(len(flat), dtype=numpy.int64) - numpy.repeat(ends - lengths, lengths)
+    # Distinct multiples of an odd number are distinct 64-bit words.
+    words = mix(mix((places + 1).astype(numpy.uint64)) + flat.astype(numpy.uint64) * numpy.uint64(0x9E3779B97F4A7C15))
+    sums = numpy.concatenate((numpy.zeros(1, numpy.uint64), numpy.cumsum(words, dtype=numpy.uint64)))
+    return mix(sums[ends] - sums[ends - lengths] + lengths.astype(numpy.uint64))
+
+
 def one_in_eight(identity: Fingerprints) -> NDArray[numpy.bool_]:
     """[B] uint64 -> [B] bool: an even choice of one fingerprint in eight, the same one always."""
     # Mixed again, so that the choice is uniform even where a task's fingerprints are not.

@@ -1,5 +1,2 @@
-"""Files of prompts and responses: reading them, cutting them into tokens, and keeping the result on disk.
-
-Files are streamed (``reading``) into their text (``texts``), texts are cut into tokens (``tokens``), and both are kept
-in a cache of memory-mapped arrays (``cache``), so that neither has to fit into memory.
-"""
+"""Files of prompts and responses: their rows (``rows``, ``sources``), how these are cut into tokens (``tokenizers``),
+and the rows of tokens (``dataset``) in a cache of memory-mapped arrays, so that no file has to fit into memory."""

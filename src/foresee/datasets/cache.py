@@ -1,6 +1,7 @@
-"""The cache: folders of arrays by what they were made from, whole or absent.
+"""The cache: folders of flat arrays and a ``meta.json``, by what they were made from, whole or absent.
 
 It is ``$FORESEE_CACHE``, or else the user's cache folder. Anything in it may be deleted at any time; it is made again.
+An array is its values alone; the end of its name is their type, as in ``tokens.u2``.
 """
 
 from __future__ import annotations
@@ -8,19 +9,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import mmap
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
+from numpy.typing import NDArray
+
 from foresee.core import files
-from foresee.core.files import cache_folder
 
 FORMAT = 1
 """Of the arrays in it: another number makes them all anew."""
 
-META = "meta.json"
+Array = NDArray[Any]
 
 
 def key_of(*parts: Any) -> str:
@@ -28,46 +31,57 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()[:32]
 
 
-def cached(kind: str, key: str, build: Callable[[Path], dict[str, Any]], whole: Callable[[Path], bool]) -> Path:
-    """The folder for ``key``, built where it is not there yet or is not ``whole`` (cut off, or altered).
+def append(folder: Path, name: str, values: Array) -> None:
+    """Appends values to the array of this name and of their type."""
+    with (folder / f"{name}.{values.dtype.str[1:]}").open("ab") as file:
+        file.write(values.tobytes())
 
-    ``build`` writes files into an empty folder and returns what ``meta.json`` will hold. A second process waits for
-    the first. Raises what ``build`` raises, and ``ForeseeError`` where the disk is full; nothing is left behind then.
+
+def map_array(folder: Path, name: str) -> Array:
+    """Maps an array, whose values are read from disk as they are looked at."""
+    (path,) = folder.glob(f"{name}.*")
+    with path.open("rb") as file:
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # Rows are read here and there, so that reading ahead would fetch what nobody asks for.
+    held.madvise(mmap.MADV_RANDOM)
+    return numpy.frombuffer(held, numpy.dtype(f"<{path.suffix[1:]}"))
+
+
+def load_or_build(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """The folder for ``key`` and what its ``meta.json`` holds, built where it is missing, cut off or altered.
+
+    ``build`` writes arrays into an empty folder and returns the JSON values to keep. A second process waits for the
+    first. Raises what ``build`` raises, and ``ForeseeError`` where the disk is full; nothing is left behind then.
     """
-    folder = cache_folder() / kind / key
-    if whole(folder):
-        return folder
+    folder = files.cache_folder() / kind / key
+    if (meta := _load(folder)) is not None:
+        return folder, meta
     with files.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f"{key}.lock")), files.explained(folder):
-        if whole(folder):
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        beside = folder.with_name(f"{key}{files.TEMPORARY}")
-        shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed: this one holds the lock
-        beside.mkdir()
-        try:
-            files.write_json(beside / META, build(beside))
-            beside.rename(folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    return folder
+        # The kernel lets go of the lock when its holder dies.
+        with folder.with_name(f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (meta := _load(folder)) is not None:
+                return folder, meta
+            beside = folder.with_name(f"{key}{files.TEMPORARY}")
+            for left in (folder, beside):  # cut off, or of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            beside.mkdir()
+            try:
+                meta = build(beside)
+                sizes = {path.name: path.stat().st_size for path in beside.iterdir()}
+                files.write_json(beside / "meta.json", meta | {"sizes": sizes})
+                beside.rename(folder)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+    return folder, meta
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Waits until no other process builds the same folder; the kernel lets go of the lock when its holder dies."""
-    with files.explained(lock):
-        opened = lock.open("w")
-    with opened as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def meta_of(folder: Path) -> dict[str, Any] | None:
-    """What ``build`` returned, or None where the folder is not there or its ``meta.json`` is damaged."""
+def _load(folder: Path) -> dict[str, Any] | None:
+    """What ``build`` returned, or None where the folder is not there or not whole."""
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in meta.pop("sizes").items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return meta if isinstance(meta, dict) else None
+    return meta if whole else None

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, Self
 
+from foresee.core.checkpoint_files import checkpoint_folder, tokenizer_digest
 from foresee.core.errors import RequestError
 from foresee.datasets.cache import key_of
-from foresee.datasets.reading import held_out_split_of, source_of
-
-Boundary = Literal["auto", "symbol", "none"]
-Ending = Literal["symbol", "none"]
-Kept = Literal["seen", "all"]
+from foresee.datasets.sources import digest_of, find_files
 
 CHECKPOINT = "hf:"
 TOKENIZERS = ("characters", "bytes", "words")
@@ -20,48 +18,55 @@ TOKENIZERS = ("characters", "bytes", "words")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which data set: the options of the task ``data``, which says what each means."""
+    """Which data set, and how it becomes tokens; the task ``data`` says what each option means."""
 
     path: str
-    prompt: str
-    response: str
-    tokenizer: str
-    test: str | None
-    vocabulary: int
-    tokens: Kept
-    boundary: Boundary
-    ending: Ending
-    max_prompt: int | None
-    max_response: int | None
-    skip_bad: bool
+    prompt: str = "prompt"
+    response: str = "response"
+    tokenizer: str = "characters"
+    test: str | None = None
+    vocabulary: int = 50_000
+    tokens: Literal["seen", "all"] = "seen"
+    boundary: Literal["auto", "symbol", "none"] = "auto"
+    ending: Literal["symbol", "none"] = "symbol"
+    max_prompt: int | None = None
+    max_response: int | None = None
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        if self.tokenizer not in TOKENIZERS and not self.tokenizer.startswith(CHECKPOINT):
-            raise RequestError(
-                f"data: tokenizer={self.tokenizer} must be one of {', '.join(TOKENIZERS)} and hf:CHECKPOINT"
-            )
+        if self.tokenizer not in TOKENIZERS and not self.checkpoint:
+            known = ", ".join(TOKENIZERS)
+            raise RequestError(f"data: tokenizer={self.tokenizer} must be one of {known} and hf:CHECKPOINT")
         for name in ("vocabulary", "max_prompt", "max_response"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RequestError(f"data: {name}={value} must be at least 1")
+        if self.prompt == self.response:
+            raise RequestError(f"data: prompt and response={self.prompt} name the same field; name two fields")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """What the task's options ask for; those that are not about the data set are left out."""
+        """Takes of a task's options those that are about the data set."""
         return cls(**{field.name: options[field.name] for field in fields(cls)})
 
     @property
-    def test_path(self) -> str | None:
-        """The file or folder of the test rows, where they are not taken from ``path``."""
-        return self.test or held_out_split_of(self.path)
+    def fields(self) -> tuple[str, str]:
+        """The two fields of a row."""
+        return self.prompt, self.response
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The folder or hub id of the checkpoint whose tokenizer is asked for, if any."""
+        return self.tokenizer.removeprefix(CHECKPOINT) if self.tokenizer.startswith(CHECKPOINT) else None
+
+    def files(self) -> tuple[list[Path], list[Path]]:
+        """Finds the files of the rows, and those of the test rows where they have their own."""
+        train, test = find_files(self.path)
+        return train, test if self.test is None else find_files(self.test)[0]
 
     def digest(self) -> str:
         """16 hexadecimal characters of everything that is read: data files and a checkpoint's tokenizer."""
-        read = [source_of(self.path).digest]
-        if self.test_path is not None:
-            read.append(source_of(self.test_path).digest)
-        if self.tokenizer.startswith(CHECKPOINT):
-            from foresee.core.checkpoint_files import checkpoint_folder, tokenizer_digest
-
-            read.append(tokenizer_digest(checkpoint_folder(self.tokenizer.removeprefix(CHECKPOINT))))
+        read = [digest_of(files) for files in self.files() if files]
+        if self.checkpoint:
+            read.append(tokenizer_digest(checkpoint_folder(self.checkpoint)))
         return key_of("request", *read)[:16]

@@ -1,89 +1,159 @@
-"""What a reader yields: good rows and bad ones."""
+"""Rows of text files, compressed or not, one at a time: JSON lines, CSV and TSV.
+
+A reader yields each row's number, counted from 1, and the row by the names of its fields, or a ``BadRowError``.
+"""
 
 from __future__ import annotations
 
+import codecs
+import csv
+import gzip
+import json
 import math
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from foresee.core.errors import RequestError
 
+LONGEST_LINE = 1 << 26
+"""Bytes of a line above which it is taken for a file without line ends: a guard for memory."""
 
-@dataclass(frozen=True)
-class Fields:
-    """Names of the two fields of a row that hold text."""
+WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-    prompt: str
-    response: str
-
-    def __post_init__(self) -> None:
-        if self.prompt == self.response:
-            raise RequestError(
-                f"data: prompt={self.prompt} and response={self.response} name the same field; name two fields"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A prompt and its response in UTF-8, and where they stand: ``number`` counts lines or rows from 1."""
-
-    number: int
-    prompt: bytes
-    response: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that cannot be used, and why."""
-
-    file: str
-    number: int
-    unit: str
-    """What ``number`` counts: "line" or "row"."""
-    kind: str
-    """The kind of reason, the same words for every row that is bad in that way."""
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}, {self.unit} {self.number}: {self.reason}"
+# Numbers stay as they are written, so that 1.10 is not read as 1.1 and no whole number is too long.
+DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 class BadRowError(ValueError):
-    """Why a row is bad: ``kind`` as in ``BadRow``, and a full reason."""
+    """Why a row is bad: ``kind`` is the same words for every row that is bad in that way, ``reason`` is in full."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
-        self.kind = kind
+        self.kind, self.reason = kind, reason
 
 
-def text_of(value: Any, field: str) -> bytes:
-    """The text of a field in UTF-8: strings as they are, numbers as they are written. Raises ``BadRowError``."""
+Record = dict[str, Any] | BadRowError
+
+
+def text_of(row: Record, field: str) -> str:
+    """Reads the text of a field: strings as they are, numbers as they are written. Raises ``BadRowError``."""
+    if isinstance(row, BadRowError):
+        raise row
+    if field not in row:
+        raise BadRowError("missing field", f"there is no field {field!r}; the fields are {list_names(list(row))}")
+    value = row[field]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
         if not value or value.isspace():
             raise BadRowError("empty field", f"field {field!r} is {'blank' if value else 'empty'}")
         try:
-            return value.encode()
+            value.encode()
         except UnicodeEncodeError as error:
             code = ord(value[error.start])
+            what = f"half a surrogate pair (\\u{code:04x}), which is no text"
             if 0xDC80 <= code <= 0xDCFF:  # how surrogateescape keeps a byte that is no UTF-8
-                raise BadRowError(
-                    "undecodable bytes",
-                    f"field {field!r} holds the byte 0x{code - 0xDC00:02X}, which is not UTF-8 text",
-                ) from None
-            raise BadRowError(
-                "undecodable bytes", f"field {field!r} holds half a surrogate pair (\\u{code:04x}), which is no text"
-            ) from None
+                what = f"the byte 0x{code - 0xDC00:02X}, which is not UTF-8 text"
+            raise BadRowError("undecodable bytes", f"field {field!r} holds {what}") from None
+        return value
     if value is None:
         raise BadRowError("missing field", f"field {field!r} is null")
-    if isinstance(value, bool):
-        raise BadRowError("wrong type", f"field {field!r} is {str(value).lower()}; it must hold text or a number")
-    if isinstance(value, int):
-        return str(value).encode()
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise BadRowError("wrong type", f"field {field!r} is {value}; it must hold text or a number")
-        return repr(value).encode()
     if isinstance(value, list | dict):
         what = "a list" if isinstance(value, list) else "an object"
         raise BadRowError("nested value", f"field {field!r} holds {what}; it must hold text or a number")
-    raise BadRowError("wrong type", f"field {field!r} holds a {type(value).__name__}; it must hold text or a number")
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise BadRowError("wrong type", f"field {field!r} is {str(value).lower()}; it must hold text or a number")
+    return repr(value)
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Reads the lines of a file with their ends, a byte order mark left out. A name that ends in .gz is decompressed.
+
+    Raises ``RequestError`` where the file cannot be read, is cut off or is UTF-16, and on a line of 64 MB or more.
+    """
+    at = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            while line := file.readline(LONGEST_LINE):
+                at += 1
+                if at == 1 and line.startswith(WIDE_MARKS):
+                    raise RequestError(f"{path}: the file is UTF-16 or UTF-32 text; save it as UTF-8")
+                if len(line) == LONGEST_LINE:
+                    raise RequestError(f"{path}, line {at}: the line is longer than 64 MB; are its line ends missing?")
+                yield line.removeprefix(codecs.BOM_UTF8) if at == 1 else line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise RequestError(f"{path}: the compressed file is damaged after line {at}: {error}") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Record]]:
+    """Reads an object a line; lines of white space alone are passed over, but counted. Raises as ``read_lines``."""
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.isspace():
+            yield number, _read_object(line)
+
+
+def _read_object(line: bytes) -> Record:
+    try:
+        row = DECODER.decode(line.decode().strip())
+    except UnicodeDecodeError as error:
+        why = f"column {error.start + 1}: the byte 0x{line[error.start]:02X} is not UTF-8 text"
+        return BadRowError("undecodable bytes", why)
+    except json.JSONDecodeError as error:
+        return BadRowError("not JSON", f"column {error.colno}: not JSON: {error.msg}")
+    except RecursionError:
+        return BadRowError("not JSON", "nested too deeply to be read")
+    if isinstance(row, dict):
+        return row
+    why = "not a JSON object; a line reads {...} with a field for each of the two"
+    if isinstance(row, list):
+        why = "a JSON list, but each line must be one object; `jq -c .[] FILE` writes a list's objects so"
+    return BadRowError("not an object", why)
+
+
+def read_delimited(path: Path, fields: Sequence[str], delimiter: str) -> Iterator[tuple[int, Record]]:
+    """Reads the rows after the header. A row's number is the line it starts on, since a quoted field may hold line
+    ends; blank lines are passed over. Raises ``RequestError`` where the header lacks a field or has it twice."""
+    # Bytes that are no UTF-8 are kept apart, so that only the rows that hold them are bad.
+    text = (line.decode("utf-8", "surrogateescape") for line in read_lines(path))
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    while True:
+        number = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if not header:
+                raise RequestError(f"{path}, line {number}: the header cannot be read: {error}") from None
+            reach = f" (up to line {reader.line_num})" if reader.line_num > number else ""
+            yield number, BadRowError("not CSV", f"not CSV: {error}{reach}; is a quote not closed?")
+            continue
+        if values in ([], [""]):
+            continue
+        if not header:
+            header = values
+            check_names(f"{path}: the header has", "field", header, fields)
+        elif len(values) == len(header):
+            yield number, dict(zip(header, values, strict=True))
+        else:
+            why = f"the row has {len(values)} fields, but the header has {len(header)}; is a delimiter not quoted?"
+            yield number, BadRowError("wrong number of fields", why)
+
+
+def check_names(place: str, what: str, names: list[str], fields: Sequence[str]) -> None:
+    """Raises ``RequestError`` unless a file has each of the fields once."""
+    for field in fields:
+        if names.count(field) != 1:
+            wrong = "more than one" if field in names else "no"
+            raise RequestError(f"{place} {wrong} {what} {field!r}; its {what}s are {list_names(names)}")
+
+
+def list_names(names: list[str]) -> str:
+    """Writes names for a message."""
+    shown = ", ".join(map(repr, names[:8])) or "none"
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown

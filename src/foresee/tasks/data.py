@@ -19,20 +19,17 @@ from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.fingerprints import Fingerprints
+from foresee.core.fingerprints import Fingerprints, fingerprint_ragged
 from foresee.core.vocabulary import Vocabulary
-from foresee.datasets.dataset import DataSet
-from foresee.datasets.fingerprints import fingerprints
-from foresee.datasets.request import Boundary, Ending, Kept, Request
+from foresee.datasets.dataset import DataSet, Rows
+from foresee.datasets.request import Request
 from foresee.tasks.base import tasks
 from foresee.tasks.stored import StoredRows, StoredTask
-
-Rows = NDArray[numpy.int64]
 
 
 @tasks.register("data")
 @dataclass(frozen=True, kw_only=True)
-class Data(StoredTask):
+class Data(Request, StoredTask):
     """The rows of a file. ``path``: JSON lines (.jsonl, .json), .csv or .tsv, each also with .gz, .parquet, .arrow, or
     a folder that ``datasets`` saved. ``prompt`` and ``response`` name the two fields; they hold text or numbers.
 
@@ -62,26 +59,14 @@ class Data(StoredTask):
 
     summary: ClassVar[str] = "prompts and responses of your own, from JSON lines, CSV, Parquet or a datasets folder"
 
-    path: str
-    prompt: str = "prompt"
-    response: str = "response"
-    tokenizer: str = "characters"
-    test: str | None = None
-    vocabulary: int = 50_000
-    tokens: Kept = "seen"
-    boundary: Boundary = "auto"
-    ending: Ending = "symbol"
-    max_prompt: int | None = None
-    max_response: int | None = None
-    skip_bad: bool = False
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.stored  # noqa: B018  # so that a bad file is refused here and not in the middle of a run
 
     @cached_property
     def stored(self) -> DataSet:
         """The rows in the cache."""
-        return DataSet(Request.of(vars(self)))
+        return DataSet(self)
 
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:
@@ -92,28 +77,27 @@ class Data(StoredTask):
     @property
     def vocab(self) -> Vocabulary:
         """The tokenizer's symbols, then those of the framing."""
-        return self.stored.coding.vocab
+        return self.stored.vocab
 
     @property
     def chance(self) -> float:
-        return self.stored.train.majority
+        return self.stored.majority
 
     @property
     def prompt_length(self) -> int:
-        return max(part.longest_prompt for part in self.stored.parts)
+        return self.stored.longest_prompt
 
     @property
     def answer_length(self) -> int:
-        return max(part.longest_response for part in self.stored.parts)
+        return self.stored.longest_response
 
     @property
     def end(self) -> int | None:
         """The token that closes every answer, where one does."""
-        return self.stored.coding.end
+        return self.stored.end
 
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
-        stored = self.stored
-        return _Rows(stored, stored.train_rows if split == "train" else stored.test_rows)
+        return _Rows(self.stored, self.stored.split(split))
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         """``n`` rows drawn with replacement, of the test file too where there is one."""
@@ -135,7 +119,7 @@ class Data(StoredTask):
         """[B] uint64: a fingerprint of the prompt's tokens."""
         tokens, lengths = batch.tokens.cpu().numpy(), batch.prompt_len.cpu().numpy()
         flat = tokens[numpy.arange(tokens.shape[1]) < lengths[:, None]]
-        return fingerprints(self.stored.coding.raw(flat), lengths)
+        return fingerprint_ragged(self.stored.ids[flat], lengths)
 
     def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
         """[B] bool: one prompt in eight, or those of the test file."""
@@ -143,16 +127,16 @@ class Data(StoredTask):
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """A JSON object with the two fields; without the response where ``answer`` is empty."""
-        record = {self.prompt: self.stored.coding.decode_prompt(prompt)}
+        record = {self.prompt: self.stored.decode_prompt(prompt)}
         if len(answer):
-            record[self.response] = self.stored.coding.decode_response(answer)
+            record[self.response] = self.stored.decode_response(answer)
         return json.dumps(record, ensure_ascii=False)
 
     def write_prompt(self, prompt: Sequence[int]) -> str:
-        return self.stored.coding.decode_prompt(prompt)
+        return self.stored.decode_prompt(prompt)
 
     def write_answer(self, answer: Sequence[int]) -> str:
-        return self.stored.coding.decode_response(answer)
+        return self.stored.decode_response(answer)
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
@@ -167,9 +151,9 @@ class Data(StoredTask):
                 raise RequestError(f"field {field!r} must hold text")
         if not record.get(self.prompt):
             raise RequestError(f"field {self.prompt!r} is missing or empty")
-        prompt = self.stored.coding.encode_prompt(record[self.prompt])
+        prompt = self.stored.encode_prompt(record[self.prompt])
         response = record.get(self.response)
-        return prompt, self.stored.coding.encode_response(response) if response else []
+        return prompt, self.stored.encode_response(response) if response else []
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return {}

@@ -1,0 +1,202 @@
+"""Which files a path stands for, what they hold, and their rows one after the other.
+
+Text is read by ``rows``; Parquet and Arrow files with pyarrow; of a folder, Hugging Face's ``datasets`` says which of
+its files belong to which split. Both are the extra ``data``, imported where they are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import count
+from os.path import normpath
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from foresee.core.checkpoint_files import hash_file
+from foresee.core.errors import RequestError
+from foresee.core.files import cache_folder
+from foresee.datasets.rows import BadRowError, Record, check_names, read_delimited, read_json_lines, text_of
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TEXT = (".jsonl", ".ndjson", ".json", *DELIMITERS)
+COLUMNS = (".parquet", ".arrow", ".feather")
+FORMATS = ".jsonl, .json (an object a line), .csv, .tsv (all of them also with .gz), .parquet, .arrow, or a folder"
+
+AT_ONCE = 4096
+"""Rows of a Parquet file that are decoded at a time."""
+
+
+class Row(NamedTuple):
+    """A prompt and its response, the number of the file they are in (from 0), and theirs in it (from 1)."""
+
+    file: int
+    number: int
+    prompt: str
+    response: str
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be used: the number of its file, its own, the kind of reason, and the reason in full."""
+
+    file: int
+    number: int
+    kind: str
+    reason: str
+
+
+def read_rows(files: Sequence[Path], fields: tuple[str, str]) -> Iterator[Row | BadRow]:
+    """Reads every row of files in their order. Raises ``RequestError`` on what is wrong with a file as a whole."""
+    for place, file in enumerate(files):
+        for number, row in _read_records(file, fields):
+            try:
+                yield Row(place, number, text_of(row, fields[0]), text_of(row, fields[1]))
+            except BadRowError as error:
+                yield BadRow(place, number, error.kind, error.reason)
+
+
+def name_place(files: Sequence[Path], file: int, number: int) -> str:
+    """Names a row of a file for people."""
+    return f"{files[file]}, {'row' if _format_of(files[file]) in COLUMNS else 'line'} {number}"
+
+
+def refuse(files: Sequence[Path], bad: BadRow) -> RequestError:
+    """Makes what is said of the first bad row."""
+    place = name_place(files, bad.file, bad.number)
+    return RequestError(f"{place}: {bad.reason}; mend the row, or leave bad rows out with skip_bad=true")
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """SHA-256 of what files hold, in hexadecimal; their names do not count. Raises ``RequestError`` where one cannot be
+    read."""
+    found = hashlib.sha256(f"{_format_of(files[0])} {len(files)}".encode())
+    for file in files:
+        found.update(file.suffix.encode() + bytes.fromhex(hash_file(file)))
+    return found.hexdigest()
+
+
+def _format_of(file: Path) -> str:
+    return Path(file.stem if file.suffix == ".gz" else file.name).suffix.lower()
+
+
+def _read_records(file: Path, fields: tuple[str, str]) -> Iterator[tuple[int, Record]]:
+    kind = _format_of(file)
+    if kind in COLUMNS:
+        return _read_columns(file, fields)
+    return read_delimited(file, fields, DELIMITERS[kind]) if kind in DELIMITERS else read_json_lines(file)
+
+
+def _read_columns(path: Path, fields: tuple[str, str]) -> Iterator[tuple[int, Record]]:
+    """Reads two columns of a Parquet or Arrow file, a batch at a time. Raises ``RequestError`` where the file is
+    damaged, lacks a column, or has one of neither text nor numbers."""
+    pyarrow = _need("pyarrow", path)
+    numbers = count(1)
+    try:
+        with ExitStack() as closing:
+            names, batches = _open_columns(path, fields, closing)
+            check_names(f"{path}: there is", "column", names, fields)
+            for batch in batches:
+                columns = [_values(path, field, batch.column(batch.schema.names.index(field))) for field in fields]
+                for values in zip(*columns, strict=True):
+                    yield next(numbers), dict(zip(fields, values, strict=True))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RequestError(f"{path}: cannot be read: {' '.join(str(error).split()).rstrip('.')}") from None
+
+
+def _open_columns(path: Path, fields: tuple[str, str], closing: ExitStack) -> tuple[list[str], Any]:
+    """The columns of a file and its record batches."""
+    from pyarrow import OSFile, ipc, parquet
+
+    if _format_of(path) == ".parquet":
+        file = closing.enter_context(parquet.ParquetFile(path))
+        return file.schema_arrow.names, file.iter_batches(batch_size=AT_ONCE, columns=list(fields))
+    # Batch by batch from the file, not from a memory map: what was read does not stay in memory.
+    source = closing.enter_context(OSFile(str(path)))
+    random_access = source.read(6) == b"ARROW1"
+    source.seek(0)
+    reader = ipc.open_file(source) if random_access else ipc.open_stream(source)
+    return reader.schema.names, map(reader.get_batch, range(reader.num_record_batches)) if random_access else reader
+
+
+def _values(path: Path, field: str, column: Any) -> list[Any]:
+    from pyarrow import binary, types
+
+    column = column.dictionary_decode() if types.is_dictionary(column.type) else column
+    kind = column.type
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        column = column.cast(binary())  # Arrow does not check that its text is UTF-8
+    elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)):
+        raise RequestError(f"{path}: column {field!r} holds {kind}; it must hold text or numbers")
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _need(library: str, path: Path) -> Any:
+    """Imports a library of the extra ``data``. Raises ``RequestError`` where it is not installed."""
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError:
+        raise RequestError(f"{path}: this is read with {library}; pip install 'foresee[data]' adds it") from None
+
+
+def find_files(path: str) -> tuple[list[Path], list[Path]]:
+    """Finds the files behind a path, and those of its test split where it is a folder with splits train and test.
+
+    Of a folder with several splits the files are those of the split named train, or of the only one. Raises
+    ``RequestError`` where there are none, or their format is not known.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise RequestError(f"{path}: no such file or folder")
+    splits = _find_splits(place) if place.is_dir() else {"train": [place]}
+    if "train" not in splits and len(splits) > 1:
+        names, example = ", ".join(splits), next(iter(splits.values()))[0]
+        raise RequestError(f"{path} holds the splits {names} and none is named train; give one, as in {example}")
+    train = splits.get("train") or next(iter(splits.values()))
+    test = splits.get("test", []) if "train" in splits else []
+    for file in (*train, *test):
+        if _format_of(file) not in (*TEXT, *COLUMNS):
+            raise RequestError(f"{file}: the format is told by the end of the name, which must be one of {FORMATS}")
+        if file.suffix == ".gz" and _format_of(file) in COLUMNS:
+            raise RequestError(f"{file}: such files are compressed within; decompress it first")
+    return train, test
+
+
+def _find_splits(folder: Path) -> dict[str, list[Path]]:
+    """Split to files of a folder as ``save_to_disk`` writes it, or laid out as data sets on the Hub are: by the names
+    of files, or as its card says. Nothing is fetched, nothing of the folder is run, and nothing is written into it."""
+    datasets, root = _need("datasets", folder), folder.resolve()
+    try:
+        if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            saved = datasets.load_from_disk(str(root))
+            parts = {"train": saved} if isinstance(saved, datasets.Dataset) else dict(saved)
+            if any(part._indices is not None for part in parts.values()):
+                raise ValueError("its rows are chosen by an indices file; save it again with flatten_indices()")
+            found = {name: [each["filename"] for each in part.cache_files] for name, part in parts.items()}
+        else:
+            if "://" in _read_declaration(folder):
+                raise ValueError("its card names files elsewhere, and nothing is fetched")
+            builder = datasets.load_dataset_builder(str(root), cache_dir=str(cache_folder() / "hub"))
+            found = {str(name): list(files) for name, files in builder.config.data_files.items()}
+        return {
+            name: [folder / Path(normpath(file)).relative_to(root) for file in files] for name, files in found.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, yaml.YAMLError) as error:
+        raise RequestError(
+            f"{folder} is read neither as a folder that datasets' save_to_disk wrote nor as one from the Hub: "
+            f"{' '.join(str(error).split())}; give such a folder, or a file"
+        ) from None
+
+
+def _read_declaration(folder: Path) -> str:
+    """What a folder from the Hub declares about its files."""
+    from huggingface_hub import DatasetCard
+
+    card, settings = folder / "README.md", folder / ".huggingface.yaml"
+    found = DatasetCard.load(card).data.to_dict() if card.is_file() else {}
+    found |= (yaml.safe_load(settings.read_text(encoding="utf-8")) or {}) if settings.is_file() else {}
+    return str(found.get("configs"))
