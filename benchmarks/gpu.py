@@ -276,7 +276,7 @@ def library_step(size: str, way: str, options: argparse.Namespace) -> tuple[Call
 
     spec = bench_spec(size, way, options)
     training = TrainingStep(spec)
-    shape = training.objective.backbone.shape  # type: ignore[union-attr]  # it is a Transformer
+    shape = training.objective.backbone.options
     on_device(training)
     layout = training.batch().layout
     config = GPT2Config(

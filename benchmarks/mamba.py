@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import backbones
-from foresee.backbones.mamba import mamba
+from foresee.backbones.mamba.mamba import MambaLayer
 from foresee.core.memory import keep_large_blocks
 from foresee.core.spec import resolve
 from foresee.experiments.bench import TrainingStep, seconds_of
@@ -75,7 +75,7 @@ def loop_step(spec: Settings) -> Work:
     step = TrainingStep(spec)
 
     def work() -> None:
-        with mock.patch.object(mamba, "selective_scan", loop_scan):
+        with mock.patch.object(MambaLayer, "scan", MambaLayer.scan._replace(outputs=loop_scan)):
             step()
 
     return work

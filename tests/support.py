@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,8 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foresee.backbones import Attend, Backbone, Cap, backbones
 from foresee.backbones.base import Layer, refuse_missing
-from foresee.backbones.block import Block
-from foresee.backbones.capabilities import measure
 from foresee.backbones.transformer import Transformer
 from foresee.core import seeds, spec
 from foresee.core.batch import Batch
@@ -48,6 +45,7 @@ class Recurrent(Backbone):
     """A GRU behind the interface of backbones: it takes a mask and positions, and ignores both."""
 
     summary = "a GRU"
+    undecayed = frozenset({"table"})
 
     def __init__(self, vocab: Vocabulary, generator: torch.Generator, *, width: int = 32) -> None:
         super().__init__()
@@ -59,7 +57,6 @@ class Recurrent(Backbone):
             self.cell = nn.GRU(width, width, batch_first=True)
         for parameter in self.cell.parameters():
             nn.init.normal_(parameter, std=width**-0.5, generator=generator)
-        self.has = measure(self, width, None)
 
     def embed(self, tokens: Tensor) -> Tensor:
         assert self.table is not None
@@ -83,17 +80,11 @@ class Recurrent(Backbone):
         out, state = self.cell(x[:, None], state)
         return out[:, -1], state
 
-    def layer_list(self) -> Sequence[nn.Module]:
+    def layer_list(self) -> list[nn.Module]:
         return [self.cell]
 
     def last_layer(self, generator: torch.Generator) -> Layer:
         return RecurrentLastLayer(Recurrent(Vocabulary(()), generator, width=self.width))
-
-    def twin(self, generator: torch.Generator) -> Recurrent:
-        return Recurrent(Vocabulary(()), generator, width=self.width)
-
-    def flops_per_token(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() == 2)
 
 
 class RecurrentLastLayer(Layer):
@@ -183,62 +174,3 @@ class Unreadable(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         raise AssertionError("facts were read")
-
-
-# Weights of Hugging Face models in a Transformer ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A linear layer or norm of another model, as it would stand in ours."""
-
-    weight: Tensor
-    bias: Tensor | None = None
-
-
-def _put(target: Any, source: _Part) -> None:
-    target.weight.copy_(source.weight)
-    assert (target.bias is None if hasattr(target, "bias") else True) == (source.bias is None)
-    if source.bias is not None:
-        target.bias.copy_(source.bias)
-
-
-@torch.no_grad()
-def copy_gpt2(source: Any, target: Transformer) -> None:
-    """From a ``GPT2LMHeadModel``, which keeps linear weights as [inputs, outputs]."""
-    assert target.token_table is not None
-    assert target.position_table is not None
-    inner = source.transformer
-    target.token_table.copy_(inner.wte.weight)
-    target.position_table.copy_(inner.wpe.weight)
-    for block, layer in zip(target.blocks, inner.h, strict=True):
-        assert isinstance(block, Block)
-        _put(block.attention_norm, _Part(layer.ln_1.weight, layer.ln_1.bias))
-        _put(block.mlp_norm, _Part(layer.ln_2.weight, layer.ln_2.bias))
-        for ours, theirs in (
-            (block.attention_in, layer.attn.c_attn),
-            (block.attention_out, layer.attn.c_proj),
-            (block.mlp_in, layer.mlp.c_fc),
-            (block.mlp_out, layer.mlp.c_proj),
-        ):
-            _put(ours, _Part(theirs.weight.T, theirs.bias))
-    _put(target.final_norm, _Part(inner.ln_f.weight, inner.ln_f.bias))
-
-
-@torch.no_grad()
-def copy_llama(source: Any, target: Transformer) -> None:
-    """From a ``LlamaForCausalLM``, which keeps queries, keys, values, and gate and gated, all apart."""
-    assert target.token_table is not None
-    assert target.head is not None
-    target.token_table.copy_(source.model.embed_tokens.weight)
-    target.head.copy_(source.lm_head.weight)
-    for block, layer in zip(target.blocks, source.model.layers, strict=True):
-        assert isinstance(block, Block)
-        read, mlp = layer.self_attn, layer.mlp
-        _put(block.attention_norm, _Part(layer.input_layernorm.weight))
-        _put(block.mlp_norm, _Part(layer.post_attention_layernorm.weight))
-        _put(block.attention_in, _Part(torch.cat([read.q_proj.weight, read.k_proj.weight, read.v_proj.weight])))
-        _put(block.attention_out, _Part(read.o_proj.weight))
-        _put(block.mlp_in, _Part(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])))
-        _put(block.mlp_out, _Part(mlp.down_proj.weight))
-    _put(target.final_norm, _Part(source.model.norm.weight))

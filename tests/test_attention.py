@@ -7,11 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import foresee
 from foresee.backbones import attention as module
 from foresee.backbones.attention import attention, causal_attention
-from foresee.backbones.block import Block
-from foresee.backbones.transformer import Transformer
 from foresee.core import seeds
 
 B, H, Q, K, D = 2, 3, 5, 7, 4
@@ -106,26 +103,3 @@ def test_a_query_that_may_read_nothing_is_not_a_number() -> None:
     visible[2] = False
     blind = attention(q, k, v, visible).isnan().any(-1).any(0).any(0)
     assert blind.tolist() == [False, False, True, False, False]
-
-
-@pytest.mark.parametrize("positions", ["learned", "rotary", "none"])
-def test_shown_attention_weighs_the_values_of_the_last_layer(positions: str) -> None:
-    """Rebuilds the final states from the probabilities shown, so that what is shown is what is used."""
-    net = foresee.backbone(f"transformer:layers=2,width=16,heads=2,positions={positions}", vocab_size=7)
-    assert isinstance(net, Transformer)
-    x = torch.randn(3, 6, 16, generator=seeds.torch_stream("shown attention"))
-    with torch.no_grad():
-        shown = net.attention(x)
-        assert shown.shape == (2, 3, 2, 6, 6)
-        torch.testing.assert_close(shown.sum(-1), torch.ones(2, 3, 2, 6))
-        assert not shown.triu(1).any()
-        block, below = net.blocks[-1], net.with_trunk(x)[0]
-        assert isinstance(block, Block)
-        _, _, values = block.queries_keys_values(below, net._place(x, None)[1], None)
-        rebuilt = net.final_norm(block.finish(below, shown[-1] @ values))
-        torch.testing.assert_close(rebuilt, net(x))
-
-
-def test_a_backbone_without_attention_shows_none() -> None:
-    net = foresee.backbone("mamba:layers=1,width=16", vocab_size=7)
-    assert net.attention(net.embed(torch.tensor([[1, 2]]))) is None

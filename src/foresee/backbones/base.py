@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +41,10 @@ class _Measured(ABCMeta):
 class Backbone(nn.Module, metaclass=_Measured):
     """A sequence model between embeddings and final hidden states.
 
-    To train and decode it needs the five abstract methods, ``width`` and ``vocab_size``, and nothing else: the others
-    have a default that works, or refuse in one sentence.
-
-    Constructor parameters by position: the ``Vocabulary`` whose tokens it reads and scores (most need only its size,
-    which is 0 for a twin) and the ``torch.Generator`` that draws the initial weights; by keyword: the options of its
-    spec.
+    To train and decode it needs ``width``, ``vocab_size`` and the five abstract methods, and nothing else: the other
+    methods have a default that works, or refuse in one sentence. Constructor parameters by position: the ``Vocabulary``
+    whose tokens it reads and scores (most need only its size; a twin's is empty) and the ``torch.Generator`` that draws
+    the initial weights; by keyword: the options of its spec.
 
     ``keep`` is a contiguous range of positions whose final states are wanted: a last layer need compute no others.
     """
@@ -62,7 +60,7 @@ class Backbone(nn.Module, metaclass=_Measured):
     """What it can do, measured as soon as it is constructed."""
 
     undecayed: frozenset[str] = frozenset()
-    """Names of parameters of its own with two or more axes that take no weight decay because they are no weight of a
+    """Names of parameters of its own with two or more axes that weight decay must spare because they are no weight of a
     matrix product: a token table, say. ``nn.Embedding`` needs no mention. Any module may have this attribute."""
 
     recompute: bool = False
@@ -111,10 +109,9 @@ class Backbone(nn.Module, metaclass=_Measured):
         add up to 1. None where the backbone has no attention, or does not show it."""
         return None
 
-    def twin(self, generator: torch.Generator) -> Backbone:
+    def twin(self, generator: torch.Generator) -> Self:
         """A backbone of the same shape with fresh weights and no tokens, for objectives that need a second encoder."""
-        made: Backbone = type(self)(Vocabulary(()), generator, **self.options)
-        return made
+        return type(self)(Vocabulary(()), generator, **self.options)
 
     def flops_per_token(self) -> int:
         """Parameters that take part in a matrix product for each token, head included: a training step on n tokens
@@ -125,7 +122,7 @@ class Backbone(nn.Module, metaclass=_Measured):
 
     def shards(self) -> list[nn.Module]:
         """The modules whose parameters several processes hold in shards and gather one module at a time, inner ones
-        first; each is run by calling it. None unless overridden: every process then holds the whole model."""
+        first; each is run by calling it. With none, every process holds the whole model."""
         return []
 
     @staticmethod
@@ -136,10 +133,10 @@ class Backbone(nn.Module, metaclass=_Measured):
 
     # What builds on its layers ----------------------------------------------------------------------------------------
 
-    def layer_list(self) -> Sequence[nn.Module]:
-        """Its layers, first to last; ``forward`` calls each with the states [B, T, D] that it reads as first argument.
-        Raises ``RequestError`` unless overridden."""
-        raise RequestError(f"backbone {backbones.name_of(type(self))!r} does not list its layers")
+    def layer_list(self) -> list[nn.Module]:
+        """Its layers, first to last, each of which ``forward`` calls with the states [B, T, D] that it reads. Raises
+        ``RequestError`` unless overridden."""
+        raise self._refusal("does not list its layers")
 
     def trace(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [L + 1, B, T, D]: the input of every layer, positions included, then the final normed output."""
@@ -149,9 +146,7 @@ class Backbone(nn.Module, metaclass=_Measured):
 
     def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
         """Reads x [B, T, D] causally and gives (the trunk's states [B, T, D], the final states as ``forward`` does).
-
-        The trunk is everything below the last layer: what further heads of the same depth stand on.
-        """
+        The trunk is everything below the last layer: what further heads of the same depth stand on."""
         with _inputs_noted(self.layer_list()[-1:]) as inputs:
             final = self(x)
         return inputs[0].to(x.dtype), final if keep is None else final[:, keep]
@@ -159,14 +154,14 @@ class Backbone(nn.Module, metaclass=_Measured):
     def last_layer(self, generator: torch.Generator) -> Layer:
         """A fresh layer of this kind with a final norm of its own, to stand beside the last one on the trunk's states.
         Raises ``RequestError`` where this backbone has none to give."""
-        raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no single layer to build a head from")
+        raise self._refusal("has no single layer to build a head from")
 
     # For export -------------------------------------------------------------------------------------------------------
 
     def counterpart(self) -> PreTrainedModel:
         """The model of the ``transformers`` library that computes the same, with these weights, on the CPU. Raises
         ``RequestError`` where there is none."""
-        raise RequestError(f"backbone {backbones.name_of(type(self))!r} has no counterpart in the transformers library")
+        raise self._refusal("has no counterpart in the transformers library")
 
     def counterpart_ids(self) -> tuple[int, ...]:
         """The counterpart's token for each symbol of the vocabulary."""
@@ -177,6 +172,9 @@ class Backbone(nn.Module, metaclass=_Measured):
         from foresee.backbones.counterparts import word_tokenizer
 
         return word_tokenizer(vocab, self.counterpart_ids())
+
+    def _refusal(self, what: str) -> RequestError:
+        return RequestError(f"backbone {backbones.name_of(type(self))!r} {what}")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from foresee.backbones.attention import causal_attention, causal_probabilities
 from foresee.backbones.base import backbones, matrix_weights
 from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles
 from foresee.backbones.capabilities import Attend
-from foresee.backbones.scratch import ScratchBackbone, draw_table, refuse_below_one
+from foresee.backbones.tables import TableBackbone, draw_table, refuse_below_one
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -58,7 +58,7 @@ def _with_capacity(filled: Tensor, capacity: int) -> Tensor:
 
 
 @backbones.register("transformer")
-class Transformer(ScratchBackbone):
+class Transformer(TableBackbone):
     """Options: ``layers``, ``width``, ``heads``; ``context``, the longest sequence; ``positions`` learned (GPT-2),
     rotary (Llama) or none; ``norm`` layer or rms; ``mlp`` gelu (exact), gelu-tanh (GPT-2's approximation, four times as
     slow on a CPU and no different in kind) or swiglu; ``hidden``, the MLP's width (4 x width, or 8/3 x width for

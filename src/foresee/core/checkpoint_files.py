@@ -159,10 +159,13 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def refusing(what: str, *errors: type[Exception]) -> Iterator[None]:
-    """Turns the given errors of another library into a ``RequestError``: ``what`` failed, and why in one line."""
+    """Turns errors of another library into a ``RequestError``: ``what`` failed, and why in one line. One that is a
+    ``RequestError`` already passes as it is, unless it is among those given."""
     try:
         yield
     except errors as error:
+        if isinstance(error, RequestError) and RequestError not in errors:
+            raise
         raise RequestError(f"hf: {what}: {first_line(error)}") from error
 
 

@@ -6,13 +6,26 @@ A package of its own, so that looking for backbones does not read the library, w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
+from foresee.core.seeds import global_stream_from, torch_stream
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+def build_filled(cls: type[PreTrainedModel], config: Any, weights: Mapping[str, Tensor | None]) -> PreTrainedModel:
+    """Builds the library's model of a configuration with these weights, which must be all it has, on the CPU in
+    float32, in evaluation mode."""
+    with global_stream_from(torch_stream("counterpart")):  # it draws what is then overwritten
+        model = cls(config)
+    model.load_state_dict({name: value for name, value in weights.items() if value is not None})
+    model.train(False)
+    return model
 
 
 def word_tokenizer(vocab: Vocabulary, ids: Sequence[int]) -> PreTrainedTokenizerFast:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM, PreTrainedModel
 
+from foresee.backbones.counterparts import build_filled
 from foresee.backbones.mamba.stack import NORM_EPS, RecurrentBackbone
 from foresee.core.errors import RequestError
 
@@ -63,26 +63,13 @@ def _shared(net: RecurrentBackbone) -> dict[str, Any]:
 
 
 def _filled(cls: type[PreTrainedModel], config: Any, net: RecurrentBackbone) -> PreTrainedModel:
-    with torch.device("meta"):  # no memory and no random numbers for weights that are all given below
-        made = cls(config)
-    made.to_empty(device="cpu")
-    made.tie_weights()
-    with torch.no_grad():
-        for ours, theirs in matching_weights(net, made):
-            theirs.copy_(ours)
-    made.train(False)
-    return made
-
-
-def matching_weights(net: RecurrentBackbone, model: PreTrainedModel) -> list[tuple[Tensor, Tensor]]:
-    """Every weight of ``net`` and its equal in a library model of the same sizes, in one shape, to copy either way."""
-    named = {
-        f"layers.{index}.{ours}": f"backbone.layers.{index}.{theirs}"
-        for index in range(len(net.layers))
-        for ours, theirs in IN_LAYER[net.name].items()
-    }
-    named |= {"token_table": "backbone.embeddings.weight", "final_norm.weight": "backbone.norm_f.weight"}
-    if net.head is not None:
-        named["head"] = "lm_head.weight"
-    pairs = [(net.get_parameter(ours), model.get_parameter(theirs)) for ours, theirs in named.items()]
-    return [(ours, theirs.view(ours.shape)) for ours, theirs in pairs]
+    weights: dict[str, Tensor | None] = {
+        "backbone.embeddings.weight": net.token_table, "backbone.norm_f.weight": net.final_norm.weight,
+        "lm_head.weight": net.token_table if net.head is None else net.head,
+    }  # fmt: skip
+    for index, layer in enumerate(net.layers):
+        for ours, theirs in IN_LAYER[net.name].items():
+            value = layer.get_parameter(ours)
+            # The library keeps the filter of every channel as [channels, 1, taps].
+            weights[f"backbone.layers.{index}.{theirs}"] = value[:, None] if ours == "convolution_weight" else value
+    return build_filled(cls, config, weights)

@@ -18,30 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.base import Backbone, backbones
+from foresee.backbones.base import backbones
 from foresee.backbones.capabilities import Attend, Cap, measure
-from foresee.backbones.hf.checks import (
-    Decoder,
-    DecodingState,
-    LogitsForm,
-    choose_decoder,
-    embedding_scale,
-    fit_logits,
-    matrix_parameters,
-    own_logits,
-    refuse_randomness,
-)
-from foresee.backbones.hf.loading import (
-    add_adapters,
-    fresh_model,
-    load_model,
-    merged_state,
-    read_config,
-    without_dropout,
-)
+from foresee.backbones.hf import checks, loading
 from foresee.backbones.hf.reading import REFUSALS, HuggingFaceLayer, Reader, undecayed_names
 from foresee.backbones.hf.symbols import Symbols, exported_ids, put_back, rows_of, token_ids
-from foresee.core.checkpoint_files import checkpoint_digest, checkpoint_folder, first_line, load_tokenizer
+from foresee.backbones.tables import TableBackbone
+from foresee.core.checkpoint_files import checkpoint_digest, checkpoint_folder, load_tokenizer, refusing
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.seeds import torch_stream
 from foresee.core.vocabulary import Vocabulary
@@ -57,7 +40,7 @@ PROBE_LENGTH, PROBE_SCALE = 6, 0.1
 
 
 @backbones.register("hf")
-class HuggingFace(Backbone):
+class HuggingFace(TableBackbone):
     """Options: ``path``, a folder as ``save_pretrained`` writes it or a hub id; ``dtype`` of the weights: float32 (the
     default, see above), or bfloat16, which halves them and loses updates below a 256th of a weight, so that it suits
     ``lora``, whose adapters and token rows stay float32; ``attention``, an implementation that the model supports
@@ -86,25 +69,21 @@ class HuggingFace(Backbone):
             raise RequestError(f"hf: lora={lora} must be a rank of at least 1, or none")
         self.path, self.implementation, self.random, self.lora = path, attention, random, lora
         self.folder = checkpoint_folder(path)
-        self.config = read_config(self.folder, path)
+        self.config = loading.read_config(self.folder, path)
         self.whose = f"{path} ({self.config.model_type})"
-        model = self._model(without_dropout(self.config), generator)
-        table, head = self._parts(model)
+        model = self._model(loading.without_dropout(self.config), generator)
+        table, head = self._table_and_head(model)
         self.vocab_size, self.width, self._rows = len(vocab), table.embedding_dim, len(table.weight)
-        self.token_ids = token_ids(vocab, self.folder, path, symbols, self._rows) if len(vocab) else ()
+        self.token_ids = token_ids(vocab, self.folder, path, symbols, self._rows) if vocab else ()
         self._take_rows(table, head, generator)
         self.body: Any = model.base_model
         self._reader = Reader(self.body, self.whose)
-        try:
-            expected = own_logits(model, self.token_ids)
+        with refusing(f"{self.whose} does not serve as a backbone", ForeseeError, *REFUSALS):
+            expected = checks.own_logits(model, self.token_ids)
             model.set_input_embeddings(None)
             self._check(expected)
-        except RequestError:
-            raise
-        except (ForeseeError, *REFUSALS) as error:
-            raise RequestError(f"hf: {self.whose} does not serve as a backbone: {first_line(error)}") from error
         if lora is not None:
-            add_adapters(self.body, lora, 2 * lora if lora_alpha is None else lora_alpha, generator)
+            loading.add_adapters(self.body, lora, 2 * lora if lora_alpha is None else lora_alpha, generator)
         if dtype == "bfloat16":
             # Not ``body.to``: rotary frequencies are buffers, and useless in bfloat16.
             for name, parameter in self.body.named_parameters():
@@ -117,15 +96,15 @@ class HuggingFace(Backbone):
     def content_digest(options: Mapping[str, Any]) -> str:
         return checkpoint_digest(str(options["path"]))
 
-    # Construction ---------------------------------------------------------------------------------------------------
+    # Construction -----------------------------------------------------------------------------------------------------
 
     def _model(self, config: Any, generator: torch.Generator) -> Any:
         """The whole causal language model of ``config``: fresh, or with the checkpoint's weights."""
         if self.random:
-            return fresh_model(config, self.implementation, generator, self.path).eval()
-        return load_model(self.folder, config, self.implementation, self.path).eval()
+            return loading.fresh_model(config, self.implementation, generator, self.path).eval()
+        return loading.load_model(self.folder, config, self.implementation, self.path).eval()
 
-    def _parts(self, model: Any) -> tuple[nn.Embedding, nn.Linear]:
+    def _table_and_head(self, model: Any) -> tuple[nn.Embedding, nn.Linear]:
         table, head = model.get_input_embeddings(), model.get_output_embeddings()
         if model.base_model is model or not isinstance(table, nn.Embedding) or not isinstance(head, nn.Linear):
             raise RequestError(f"hf: {self.whose} has no plain embedding table, model and linear head")
@@ -140,34 +119,32 @@ class HuggingFace(Backbone):
 
     def _take_rows(self, table: nn.Embedding, head: nn.Linear, generator: torch.Generator) -> None:
         """Copies the task's rows of table and head; a tied head stays tied."""
-        self.token_table: nn.Parameter | None = None
-        self.head: nn.Parameter | None = None
-        self.head_bias: nn.Parameter | None = None
-        self.embed_scale, self.logits_form = 1.0, LogitsForm()
-        if not self.token_ids:
-            return
-        self.embed_scale = embedding_scale(table, self.whose)
-        self.token_table = nn.Parameter(rows_of(table.weight, self.token_ids, generator))
-        if head.weight is not table.weight:
-            self.head = nn.Parameter(rows_of(head.weight, self.token_ids, generator))
-        if head.bias is not None:
-            self.head_bias = nn.Parameter(rows_of(head.bias, self.token_ids, generator))
+
+        def rows(values: Tensor) -> nn.Parameter:
+            return nn.Parameter(rows_of(values, self.token_ids, generator))
+
+        some = bool(self.token_ids)
+        self.embed_scale = checks.embedding_scale(table, self.whose) if some else 1.0
+        self.logits_form = checks.LogitsForm()
+        self.token_table = rows(table.weight) if some else None
+        self.head = rows(head.weight) if some and head.weight is not table.weight else None
+        self.head_bias = rows(head.bias) if some and head.bias is not None else None
 
     def _check(self, expected: Tensor) -> None:
         """Finds what the model can do, and refuses one that does not compute what the checkpoint's own does:
         ``expected`` [T, T'] are its logits on the first T known tokens, for all T' of them."""
         x = PROBE_SCALE * torch.randn(2, PROBE_LENGTH, self.width, generator=torch_stream("hf", "probe"))
-        refuse_randomness(self.body, lambda: self._reader(x), self.whose)
+        checks.refuse_randomness(self.body, lambda: self._reader(x), self.whose)
         self.has = frozenset(Cap)  # so that measuring may try
         self.has = measure(self, self.width, self.longest)
         if expected.numel():
             known = torch.tensor([index for index, token in enumerate(self.token_ids) if token is not None])
             with torch.no_grad():
                 raw = self.logits(self(self.embed(known[None, : len(expected)])))[0][:, known]
-            self.logits_form = fit_logits(raw, expected, self.config, self.whose)
-        self._decoder: Decoder = choose_decoder(self.body, self._reader, x)
+            self.logits_form = checks.fit_logits(raw, expected, self.config, self.whose)
+        self._decoder = checks.choose_decoder(self.body, self._reader, x)
 
-    # Reading --------------------------------------------------------------------------------------------------------
+    # Reading and decoding ---------------------------------------------------------------------------------------------
 
     @property
     def longest(self) -> int | None:
@@ -175,16 +152,11 @@ class HuggingFace(Backbone):
         return next((limit for limit in limits if isinstance(limit, int)), None)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        if self.token_table is None:
-            raise RuntimeError("this backbone is a twin: it has no token table; embed with the one it was made from")
-        embedded = functional.embedding(tokens, self.token_table)
+        embedded = super().embed(tokens)
         return embedded if self.embed_scale == 1.0 else embedded * self.embed_scale
 
     def logits(self, hidden: Tensor) -> Tensor:
-        table = self.token_table if self.head is None else self.head
-        if table is None:
-            raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
-        return self.logits_form(functional.linear(hidden, table, self.head_bias))
+        return self.logits_form(functional.linear(hidden, self.head_rows(), self.head_bias))
 
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
@@ -205,21 +177,19 @@ class HuggingFace(Backbone):
         if self.longest is not None and length > self.longest:
             raise RequestError(f"hf: {self.whose} has {self.longest} positions, too few for a sequence of {length}")
 
-    # Decoding -------------------------------------------------------------------------------------------------------
-
-    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, DecodingState]:
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, checks.DecodingState]:
         self._refuse_length(x.shape[1])
         self._reader.recompute(False)
         hidden, state = self._decoder.start(x.to(self._reader.dtype))
         return hidden.to(x.dtype), state
 
-    def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+    def step(self, x: Tensor, state: checks.DecodingState) -> tuple[Tensor, checks.DecodingState]:
         self._refuse_length(state.length + 1)
         self._reader.recompute(False)
         hidden, state = self._decoder.step(x.to(self._reader.dtype), state)
         return hidden.to(x.dtype), state
 
-    # Shape ----------------------------------------------------------------------------------------------------------
+    # Shape and export -------------------------------------------------------------------------------------------------
 
     def twin(self, generator: torch.Generator) -> HuggingFace:
         return HuggingFace(Vocabulary(()), generator, path=self.path, attention=self.implementation, random=True)
@@ -231,19 +201,17 @@ class HuggingFace(Backbone):
         return [*self._reader.layers(), self.body]
 
     def flops_per_token(self) -> int:
-        return self.vocab_size * self.width + matrix_parameters(self.body)
+        return self.vocab_size * self.width + checks.matrix_parameters(self.body)
 
     def counterpart(self) -> PreTrainedModel:
         """The checkpoint's whole causal language model, dropouts as in its configuration, with the trained weights put
         back and adapters merged. Symbol i is its token ``counterpart_ids()[i]``."""
         if self.token_table is None:
             raise RequestError(f"hf: a twin of {self.whose} has no counterpart: it has no tokens")
-        model = self._model(self.config, torch_stream("hf", "rows of no symbol", self.path))
-        state = self.body.state_dict() if self.lora is None else merged_state(self.body)
-        rows = {"table": self.token_table, "head": self.head, "bias": self.head_bias}
-        put_back(model, state, self.token_ids, rows)
-        counterpart: PreTrainedModel = model
-        return counterpart
+        model: PreTrainedModel = self._model(self.config, torch_stream("hf", "rows of no symbol", self.path))
+        state = self.body.state_dict() if self.lora is None else loading.merged_state(self.body)
+        put_back(model, state, self.token_ids, {"table": self.token_table, "head": self.head, "bias": self.head_bias})
+        return model
 
     def counterpart_ids(self) -> tuple[int, ...]:
         """``token_ids``, and for symbols without one of their own, new rows at the end of the table."""

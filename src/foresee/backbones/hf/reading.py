@@ -133,7 +133,7 @@ class HuggingFaceLayer(Layer):
         """Raises ``RequestError`` where the architecture cannot be built with one layer, or where that layer reads
         ahead."""
         super().__init__()
-        with refusing(f"{whose} has no single layer to build a head from", ForeseeError, *REFUSALS):
+        with refusing(f"{whose} has no single layer to build a head from", RequestError, ForeseeError, *REFUSALS):
             model = fresh_model(_of_one_layer(config), attention, generator, path)
             self.body: Any = model.base_model
             self.body.set_input_embeddings(None)

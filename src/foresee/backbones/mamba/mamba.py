@@ -8,12 +8,11 @@ token table N(0, 0.02); A = -(1, ..., N) in every channel; D one; the bias of dt
 draw from [0.001, 0.1], at least 0.0001; the projection to dt uniform within 1 / sqrt(rank), other weights within
 1 / sqrt(inputs), the convolution's bias among them; the projection back to the residual stream divided by sqrt(layers).
 The transformers library starts otherwise: token table and projections N(0, 0.1), the convolution's bias zero, and the
-last projection undivided. Weight decay must spare ``A_log`` (and D and the biases), as the authors' does.
+last projection undivided.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,37 +20,37 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import backbones
-from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
-from foresee.backbones.mamba.selective_scan import continue_scan, empty_state, scan_step, selective_scan
-from foresee.backbones.mamba.stack import NORM_EPS, RecurrentBackbone, RecurrentLayer, time_step_bias, uniform
-from foresee.backbones.scratch import refuse_below_one
+from foresee.backbones.mamba.selective_scan import continue_scan, scan_step, selective_scan
+from foresee.backbones.mamba.stack import (
+    NORM_EPS,
+    Operands,
+    RecurrentBackbone,
+    RecurrentLayer,
+    Scan,
+    time_step_bias,
+    uniform,
+)
+from foresee.backbones.tables import refuse_below_one
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@dataclass
-class MambaState:
-    """What a layer remembers: the last inputs of its convolution [B, K - 1, channels], and the state of its scan
-    [B, N, channels] in float32 (float64)."""
-
-    window: Tensor
-    scan: Tensor
-
-
 class MambaLayer(RecurrentLayer):
-    """One layer, residual connection included. ``in_proj`` gives the scan's channels, then the gate; ``x_proj`` gives
-    what dt is projected from, then B, then C, in that order of rows."""
+    """One layer. ``in_proj`` gives the scan's channels, then the gate; ``x_proj`` gives what dt is projected from, then
+    B, then C, in that order of rows."""
 
+    scan = Scan(selective_scan, continue_scan, scan_step)
     products = ("in_proj", "x_proj", "dt_proj", "out_proj")
     undecayed = frozenset({"A_log"})
 
     def __init__(
-        self, width: int, state: int, convolution: int, expansion: int, rank: int, layers: int, rng: torch.Generator
-    ) -> None:
+        self, rng: torch.Generator, *, layers: int, width: int, state: int, convolution: int, expansion: int,
+        time_step_rank: int,
+    ) -> None:  # fmt: skip
         super().__init__()
-        inner = expansion * width
+        inner, rank = expansion * width, time_step_rank
         self.inner, self.parts = inner, [rank, state, state]
         self.norm = nn.RMSNorm(width, eps=NORM_EPS)
         self.in_proj = uniform(width**-0.5, rng, 2 * inner, width)
@@ -64,45 +63,23 @@ class MambaLayer(RecurrentLayer):
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = uniform((inner * layers) ** -0.5, rng, width, inner)
 
-    def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
-        inputs, gate = self._project(x, keep)
-        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
-        return self._finish(x, selective_scan(*self._operands(convolved)), gate, keep)
-
-    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, MambaState]:
-        inputs, gate = self._project(x, keep)
-        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
-        operands = self._operands(convolved)
-        y, scan = continue_scan(*operands, empty_state(operands[0], self.A_log))
-        window = last_inputs(inputs, self.convolution_weight.shape[1])
-        return self._finish(x, y, gate, keep), MambaState(window, scan)
-
-    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        inputs, gate = self._project(x, None)
-        convolved, window = convolution_step(inputs, state.window, self.convolution_weight, self.convolution_bias)
-        y, scan = scan_step(*self._operands(convolved), state.scan)
-        return self._finish(x, y, gate, None), MambaState(window, scan)
-
-    def _project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor]:
-        """[..., D] -> the inputs of the convolution, and the gate at the positions in ``keep``."""
+    def project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, None]:
         normed = self.norm(x)
         if keep is None:
             inputs, gate = functional.linear(normed, self.in_proj).chunk(2, -1)
-            return inputs, gate
+            return inputs, gate, None
         inputs = functional.linear(normed, self.in_proj[: self.inner])
-        return inputs, functional.linear(normed[:, keep], self.in_proj[self.inner :])
+        return inputs, functional.linear(normed[:, keep], self.in_proj[self.inner :]), None
 
-    def _operands(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """x and dt [..., channels], A [channels, N], B and C [..., N], D [channels] of the scan, with dt and A in
-        float32 at least: a time step is small beside the bias that it is added to."""
+    def operands(self, convolved: Tensor, rest: Tensor | None) -> Operands:
+        """x and dt [..., channels], A [channels, N], B and C [..., N], D [channels]."""
         x = functional.silu(convolved)
         dt, B, C = torch.split(functional.linear(x, self.x_proj), self.parts, -1)
         high = torch.promote_types(x.dtype, torch.float32)
         dt = functional.softplus(functional.linear(dt, self.dt_proj).to(high) + self.dt_bias)
         return x, dt, -self.A_log.to(high).exp(), B, C, self.D
 
-    def _finish(self, x: Tensor, y: Tensor, gate: Tensor, keep: slice | None) -> Tensor:
-        """Gates what the scan gave and adds it to the residual stream."""
+    def finish(self, x: Tensor, y: Tensor, gate: Tensor, keep: slice | None) -> Tensor:
         if keep is not None:
             x, y = x[:, keep], y[:, keep]
         return x + functional.linear(y * functional.silu(gate), self.out_proj)
@@ -131,20 +108,15 @@ class Mamba(RecurrentBackbone):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        sizes = {
-            "width": width, "state": state, "convolution": convolution, "expansion": expansion,
-            "time_step_rank": -(-width // 16) if time_step_rank is None else time_step_rank, "layers": layers,
+        self.sizes = {
+            "layers": layers, "width": width, "state": state, "convolution": convolution, "expansion": expansion,
+            "time_step_rank": -(-width // 16) if time_step_rank is None else time_step_rank,
         }  # fmt: skip
-        refuse_below_one(self.name, {**sizes})
-        self.sizes = sizes
+        refuse_below_one(self.name, self.sizes)
         self.build(vocab, generator, layers, width, tied)
 
     def fresh_layer(self, generator: torch.Generator) -> MambaLayer:
-        sizes = self.sizes
-        return MambaLayer(
-            self.width, sizes["state"], sizes["convolution"], sizes["expansion"], sizes["time_step_rank"],
-            sizes["layers"], generator,
-        )  # fmt: skip
+        return MambaLayer(generator, **self.sizes)
 
     def counterpart(self) -> PreTrainedModel:
         # Not at the top: reading the library takes a second, and only an export needs it.

@@ -20,11 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import backbones
-from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
 from foresee.backbones.mamba.gated_norm import gated_norm
-from foresee.backbones.mamba.stack import NORM_EPS, RecurrentBackbone, RecurrentLayer, time_step_bias, uniform
+from foresee.backbones.mamba.stack import (
+    NORM_EPS,
+    Operands,
+    RecurrentBackbone,
+    RecurrentLayer,
+    Scan,
+    time_step_bias,
+    uniform,
+)
 from foresee.backbones.mamba.state_space_dual import state_space_dual, state_space_outputs, state_space_step
-from foresee.backbones.scratch import refuse_below_one
+from foresee.backbones.tables import refuse_below_one
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -61,19 +68,11 @@ class Sizes:
         return self.inner + 2 * self.groups * self.state
 
 
-@dataclass
-class Mamba2State:
-    """What a layer remembers: the last inputs of its convolution [B, K - 1, channels] and its heads' states
-    [B, H, P, N], in float32 (float64)."""
-
-    window: Tensor
-    heads: Tensor
-
-
 class Mamba2Layer(RecurrentLayer):
-    """One layer, residual connection included. ``in_proj`` gives the gate, then what is convolved (the heads' inputs,
+    """One layer. ``in_proj`` gives the gate, then what is convolved (the heads' inputs,
     B, C), then dt, in that order of rows."""
 
+    scan = Scan(state_space_outputs, state_space_dual, state_space_step)
     products = ("in_proj", "out_proj")
 
     def __init__(self, sizes: Sizes, layers: int, generator: torch.Generator) -> None:
@@ -90,30 +89,7 @@ class Mamba2Layer(RecurrentLayer):
         self.gated_norm_weight = nn.Parameter(torch.ones(inner))
         self.out_proj = uniform((inner * layers) ** -0.5, generator, width, inner)
 
-    def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
-        """The residual stream x [B, T, D] -> the same after this layer, at the positions in ``keep``."""
-        gate, inputs, dt = self._project(x, keep)
-        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
-        y = state_space_outputs(*self._operands(convolved, dt))
-        return self._finish(x, y, gate, keep)
-
-    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Mamba2State]:
-        """As ``forward``, and what decoding continues from."""
-        gate, inputs, dt = self._project(x, keep)
-        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
-        y, heads = state_space_dual(*self._operands(convolved, dt))
-        state = Mamba2State(last_inputs(inputs, self.sizes.convolution), heads)
-        return self._finish(x, y, gate, keep), state
-
-    def step(self, x: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
-        """One position: x [B, D]. The given state is spent."""
-        gate, inputs, dt = self._project(x, None)
-        convolved, window = convolution_step(inputs, state.window, self.convolution_weight, self.convolution_bias)
-        y, heads = state_space_step(*self._operands(convolved, dt), state.heads)
-        return self._finish(x, y, gate, None), Mamba2State(window, heads)
-
-    def _project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
-        """[..., D] -> the gate, at the positions in ``keep``, the inputs of the convolution, and dt as projected."""
+    def project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
         normed, sizes = self.norm(x), self.sizes
         rest = [sizes.convolved, sizes.heads]
         if keep is None:
@@ -121,20 +97,20 @@ class Mamba2Layer(RecurrentLayer):
         else:
             gate = functional.linear(normed[:, keep], self.in_proj[: sizes.inner])
             inputs, dt = torch.split(functional.linear(normed, self.in_proj[sizes.inner :]), rest, -1)
-        return gate, inputs, dt
+        return inputs, gate, dt
 
-    def _operands(self, convolved: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """x [..., H, P], dt [..., H], A [H], B and C [..., G, N], D [H], with dt and A in float32 at least."""
+    def operands(self, convolved: Tensor, rest: Tensor | None) -> Operands:
+        """x [..., H, P], dt [..., H], A [H], B and C [..., G, N], D [H]; ``rest`` is dt as projected."""
+        assert rest is not None
         sizes, between = self.sizes, self.sizes.groups * self.sizes.state
         x, B, C = torch.split(functional.silu(convolved), [sizes.inner, between, between], -1)
         x = torch.unflatten(x, -1, (sizes.heads, sizes.head_width))
         B, C = (torch.unflatten(value, -1, (sizes.groups, sizes.state)) for value in (B, C))
-        high = torch.promote_types(dt.dtype, torch.float32)
-        dt = functional.softplus(dt.to(high) + self.dt_bias)
+        high = torch.promote_types(rest.dtype, torch.float32)
+        dt = functional.softplus(rest.to(high) + self.dt_bias)
         return x, dt, -self.A_log.to(high).exp(), B, C, self.D
 
-    def _finish(self, x: Tensor, y: Tensor, gate: Tensor, keep: slice | None) -> Tensor:
-        """Gates and norms what the heads gave, y [..., H, P], by group, and adds it to the residual stream."""
+    def finish(self, x: Tensor, y: Tensor, gate: Tensor, keep: slice | None) -> Tensor:
         y = y.flatten(-2)
         if keep is not None:
             x, y = x[:, keep], y[:, keep]
@@ -171,7 +147,7 @@ class Mamba2(RecurrentBackbone):
             "layers": layers, "width": width, "state": state, "head_width": head_width, "groups": groups,
             "convolution": convolution, "expansion": expansion,
         }  # fmt: skip
-        refuse_below_one(self.name, {**options})
+        refuse_below_one(self.name, options)
         self.sizes = Sizes(width, state, head_width, groups, convolution, expansion)
         if self.sizes.inner % head_width:
             raise RequestError(

@@ -11,13 +11,10 @@ over d are batched matrix products. Long sequences are cut into chunks, and the 
 in the processor's cache. Only the state before each chunk is kept for the backward pass, which computes the others anew
 (section 3.3.2). Powers of two stand for powers of e, which take PyTorch five times as long on a CPU.
 
-The routes, by device:
-
-* "sequential", on a CPU: chunk after chunk.
-* "parallel", on other devices, where every operation costs a launch however small: all chunks at once, as if they were
-  rows. A first pass finds what each adds to the state, starting from nothing; a short loop over chunks gives their true
-  first states; a second pass runs them from those. It multiplies only decays, at most one each: nothing overflows.
-* the authors' kernel, on a CUDA device where their package ``mamba_ssm`` is installed, if no state is given or wanted.
+On a CPU chunk follows chunk (route "sequential"). Elsewhere, where every operation costs a launch however small, all
+chunks run at once, as if they were rows (route "parallel"): a first pass finds what each adds to the state, a short
+loop over chunks gives their true first states, and a second pass runs them from those. It multiplies only decays, at
+most one each: nothing overflows.
 
 The arithmetic is in float32 (float64 for float64 inputs) whatever autocast says. Not differentiable twice.
 """
@@ -25,8 +22,7 @@ The arithmetic is in float32 (float64 for float64 inputs) whatever autocast says
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -39,12 +35,9 @@ Route = Literal["sequential", "parallel"]
 CHUNK = 32
 """Steps between two kept states on a CPU: 8 and 16 were slower, and 64 leaves the cache."""
 
-BLOCK_BYTES = 6 << 20
-"""What the states of one block may take on a CPU, where the backward pass has three arrays of that size at work: small
-enough for the cache, large enough that one step of a block is worth several threads."""
-
-DEVICE_BLOCK_BYTES = 1 << 30
-"""The same on other devices, whose operations should be large: a bound on memory alone."""
+BLOCK_BYTES, DEVICE_BLOCK_BYTES = 6 << 20, 1 << 30
+"""What the states of one block may take on a CPU, where the backward pass has three arrays of that size at work (small
+enough for the cache, large enough that a step is worth several threads), and elsewhere: a bound on memory alone."""
 
 Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -57,17 +50,16 @@ def selective_scan(
     x [B, T, D]; dt [B, T, D], positive time steps; A [D, N], negative; B and C [B, T, N]; D [D], the weight of x in its
     own output. ``route`` overrides the choice by device.
     """
-    if x.is_cuda and x.dtype is not torch.float64 and route is None:
-        kernel = published_kernel()
-        if kernel is not None:
-            return by_kernel(kernel, x, dt, A, B, C, D)
-    return continue_scan(x, dt, A, B, C, D, empty_state(x, A), route=route)[0]
+    return continue_scan(x, dt, A, B, C, D, route=route)[0]
 
 
 def continue_scan(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, *, route: Route | None = None
-) -> tuple[Tensor, Tensor]:
-    """As ``selective_scan`` from a state [B, N, D] on: the outputs [B, T, D] and the state after them."""
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None,
+    *, route: Route | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """As ``selective_scan`` from a state [B, N, D] on (empty unless given), and the state after the outputs."""
+    if state is None:
+        state = x.new_zeros(len(x), A.shape[1], A.shape[0])
     high = torch.promote_types(x.dtype, torch.float32)
     x, dt, A, B, C, D, state = (each.to(high) for each in (x, dt, A.T.contiguous(), B, C, D, state))
     rows, length, channels = x.shape
@@ -89,31 +81,6 @@ def scan_step(
     x, dt, A, B, C, D = (each.to(high) for each in (x, dt, A.T, B, C, D))
     state = torch.addcmul((dt * x)[:, None] * B[..., None], (dt[:, None] * A).exp(), state)
     return torch.addcmul((state * C[..., None]).sum(1), x, D), state
-
-
-def empty_state(x: Tensor, A: Tensor) -> Tensor:
-    """Zeros [B, N, D] for x [B, ..., D] and A [D, N]."""
-    return x.new_zeros(len(x), A.shape[1], A.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
-
-
-@cache
-def published_kernel() -> Callable[..., Tensor] | None:
-    """The authors' own function, where it is installed."""
-    try:
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # type: ignore[import-not-found]  # optional, for CUDA alone
-    except ImportError:
-        return None
-    found: Callable[..., Tensor] = selective_scan_fn
-    return found
-
-
-def by_kernel(
-    kernel: Callable[..., Tensor], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
-) -> Tensor:
-    """As ``selective_scan``, by the authors' function, in whose tensors time comes last: x and dt [B, D, T], B and C
-    [B, N, T]."""
-    x, dt, B, C = (each.float().transpose(1, 2).contiguous() for each in (x, dt, B, C))
-    return kernel(x, dt, A.float(), B, C, D.float()).transpose(1, 2)
 
 
 def _fold(each: Tensor, chunks: int, steps: int) -> Tensor:

@@ -1,28 +1,28 @@
-"""A stack of recurrent layers as a backbone: what Mamba and Mamba-2 have in common.
-
-A token table, pre-norm layers with their residual connections, a final root-mean-square norm, and a head that may be
-tied to the table. There are no positions, and nothing but what came before is read.
-"""
+"""What Mamba and Mamba-2 share: a layer around a scan, and a stack of such layers as a backbone."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from foresee.backbones.base import Layer
 from foresee.backbones.capabilities import Attend
-from foresee.backbones.scratch import ScratchBackbone, draw_table
+from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
+from foresee.backbones.tables import TableBackbone, draw_table
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
 NORM_EPS = 1e-5
 DT_RANGE = (0.001, 0.1)
 DT_FLOOR = 1e-4
+
+Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def uniform(bound: float, generator: torch.Generator, *shape: int) -> nn.Parameter:
@@ -37,23 +37,68 @@ def time_step_bias(size: int, generator: torch.Generator) -> nn.Parameter:
     return nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
 
 
-class RecurrentLayer(nn.Module, ABC):
-    """One layer, its norm and residual connection included."""
+@dataclass
+class LayerState:
+    """What a layer remembers, of a size that does not grow: the last inputs of its convolution [B, K - 1, channels],
+    and the state of its scan in float32 (float64)."""
 
+    window: Tensor
+    scan: Tensor
+
+
+class Scan(NamedTuple):
+    """A scan over x, dt, A, B, C, D."""
+
+    outputs: Callable[..., Tensor]
+    """Of every position, from an empty state."""
+    whole: Callable[..., tuple[Tensor, Tensor]]
+    """Those, and the state after them."""
+    step: Callable[..., tuple[Tensor, Tensor]]
+    """One position, from a state given last: its output and the new state."""
+
+
+class RecurrentLayer(nn.Module, ABC):
+    """One layer, its norm and residual connection included: ``x += finish(scan(convolution(project(norm(x)))))``."""
+
+    scan: ClassVar[Scan]
     products: ClassVar[tuple[str, ...]]
     """Its parameters that are weights of matrix products."""
+    convolution_weight: nn.Parameter
+    convolution_bias: nn.Parameter
 
-    @abstractmethod
     def forward(self, x: Tensor, keep: slice | None = None) -> Tensor:
         """The residual stream x [B, T, D] -> the same after this layer, at the positions in ``keep``."""
+        inputs, gate, rest = self.project(x, keep)
+        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
+        return self.finish(x, self.scan.outputs(*self.operands(convolved, rest)), gate, keep)
 
-    @abstractmethod
-    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Any]:
-        """As ``forward``, and what decoding continues from: tensors [B, ...] of a size that does not grow."""
+    def start(self, x: Tensor, keep: slice | None) -> tuple[Tensor, LayerState]:
+        """As ``forward``, and what decoding continues from."""
+        inputs, gate, rest = self.project(x, keep)
+        convolved = causal_convolution(inputs, self.convolution_weight, self.convolution_bias)
+        y, scan = self.scan.whole(*self.operands(convolved, rest))
+        window = last_inputs(inputs, self.convolution_weight.shape[1])
+        return self.finish(x, y, gate, keep), LayerState(window, scan)
 
-    @abstractmethod
-    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """One position: x [B, D]. The given state is spent."""
+        inputs, gate, rest = self.project(x, None)
+        convolved, window = convolution_step(inputs, state.window, self.convolution_weight, self.convolution_bias)
+        y, scan = self.scan.step(*self.operands(convolved, rest), state.scan)
+        return self.finish(x, y, gate, None), LayerState(window, scan)
+
+    @abstractmethod
+    def project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """[..., D] -> the inputs of the convolution, the gate at the positions in ``keep``, and what goes around the
+        convolution."""
+
+    @abstractmethod
+    def operands(self, convolved: Tensor, rest: Tensor | None) -> Operands:
+        """x, dt, A, B, C, D of the scan, with dt and A in float32 at least: a time step is small beside its bias."""
+
+    @abstractmethod
+    def finish(self, x: Tensor, y: Tensor, gate: Tensor, keep: slice | None) -> Tensor:
+        """Gates what the scan gave and adds it to the residual stream x, at the positions in ``keep``."""
 
 
 class _LastLayer(Layer):
@@ -68,8 +113,9 @@ class _LastLayer(Layer):
         return out
 
 
-class RecurrentBackbone(ScratchBackbone):
-    """Subclasses give ``fresh_layer`` and call ``build`` at the end of their constructor."""
+class RecurrentBackbone(TableBackbone):
+    """A token table, layers, a final norm and a head, without positions. Subclasses give ``fresh_layer`` and call
+    ``build`` at the end of their constructor."""
 
     name: ClassVar[str]
 
@@ -105,23 +151,27 @@ class RecurrentBackbone(ScratchBackbone):
     def last_layer(self, generator: torch.Generator) -> Layer:
         return _LastLayer(self.fresh_layer(generator), nn.RMSNorm(self.width, eps=NORM_EPS))
 
-    def layer_list(self) -> Sequence[RecurrentLayer]:
-        return [each for each in self.layers if isinstance(each, RecurrentLayer)]
+    def layer_list(self) -> list[nn.Module]:
+        return list(self.layers)
 
-    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, list[Any]]:
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, list[LayerState]]:
         states, last = [], slice(x.shape[1] - 1, x.shape[1])
-        for index, each in enumerate(self.layer_list()):
+        for index, each in enumerate(self.layers):
+            assert isinstance(each, RecurrentLayer)
             x, state = each.start(x, last if index == len(self.layers) - 1 else None)
             states.append(state)
         return self.final_norm(x)[:, -1], states
 
-    def step(self, x: Tensor, state: Sequence[Any]) -> tuple[Tensor, list[Any]]:
+    def step(self, x: Tensor, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
         states = []
-        for each, before in zip(self.layer_list(), state, strict=True):
+        for each, before in zip(self.layers, state, strict=True):
+            assert isinstance(each, RecurrentLayer)
             x, after = each.step(x, before)
             states.append(after)
         return self.final_norm(x), states
 
     def flops_per_token(self) -> int:
-        products = [each.get_parameter(name) for each in self.layer_list() for name in each.products]
-        return self.vocab_size * self.width + sum(weight.numel() for weight in products)
+        first = self.layers[0]
+        assert isinstance(first, RecurrentLayer)
+        in_layer = sum(first.get_parameter(name).numel() for name in first.products)
+        return self.vocab_size * self.width + len(self.layers) * in_layer

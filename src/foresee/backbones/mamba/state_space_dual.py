@@ -22,17 +22,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-try:
-    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined  # type: ignore[import-not-found]  # optional, for CUDA alone
-except ImportError:
-    mamba_chunk_scan_combined = None
-
 CHUNK = 64
 """Positions in a chunk, at most. Measured forward and backward at 512 positions, 12 heads of 64 and state 64 on a CPU:
 quickest of 32 to 128 in float32, by a few percent before 32, and level with 32 and 128 in bfloat16."""
-
-KERNEL_CHUNK = 256
-"""The chunk that the ``mamba-ssm`` kernels are given: the default of that package's Mamba-2 layer."""
 
 
 def state_space_dual(
@@ -47,9 +39,6 @@ def state_space_dual(
     Decays are computed and states handed on in float32 (float64) whatever the type of the matrix products.
     """
     x, dt, A, B, C, D = _prepared(x, dt, A, B, C, D)
-    if _kernels_serve(x):
-        y, final = _by_kernel(x, dt, A, B, C, D, initial)
-        return y, final.to(dt.dtype)
     length = x.shape[1]
     x, dt, B, C = _in_chunks(x, dt, B, C)
     log_decay = dt * A
@@ -63,7 +52,7 @@ def state_space_dual(
 def state_space_outputs(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """The outputs of ``state_space_dual`` from an empty state. What fits one chunk then needs no states at all."""
     ready = x, dt, A, B, C, D = _prepared(x, dt, A, B, C, D)
-    if x.shape[1] > CHUNK or _kernels_serve(x):
+    if x.shape[1] > CHUNK:
         return state_space_dual(*ready)[0]
     x, dt, B, C = _in_chunks(x, dt, B, C)
     return _within_chunks(x, dt, dt * A, B, C, D).flatten(1, 2)
@@ -95,22 +84,6 @@ def _prepared(
         low = torch.get_autocast_dtype(device)
     high = torch.promote_types(low, torch.float32)
     return x.to(low), dt.to(high), A.to(high), B.to(low), C.to(low), D.to(high)
-
-
-# The kernels of mamba-ssm -------------------------------------------------------------------------------------------
-
-
-def _kernels_serve(x: Tensor) -> bool:
-    return mamba_chunk_scan_combined is not None and x.is_cuda and x.dtype != torch.float64
-
-
-def _by_kernel(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    y, final = mamba_chunk_scan_combined(
-        x, dt, A, B, C, KERNEL_CHUNK, D=D, initial_states=initial, return_final_states=True
-    )
-    return y, final
 
 
 # Chunks -------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""What backbones that are made from scratch share: a token table, an output head, and layers that may be recomputed."""
+"""What the backbones here share: a token table, an output head, and layers that may be recomputed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, is_grad_enabled, nn
@@ -21,14 +21,14 @@ def draw_table(rows: int, width: int, generator: torch.Generator) -> nn.Paramete
     return nn.Parameter(torch.empty(rows, width).normal_(0.0, EMBEDDING_STD, generator=generator))
 
 
-def refuse_below_one(name: str, sizes: dict[str, int | None]) -> None:
+def refuse_below_one(name: str, sizes: Mapping[str, int | None]) -> None:
     """Raises ``RequestError``, which names the backbone, where an option that is a size is given and not positive."""
     for option, value in sizes.items():
         if value is not None and value < 1:
             raise RequestError(f"{name}: {option}={value} must be at least 1")
 
 
-class ScratchBackbone(Backbone):
+class TableBackbone(Backbone):
     """Embeds by ``token_table`` and scores by ``head``, or by the table where the two are tied (``head`` is None). A
     twin has neither."""
 
@@ -44,10 +44,14 @@ class ScratchBackbone(Backbone):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., V]. Raises ``RuntimeError`` on a twin."""
+        return functional.linear(hidden, self.head_rows())
+
+    def head_rows(self) -> nn.Parameter:
+        """[V, D]: what scores the symbols. Raises ``RuntimeError`` on a twin."""
         rows = self.token_table if self.head is None else self.head
         if rows is None:
             raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
-        return functional.linear(hidden, rows)
+        return rows
 
     def run_layer(self, layer: Callable[..., Tensor], *inputs: object) -> Tensor:
         """``layer(*inputs)``; under ``recompute``, where gradients are wanted, only ``inputs`` are kept for them. A

@@ -1,7 +1,9 @@
-"""Task symbols and the rows of a checkpoint's table that stand for them."""
+"""What is read of a checkpoint's folder without its model: which tokens stand for task symbols, and digests."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,10 @@ import tiny_checkpoints as tiny
 import torch
 from transformers import AutoTokenizer
 
+from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf.symbols import Symbols, rows_of, token_ids
+from foresee.core import checkpoint_files
+from foresee.core.checkpoint_files import checkpoint_digest
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -127,3 +132,82 @@ def test_rows_are_copies(tmp_path: Path) -> None:
     assert bias.shape == (2,)
     assert bias[1] == table[2, 0]
     assert 0 < (bias[0] - table[:, 0].mean()).abs() < table.std()
+
+
+# Digests --------------------------------------------------------------------------------------------------------------
+
+
+def test_another_checkpoint_under_the_same_name_is_another_run(tmp_path: Path) -> None:
+    folder = tiny.single_digits(tiny.save(tmp_path))
+    before = checkpoint_digest(str(folder))
+    assert len(before) == 16
+    assert HuggingFace.content_digest({"path": str(folder)}) == before
+    (folder / "README.md").write_text("a card says nothing about what is computed")
+    assert checkpoint_digest(str(folder)) == before
+    digests = {before}
+    for change in (
+        lambda: tiny.save(folder, std=0.2),
+        lambda: tiny.edit_config(folder, layer_norm_epsilon=1e-3),
+        lambda: tiny.merged_digits(folder, ["10"]),
+    ):
+        change()
+        digests.add(checkpoint_digest(str(folder)))
+    assert len(digests) == 4
+    with pytest.raises(RequestError, match="no such folder"):
+        checkpoint_digest(str(tmp_path / "missing"))
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The weights of a checkpoint, whose digest is remembered at once though they are small and new."""
+    monkeypatch.setenv("FORESEE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(checkpoint_files, "LARGE", 0)
+    monkeypatch.setattr(checkpoint_files, "SETTLED_SECONDS", -1e9)
+    monkeypatch.setattr(checkpoint_files, "_digests", {})
+    return tiny.save(tmp_path / "checkpoint") / "model.safetensors"
+
+
+def hashed(weights: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
+    """The checkpoint's digest, and how many files were read for it."""
+    read: list[str] = []
+    real = hashlib.file_digest
+
+    def counted(opened: Any, kind: str) -> Any:
+        read.append(opened.name)
+        return real(opened, kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", counted)
+        return checkpoint_digest(str(weights.parent)), len(read)
+
+
+def test_weights_are_hashed_once_while_they_stay(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, read = hashed(weights, monkeypatch)
+    assert read == 2
+    assert hashed(weights, monkeypatch) == (digest, 0)
+    monkeypatch.setattr(checkpoint_files, "_digests", {})  # as in another process
+    assert hashed(weights, monkeypatch) == (digest, 0)
+    os.utime(weights, ns=(1, 1))
+    assert hashed(weights, monkeypatch) == (digest, 1)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    changed, read = hashed(weights, monkeypatch)
+    assert changed != digest
+    assert read == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"PATH": "short"}', '{"PATH": [1, 2, 3, 4, "wrong"]}'])
+def test_a_damaged_cache_of_digests_costs_time_alone(
+    weights: Path, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    digest, _ = hashed(weights, monkeypatch)
+    (tmp_path / "cache" / "checkpoint-digests.json").write_text(content.replace("PATH", str(weights.resolve())))
+    monkeypatch.setattr(checkpoint_files, "_digests", {})
+    assert hashed(weights, monkeypatch)[0] == digest
+
+
+def test_new_or_small_files_are_hashed_each_time(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SETTLED_SECONDS", 2.0), ("LARGE", 1 << 20)):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint_files, name, value)
+            assert hashed(weights, monkeypatch)[1] == 2
+            assert hashed(weights, monkeypatch)[1] == 2

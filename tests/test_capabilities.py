@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from support import SMALL, Recurrent, numbered, transformer
+from support import numbered, transformer
 from torch import Tensor
 
-from foresee.backbones import Attend, Cap, backbones
+from foresee.backbones import Attend, Cap
 from foresee.backbones.base import refuse_missing
 from foresee.backbones.capabilities import measure
 from foresee.backbones.transformer import Transformer
-from foresee.core import seeds, spec
+from foresee.core import seeds
 from foresee.core.errors import ForeseeError, RequestError
 
 EVERYTHING = frozenset(Cap)
@@ -122,10 +122,6 @@ def test_a_model_without_memory_is_an_error() -> None:
         make(ReadsOnlyItself)
 
 
-def test_a_recurrent_model_only_goes_forwards() -> None:
-    assert Recurrent(numbered(13), seeds.torch_stream("measured")).has == frozenset()
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -143,11 +139,6 @@ def test_a_recurrent_model_only_goes_forwards() -> None:
 def test_every_size_of_transformer_measures_the_same(options: dict[str, Any], positions: str) -> None:
     expected = EVERYTHING - ({Cap.POSITIONS} if positions == "none" else set())
     assert {transformer(seed=seed, positions=positions, **options).has for seed in range(3)} == {expected}
-
-
-def test_a_twin_is_measured_like_its_original() -> None:
-    net = transformer(positions="rotary")
-    assert net.twin(seeds.torch_stream("twin")).has == net.has
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -170,9 +161,3 @@ def test_a_missing_capability_is_refused_in_one_sentence() -> None:
         "which backbone 'transformer:positions=none' was measured not to have; "
         "a transformer with learned or rotary positions has it"
     )
-
-
-def test_every_registered_backbone_has_a_small_example_that_tests_use() -> None:
-    covered = {spec.resolve(backbones, text).name for text in SMALL if text != "recurrent"}
-    covered.add("hf")  # needs a folder on disk; test_hf_families.py runs what is run here
-    assert covered == set(backbones.names())

@@ -1,0 +1,351 @@
+"""Scans, convolution and gated norm give what their formulas give: forwards, backwards, in pieces and step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foresee.backbones.mamba import convolution
+from foresee.backbones.mamba import selective_scan as selective
+from foresee.backbones.mamba import state_space_dual as dual
+from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
+from foresee.backbones.mamba.gated_norm import gated_norm
+from foresee.core import seeds
+
+LENGTHS = [1, 2, 31, dual.CHUNK, dual.CHUNK + 1, 200]
+
+
+def selective_recurrence(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mamba's, position after position, as the paper writes it."""
+    outputs = []
+    for t in range(x.shape[1]):
+        decay = torch.exp(torch.einsum("bd,dn->bnd", dt[:, t], A))
+        state = decay * state + torch.einsum("bd,bn->bnd", dt[:, t] * x[:, t], B[:, t])
+        outputs.append(torch.einsum("bnd,bn->bd", state, C[:, t]) + D * x[:, t])
+    return torch.stack(outputs, 1), state
+
+
+def dual_recurrence(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mamba-2's, position after position, head after head, as the paper writes it."""
+    heads, outputs = x.shape[2], []
+    for t in range(x.shape[1]):
+        after, read = [], []
+        for head in range(heads):
+            group = head * B.shape[2] // heads
+            decay = torch.exp(dt[:, t, head] * A[head])[:, None, None]
+            added = torch.einsum("b,bp,bn->bpn", dt[:, t, head], x[:, t, head], B[:, t, group])
+            after.append(decay * state[:, head] + added)
+            read.append(torch.einsum("bpn,bn->bp", after[-1], C[:, t, group]) + D[head] * x[:, t, head])
+        state = torch.stack(after, 1)
+        outputs.append(torch.stack(read, 1))
+    return torch.stack(outputs, 1), state
+
+
+def selective_operands(length: int, shape: tuple[int, int, int] = (2, 3, 4)) -> list[Tensor]:
+    """x, dt, A, B, C, D in float64 and a first state; some channels forget at once and some hardly ever."""
+    rows, channels, size = shape
+    draw = drawer("selective scan", length, *shape)
+    dt = draw(rows, length, channels).exp() * torch.logspace(-3, 0.5, channels, dtype=torch.float64)
+    A, x = -draw(channels, size).exp(), draw(rows, length, channels)
+    B, C = draw(rows, length, size), draw(rows, length, size)
+    return [x, dt, A, B, C, draw(channels), draw(rows, size, channels)]
+
+
+def dual_operands(length: int, groups: int = 1) -> list[Tensor]:
+    """As ``selective_operands``, by heads."""
+    rows, heads, size, state = 2, 4, 3, 5
+    draw = drawer("state space dual", length, groups)
+    dt = draw(rows, length, heads).exp() * torch.tensor([0.001, 0.05, 0.3, 1.0], dtype=torch.float64)
+    A = -torch.tensor([16.0, 1.0, 0.5, 8.0], dtype=torch.float64)
+    B, C = draw(rows, length, groups, state), draw(rows, length, groups, state)
+    return [draw(rows, length, heads, size), dt, A, B, C, draw(heads), draw(rows, heads, size, state)]
+
+
+def drawer(*key: str | int) -> Callable[..., Tensor]:
+    rng = seeds.torch_stream(*key)
+    return lambda *shape: torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+
+class Kind(NamedTuple):
+    """A scan: operands by length, all outputs and the last state, outputs alone, one step, and the recurrence."""
+
+    operands: Callable[[int], list[Tensor]]
+    whole: Callable[..., tuple[Tensor, Tensor]]
+    outputs: Callable[..., Tensor]
+    step: Callable[..., tuple[Tensor, Tensor]]
+    recurrence: Callable[..., tuple[Tensor, Tensor]]
+
+
+def selective_kind(route: Any, shape: tuple[int, int, int]) -> Kind:
+    return Kind(
+        partial(selective_operands, shape=shape), partial(selective.continue_scan, route=route),
+        partial(selective.selective_scan, route=route), selective.scan_step, selective_recurrence,
+    )  # fmt: skip
+
+
+def dual_kind(groups: int) -> Kind:
+    return Kind(
+        partial(dual_operands, groups=groups), dual.state_space_dual, dual.state_space_outputs, dual.state_space_step,
+        dual_recurrence,
+    )  # fmt: skip
+
+
+SELECTIVE = {
+    f"{route} {shape}": selective_kind(route, shape)
+    for route in ("sequential", "parallel")
+    for shape in ((2, 3, 4), (1, 1, 1), (3, 6, 2))
+}
+DUAL = {f"dual, {groups} groups": dual_kind(groups) for groups in (1, 2, 4)}
+SCANS = SELECTIVE | DUAL
+
+
+def of(kinds: dict[str, Kind]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("kind", kinds.values(), ids=kinds.keys())
+
+
+def tracked(values: list[Tensor]) -> list[Tensor]:
+    return [value.detach().requires_grad_() for value in values]
+
+
+def gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    """Of a fixed random weighting of the outputs."""
+    draw = drawer("weighting")
+    return torch.autograd.grad(outputs, inputs, [draw(*out.shape).to(out.dtype) for out in outputs])
+
+
+def same(ours: Any, theirs: Any, rtol: float = 1e-10, atol: float = 1e-12) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
+
+
+# Scans ----------------------------------------------------------------------------------------------------------------
+
+
+@of(SCANS)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_recurrence_forwards_and_backwards(kind: Kind, length: int) -> None:
+    inputs = tracked(kind.operands(length))
+    ours, theirs = kind.whole(*inputs), kind.recurrence(*inputs)
+    same(ours, theirs)
+    same(gradients(ours, inputs), gradients(theirs, inputs), 1e-8, 1e-10)
+    inputs = inputs[:-1]
+    nothing = torch.zeros_like(theirs[1])
+    alone, theirs = kind.outputs(*inputs), kind.recurrence(*inputs, nothing)
+    same((alone, *kind.whole(*inputs)), (theirs[0], *theirs))
+    same(gradients((alone,), inputs), gradients(theirs[:1], inputs), 1e-8, 1e-10)
+
+
+@of({name: kind for name, kind in SCANS.items() if "4)" in name or "4 groups" not in name})
+@pytest.mark.parametrize("length", [1, 3, 8])
+def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch, kind: Kind, length: int) -> None:
+    """Of every input, by every output, within one chunk and across several."""
+    monkeypatch.setattr(selective, "CHUNK", 3)
+    monkeypatch.setattr(dual, "CHUNK", 3)
+    inputs = tracked(kind.operands(length))
+    assert torch.autograd.gradcheck(kind.whole, inputs)
+    assert torch.autograd.gradcheck(kind.outputs, inputs[:-1])
+
+
+@of(SCANS)
+def test_the_last_state_alone_may_be_differentiated(kind: Kind) -> None:
+    inputs = tracked(kind.operands(9))
+    wanted = [inputs[place] for place in (0, 1, 2, 3, 6)]  # C and D have no part in it
+    same(gradients(kind.whole(*inputs)[1:], wanted), gradients(kind.recurrence(*inputs)[1:], wanted), 1e-8, 1e-10)
+
+
+@of(SCANS)
+@pytest.mark.parametrize("cut", [1, 32, 64, 70, 149])
+def test_a_sequence_may_be_cut_anywhere(kind: Kind, cut: int) -> None:
+    x, dt, A, B, C, D, state = kind.operands(150)
+    whole, last = kind.whole(x, dt, A, B, C, D, state)
+    first, state = kind.whole(x[:, :cut], dt[:, :cut], A, B[:, :cut], C[:, :cut], D, state)
+    second, end = kind.whole(x[:, cut:], dt[:, cut:], A, B[:, cut:], C[:, cut:], D, state)
+    same((torch.cat((first, second), 1), end), (whole, last))
+
+
+@of(SCANS)
+def test_steps_are_the_sequence(kind: Kind) -> None:
+    x, dt, A, B, C, D, state = kind.operands(9)
+    whole, last = kind.recurrence(x, dt, A, B, C, D, state)
+    for t in range(9):
+        y, state = kind.step(x[:, t], dt[:, t], A, B[:, t], C[:, t], D, state)
+        same(y, whole[:, t])
+    same(state, last)
+
+
+@of(SCANS)
+def test_the_past_is_blind_to_the_future(kind: Kind) -> None:
+    x, dt, A, B, C, D, _ = kind.operands(150)
+    before = kind.outputs(x, dt, A, B, C, D)
+    x, dt, B, C = (torch.cat((value[:, :100], 2 * value[:, 100:]), 1) for value in (x, dt, B, C))
+    after = kind.outputs(x, dt, A, B, C, D)
+    same(after[:, :100], before[:, :100], 1e-12, 1e-14)
+    assert (after[:, 100:] != before[:, 100:]).flatten(2).any(-1).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 30, 31, 100])
+@pytest.mark.parametrize("rows_a_block", [1, 2, 3, 5])
+def test_neither_chunks_nor_blocks_change_anything(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, rows_a_block: int
+) -> None:
+    cases = [(SELECTIVE["sequential (2, 3, 4)"].whole, tracked(selective_operands(31, (5, 3, 4))))]
+    cases += [(kind.whole, tracked(kind.operands(31))) for kind in DUAL.values()]
+    expected = [(found := whole(*inputs), gradients(found, inputs)) for whole, inputs in cases]
+    monkeypatch.setattr(selective, "CHUNK", chunk)
+    monkeypatch.setattr(dual, "CHUNK", chunk)
+    monkeypatch.setattr(selective, "BLOCK_BYTES", rows_a_block * min(chunk, 31) * 3 * 4 * 8)
+    for (whole, inputs), wanted in zip(cases, expected, strict=True):
+        same((found := whole(*inputs), gradients(found, inputs)), wanted, 1e-9, 1e-10)
+
+
+@of(SELECTIVE)
+def test_the_selective_scan_is_in_float32_whatever_is_given_and_autocast_says(kind: Kind) -> None:
+    x, dt, A, B, C, D, state = (value.float() for value in kind.operands(40))
+    halves = tracked([value.bfloat16() for value in (x, B, C)])
+    exact = kind.whole(halves[0].float(), dt, A, halves[1].float(), halves[2].float(), D, state)
+    wide = kind.whole(*(value.double() for value in (halves[0], dt, A, halves[1], halves[2], D, state)))
+    torch.testing.assert_close(exact, wide, rtol=1e-4, atol=1e-5, check_dtype=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = kind.whole(halves[0], dt, A, halves[1], halves[2], D, state)
+        found = gradients(ours, halves)
+    assert all(map(torch.equal, ours, exact))
+    assert all(map(torch.equal, found, gradients(exact, halves)))
+    assert all(each.dtype == torch.bfloat16 for each in found)
+
+
+@of(DUAL)
+@pytest.mark.parametrize("length", [31, 150])
+def test_the_dual_form_keeps_decays_in_float32_under_autocast(kind: Kind, length: int) -> None:
+    inputs = tracked([value.float() for value in kind.operands(length)])[:-1]
+    exact = kind.whole(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, alone = kind.whole(*inputs), kind.outputs(*inputs)
+        same(kind.whole(*kind.operands(length)), kind.recurrence(*kind.operands(length)))  # float64 stays float64
+    assert (rough[0].dtype, rough[1].dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(alone, rough[0])
+    for ours, theirs in zip(rough, exact, strict=True):
+        assert 0 < (ours - theirs).norm() / theirs.norm() < 0.01
+    for ours, theirs in zip(gradients(rough, inputs), gradients(exact, inputs), strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() / theirs.norm() < 0.02
+
+
+@of(SCANS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_violent_decays_neither_overflow_nor_leave_nan(kind: Kind, dtype: torch.dtype) -> None:
+    """Over 200 steps they multiply to e^-120000 and less, of which no inverse may be taken."""
+    x, dt, A, B, C, D, state = (value.to(dtype) for value in kind.operands(200))
+    A = -torch.linspace(12, 40, A.numel()).view(A.shape).to(dtype)
+    inputs = tracked([x, (0 * dt + 50), A, B, C, D, state])
+    ours = kind.whole(*inputs)
+    assert all(each.isfinite().all() for each in (*ours, *gradients(ours, inputs)))
+    if dtype == torch.float32:
+        torch.testing.assert_close(ours, kind.recurrence(*inputs), rtol=1e-4, atol=1e-3)
+
+
+def test_little_is_kept() -> None:
+    """For the backward pass, the states between chunks; for decoding, the last state and nothing it was made from."""
+    inputs, kept = tracked(selective_operands(200)), dict[int, int]()
+
+    def count(value: Tensor) -> Tensor:
+        kept[value.data_ptr()] = value.numel()
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
+        selective.continue_scan(*inputs)
+    between = -(-200 // selective.CHUNK) - 1
+    assert sum(kept.values()) == sum(value.numel() for value in inputs) + between * inputs[-1].numel()
+    for kind in (SELECTIVE["sequential (2, 3, 4)"], SELECTIVE["parallel (2, 3, 4)"], *DUAL.values()):
+        _, last = kind.whole(*kind.operands(100))
+        assert last.untyped_storage().nbytes() == last.numel() * 8
+
+
+# The convolution ------------------------------------------------------------------------------------------------------
+
+
+def filters(length: int, taps: int) -> list[Tensor]:
+    """x [3, T, 5], weight [5, K], bias [5]; x is a part of a wider tensor, as behind a projection."""
+    draw = drawer("convolution", length, taps)
+    return [draw(3, length, 9)[..., 2:7], draw(5, taps), draw(5)]
+
+
+def library(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    padded = functional.pad(x.transpose(1, 2), (weight.shape[1] - 1, 0))
+    return functional.conv1d(padded, weight[:, None], bias, groups=len(weight)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("length", [1, 2, 3, 20])
+@pytest.mark.parametrize("taps", [1, 2, 4])
+def test_the_convolution_is_the_librarys_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, length: int, taps: int, bias: bool
+) -> None:
+    inputs = tracked(filters(length, taps))[: 3 if bias else 2]
+    given = (inputs[0], inputs[1], inputs[2] if bias else None)
+    for cache in (convolution.CACHE_BYTES, 2 * length * 5 * 4):  # all rows at once, and two and then one
+        monkeypatch.setattr(convolution, "CACHE_BYTES", cache)
+        ours, theirs = causal_convolution(*given), library(*given)
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(gradients((ours,), inputs), gradients((theirs,), inputs))
+    assert torch.autograd.gradcheck(lambda *values: causal_convolution(values[0], values[1], given[2]), inputs[:2])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("read", [0, 1, 2, 3, 9])
+@pytest.mark.parametrize("taps", [1, 2, 4])
+def test_steps_of_the_convolution_are_the_sequence(taps: int, read: int, bias: bool) -> None:
+    x, weight, given = filters(12, taps)
+    added = given if bias else None
+    whole, window = causal_convolution(x, weight, added), last_inputs(x[:, :read], taps)
+    for t in range(read, 12):
+        y, window = convolution_step(x[:, t], window, weight, added)
+        torch.testing.assert_close(y, whole[:, t])
+        assert window.shape == (3, taps - 1, 5)
+
+
+def test_the_convolution_sums_in_float32() -> None:
+    x, weight, bias = (value.float() for value in filters(20, 4))
+    ours = causal_convolution(x.bfloat16(), weight, bias)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, library(x.bfloat16().float(), weight, bias).bfloat16(), rtol=2**-8, atol=1e-6)
+    window = x[:, 1:4]
+    with torch.autocast("cpu", torch.bfloat16):
+        under = convolution_step(x[:, 0], window, weight, bias)[0]
+    assert torch.equal(under, convolution_step(x[:, 0], window, weight, bias)[0])
+
+
+# The gated norm -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("block_bytes", [1, 4 * 8 * 5, 1 << 20])
+def test_the_gated_norm_by_its_formula(monkeypatch: pytest.MonkeyPatch, groups: int, block_bytes: int) -> None:
+    """Whatever the blocks, and where a tensor is a slice of another."""
+    monkeypatch.setattr("foresee.backbones.mamba.gated_norm.BLOCK_BYTES", block_bytes)
+    draw = drawer("gated norm")
+    inputs = tracked([draw(3, 4, 8), draw(3, 4, 16), draw(8)])
+    y, both, weight = inputs
+    ours = gated_norm(y[:, 1:], both[:, 1:, :8], weight, groups, 1e-5)
+    gated = torch.unflatten((y * both[..., :8] * both[..., :8].sigmoid())[:, 1:], -1, (groups, -1))
+    theirs = (gated / (gated.square().mean(-1, keepdim=True) + 1e-5).sqrt()).flatten(-2) * weight
+    same(ours, theirs, 1e-12, 1e-14)
+    same(gradients((ours,), inputs), gradients((theirs,), inputs))
+    check = partial(gated_norm, groups=groups, eps=1e-5)
+    assert torch.autograd.gradcheck(check, (y[:, 1:], both[:, 1:, :8], weight))
+
+
+def test_the_gated_norm_computes_in_float32() -> None:
+    draw = drawer("gated norm in bfloat16")
+    y, gate, weight = draw(6, 32).bfloat16(), draw(6, 32).bfloat16(), draw(32).float()
+    rough, exact = (gated_norm(y.to(kind), gate.to(kind), weight, 1, 1e-5) for kind in (y.dtype, torch.float32))
+    assert rough.dtype == torch.bfloat16
+    assert torch.equal(rough, exact.bfloat16())
