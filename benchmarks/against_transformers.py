@@ -39,8 +39,9 @@ from foresee.core.memory import keep_large_blocks
 from foresee.core.spec import resolve
 from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of, tokens_read
 from foresee.training.environment import environment
+from foresee.training.examples import batch_of
+from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
-from foresee.training.step import autocast, batch_of
 
 TASK = "path-star:degree=2,length=5,nodes=50"
 OURS, DEFAULT, TUNED, MATRIX = "foresee", "transformers", "transformers, tuned", "matrix products"

@@ -22,8 +22,8 @@ from foresee.metrics.base import Subject
 from foresee.metrics.passes import split_chunks
 from foresee.objectives.decoding import decode_greedily
 from foresee.training.data import draw
+from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
-from foresee.training.step import autocast
 
 LEAST_RATIO = 4.0
 

@@ -37,8 +37,9 @@ from foresee.core.memory import keep_large_blocks
 from foresee.core.spec import resolve
 from foresee.experiments.bench import TrainingStep, seconds_of
 from foresee.training.environment import environment
+from foresee.training.examples import batch_of
+from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
-from foresee.training.step import autocast, batch_of
 
 TASK = "path-star:degree=2,length=5,nodes=50"
 OURS, DUAL = "foresee mamba", "foresee mamba2"

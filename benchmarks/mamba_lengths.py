@@ -22,9 +22,8 @@ from foresee.core.seeds import torch_stream
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
 from foresee.training.environment import environment
-from foresee.training.optimizer import adamw
+from foresee.training.optimizer import adamw, autocast
 from foresee.training.settings import Settings
-from foresee.training.step import autocast
 
 KINDS = ("mamba", "mamba2")
 LENGTHS, ROWS = (32, 64, 128, 256, 512), 8

@@ -10,19 +10,21 @@ it sees every length.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Callable
 
 import torch
 from common import Target, parser, write
 
+from foresee.core.batch import Batch
 from foresee.core.memory import keep_large_blocks
 from foresee.core.seeds import stream
 from foresee.experiments.bench import TrainingStep, interleaved, tokens_read
 from foresee.training.bucketing import WINDOW
 from foresee.training.data import FixedData
+from foresee.training.loop import train_steps
 from foresee.training.settings import Settings
-from foresee.training.step import update
 
 FIXED = "path-star:degree=2,length=5,nodes=50"
 MIXED = "path-star:degree=2,length=8,nodes=50,sizes=mixed"
@@ -46,10 +48,12 @@ class Contender:
         return self
 
     def __call__(self) -> None:
-        training = self.training
-        training.objective.train()
-        for step, batch in enumerate(self.batches):
-            update(training.objective, training.optimiser, batch.to(training.spec.device), training.spec, step)
+        held = dataclasses.replace(self.training.training, data=self)
+        train_steps(held, held.position.step + len(self.batches))
+
+    def batch_at(self, step: int, size: int) -> Batch:
+        """As training data: the batches in turn."""
+        return self.batches[step % len(self.batches)]
 
     def tokens(self) -> int:
         """Tokens read in a call, padding left out."""

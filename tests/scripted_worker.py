@@ -12,7 +12,7 @@ from typing import Any
 
 from foresee.core.errors import ForeseeError
 from foresee.experiments.pool import WorkerPool
-from foresee.training.guard import InUseError
+from foresee.training.process import InUseError
 from foresee.training.settings import Settings
 
 FINISHES, DIES, RAISES, FAILS, DIES_ONCE, GETS_ON, IN_USE_ONCE, SLOW, LOST, BABBLES = range(10)

@@ -185,6 +185,13 @@ def test_groups_from_outside_are_checked() -> None:
         data.require_groups(PAIRED, mixed, "file.txt")
     with pytest.raises(RequestError, match="the 3 examples from number 4 on"):
         data.require_groups(PAIRED, paired.rows(slice(0, 5)), "file.txt")
+    # The same graph with its edges in another order is the same problem, but not the same prefix.
+    turned = paired.tokens.clone()
+    turned[4, :2], turned[4, 3:5] = paired.tokens[4, 3:5], paired.tokens[4, :2]
+    other = Batch.of(turned, paired.prompt_len, paired.answer_len)
+    assert (PAIRED.identity(other) == PAIRED.identity(paired)).all()
+    with pytest.raises(RequestError, match=r"example number 5 must begin with the same \d+ tokens as number 4"):
+        data.require_groups(PAIRED, other, "file.txt")
 
 
 # Problems that two batches share

@@ -137,7 +137,7 @@ def test_it_is_the_json_that_is_kept(found: Diagnosis, folder: Path) -> None:
 def test_asking_again_trains_nothing_and_says_the_same(
     found: Diagnosis, task: Task, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["foresee.training.loop"], "_work", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(sys.modules["foresee.training.loop"], "build_parts", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(measured, "measure", lambda *_: pytest.fail("measured again"))
     again = diagnose(found.question, task, folder)
     assert replace(again, seconds=0.0).json() == replace(found, seconds=0.0).json()
@@ -152,23 +152,22 @@ def test_another_question_needs_another_folder(found: Diagnosis, task: Task, fol
 def test_an_interrupted_diagnosis_continues_and_ends_the_same(
     found: Diagnosis, task: Task, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from foresee.training.loop import _Training
+    loop = sys.modules["foresee.training.loop"]
+    whole, calls = loop.rank_batch, 0
 
-    whole, calls = _Training._step, 0
-
-    def stops(self: _Training, step: int) -> None:
+    def stops(*given: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 9:
             raise InterruptedTrainingError("stopped")
-        whole(self, step)
+        return whole(*given)
 
-    monkeypatch.setattr(_Training, "_step", stops)
+    monkeypatch.setattr(loop, "rank_batch", stops)
     question = replace(found.question, seeds=1)
     with pytest.raises(InterruptedTrainingError):
         diagnose(question, task, tmp_path / "out")
     assert len(list((tmp_path / "out" / "runs").glob("*/rows.jsonl"))) == 1
-    monkeypatch.setattr(_Training, "_step", whole)
+    monkeypatch.setattr(loop, "rank_batch", whole)
     diagnose(question, task, tmp_path / "out")
     for run in (each.runs[0] for each in found.learned):
         assert outcome(tmp_path / "out" / "runs" / run) == outcome(folder / "runs" / run)

@@ -19,12 +19,10 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.objectives.base import LossOut
 from foresee.training import examples
-from foresee.training.distributed import Whole, World
-from foresee.training.examples import training_data
-from foresee.training.loop import train
-from foresee.training.optimizer import adamw
+from foresee.training.distributed import Model, World
+from foresee.training.examples import batch_of, rank_batch, training_data
+from foresee.training.loop import Training, train, train_steps
 from foresee.training.settings import Settings
-from foresee.training.step import batch_of, own_batch, update
 
 MIXED = "path-star:degree=2,length=4,nodes=12,sizes=mixed"
 PAIRED = f"{TASK},goals=all"
@@ -110,7 +108,7 @@ def test_processes_take_the_rows_of_a_batch_in_turn(task: str) -> None:
     built = spec.build_task()
     data = training_data(spec, built)
     whole = batch_of(data, built, spec, 3)
-    owns = [own_batch(data, built, spec, 3, rank) for rank in range(4)]
+    owns = [rank_batch(data, built, spec, 3, rank) for rank in range(4)]
     assert [row for own, _ in owns for row in own.pairs()] == list(whole.pairs())
     assert {(len(own), own.layout.group, own.layout.shared) for own, _ in owns} == {
         (6, built.group, built.shared_prefix)
@@ -131,12 +129,11 @@ def test_processes_draw_from_streams_of_their_own(monkeypatch: pytest.MonkeyPatc
         return real(batch, rng)
 
     monkeypatch.setattr(objective, "loss", loss)
-    data, optimiser = training_data(spec, task), adamw(objective, spec)
-    for rank in (0, 1, 1):
-        replica = Whole(objective)
-        replica.world = World(rank, 2)
-        update(objective, optimiser, own_batch(data, task, spec, 0, rank)[0], spec, 0, replica, 0.5)
-    update(objective, optimiser, batch_of(data, task, spec, 0), tiny(), 0)
+    data = training_data(spec, task)
+    for world in (World(0, 2), World(1, 2), World(1, 2), World()):
+        training = Training(spec.replace(processes=world.world_size), task, data, Model(objective, "cpu", World()))
+        training.model.world = world
+        train_steps(training, 1)
     assert drawn[1] == drawn[2]
     assert len(set(drawn)) == 3
 
@@ -187,7 +184,7 @@ def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
     ):
         assert status == 1
         assert said.splitlines()[-1] == (
-            ("foresee.core.errors.RequestError", "foresee.training.distributed.waiting.OtherProcessError")[rank]
+            ("foresee.core.errors.RequestError", "foresee.core.errors.OtherProcessError")[rank]
             + ": this run is for processes=4, but 2 are running; start it with torchrun and as many processes"
         )
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]

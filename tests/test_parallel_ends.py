@@ -74,8 +74,8 @@ def test_asked_to_stop_all_stop_at_the_same_step(tmp_path: Path, undisturbed: di
     (status, said), other = command(tmp_path, Plan(rank, 3, signal.SIGTERM, save_seconds=1e9))
     directory = tmp_path / "runs" / SPEC.digest
     assert (status, other) == (1, (1, ""))
-    assert sentence(said) == f"foresee: stopped at step 4 of 6 and saved in {directory}; the same command continues\n"
-    assert ", from step 4\n" in command(tmp_path)[0][1]
+    assert sentence(said) == f"foresee: stopped at step 3 of 6 and saved in {directory}; the same command continues\n"
+    assert ", from step 3\n" in command(tmp_path)[0][1]
     assert outcome(directory) == undisturbed
 
 

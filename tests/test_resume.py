@@ -28,7 +28,7 @@ from foresee.core import files
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.metrics.base import Rows, Subject
 from foresee.metrics.measure import measure_all
-from foresee.training import measuring
+from foresee.training import evaluate
 from foresee.training.loop import train
 from foresee.training.run import load
 from foresee.training.settings import Settings
@@ -125,7 +125,7 @@ def child(plan: Plan, argv: list[str], errors: Path) -> None:
             before()
             return real(subject)
 
-        vars(measuring)["measure_all"] = measure
+        vars(evaluate)["measure_all"] = measure
     if plan.largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.largest_file, resource.RLIM_INFINITY))
     sys.argv = ["foresee", *argv]

@@ -35,8 +35,8 @@ from foresee.experiments.engine import InProcess, Job, Pending, make_engine
 from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
 from foresee.experiments.progress import RunsBars, RunsProgress
 from foresee.experiments.runner import FailedRunsError, Runner, estimate_memory, run_all, state
-from foresee.training.guard import in_use, locked
 from foresee.training.loop import InterruptedTrainingError, train
+from foresee.training.process import in_use, locked
 from foresee.training.settings import Settings
 
 QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}

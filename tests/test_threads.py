@@ -11,8 +11,8 @@ import torch
 from tiny import tiny
 
 from foresee.core.errors import ForeseeError, RequestError
-from foresee.training import threads
 from foresee.training.loop import train
+from foresee.training.process import recorded_threads, use_threads
 from foresee.training.progress import Silent
 from foresee.training.settings import Settings
 
@@ -61,6 +61,6 @@ def test_a_damaged_record_is_said(tmp_path: Path, text: str) -> None:
 
 
 def test_without_a_record_the_number_stays(tmp_path: Path) -> None:
-    assert threads.began_with(tmp_path) is None
-    with threads.threads_of(tmp_path):
+    assert recorded_threads(tmp_path) is None
+    with use_threads(recorded_threads(tmp_path)):
         assert torch.get_num_threads() == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,17 +18,16 @@ from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
 from foresee.training.data import FixedData, FreshData, draw, read_examples, shared, write_examples
-from foresee.training.evaluate import evaluate
-from foresee.training.examples import WATCHED, first_trained, test_examples, training_data
+from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
+from foresee.training.examples import WATCHED, batch_of, first_trained, test_examples, training_data
 from foresee.training.loop import train
-from foresee.training.measuring import DISSECTED, SHOWN_EXAMPLES
-from foresee.training.progress import Progress
+from foresee.training.progress import Progress, Silent
 from foresee.training.run import Run
 from foresee.training.settings import Settings
-from foresee.training.step import batch_of
 
 # ``foresee.train`` is also a function.
 loop = importlib.import_module("foresee.training.loop")
@@ -99,7 +100,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     spec = tiny(steps=10)
     first = train(spec, tmp_path)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.dir.iterdir()}
-    monkeypatch.setattr(loop, "_Training", None)  # whatever would train now fails
+    monkeypatch.setattr(loop, "build_parts", None)  # whatever would train now fails
     told = Told()
     again = train(spec, tmp_path, told)
     assert told.events == []
@@ -207,14 +208,14 @@ def test_until_solved_stops_early(tmp_path: Path) -> None:
 def test_until_solved_stops_at_the_first_evaluation_that_is_solved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.quick
+    real = loop.measure_quickly
 
     def good_at_last(*given: Any) -> dict[str, Any]:
         calls.append(1)
         measured: dict[str, Any] = real(*given)
         return measured | {"exact": loop.SOLVED_ENOUGH - (len(calls) != 3) * 0.01}
 
-    monkeypatch.setattr(loop, "quick", good_at_last)
+    monkeypatch.setattr(loop, "measure_quickly", good_at_last)
     for until_solved, steps in ((True, 6), (False, 10)):
         calls: list[int] = []
         run = train(tiny(steps=10, eval_every=2, until_solved=until_solved), tmp_path)
@@ -385,3 +386,70 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(ForeseeError, match="could not be written") as caught:
         train(tiny(steps=2), tmp_path / "file")
     assert caught.value.status == 1
+
+
+# What it leaves alone -----------------------------------------------------------------------------------------------
+
+
+def test_a_slow_save_is_not_followed_by_another_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only saving moves: a save takes longer than the time between two."""
+    now, saves = 0.0, []
+    real = loop.Checkpoint.save
+
+    class Ticks(Silent):
+        def step(self, step: int) -> None:
+            nonlocal now
+            now += loop.SAVE_SECONDS / 4
+
+    def slow(self: Any, position: Any) -> None:
+        nonlocal now
+        now += 3 * loop.SAVE_SECONDS
+        saves.append(position.step)
+        real(self, position)
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(loop.Checkpoint, "save", slow)
+    train(tiny(steps=12, eval_every=20), tmp_path, Ticks())
+    assert saves == [5, 10]
+
+
+def test_no_facts_travel_to_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[int] = []
+    real = NextToken.loss
+
+    def loss(self: NextToken, batch: Batch, rng: torch.Generator) -> LossOut:
+        seen.append(len(batch.facts))
+        return real(self, batch, rng)
+
+    monkeypatch.setattr(NextToken, "loss", loss)
+    train(tiny(steps=2), tmp_path)
+    assert seen == [0, 0]
+
+
+def test_a_large_vocabulary_is_evaluated_a_few_rows_at_a_time() -> None:
+    task, objective = tiny().build_task(), tiny().build_objective(tiny().build_task())
+    assert rows_at_a_time(task, objective) == 1024
+    objective.vocab = Vocabulary(tuple(map(str, range(100_000))))
+    rows = rows_at_a_time(task, objective)
+    assert rows * task.answer_length * 100_000 * 4 <= SCORE_BYTES < (rows + 1) * task.answer_length * 100_000 * 4
+
+
+def test_the_host_process_is_as_it_was(tmp_path: Path) -> None:
+    code = """
+import signal, sys, threading, torch
+def state():
+    return (torch.get_num_threads(), torch.get_num_interop_threads(), torch.get_default_dtype(), torch.initial_seed(),
+            torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(),
+            torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.random.get_rng_state().sum().item(),
+            torch.backends.mkldnn.enabled, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+before = state()
+import foresee
+from foresee.core import memory
+imported = state()
+foresee.train(*sys.argv[1:4], root=sys.argv[4], steps=2, batch=8, data="100", test=20)
+assert before == imported == state(), (before, imported, state())
+assert memory.keep_large_blocks.cache_info().misses == 0
+"""
+    arguments = [TASK, "next-token", "transformer:layers=1,width=32,heads=2", str(tmp_path)]
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -9,8 +9,9 @@ import typer
 
 from foresee.cli.options import AsJson, Runs, TaskSpec, Track, emit, output
 from foresee.cli.show import show_run
+from foresee.core.errors import OtherProcessError
 from foresee.core.memory import keep_large_blocks
-from foresee.training.distributed import OtherProcessError, joined
+from foresee.training.distributed import init_process_group
 from foresee.training.loop import train
 from foresee.training.progress import on_standard_error
 from foresee.training.settings import Settings
@@ -29,14 +30,14 @@ def command(
     """Trains, measures and saves one run; the same command continues an interrupted one. Under torchrun, its processes
     share every batch (docs/parallel.md)."""
     keep_large_blocks()
-    world = joined()
+    world = init_process_group()
     try:
-        asked = world.agreed(lambda: Settings.of(task, objective, processes=world.size, **settings))
-        progress = world.agreed(lambda: tracked(on_standard_error(), track, runs) if world.leads else None)
+        asked = world.run_on_all(lambda: Settings.of(task, objective, processes=world.world_size, **settings))
+        progress = world.run_on_all(lambda: tracked(on_standard_error(), track, runs) if world.is_main else None)
         run = train(asked, runs, progress)
     except OtherProcessError as error:
-        if world.leads:
+        if world.is_main:
             raise
         raise typer.Exit(error.status) from None
-    if world.leads:
+    if world.is_main:
         emit(run.json()) if as_json else show_run(run, output())

@@ -16,3 +16,11 @@ class RequestError(ForeseeError, ValueError):
     """What was asked for is wrong (exit status 2): the message says what, where, and what would be right."""
 
     status = 2
+
+
+class OtherProcessError(ForeseeError):
+    """Another process of the same run failed or is gone; that one or the main one says why."""
+
+    def __init__(self, sentence: str, status: int = 1) -> None:
+        super().__init__(sentence)
+        self.status = status

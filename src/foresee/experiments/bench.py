@@ -28,11 +28,12 @@ from foresee.core.seeds import torch_stream
 from foresee.objectives.decoding import decode_greedily
 from foresee.training.bucketing import WINDOW
 from foresee.training.data import draw
+from foresee.training.distributed import Model, World
 from foresee.training.environment import environment
-from foresee.training.examples import training_data
-from foresee.training.optimizer import adamw
+from foresee.training.examples import batch_of, training_data
+from foresee.training.loop import Training, train_steps
+from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
-from foresee.training.step import autocast, batch_of, update
 
 Work = Callable[[], object]
 
@@ -75,19 +76,21 @@ class TrainingStep:
     def __init__(self, spec: Settings) -> None:
         self.spec = spec
         self.task = spec.build_task()
-        self.objective = spec.build_objective(self.task).to(spec.device)
+        self.objective = spec.build_objective(self.task)
         self.data = training_data(spec, self.task)
-        self.optimiser = adamw(self.objective, spec)
-        self.step = 0
+        self.training = Training(spec, self.task, self.data, Model(self.objective, spec.device, World()))
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.training.position.step
 
     def __call__(self) -> None:
-        self.objective.train()
-        update(self.objective, self.optimiser, self.batch(), self.spec, self.step)
-        self.step += 1
+        train_steps(self.training, self.step + 1)
 
     def batch(self) -> Batch:
         """The batch of the step to come."""
-        return batch_of(self.data, self.task, self.spec, self.step)
+        return batch_of(self.data, self.task, self.spec, self.step).to(self.spec.device)
 
     def tokens(self) -> int:
         """Tokens read in a step, of the kind that ``tokens_read`` counts; where rows differ in length, the mean over a

@@ -16,8 +16,8 @@ from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, ma
 from foresee.experiments.progress import RunsProgress, reports
 from foresee.training.data import FreshData
 from foresee.training.examples import training_data
-from foresee.training.guard import InUseError, in_use, stop_signals
 from foresee.training.loop import InterruptedTrainingError
+from foresee.training.process import InUseError, in_use, stop_signals
 from foresee.training.progress import title
 from foresee.training.run import Run, load
 from foresee.training.settings import Fixed, Settings, parse_data

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy
 import torch
@@ -269,16 +269,28 @@ def _require_whole(size: int, group: int) -> None:
 
 def require_groups(task: Task, batch: Batch, where: str) -> None:
     """Raises ``RequestError``, which starts with ``where``, unless every ``task.group`` consecutive rows of a batch
-    that came from outside hold one problem."""
-    identity = task.identity(batch)
-    whole = len(batch) // task.group * task.group
-    groups = identity[:whole].reshape(-1, task.group)
-    broken = numpy.flatnonzero((groups != groups[:, :1]).any(axis=1))
-    if len(broken) or whole < len(batch):
-        row = int(broken[0]) * task.group if len(broken) else whole
+    that came from outside hold one problem, and begin with the same ``task.shared_prefix`` tokens: training reads those
+    of the first row for all of them."""
+    whole, size = len(batch) // task.group * task.group, task.group
+
+    def first_broken(rows: NDArray[Any]) -> int | None:
+        """[whole, ...] -> the first row that is unlike the first one of its group."""
+        groups = rows.reshape(len(rows) // size, size, -1)
+        unlike = numpy.flatnonzero((groups != groups[:, :1]).any(axis=2))
+        return int(unlike[0]) if len(unlike) else None
+
+    broken = first_broken(task.identity(batch)[:whole])
+    if broken is not None or whole < len(batch):
+        row = whole if broken is None else broken // size * size
         raise RequestError(
-            f"{where}: the {task.group} examples from number {row + 1} on must hold the same problem, which this task "
+            f"{where}: the {size} examples from number {row + 1} on must hold the same problem, which this task "
             "keeps together"
+        )
+    broken = first_broken(batch.tokens[:, : task.shared_prefix].numpy())
+    if broken is not None:
+        raise RequestError(
+            f"{where}: example number {broken + 1} must begin with the same {task.shared_prefix} tokens as number "
+            f"{broken // size * size + 1}, edges in the same order: this task reads them once for {size} examples"
         )
 
 

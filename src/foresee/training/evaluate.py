@@ -1,19 +1,96 @@
-"""Measuring a finished run again, on its own test examples or on a file."""
+"""The final measurement of a run, on examples that no evaluation during training looked at; and measuring it again."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from foresee.core import files
+from foresee.core.batch import NOTHING, Batch
 from foresee.core.seeds import torch_stream
+from foresee.metrics.anatomy import anatomy
 from foresee.metrics.base import Rows, Subject
 from foresee.metrics.measure import measure_all
-from foresee.training.data import read_examples
-from foresee.training.examples import problems_trained, test_examples, training_data, watched_and_measured
-from foresee.training.run import Run
-from foresee.training.step import autocast
+from foresee.metrics.passes import predict_answers
+from foresee.objectives.base import Objective
+from foresee.tasks.base import Task
+from foresee.tasks.example_files import read_examples
+from foresee.training.data import TrainingData
+from foresee.training.examples import (
+    first_trained,
+    problems_trained,
+    test_examples,
+    training_data,
+    watched_and_measured,
+)
+from foresee.training.optimizer import autocast
+from foresee.training.run import Run, rows_as_lines
+from foresee.training.settings import Settings
+
+SHOWN_EXAMPLES = 24
+DISSECTED = 3
+"""Of those, how many have their probabilities and attention kept."""
+SCORE_BYTES = 256 << 20
+"""Most memory that the float32 scores [rows, A, V] of one evaluated chunk take."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run's files say of its trained model."""
+
+    rows: Rows
+    examples: list[dict[str, Any]]
+    anatomies: list[dict[str, Any]]
+
+    def save(self, directory: Path) -> None:
+        """Writes it into a run's folder, the rows last: a run that has them is finished."""
+        files.write_json_lines(directory / "examples.jsonl", self.examples)
+        files.write_json(directory / "anatomy.json", {"examples": self.anatomies})
+        files.write_json_lines(directory / "rows.jsonl", rows_as_lines(self.rows))
+
+
+def rows_at_a_time(task: Task, objective: Objective) -> int:
+    """How many rows are evaluated at a time: 1,024, or as many as keep their scores within ``SCORE_BYTES``."""
+    return max(1, min(1024, SCORE_BYTES // (4 * task.answer_length * len(objective.vocab))))
+
+
+def measure_trained(
+    spec: Settings, task: Task, objective: Objective, data: TrainingData, test: Batch, steps: int
+) -> Results:
+    """Every measurement of an objective that was trained for ``steps`` steps."""
+    chunk = rows_at_a_time(task, objective)
+    subject = Subject(
+        task=task,
+        objective=objective.eval(),
+        test=test.to(spec.device),
+        train=first_trained(data, spec, steps, len(test)).to(spec.device),
+        rng=torch_stream("diagnostics", spec.digest),
+        chunk=chunk,
+        trained=lambda: problems_trained(task, data, spec, steps),
+    )
+    with autocast(spec):
+        rows = measure_all(subject)
+        shown = test.rows(slice(0, SHOWN_EXAMPLES))
+        answers = predict_answers(objective, shown.to(spec.device), min(chunk, SHOWN_EXAMPLES), task).tolist()
+        written = [[token for token in answer if token != NOTHING] for answer in answers]
+        pairs = list(zip(shown.pairs(), written, strict=True))
+        dissected = [
+            anatomy(task, objective, prompt, answer, wrote) for (prompt, answer), wrote in islice(pairs, DISSECTED)
+        ]
+    examples = [
+        {
+            "prompt": task.write_line(prompt, []),
+            "answer": task.write_answer(answer),
+            "wrote": task.write_answer(wrote),
+        }
+        for (prompt, answer), wrote in pairs
+    ]
+    return Results(rows, examples, [example | each for example, each in zip(examples, dissected, strict=False)])
 
 
 def evaluate(run: Run, data: Path | None = None) -> Rows:
@@ -31,9 +108,14 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
         test = read_examples(data, run.task)
     # A run that was trained on a GPU can be measured where there is none.
     spec = run.spec if torch.cuda.is_available() else run.spec.replace(device="cpu")
-    rng = torch_stream("diagnostics", run.spec.digest)
     with autocast(spec):
         subject = Subject(
-            run.task, run.objective.to(spec.device), test.to(spec.device), train=None, rng=rng, trained=trained
+            run.task,
+            run.objective.to(spec.device),
+            test.to(spec.device),
+            train=None,
+            rng=torch_stream("diagnostics", run.spec.digest),
+            chunk=rows_at_a_time(run.task, run.objective),
+            trained=trained,
         )
         return measure_all(subject)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy
+from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
@@ -31,6 +33,37 @@ from foresee.training.settings import Settings
 
 WATCHED = 1000
 """Test examples that the evaluations during training look at; the final measurements use others."""
+
+
+def batch_of(data: TrainingData, task: Task, spec: Settings, step: int) -> Batch:
+    """The batch that update ``step`` (from 0) learns from. Facts are left out: no objective may read them."""
+    batch = data.batch_at(step, spec.batch).sharing(task.group, task.shared_prefix)
+    return dataclasses.replace(batch, facts={})
+
+
+def rank_batch(data: TrainingData, task: Task, spec: Settings, step: int, rank: int) -> tuple[Batch, float]:
+    """The rows of ``batch_of`` that one of the run's processes learns from, on its device, and their share of the
+    batch's answer tokens. The device is not asked for anything."""
+    batch = batch_of(data, task, spec, step)
+    if spec.processes == 1:
+        return batch.to(spec.device), 1.0
+    own = split_batch(batch, spec.processes)[rank].trimmed()
+    share = len(own) / len(batch)
+    if not batch.layout.uniform:
+        share = int(own.answer_len.sum()) / int(batch.answer_len.sum())
+    return own.to(spec.device), share
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in as many parts of as many rows, groups that share a prefix kept whole."""
+    rows, layout = len(batch) // parts, batch.layout
+    pieces = [batch.rows(slice(start, start + rows)) for start in range(0, len(batch), rows)]
+    return [piece.sharing(layout.group, layout.shared) for piece in pieces]
+
+
+def part_share(part: Batch, whole: Batch) -> float | Tensor:
+    """A part's share of the answer tokens of the whole, by which its mean loss counts in the whole's."""
+    return len(part) / len(whole) if whole.layout.uniform else part.answer_len.sum() / whole.answer_len.sum()
 
 
 def training_data(spec: Settings, task: Task) -> TrainingData:

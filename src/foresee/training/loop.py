@@ -1,44 +1,54 @@
-"""The one training loop.
+"""The training loop, and what stands around it: a run's parts, its folder, and its files.
 
-Every step is a pure function of the weights, the optimiser's state, the run's spec and the step's number: data order
-and the objective's randomness come from streams keyed by the step. So a run killed at any moment, SIGKILL included,
-continues from its last checkpoint and ends, on a CPU, with the bytes of one that was never killed.
-
-On several processes (``parallel``), each goes through this loop with its own rows of every batch; the first alone
-writes files and shows progress.
+Every step is a pure function of the weights, the optimizer's state, the run's settings and the step's number: data
+order and the objective's randomness come from streams keyed by the step. So a run killed at any moment, SIGKILL
+included, continues from its last checkpoint and ends, on a CPU, with the bytes of one that was never killed.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from foresee.core import files
-from foresee.core.errors import ForeseeError
+from foresee.core.batch import Batch
+from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.seeds import torch_stream
 from foresee.metrics.measure import measure_quickly
+from foresee.objectives.base import Objective
+from foresee.tasks.base import Task
 from foresee.training.checkpoint import Checkpoint, Position
-from foresee.training.distributed import Agreement, World, joined, losses_explained, replica_of
-from foresee.training.examples import watched_and_measured
-from foresee.training.guard import stop_signals
-from foresee.training.losses import Losses
-from foresee.training.measuring import measured
-from foresee.training.optimizer import adamw, learning_rate
-from foresee.training.preparing import Parts, begun, built
+from foresee.training.data import TrainingData
+from foresee.training.distributed import Model, World, explain_lost_process, init_process_group
+from foresee.training.environment import environment
+from foresee.training.evaluate import measure_trained, rows_at_a_time
+from foresee.training.examples import (
+    part_share,
+    rank_batch,
+    split_batch,
+    test_examples,
+    training_data,
+    watched_and_measured,
+)
+from foresee.training.losses import Losses, term_shares, weigh
+from foresee.training.optimizer import adamw, autocast, learning_rate
+from foresee.training.process import locked, recorded_threads, stop_signals, use_threads
 from foresee.training.progress import Progress, Silent
-from foresee.training.run import Run, load
+from foresee.training.run import Run, load, read_spec
 from foresee.training.settings import Settings
-from foresee.training.step import autocast, own_batch, update
-from foresee.training.threads import computing_with
 
 SOLVED_ENOUGH = 0.97
 """``until_solved`` stops once the watched examples reach this ``exact``: above ``solved`` (0.95), so that the final
 measurement on other examples does not miss it by chance."""
 SAVE_SECONDS = 20.0
+"""Between the end of one save and the start of the next."""
 
 
 class InterruptedTrainingError(ForeseeError):
@@ -48,128 +58,215 @@ class InterruptedTrainingError(ForeseeError):
 def train(spec: Settings, root: str | Path = "runs", progress: Progress | None = None) -> Run:
     """Trains, measures and saves one run under ``root``, or continues it, or returns it where it is finished.
 
-    Raises ``RequestError`` where the spec cannot be run or its directory is damaged or in use, ``ForeseeError`` where
+    Raises ``RequestError`` where the settings cannot be run or the folder is damaged or in use, ``ForeseeError`` where
     the disk is full or another process was lost, and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once the state
-    is saved. Of several processes the first raises what went wrong, and the others ``parallel.OtherProcessError``.
+    is saved. Of several processes the main one raises what went wrong, and the others ``OtherProcessError``.
     """
-    world = joined()
-    shown = progress if progress is not None and world.leads else Silent()
+    world = init_process_group()
+    shown = progress if progress is not None and world.is_main else Silent()
     directory = Path(root) / spec.digest
-    if not world.led(lambda: (directory / "rows.jsonl").exists()):
-        _work(spec, directory, shown, world)
+    if not world.broadcast((directory / "rows.jsonl").exists):
+        world.require_fit(spec.processes, spec.digest, spec.device)
+        parts = world.run_on_all(lambda: build_parts(spec))
+        with ExitStack() as held:
+            threads = world.broadcast(lambda: open_folder(spec, parts, directory, held))
+            held.enter_context(use_threads(threads))
+            _train_and_measure(spec, parts, directory, shown, world)
 
-    def outcome() -> list[Any]:
+    def read() -> list[Any]:
         run = load(directory)
         return [run.rows, run.metrics, run.timing]
 
-    run = Run(directory, spec, *world.led(outcome))
+    run = Run(directory, spec, *world.broadcast(read))
     shown.done(run)
     return run
 
 
-def _work(spec: Settings, directory: Path, progress: Progress, world: World) -> None:
-    """Trains and measures what is unfinished, once all of it is checked."""
-    world.refuse_unfit(spec)
-    parts = world.agreed(lambda: built(spec))
-    with ExitStack() as held:
-        threads = world.led(lambda: begun(spec, parts, directory, held))
-        held.enter_context(computing_with(threads))
-        _Training(spec, directory, parts, progress, world).run()
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of."""
+
+    task: Task
+    objective: Objective
+    data: TrainingData
+    test: Batch
 
 
-class _Training:
-    """The state of one run in progress."""
-
-    def __init__(self, spec: Settings, directory: Path, parts: Parts, progress: Progress, world: World) -> None:
-        self.spec, self.directory, self.progress, self.world = spec, directory, progress, world
-        self.task, self.objective, self.data = parts.task, parts.objective, parts.data
-        watched, self.test = watched_and_measured(parts.test, spec)
-        self.watched = watched.to(spec.device)
-        self.replica = replica_of(self.objective, spec, world)
-        self.optimiser = adamw(self.objective, spec)
-        self.position = Position()
-        self.losses = Losses(self.task.answer_length, spec.device, world)
-        self.checkpoint = Checkpoint(directory, self.replica, self.optimiser, self.losses, spec.device)
-
-    def run(self) -> None:
-        """Trains from wherever the directory stands, then measures."""
-        model = self.checkpoint.model
-        if self.world.led(model.exists):
-            self.position = self.checkpoint.take_model()
-        else:
-            self.position = self.checkpoint.resume()
-            try:
-                with stop_signals() as stop:
-                    self._train(stop)
-            finally:
-                self.progress.finish()
-            self.checkpoint.save_model(self.position)
-        self.world.led(lambda: shutil.rmtree(self.checkpoint.path.parent, ignore_errors=True))
-        try:
-            self._measure()
-        except KeyboardInterrupt:
-            raise self.world.spoken(
-                InterruptedTrainingError(f"stopped while measuring; {model} is saved and the same command continues")
-            ) from None
-
-    # Training -------------------------------------------------------------------------------------------------------
-
-    def _train(self, stop: Callable[[], bool]) -> None:
-        spec, position = self.spec, self.position
-        self.progress.start(spec, position.step)
-        began = last_save = time.perf_counter()
-        seconds_before, first_step = position.seconds, position.step
-        agreement = Agreement(self.world)
-        self.objective.train()
-        while position.step < spec.steps and not position.solved:
-            self._step(position.step)
-            position.step += 1
-            now = time.perf_counter()
-            position.seconds = seconds_before + now - began
-            if position.step % spec.eval_every == 0 or position.step == spec.steps:
-                self._report((position.step - first_step) * spec.batch / (now - began))
-            self.progress.step(position.step)
-            stopping, saving = agreement(stop(), now - last_save > SAVE_SECONDS)
-            if stopping:
-                self._stop()
-            if saving:
-                self.checkpoint.save(position)
-                last_save = now
-        if agreement.last()[0]:
-            self._stop()
-
-    def _step(self, step: int) -> None:
-        """One update."""
-        batch, weight = own_batch(self.data, self.task, self.spec, step, self.world.rank)
-        with losses_explained():
-            out = update(self.objective, self.optimiser, batch, self.spec, step, self.replica, weight)
-        self.losses.add(batch, out)
-
-    def _stop(self) -> None:
-        self.checkpoint.save(self.position)
-        raise self.world.spoken(
-            InterruptedTrainingError(
-                f"stopped at step {self.position.step} of {self.spec.steps} and saved in {self.directory}; "
-                f"the same command continues"
-            )
+def build_parts(spec: Settings) -> Parts:
+    """Everything that the settings may be refused for, before anything is written."""
+    task = spec.build_task()
+    objective = spec.build_objective(task)
+    data = training_data(spec, task)
+    test = test_examples(spec, task, data)
+    data.batch_at(0, spec.batch)  # refuses a size that splits groups
+    if (spec.batch // spec.processes // spec.accumulate) % task.group:
+        of_processes = f" on processes={spec.processes}" if spec.processes > 1 else ""
+        raise RequestError(
+            f"batch={spec.batch} in accumulate={spec.accumulate} parts{of_processes} would split groups of "
+            f"{task.group} rows of one problem; each part needs a multiple of {task.group} rows"
         )
+    return Parts(task, objective, data, test)
 
-    def _report(self, examples_per_second: float) -> None:
-        """Writes one line of ``metrics.jsonl`` and of ``timing.jsonl``, and decides whether the task is solved."""
-        spec, position = self.spec, self.position
-        means = self.losses.means((position.step - 1) % spec.eval_every + 1)
-        by_position = self.losses.by_position()
-        self.losses.clear()
+
+def open_folder(spec: Settings, parts: Parts, directory: Path, held: ExitStack) -> int | None:
+    """Takes the run's folder for as long as ``held`` is, and gives the threads that the run began with.
+
+    ``env.json`` also says how many numbers are trained and what chance is, so that both are known where the weights or
+    the file behind the task are not kept.
+    """
+    with files.explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(directory))
+    files.remove_temporaries(directory)
+    if (directory / "spec.json").exists():
+        read_spec(directory)
+    else:
+        trained = sum(each.numel() for each in parts.objective.parameters() if each.requires_grad)
+        recorded = {**environment(), "parameters": trained, "chance": parts.task.chance}
+        files.write_json(directory / "env.json", recorded)
+        files.write_json(directory / "spec.json", spec.model_dump())
+    return recorded_threads(directory)
+
+
+def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: Progress, world: World) -> None:
+    """Trains from wherever the folder stands, then measures."""
+    watched, test = watched_and_measured(parts.test, spec)
+    training = Training(spec, parts.task, parts.data, Model(parts.objective, spec.device, world))
+    checkpoint = Checkpoint(directory, training.model, training.optimizer, training.losses, spec.device)
+    if (trained := checkpoint.load_weights()) is not None:
+        training.position = trained
+    else:
+        training.position = checkpoint.resume()
+        evaluate = Evaluation(training, directory, watched.to(spec.device), progress)
+        progress.start(spec, training.position.step)
+        try:
+            with stop_signals() as stopping:
+                train_steps(training, spec.steps, checkpoint, evaluate, progress, stopping)
+        finally:
+            progress.finish()
+        checkpoint.save_weights(training.position)
+    checkpoint.remove()
+    progress.measuring(len(test))
+    try:
+        results = training.model.evaluate(
+            lambda: measure_trained(spec, parts.task, parts.objective, parts.data, test, training.position.step)
+        )
+    except KeyboardInterrupt:
+        raise world.own_error(
+            InterruptedTrainingError(
+                f"stopped while measuring; {checkpoint.weights} is saved and the same command continues"
+            )
+        ) from None
+    world.broadcast(lambda: results.save(directory) if results is not None else None)
+
+
+@dataclass
+class Training:
+    """What the loop works on: a run in memory, at some step."""
+
+    spec: Settings
+    task: Task
+    data: TrainingData
+    model: Model
+    position: Position = field(default_factory=Position)
+
+    def __post_init__(self) -> None:
+        self.optimizer = adamw(self.model.objective, self.spec)
+        self.losses = Losses(self.task.answer_length, self.spec.device, self.model.world)
+
+
+def train_steps(
+    training: Training,
+    until: int,
+    checkpoint: Checkpoint | None = None,
+    evaluate: Callable[[float], bool] | None = None,
+    progress: Progress | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """The loop: trains until step ``until``, or until ``evaluate`` (given examples a second) finds the task solved.
+
+    Raises ``InterruptedTrainingError`` once the state is saved where ``stopping`` says so.
+    """
+    spec, model, optimizer, position = training.spec, training.model, training.optimizer, training.position
+    world, first_step, seconds_before = model.world, position.step, position.seconds
+    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    own_stream = () if world.world_size == 1 else ("rank", world.rank)
+    began = saved = time.perf_counter()
+    model.objective.train()
+    while position.step < until and not position.solved:
+        # Data: this process's rows of the step's batch, and their share of the batch.
+        batch, own_share = rank_batch(training.data, training.task, spec, position.step, world.rank)
+        stream = torch_stream("objective", spec.objective, spec.seed, position.step, *own_stream)
+        parts = split_batch(batch, spec.accumulate)
+
+        # Loss and backward pass, part by part, so that only one part's activations are held at a time.
+        optimizer.zero_grad()
+        for part, shares in zip(parts, term_shares(model, parts, stream), strict=True):
+            with explain_lost_process(), model.averaging(last=part is parts[-1]):
+                with autocast(spec):
+                    out = model.loss(part, stream)
+                out = weigh(out, part_share(part, batch) * own_share, shares)
+                # Gradients are averaged over processes, but theirs add up to the whole batch's.
+                (out.total * world.world_size).backward()  # type: ignore[no-untyped-call]  # torch's
+            training.losses.add(part, out)
+
+        # Clip, schedule, AdamW.
+        if spec.clip:
+            torch.nn.utils.clip_grad_norm_(weights, spec.clip, foreach=True)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(spec, position.step)
+        optimizer.step()
+        position.step += 1
+
+        # Evaluation.
+        elapsed = time.perf_counter() - began
+        position.seconds = seconds_before + elapsed
+        if evaluate is not None and (position.step % spec.eval_every == 0 or position.step == spec.steps):
+            position.solved = evaluate((position.step - first_step) * spec.batch / elapsed)
+        if progress is not None:
+            progress.step(position.step)
+
+        # Save: all processes at the same step.
+        if checkpoint is not None:
+            stop, save = world.any_of(stopping(), world.is_main and time.perf_counter() - saved > SAVE_SECONDS)
+            if stop or save:
+                checkpoint.save(position)
+                saved = time.perf_counter()
+            if stop:
+                raise world.own_error(
+                    InterruptedTrainingError(
+                        f"stopped at step {position.step} of {spec.steps} and saved in {checkpoint.directory}; "
+                        "the same command continues"
+                    )
+                )
+
+
+class Evaluation:
+    """The evaluations during training: each writes a line of ``metrics.jsonl`` and of ``timing.jsonl``."""
+
+    def __init__(self, training: Training, directory: Path, watched: Batch, progress: Progress) -> None:
+        self.training, self.directory, self.watched, self.progress = training, directory, watched, progress
+        self.chunk = rows_at_a_time(training.task, training.model.objective)
+
+    def __call__(self, examples_per_second: float) -> bool:
+        """Whether training may stop because the task is solved. Raises ``ForeseeError`` where training diverged."""
+        spec, position, losses = self.training.spec, self.training.position, self.training.losses
+        model, world = self.training.model, self.training.model.world
+        means = losses.means((position.step - 1) % spec.eval_every + 1)
+        by_position = losses.by_position()
+        losses.clear()
         if not math.isfinite(means["loss"]):
-            raise self.world.spoken(
+            raise world.own_error(
                 ForeseeError(
                     f"the loss is {means['loss']} at step {position.step}: training diverged; "
                     f"try a lower learning rate than {spec.lr}"
                 )
             )
         with autocast(spec):
-            seen = self.replica.examined(lambda: measure_quickly(self.task, self.objective, self.watched))
-        self.objective.train()
+            seen = model.evaluate(
+                lambda: measure_quickly(self.training.task, model.objective, self.watched, self.chunk)
+            )
+        model.objective.train()
         timing = {
             "step": position.step,
             "seconds": round(position.seconds, 3),
@@ -192,18 +289,4 @@ class _Training:
             self.progress.report(line, timing)
             return spec.until_solved and bool(seen["exact"] >= SOLVED_ENOUGH)
 
-        position.solved = self.world.led(write)
-
-    # Measuring ------------------------------------------------------------------------------------------------------
-
-    def _measure(self) -> None:
-        self.progress.measuring(len(self.test))
-        found = self.replica.examined(
-            lambda: measured(self.spec, self.task, self.objective, self.data, self.test, self.position.step)
-        )
-
-        def save() -> None:
-            assert found is not None
-            found.save(self.directory)
-
-        self.world.led(save)
+        return world.broadcast(write)

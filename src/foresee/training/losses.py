@@ -7,15 +7,14 @@ from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.objectives.base import LossOut
-from foresee.training.distributed import World
+from foresee.training.distributed import Model, World
 
 PLACES_SHOWN = 256
 """Answer places, from the first, whose training loss is reported each by itself."""
 
 
 class Losses:
-    """Sums that stay on the device: reading one would make a GPU wait at every step. Each process has those of its own
-    rows."""
+    """Sums over this process's rows, which stay on the device: reading one would make a GPU wait at every step."""
 
     def __init__(self, longest: int, device: str, world: World) -> None:
         """``longest`` is the task's longest answer."""
@@ -28,32 +27,58 @@ class Losses:
         self._by_position = torch.zeros(2, self._places, dtype=torch.float64, device=self._device)
 
     def add(self, batch: Batch, out: LossOut) -> None:
-        """The losses of one update."""
+        """The losses of a part of a step's batch, as ``weigh`` gives them."""
         for name, value in {"loss": out.total, **out.parts}.items():
             self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value.detach()
         self._by_position += losses_by_position(batch, out.per_token, self._places)
 
     def means(self, steps: int) -> dict[str, float]:
-        """``loss`` and its parts, of all processes, by step."""
-        return {name: float(self._world.total(value)) / steps for name, value in self._parts.items()}
+        """``loss`` and its parts, over all processes, by step."""
+        return {name: float(self._world.all_reduce(value)) / steps for name, value in self._parts.items()}
 
     def by_position(self) -> list[float]:
         """Mean loss of each answer place over the rows of all processes that have it."""
-        sums, counts = self._world.total(self._by_position).tolist()
+        sums, counts = self._world.all_reduce(self._by_position).tolist()
         return [loss / count if count else 0.0 for loss, count in zip(sums, counts, strict=True)]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds of it."""
-        stacked = {f"sum.{name}": self._world.stacked(value) for name, value in self._parts.items()}
-        return stacked | {"by_position": self._world.stacked(self._by_position)}
+    def state_tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of it, every process's own beside each other."""
+        sums = {f"sum.{name}": value for name, value in self._parts.items()} | {"by_position": self._by_position}
+        return {name: self._world.all_gather(value) for name, value in sums.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes up ``tensors``, among others, where it left off."""
-        for name, value in tensors.items():
-            if name.startswith("sum."):
-                self._parts[name.removeprefix("sum.")] = self._world.own(value).to(self._device)
+        """Takes ``state_tensors``, among others, to where it left off."""
+
+        def own(value: Tensor) -> Tensor:
+            return (value if self._world.world_size == 1 else value[self._world.rank]).to(self._device)
+
+        parts = {name.removeprefix("sum."): own(value) for name, value in tensors.items() if name.startswith("sum.")}
+        self._parts |= parts
         if "by_position" in tensors:
-            self._by_position = self._world.own(tensors["by_position"]).to(self._device)
+            self._by_position = own(tensors["by_position"])
+
+
+def term_shares(model: Model, parts: list[Batch], rng: torch.Generator) -> list[dict[str, Tensor]]:
+    """For each part of a batch, by name of a loss that does not average over answer tokens: its share of that loss's
+    terms. None where there is one part, or several processes. Leaves ``rng`` as it was."""
+    if len(parts) == 1 or model.world.world_size > 1:
+        return [{} for _ in parts]
+    state = rng.get_state()
+    counts = [model.objective.count_terms(part, rng) for part in parts]
+    rng.set_state(state)
+    totals = {name: torch.stack([each[name] for each in counts]).sum().clamp_min(1) for name in counts[0]}
+    return [{name: each[name] / total for name, total in totals.items()} for each in counts]
+
+
+def weigh(out: LossOut, share: float | Tensor, shares: dict[str, Tensor]) -> LossOut:
+    """The losses of a part of a batch as what they add to the batch's: ``share`` of each but those in ``shares``."""
+    if not shares and isinstance(share, float) and share == 1.0:
+        return out
+    parts = {name: value * shares.get(name, share) for name, value in out.parts.items()}
+    total = out.total * share
+    for name, own in shares.items():
+        total = total + out.parts[name] * (own - share)
+    return LossOut(total, parts, out.per_token)
 
 
 def losses_by_position(batch: Batch, per_token: Tensor, places: int) -> Tensor:

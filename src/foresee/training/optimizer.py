@@ -1,9 +1,11 @@
-"""AdamW as the training loop uses it."""
+"""AdamW, its learning rate and its precision, as the training loop uses them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,11 @@ def adamw(model: nn.Module, spec: Settings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2), fused=True)
 
 
+def autocast(spec: Settings) -> AbstractContextManager[Any]:
+    """bfloat16 matrix products where the settings say so."""
+    return torch.autocast(spec.device, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
+
+
 def learning_rate(spec: Settings, step: int) -> float:
     """Of the update that makes ``step`` steps into ``step + 1``: linear warm-up, then constant, or a cosine to a tenth
     at the last step. Counted in steps; counting it in examples is what made the original schedule constant."""
@@ -39,33 +46,28 @@ def learning_rate(spec: Settings, step: int) -> float:
     return spec.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
-def state_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's moments and step counts under ``optimiser.<moment>.``."""
+def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's moments and step counts under ``optimiser.<moment>.``."""
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        for moment, value in optimiser.state.get(parameter, {}).items():
+        for moment, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimiser.{moment}.{name}"] = value
     return tensors
 
 
-def on_its_device(value: Tensor, like: Tensor) -> Tensor:
-    """The value on the device of ``like``."""
-    return value.to(like.device)
-
-
 def restore(
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     tensors: dict[str, Tensor],
-    placed: Callable[[Tensor, Tensor], Tensor] = on_its_device,
+    scatter: Callable[[Tensor, Tensor], Tensor] = lambda value, like: value.to(like.device),
 ) -> None:
-    """Gives the optimiser back what ``state_tensors`` took from it; the model's weights are for the caller to load.
-    ``placed(value, parameter)`` is the value where the parameter is."""
+    """Gives the optimizer back what ``state_tensors`` took from it; the model's weights are for the caller to load.
+    ``scatter(value, parameter)`` is the value where the parameter is."""
     for name, parameter in model.named_parameters():
         moments = {key: tensors[f"optimiser.{key}.{name}"] for key in MOMENTS if f"optimiser.{key}.{name}" in tensors}
         if moments:
             # The step count is one number, however a parameter is held.
-            optimiser.state[parameter] = {
-                key: (value.to(parameter.device) if key == "step" else placed(value, parameter)).clone()
+            optimizer.state[parameter] = {
+                key: (value.to(parameter.device) if key == "step" else scatter(value, parameter)).clone()
                 for key, value in moments.items()
             }

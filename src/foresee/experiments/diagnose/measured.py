@@ -19,8 +19,8 @@ from foresee.metrics.passes import predict_answers, score_answers, split_chunks
 from foresee.objectives.base import Objective
 from foresee.objectives.teacherless import Teacherless
 from foresee.tasks.base import Task
+from foresee.training.optimizer import autocast
 from foresee.training.run import Run
-from foresee.training.step import autocast
 
 CHUNK = 512
 

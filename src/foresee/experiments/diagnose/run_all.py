@@ -26,8 +26,8 @@ from foresee.tasks.base import Task
 from foresee.tasks.data import Data
 from foresee.training.data import draw
 from foresee.training.examples import test_examples, training_data, watched_and_measured
-from foresee.training.guard import locked
 from foresee.training.loop import train
+from foresee.training.process import locked
 from foresee.training.progress import Progress
 from foresee.training.run import Run
 from foresee.training.settings import Settings

@@ -10,9 +10,10 @@ from foresee.experiments.diagnose.budget import Speed
 from foresee.metrics.measure import measure_quickly
 from foresee.tasks.base import Task
 from foresee.training.data import TrainingData
-from foresee.training.optimizer import adamw
+from foresee.training.distributed import Model, World
+from foresee.training.loop import Training, train_steps
+from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
-from foresee.training.step import autocast, batch_of, update
 
 Clock = Callable[[], float]
 
@@ -27,14 +28,12 @@ def measure_speed(
     spec: Settings, task: Task, data: TrainingData, watched: Batch, seconds: float, clock: Clock = time.perf_counter
 ) -> Speed:
     """Seconds of a step and of an evaluation of a run, where all of the work may take ``seconds``."""
-    objective = spec.build_objective(task).to(spec.device)
-    optimiser = adamw(objective, spec)
-    objective.train()
-    for step in range(UNTIMED):
-        update(objective, optimiser, batch_of(data, task, spec, step), spec, step)
+    objective = spec.build_objective(task)
+    training = Training(spec, task, data, Model(objective, spec.device, World()))
+    train_steps(training, UNTIMED)
     began, steps = clock(), 0
     while steps < LEAST_STEPS or (steps < MOST_STEPS and clock() - began < SHARE * seconds):
-        update(objective, optimiser, batch_of(data, task, spec, UNTIMED + steps), spec, UNTIMED + steps)
+        train_steps(training, UNTIMED + steps + 1)
         steps += 1
     a_step = (clock() - began) / steps
     began = clock()

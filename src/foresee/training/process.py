@@ -1,4 +1,4 @@
-"""What keeps a run whole: signals that wait for a step's end, and a lock on its folder."""
+"""What a run takes hold of in its process: signals that wait for a step's end, a lock on its folder, its threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+import torch
 
 from foresee.core import files
 from foresee.core.errors import RequestError
@@ -66,3 +68,31 @@ def in_use(directory: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Within it, PyTorch computes with that many threads; afterwards, or where ``count`` is None, as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def recorded_threads(directory: Path) -> int | None:
+    """The threads that a run began with, or None where it has not begun. Raises ``RequestError`` where ``env.json`` is
+    damaged.
+
+    Sums of several threads are added up in another order than those of one, and differ in their last bits. So whoever
+    continues a run keeps to its number, on however many cores.
+    """
+    path = directory / "env.json"
+    if not path.exists():
+        return None
+    recorded = files.read_json(path)
+    threads = recorded.get("threads") if isinstance(recorded, dict) else None
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise files.damaged(path, "it does not say how many threads the run has")
+    return threads
