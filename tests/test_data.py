@@ -21,12 +21,14 @@ from torch import Tensor
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.fingerprints import one_in_eight
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.base import Task
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.tasks.path_star import PathStar
 from foresee.training import data
-from foresee.training.data import File, Fixed, FixedData, Fresh, FreshData, draw, overlap, parse_data
+from foresee.training.data import FixedData, FreshData, draw, overlap
+from foresee.training.settings import File, Fixed, Fresh, Source, parse_data
 
 G25 = PathStar(degree=2, length=5, nodes=50)
 PAIRED = PathStar(degree=3, length=3, nodes=30, goals="all")
@@ -70,10 +72,10 @@ def test_splits_are_disjoint_where_problems_run_out() -> None:
 
 
 def test_one_problem_in_eight_is_a_test_problem() -> None:
-    share = data.in_test(G25.identity(G25.sample(40_000, seeds.stream("share")))).mean()
+    share = one_in_eight(G25.identity(G25.sample(40_000, seeds.stream("share")))).mean()
     assert abs(share - 1 / 8) < 6 * (1 / 8 * 7 / 8 / 40_000) ** 0.5
     # Fingerprints that are anything but uniform are split as evenly.
-    assert abs(data.in_test(numpy.arange(40_000, dtype=numpy.uint64)).mean() - 1 / 8) < 0.01
+    assert abs(one_in_eight(numpy.arange(40_000, dtype=numpy.uint64)).mean() - 1 / 8) < 0.01
 
 
 def test_an_empty_split_is_refused() -> None:
@@ -81,7 +83,7 @@ def test_an_empty_split_is_refused() -> None:
     task = PathStar(degree=2, length=2, nodes=3)
     empty: list[Literal["train", "test"]] = []
     for split in ("train", "test"):
-        present = (data.in_test(task.identity(task.sample(300, seeds.stream("all three")))) == (split == "test")).any()
+        present = (one_in_eight(task.identity(task.sample(300, seeds.stream("all three")))) == (split == "test")).any()
         if not present:
             empty.append(split)
     assert empty == ["test"]
@@ -105,7 +107,7 @@ def test_groups_stay_whole_in_a_split(split: Literal["train", "test"]) -> None:
 
 def test_paired_and_single_goals_are_split_alike() -> None:
     single = PathStar(degree=3, length=3, nodes=30)
-    assert data.in_test(single.identity(draw(PAIRED, PAIRED_TEXT, "test", 900, 0))).all()
+    assert one_in_eight(single.identity(draw(PAIRED, PAIRED_TEXT, "test", 900, 0))).all()
 
 
 # Batches by step
@@ -151,7 +153,7 @@ def test_fresh_batches_depend_on_step_and_size_alone(step: int, size: int, seed:
     batch = FreshData(G25, TEXT, seed).batch_at(step, size)
     assert len(batch) == size
     assert same(batch, FreshData(G25, TEXT, seed).batch_at(step, size))
-    assert not data.in_test(G25.identity(batch)).any()
+    assert not one_in_eight(G25.identity(batch)).any()
 
 
 def test_fresh_batches_never_repeat() -> None:
@@ -399,7 +401,7 @@ def test_rows_of_different_lengths(tmp_path: Path, name: str, file_format: Liter
         ("file:some/data:1.txt", File(Path("some/data:1.txt"))),
     ],
 )
-def test_data_specs(text: str, source: data.Source) -> None:
+def test_data_specs(text: str, source: Source) -> None:
     assert parse_data(text) == source
 
 

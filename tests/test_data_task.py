@@ -27,7 +27,8 @@ from foresee.datasets.inspection import DataSummary, inspect
 from foresee.datasets.sources import Row, read_rows
 from foresee.report import write_report
 from foresee.tasks.data import Data
-from foresee.training.data import StoredData, draw, read_examples, write_examples
+from foresee.tasks.example_files import read_examples, write_examples
+from foresee.training.data import StoredData, draw
 from foresee.training.loop import train
 from foresee.training.run import Run, find_runs, load
 

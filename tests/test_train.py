@@ -21,7 +21,8 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
-from foresee.training.data import FixedData, FreshData, draw, read_examples, shared, write_examples
+from foresee.tasks.example_files import read_examples, write_examples
+from foresee.training.data import FixedData, FreshData, draw, shared
 from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
 from foresee.training.examples import WATCHED, batch_of, first_trained, test_examples, training_data
 from foresee.training.loop import train

@@ -11,7 +11,8 @@ import typer
 from foresee.cli.options import TaskSpec
 from foresee.core.spec import resolve
 from foresee.tasks.base import tasks
-from foresee.training.data import draw, write_examples
+from foresee.tasks.example_files import write_examples
+from foresee.training.data import draw
 
 
 def command(

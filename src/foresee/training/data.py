@@ -22,17 +22,9 @@ from torch import Tensor
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.fingerprints import Fingerprints, one_in_eight
 from foresee.tasks.base import Task
-from foresee.tasks.example_files import read_examples, write_examples
 from foresee.tasks.stored import StoredTask
 from foresee.training.bucketing import WINDOW, bucketed, lengths_of, rows_of
-from foresee.training.settings import File, Fixed, Fresh, Source, parse_data
-
-__all__ = [
-    "EpochData", "File", "Fixed", "FixedData", "Fresh", "FreshData", "Source", "Split", "StoredData", "TrainingData",
-    "draw", "in_test", "overlap", "parse_data", "read_examples", "require_groups", "shared", "write_examples",
-]  # fmt: skip
 
 Split = Literal["train", "test"]
 
@@ -44,11 +36,6 @@ PATIENCE = 32
 
 PROBE = 256
 """Groups of rows that are looked at to see whether a task's rows differ in length."""
-
-
-def in_test(identity: Fingerprints) -> NDArray[numpy.bool_]:
-    """[B] uint64 -> [B] bool: which problems belong to the test split (one in eight)."""
-    return one_in_eight(identity)
 
 
 def draw(task: Task, task_text: str, split: Split, n: int, seed: int) -> Batch:

@@ -131,22 +131,17 @@ class World:
 
     def require_fit(self, processes: int, digest: str, device: str) -> None:
         """Raises ``RequestError`` where a run is for another number of processes, they were given different ones, or
-        one of them has no GPU."""
-        digests, number = self.all_gather_json(digest), environment_number("LOCAL_RANK", "0")
-
-        def check() -> None:
-            if processes != self.world_size:
-                are = "is" if self.world_size == 1 else "are"
-                raise RequestError(
-                    f"this run is for processes={processes}, but {self.world_size} {are} running; start it with "
-                    "torchrun and as many processes"
-                )
-            if len(set(digests)) > 1:
-                raise RequestError("the processes were asked for different runs; give each the same command and data")
-            if device == "cuda" and self.world_size > 1 and number >= torch.cuda.device_count():
-                raise RequestError(f"process {number + 1} of this machine has no GPU; start at most one process a GPU")
-
-        self.run_on_all(check)
+        this one has no GPU."""
+        digests = self.all_gather_json(digest)
+        if processes != self.world_size:
+            are = f"{self.world_size} {'is' if self.world_size == 1 else 'are'} running"
+            raise RequestError(
+                f"this run is for processes={processes}, but {are}; start it with torchrun and as many processes"
+            )
+        if len(set(digests)) > 1:
+            raise RequestError("the processes were asked for different runs; give each the same command and data")
+        if device == "cuda" and self.world_size > 1 and _local_rank() >= torch.cuda.device_count():
+            raise RequestError(f"process {_local_rank() + 1} here has no GPU; start at most one process a GPU")
 
     @staticmethod
     def _wait(work: Any) -> None:
@@ -163,12 +158,12 @@ def init_process_group() -> World:
     caller made; else a world of one. Raises ``RequestError`` where the others are not reached."""
     if not dist.is_initialized():
         # RANK too: some programs set WORLD_SIZE for purposes of their own.
-        if "RANK" not in os.environ or environment_number("WORLD_SIZE", "1") == 1:
+        if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
             return World()
-        gpus, local_rank = torch.cuda.is_available(), environment_number("LOCAL_RANK", "0")
-        if gpus and local_rank < torch.cuda.device_count():
-            torch.cuda.set_device(local_rank)
+        gpus = torch.cuda.is_available()
         try:
+            if gpus and _local_rank() < torch.cuda.device_count():
+                torch.cuda.set_device(_local_rank())
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(minutes=10))
         except (ValueError, RuntimeError) as error:
             said = str(error).splitlines()[0]
@@ -183,12 +178,9 @@ def _world_of(group: dist.ProcessGroup) -> World:
     return World(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=timedelta(days=365)))
 
 
-def environment_number(variable: str, default: str) -> int:
-    """A number that ``torchrun`` sets. Raises ``RequestError`` where it is none."""
-    text = os.environ.get(variable, default)
-    if not text.isdecimal():
-        raise RequestError(f"the environment variable {variable} is {text!r}, not a number as torchrun sets it")
-    return int(text)
+def _local_rank() -> int:
+    """This process's number on its machine, and its GPU's."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 class Model:

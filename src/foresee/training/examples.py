@@ -13,23 +13,20 @@ from foresee.core.errors import RequestError
 from foresee.core.files import file_digest
 from foresee.core.fingerprints import Fingerprints
 from foresee.tasks.base import Task
+from foresee.tasks.example_files import read_examples
 from foresee.tasks.stored import StoredTask
 from foresee.training.data import (
     EpochData,
-    File,
-    Fixed,
     FixedData,
     FreshData,
     StoredData,
     TrainingData,
     draw,
     joined,
-    parse_data,
-    read_examples,
     require_groups,
     shared,
 )
-from foresee.training.settings import Settings
+from foresee.training.settings import File, Fixed, Settings, parse_data
 
 WATCHED = 1000
 """Test examples that the evaluations during training look at; the final measurements use others."""

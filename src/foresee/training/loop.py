@@ -66,7 +66,7 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
     shown = progress if progress is not None and world.is_main else Silent()
     directory = Path(root) / spec.digest
     if not world.broadcast((directory / "rows.jsonl").exists):
-        world.require_fit(spec.processes, spec.digest, spec.device)
+        world.run_on_all(lambda: world.require_fit(spec.processes, spec.digest, spec.device))
         parts = world.run_on_all(lambda: build_parts(spec))
         with ExitStack() as held:
             threads = world.broadcast(lambda: open_folder(spec, parts, directory, held))
