@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -13,7 +12,6 @@ from tiny import tiny
 from foresee import train
 from foresee.core import seeds
 from foresee.core.errors import RequestError
-from foresee.core.registry import Registry
 from foresee.core.spec import brief, describe, resolve
 from foresee.experiments.compare import compare
 from foresee.tasks import tasks
@@ -125,48 +123,6 @@ def test_train_and_compare_work_with_seeds(tmp_path: Path) -> None:
         warmup=spec.warmup,
     )
     assert again.dir == run.dir
-
-
-# The registry's side
-
-
-class Thing:
-    """Anything that is registered."""
-
-
-def registry() -> Registry[Thing]:
-    return Registry("thing", "foresee.tasks")
-
-
-def test_there_is_one_wrapper() -> None:
-    things = registry()
-
-    class Box(Thing):
-        def __init__(self, inner: Thing, *, depth: int = 0) -> None:
-            self.inner, self.depth = inner, depth
-
-    things.wrap(Box)
-    assert things.wrapper is Box
-    with pytest.raises(RequestError, match=r"every thing is wrapped by .*Box; .*Thing cannot be"):
-        things.wrap(Thing)
-
-
-def test_an_option_of_every_entry_cannot_be_an_entry_s_own() -> None:
-    things = registry()
-
-    class Box(Thing):
-        def __init__(self, inner: Thing, *, depth: int = 0) -> None:
-            self.inner, self.depth = inner, depth
-
-    @things.register("well")
-    @dataclass(kw_only=True)
-    class Well(Thing):
-        depth: int = 3
-
-    assert resolve(things, "well").text == "well:depth=3"
-    things.wrap(Box)
-    with pytest.raises(RequestError, match="'well' has an option 'depth', which every thing has"):
-        resolve(things, "well")
 
 
 def test_rows_of_a_user_s_own_are_not_seeded(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foresee.core import seeds
+from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.tasks import tasks
@@ -123,8 +123,9 @@ def test_the_largest_numbers_are_drawn_right() -> None:
     ],
 )
 def test_distance_is_how_far_a_carry_reaches(line: str, distance: int) -> None:
-    tokens = numpy.array([PLAIN.read_line(line)[0]])
-    assert PLAIN.facts_in(tokens)["distance"].tolist() == [distance]
+    prompt, _ = PLAIN.read_line(line)
+    batch = Batch.of(torch.tensor([prompt]), len(prompt), 0)
+    assert PLAIN.facts_of(batch)["distance"].tolist() == [distance]
 
 
 def test_what_may_change_within_the_distance_changes_the_digit() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from task_checks import check_all, check_changed_answers, check_lines, check_sizes
 
 import foresee
 from foresee.backbones import backbones
@@ -57,16 +58,7 @@ def test_running_parity_agrees_with_itself(bits: int) -> None:
     task = foresee.task(f"running-parity:bits={bits}")
     batch = task.sample(64, stream("test", bits))
     assert torch.equal(batch.tokens, task.sample(64, stream("test", bits)).tokens)
-    assert batch.prompts.shape == (64, task.prompt_length)
-    assert batch.answers.shape == (64, task.answer_length)
-    for prompt, answer in zip(batch.prompts.tolist(), batch.answers.tolist(), strict=True):
-        assert task.solve(prompt) == answer
-        assert task.verify(prompt, answer)
-        assert not task.verify(prompt, [1 - answer[0], *answer[1:]])
-        assert task.read_line(task.write_line(prompt, answer)) == (prompt, answer)
-    facts = task.facts_of(batch)
-    assert facts.keys() == batch.facts.keys()
-    assert torch.equal(facts["branch"], batch.facts["branch"])
+    check_all(task, batch, stream("changes", bits))
 
 
 def test_running_parity_by_hand() -> None:
@@ -215,11 +207,12 @@ def test_mate_in_two_agrees_with_itself() -> None:
     assert len(puzzles_of(OWN)) == 48  # of 49 rows; one has another theme
     batch = task.sample(48, stream("mate"))
     assert hashlib.sha256(batch.tokens.numpy().tobytes()).hexdigest()[:16] == "82e9db3f4a614d1a"
-    for prompt, answer in batch.rows(slice(0, 12)).pairs():
-        assert task.verify(prompt, answer)
-        assert task.read_line(task.write_line(prompt, answer)) == (prompt, answer)
-        assert not task.verify(prompt, answer[:-3])
-        assert not task.verify(prompt, [*answer[:6], answer[8], *answer[6:8]])  # written alike, but other tokens
+    few = batch.rows(slice(0, 6))
+    check_sizes(task, few)
+    check_changed_answers(task, few, stream("changes"), one=False)
+    check_lines(task, few)
+    prompt, answer = next(few.pairs())
+    assert not task.verify(prompt, [*answer[:6], answer[8], *answer[6:8]])  # written alike, but other tokens
     test, train = (draw(task, "mate", split, 40, 0) for split in ("test", "train"))
     assert not set(task.identity(test).tolist()) & set(task.identity(train).tolist())
     assert 0.02 < task.chance < 0.5

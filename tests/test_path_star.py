@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_checks import check_all
 
 from foresee.backbones.transformer import Transformer
 from foresee.core import seeds
@@ -106,22 +107,13 @@ def test_spec_builds_it() -> None:
 
 @settings(max_examples=200)
 @given(variants(), st.integers(1, 9), st.integers(0, 2**32))
-def test_every_row_is_answered_by_its_solution(task: PathStar, n: int, seed: int) -> None:
+def test_every_variant_keeps_what_a_task_must(task: PathStar, n: int, seed: int) -> None:
     batch = task.sample(n, seeds.stream("test", seed))
     assert torch.equal(batch.tokens, task.sample(n, seeds.stream("test", seed)).tokens)
     assert batch.tokens.shape == (n, task.prompt_length + task.answer_length)
-    assert batch.tokens.dtype == torch.int64
-    for row, (prompt, answer) in zip(batch.tokens.tolist(), batch.pairs(), strict=True):
-        assert task.solve(prompt) == answer
-        assert task.verify(prompt, answer)
-        assert not task.verify(prompt, answer[:-1])
-        assert not task.verify(prompt, [*answer, answer[-1]])
-        assert task.read_line(task.write_line(prompt, answer)) == (prompt, answer)
-        assert task.read_line(task.write_line(prompt, [])) == (prompt, [])
-        edges = edges_in(task, prompt)
-        assert len({node for edge in edges for node in edge}) == 1 + len(edges)
-        assert max(node for edge in edges for node in edge) < task.nodes
-        assert row[len(prompt) + len(answer) :] == [0] * (len(row) - len(prompt) - len(answer))
+    check_all(task, batch, seeds.stream("changes", seed))
+    columns = torch.arange(batch.tokens.shape[1])
+    assert not batch.tokens[columns >= (batch.prompt_len + batch.answer_len)[:, None]].any()
 
 
 @settings(max_examples=200)
@@ -131,6 +123,8 @@ def test_graph_answer_and_query_have_the_declared_form(task: PathStar, seed: int
         edges, (start, goal) = edges_in(task, prompt), query_in(task, prompt)
         parents = [node for node, _ in edges]
         assert parents.count(start) == task.degree
+        assert len({node for edge in edges for node in edge}) == 1 + len(edges)
+        assert max(node for edge in edges for node in edge) < task.nodes
         distance = {start: 0}
         while len(distance) <= len(edges):
             distance |= {child: distance[node] + 1 for node, child in edges if node in distance}
@@ -170,15 +164,6 @@ def test_facts_agree_with_tokens(task: PathStar, seed: int) -> None:
                 assert paths[int(facts["goal_arm"][at])][: len(answer)] == answer
     for drawn, found in zip(batch.facts["arms"].tolist(), derived["arms"].tolist(), strict=True):
         assert sorted(drawn) == sorted(found)
-
-
-@given(variants(), st.integers(0, 2**32), st.data())
-def test_verify_rejects_every_change_of_one_symbol(task: PathStar, seed: int, drawn: st.DataObject) -> None:
-    ((prompt, answer),) = task.sample(1, seeds.stream("test", seed)).pairs()
-    place = drawn.draw(st.integers(0, len(answer) - 1))
-    for other in range(len(task.vocab)):
-        changed = [*answer[:place], other, *answer[place + 1 :]]
-        assert task.verify(prompt, changed) == (other == answer[place])
 
 
 @settings(max_examples=200)
@@ -435,15 +420,6 @@ def test_rows_of_one_length_are_a_uniform_batch(options: dict[str, Any]) -> None
         assert [task.solve(prompt) for prompt in part.prompts.tolist()] == part.answers.tolist()
 
 
-@pytest.mark.parametrize("options", EVERY_VARIANT)
-def test_a_prompt_tells_the_length_of_its_answer(options: dict[str, Any]) -> None:
-    task = replace(G24, **options)
-    for prompt, answer in task.sample(60, seeds.stream("length of answer")).pairs():
-        assert task.answer_length_of(prompt) == len(answer) <= task.answer_length
-    with pytest.raises(RequestError, match="path-star: the prompt has 4 tokens, but must have"):
-        task.answer_length_of([0, 1, 2, 3])
-
-
 @pytest.mark.parametrize("options", [{"sizes": "mixed"}, {"generalised": "path"}, {"query": "first"}, {"splits": "1"}])
 def test_training_may_read_the_shared_prefix_once(options: dict[str, Any]) -> None:
     task = replace(G24, goals="all", **options)
@@ -597,6 +573,7 @@ def test_lines(options: dict[str, Any], line: str, message: str | None) -> None:
         (FIRST, "1 2 | 2 3 | 1 4 | 4 5 / 1 3 =", "'1,2|2,3|1,4|4,5' stands before '/', where start and goal"),
         (FIRST, "1 3 / 1 2 | 2 3 | 1 4 | 4 5 |", "there must be one '/' after the start and the goal"),
         (MIXED, "1 2 | 2 3 | 1 4 / 1 3 =", "path-star: the prompt has 12 tokens, but must have 9 or 15"),
+        ({}, "1 2 | 2", "path-star: the prompt has 4 tokens, but must have 15"),
         (MIXED, "1 3 =", "path-star: the prompt has 3 tokens, but must have 9 or 15"),
         (MIXED, "1 2 | 2 3 / 1 3 =", "no path of 2 nodes leads from 1 to 3"),
         (ARM, "1 2 | 2 3 | 1 4 | 4 5 / 1 1 =", "no path of 3 nodes leads from 1 through 1"),
@@ -611,34 +588,6 @@ def test_solve_refuses_a_malformed_prompt(options: dict[str, Any], prompt: str, 
     with pytest.raises(RequestError) as caught:
         task.solve(task.vocab.encode(prompt.split()))
     assert message in str(caught.value)
-
-
-def test_a_huge_bad_line_is_shown_cut() -> None:
-    with pytest.raises(RequestError) as caught:
-        G25.read_line("7" * 10_000 + ",1/1,2=")
-    assert len(str(caught.value)) < 200
-
-
-@pytest.mark.parametrize(("length", "line"), [(2, "5,5/5,5=5,5"), (3, "1,2|2,1/1,1=1,2,1")])
-def test_one_arm_may_not_return_to_its_start(length: int, line: str) -> None:
-    with pytest.raises(RequestError, match="they go round in a circle"):
-        PathStar(degree=1, length=length, nodes=9).read_line(line)
-
-
-@settings(max_examples=200)
-@given(variants(), st.integers(0, 2**32), st.data())
-def test_a_changed_line_is_refused_or_still_right(task: PathStar, seed: int, drawn: st.DataObject) -> None:
-    ((prompt, answer),) = task.sample(1, seeds.stream("test", seed)).pairs()
-    line = task.write_line(prompt, answer)
-    place = drawn.draw(st.integers(0, len(line) - 1))
-    changed = line[:place] + drawn.draw(st.sampled_from("0123456789,|/=")) + line[place + 1 :]
-    try:
-        prompt, answer = task.read_line(changed)
-    except RequestError as error:
-        assert "\n" not in str(error)  # noqa: PT017  # a refusal is one outcome of two
-        return
-    assert task.write_line(prompt, answer) == changed
-    assert not answer or task.verify(prompt, answer)
 
 
 @given(variants(), st.text(alphabet="0123,|/=", max_size=60))

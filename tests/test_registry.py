@@ -8,6 +8,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -21,6 +22,7 @@ import foresee.objectives
 import foresee.tasks
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.registry import Registry, load_plugin_file, nearest
+from foresee.core.spec import resolve
 
 KINDS: list[tuple[ModuleType, Registry[Any], Any]] = [
     (foresee.tasks, foresee.tasks.tasks, foresee.tasks.Task),
@@ -276,3 +278,39 @@ def test_an_installed_plugin_that_misses_a_module_of_its_own_is_shown_as_it_is(
     workshop.distribution("cutlery", "[foresee.plugins]\nanything = cutlery\n")
     with pytest.raises(ModuleNotFoundError, match="whetstone_that_nobody_has"):
         things.names()
+
+
+# A wrapper of every entry
+
+
+class Thing:
+    """Anything that is registered."""
+
+
+class Box(Thing):
+    """A thing around a thing."""
+
+    def __init__(self, inner: Thing, *, depth: int = 0) -> None:
+        self.inner, self.depth = inner, depth
+
+
+def test_there_is_one_wrapper() -> None:
+    things: Registry[Thing] = Registry("thing", "foresee.tasks")
+    things.wrap(Box)
+    assert things.wrapper is Box
+    with pytest.raises(RequestError, match=r"every thing is wrapped by .*Box; .*Thing cannot be"):
+        things.wrap(Thing)
+
+
+def test_an_option_of_every_entry_cannot_be_an_entry_s_own() -> None:
+    things: Registry[Thing] = Registry("thing", "foresee.tasks")
+
+    @things.register("well")
+    @dataclass(kw_only=True)
+    class Well(Thing):
+        depth: int = 3
+
+    assert resolve(things, "well").text == "well:depth=3"
+    things.wrap(Box)
+    with pytest.raises(RequestError, match="'well' has an option 'depth', which every thing has"):
+        resolve(things, "well")

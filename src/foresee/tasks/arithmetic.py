@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
@@ -26,12 +26,9 @@ Digits = NDArray[numpy.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic(Task):
-    """``a+b=c`` or ``a*b=c``: two numbers of ``digits`` digits each, drawn uniformly, zeros in front, and the result.
-
-    Tokens 0 to 9 are the digits; the sign and ``=`` follow. ``order`` is that of the result's digits: "plain", most
-    significant first, or "reversed"; the operands are always plain. Two problems are the same where their two numbers
-    are, in either order. Raises ``RequestError`` for too many digits.
-    """
+    """``a+b=c`` or ``a*b=c``: two numbers of ``digits`` digits each, zeros in front, and the result, its digits in
+    ``order``: "plain", most significant first, or "reversed". Two problems are the same where their two numbers are, in
+    either order."""
 
     sign: ClassVar[str]
 
@@ -66,8 +63,8 @@ class Arithmetic(Task):
         result = digits_of(self.results(a, b), self.answer_length)
         answer = result if self.order == "plain" else result[:, ::-1]
         tokens = [digits_of(a, self.digits), sign, digits_of(b, self.digits), equals, answer]
-        batch = torch.from_numpy(numpy.concatenate(tokens, axis=1))
-        return Batch.of(batch, self.prompt_length, self.answer_length, self.facts_in(batch.numpy()))
+        bare = Batch.of(torch.from_numpy(numpy.concatenate(tokens, axis=1)), self.prompt_length, self.answer_length)
+        return replace(bare, facts=self.facts_of(bare))
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
         """The result as learned at school."""
@@ -80,19 +77,13 @@ class Arithmetic(Task):
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: the pair of operands, whichever comes first."""
-        a, b = self.operands_in(batch.tokens.cpu().numpy())
+        a, b = self.operands_in(batch)
         powers = 10 ** numpy.arange(self.digits - 1, -1, -1)
         return fingerprint_set(numpy.stack([a @ powers, b @ powers], axis=1))
 
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return self.facts_in(batch.tokens.cpu().numpy())
-
-    def facts_in(self, tokens: Digits) -> dict[str, Tensor]:
-        """Facts of rows of tokens [B, T]."""
-        return {}
-
-    def operands_in(self, tokens: Digits) -> tuple[Digits, Digits]:
+    def operands_in(self, batch: Batch) -> tuple[Digits, Digits]:
         """[B, digits], twice: the digits of both operands, most significant first."""
+        tokens = batch.tokens.cpu().numpy()
         return tokens[:, : self.digits], tokens[:, self.digits + 1 : 2 * self.digits + 1]
 
 
@@ -106,13 +97,12 @@ def digits_of(numbers: Digits, count: int) -> Digits:
 class Addition(Arithmetic):
     """``057+986=1043``: two numbers of ``digits`` digits, drawn uniformly, and their sum in ``digits`` + 1 digits.
 
-    ``order`` "reversed" writes the sum least significant digit first, ``057+986=3401``, so that each digit needs the
-    carry of the one before it alone. In "plain" order a carry must be foreseen from digits further to the right, and no
-    earlier digit of the answer gives it away; not every lookahead is open to a shortcut.
+    With order=reversed, ``057+986=3401``, each digit needs the carry of the one before it alone. In plain order a carry
+    must be foreseen from digits further to the right, and no earlier digit of the answer gives it away.
 
     Facts: ``distance`` [B], from how many places a carry must be worked out for the digit of the sum that needs most of
     them: 1 where every carry is settled by the place to its right (its digits do not add up to 9), more along a run of
-    places that add up to 9. It says nothing about the order, so both orders can be compared by it.
+    places that add up to 9. It says nothing about the order.
     """
 
     summary: ClassVar[str] = "the sum of two numbers, most or least significant digit first"
@@ -133,10 +123,9 @@ class Addition(Arithmetic):
             result.append(digit)
         return [*result, carry]
 
-    def facts_in(self, tokens: Digits) -> dict[str, Tensor]:
-        a, b = self.operands_in(tokens)
-        run = numpy.zeros(len(tokens), numpy.int64)
-        distance = numpy.ones(len(tokens), numpy.int64)
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        a, b = self.operands_in(batch)
+        run, distance = numpy.zeros(len(a), numpy.int64), numpy.ones(len(a), numpy.int64)
         for place, nine in enumerate((a + b == 9)[:, ::-1].T, 1):
             run = numpy.where(nine, run + 1, 0)
             # A run that reaches the last place ends there: nothing is carried into it.

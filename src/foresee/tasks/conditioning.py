@@ -1,12 +1,8 @@
 """Seed-conditioning, an option of every task that draws its examples: a random string in front of each prompt.
 
-Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266): every training example carries a random string of its own
-("hash"), drawn once and kept; at test time fresh strings are given and the model decodes greedily, so that what varies
-between answers is the string, not noise at the output. Theirs has 10 characters of a-z and 0-9:
-``seed_length=10,seed_symbols=36``, which makes strings that are drawn twice next to impossible, in training and test
-examples together. With fewer and shorter ones, as small runs want, some repeat.
-
-Deviation: on triangle discovery the paper gives no string to the facts about edges; here every row has one.
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266): what varies between greedy answers is the string, not noise
+at the output. Deviation: on triangle discovery the paper gives no string to the facts about edges; here every row has
+one.
 """
 
 from __future__ import annotations
@@ -36,14 +32,10 @@ ALPHABET = string.ascii_lowercase + string.digits
 @dataclass(frozen=True)
 class Conditioned(Task):
     """``inner`` with ``seed_length`` symbols before every prompt, each one of ``seed_symbols`` of its own, all equally
-    likely.
+    likely: ``[a]``, ``[b]``, ..., after those of the inner task; the text form is the inner one after ``[k3x9]``.
 
-    The seed's symbols ``[a]``, ``[b]``, ... follow those of the inner task in the vocabulary; the text form is the
-    inner one after ``[k3x9]``. Everything else is the inner task's: identity (so the split), facts, answers. Rows of a
-    group have different seeds, so they share no prefix.
-
-    Raises ``RequestError`` for a length below 1, for an alphabet that is not 1 to 36 symbols, and for a task whose
-    examples are a user's own rows: those are read, not drawn.
+    Everything else is the inner task's: identity (so the split), facts, answers. Rows of a group have different seeds,
+    so they share no prefix. A user's own rows are read, not drawn, and get no seed.
     """
 
     summary: ClassVar[str] = "a random string before each prompt of a task (seed-conditioning)"
@@ -79,9 +71,8 @@ class Conditioned(Task):
     def _moved(self, batch: Batch, tokens: Tensor, columns: int) -> Batch:
         """The batch with these tokens, its answers ``columns`` further to the right."""
         layout = replace(batch.layout, first=batch.layout.first + columns, last=batch.layout.last + columns)
-        return Batch(
-            tokens, batch.prompt_len + columns, batch.answer_len, replace(layout, group=1, shared=0), batch.facts
-        )
+        layout = replace(layout, group=1, shared=0)
+        return Batch(tokens, batch.prompt_len + columns, batch.answer_len, layout, batch.facts)
 
     def unseeded(self, batch: Batch) -> Batch:
         """The batch as the inner task knows it, without the seeds."""
@@ -111,26 +102,18 @@ class Conditioned(Task):
         return self.inner.held_out(self.unseeded(batch))
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return self._seed(prompt) + self.inner.write_line(prompt[self.seed_length :], answer)
-
-    def write_prompt(self, prompt: Sequence[int]) -> str:
-        return self._seed(prompt) + self.inner.write_prompt(prompt[self.seed_length :])
-
-    def _seed(self, prompt: Sequence[int]) -> str:
-        """A prompt's seed in brackets."""
-        return f"[{''.join(symbol[1:-1] for symbol in self.vocab.decode(prompt[: self.seed_length]))}]"
+        letters = "".join(symbol[1:-1] for symbol in self.vocab.decode(prompt[: self.seed_length]))
+        return f"[{letters}]" + self.inner.write_line(prompt[self.seed_length :], answer)
 
     def write_answer(self, answer: Sequence[int]) -> str:
         return self.inner.write_answer(answer)
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        letters = re.escape(ALPHABET[: self.seed_symbols])
+        letters = ALPHABET[: self.seed_symbols]
         match = re.match(rf"\[([{letters}]{{{self.seed_length}}})\]", line.lstrip())
         if match is None:
-            raise RequestError(
-                f"the line does not begin with a seed of {self.seed_length} symbols in brackets, each one of "
-                f"{ALPHABET[: self.seed_symbols]}"
-            )
+            seed = f"a seed of {self.seed_length} symbols in brackets, each one of {letters}"
+            raise RequestError(f"the line does not begin with {seed}")
         prompt, answer = self.inner.read_line(line.lstrip()[match.end() :])
         return self.vocab.encode(f"[{letter}]" for letter in match[1]) + prompt, answer
 

@@ -1,16 +1,13 @@
 """Circle and line construction: edges in shuffled order that together form one circle or one path through all nodes.
 
-Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). Nothing is asked and nothing is given: each training example
-is a new shape, its nodes drawn from a small set of symbols. To write an edge early is to leave room for those that
-complete the shape. Two answers are the same where renaming nodes turns one into the other, edge by edge in the order
-written. Deviations: that form decides duplicates as well as novelty, edges are directed as in the training examples and
-a shape has all of its nodes, while the released evaluator compares raw text, and accepts reversed edges and short lines
-(research/tasks.md section 6); one answer in eight is held out; no symbol ends an answer.
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266); docs/tasks.md says where this deviates. Nothing is asked and
+nothing is given. To write an edge early is to leave room for those that complete the shape.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,9 +35,6 @@ class Construction(Task):
 
     text = TextForm("=u,v|u,v|...", answer_marks=("|",), noun="label", item="edge", between="|")
     open_ended = True
-    closed: ClassVar[bool]
-    """Whether an edge leads from the last node back to the first."""
-
     symbols: int = 10
     nodes: int = 9
 
@@ -53,6 +47,11 @@ class Construction(Task):
         chance = math.factorial(k - 1) / subfactorial(k) if self.closed else math.factorial(k) / paths
         vocab = Vocabulary((*map(str, range(self.symbols)), "|", "="))
         self.declare(vocab=vocab, chance=chance, prompt_length=1, answer_length=3 * self.edges - 1)
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether an edge leads from the last node back to the first."""
 
     @property
     def edges(self) -> int:
@@ -111,7 +110,7 @@ class CircleConstruction(Construction):
     The defaults are the paper's."""
 
     summary: ClassVar[str] = "write the edges of one circle in any order, a new one each time (Roll the dice)"
-    closed: ClassVar[bool] = True
+    closed = True
 
 
 @tasks.register("line-construction")
@@ -121,7 +120,7 @@ class LineConstruction(Construction):
     The defaults are the paper's."""
 
     summary: ClassVar[str] = "write the edges of one path in any order, a new one each time (Roll the dice)"
-    closed: ClassVar[bool] = False
+    closed = False
 
 
 def subfactorial(n: int) -> int:

@@ -1,9 +1,7 @@
 """Controls, whose prompts and answers are lists of numbers, ``3,1,2=1,2,3``: copying, sorting and the noisy chain.
 
-Copying and sorting hold no decision: nothing needs to be foreseen, forwards or backwards. On the noisy chain no step
-can be known for sure, so that errors compound: the first failure that Bachmann & Nagarajan (2024) name, snowballing, in
-its purest form. With the truth shown, each step is got right with the same probability whatever is learned, and a whole
-answer only where all of them are. These tasks are our own.
+Copying and sorting hold no decision. On the noisy chain no step can be known for sure, so that errors compound: the
+first failure that Bachmann & Nagarajan (2024) name, snowballing, in its purest form. These tasks are our own.
 """
 
 from __future__ import annotations
@@ -71,10 +69,7 @@ class NumberTask(Task):
 @tasks.register("copying")
 @dataclass(frozen=True, kw_only=True)
 class Copying(NumberTask):
-    """``length`` numbers drawn uniformly and independently from ``symbols``, and the same numbers again.
-
-    Two problems are the same where their sequences are. Raises ``RequestError`` where an option is out of range.
-    """
+    """``length`` numbers drawn uniformly and independently from ``symbols``, and the same numbers again."""
 
     summary: ClassVar[str] = "the prompt again: a control without a decision"
 
@@ -98,11 +93,8 @@ class Copying(NumberTask):
 @tasks.register("sorting")
 @dataclass(frozen=True, kw_only=True)
 class Sorting(NumberTask):
-    """``length`` different numbers below ``symbols`` in random order, and the same numbers ascending.
-
-    Each token follows from the prompt and the one before it, and backwards just as well. Two problems are the same
-    where they hold the same numbers, in whatever order. Raises ``RequestError`` where an option is out of range.
-    """
+    """``length`` different numbers below ``symbols`` in random order, and the same numbers ascending. Two problems are
+    the same where they hold the same numbers, in whatever order."""
 
     summary: ClassVar[str] = "the prompt's numbers in ascending order: a control without a decision"
 
@@ -142,13 +134,10 @@ class NoisyChain(NumberTask):
     """``length`` steps round a ring of ``states`` places, each to the next place but for slips.
 
     The prompt is ``key`` random numbers and the place where the walk starts. A step slips with probability ``noise``:
-    it then leads to one of the other places, all equally likely, and the walk goes on from there. Whether and where it
-    slips is a fixed function of the prompt and of the step's number (SplitMix64 of both), so every prompt has one right
-    answer; but for a model it is noise, since the function cannot be learned from examples.
-
-    With noise known as noise, every step is right with probability 1 - noise given the truth, and ``exact`` is
-    (1 - noise) ** length, which is ``chance``; ``plateau`` is the entropy of a step. Two problems are the same where
-    their prompts are. Raises ``RequestError`` where an option is out of range or prompts do not fit 63 bits.
+    it then leads to one of the other places, and the walk goes on from there. Whether and where it slips is a fixed
+    function of the prompt and of the step's number (SplitMix64 of both), so every prompt has one right answer; but for
+    a model it is noise, since the function cannot be learned from examples. ``chance`` is (1 - noise) ** length, and
+    ``plateau`` the entropy of a step.
     """
 
     summary: ClassVar[str] = "a walk whose steps slip unforeseeably now and then, so that errors compound"

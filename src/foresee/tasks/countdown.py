@@ -1,9 +1,4 @@
-"""Countdown: combine the given numbers by arithmetic until the target is left.
-
-Used by Ye et al. (2024, "Beyond Autoregression", MGDM) with 3, 4 and 5 numbers and by NextLat among others. Their data
-files were not at hand: the text form and the rules are those of research/tasks.md section 8, and the sizes of numbers,
-which it does not say, are ours.
-"""
+"""Countdown: combine the given numbers by arithmetic until the target is left. docs/tasks.md has the source."""
 
 from __future__ import annotations
 
@@ -36,22 +31,18 @@ class Countdown(Task):
     """``19,13,10/16=19-13=6,10+6=16``: each equation replaces two of the numbers at hand by their sum, difference,
     product or quotient, until only the target is left. Every given number is used once.
 
-    ``numbers`` numbers are drawn uniformly from 1 .. ``largest``; no number, the target included, exceeds ``results``,
-    and none is a fraction or negative. A problem is made from its solution: at every step two of the numbers at hand
-    are drawn, then one of the operations that give a number from 1 to ``results``, all equally likely, with the larger
-    number written first. So targets are not uniform. ``verify`` accepts every solution, 0 as a result and either order
-    of the numbers included.
+    ``numbers`` numbers are drawn uniformly from 1 .. ``largest``; no number exceeds ``results``, and none is a fraction
+    or negative. A problem is made from its solution: at every step two of the numbers at hand are drawn, then one of
+    the operations that give a number from 1 to ``results``, with the larger number written first. Every solution is
+    right, 0 as a result and either order of the numbers included. One token a number, then ``+``, ``-``, ``*``, ``/``,
+    ``=``.
 
-    One token a number: 0 .. results, then ``+``, ``-``, ``*``, ``/``, ``=``; commas are not tokens. ``/`` also stands
-    before the target. All answers have 5 * (numbers - 1) tokens.
-
-    ``chance`` is that of drawing one solution among all pairs and operations; that some are impossible and that several
-    may be right is left out, so a blind solver does better. Two problems are the same where they hold the same numbers,
-    in any order, and the same target. Raises ``RequestError`` where an option is out of range.
+    ``chance`` is that of drawing one solution among all pairs and operations; a blind solver does better, since some
+    are impossible and several may be right. Two problems are the same where they hold the same numbers and the same
+    target.
     """
 
     summary: ClassVar[str] = "numbers combined by arithmetic until the target is left; any solution is right"
-
     text = TextForm("19,13,10/16=19-13=6,10+6=16", marks=("/", "="), answer_marks=("+", "-", "*", "/", "="))
 
     numbers: int = 3

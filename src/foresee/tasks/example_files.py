@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TextIO
 
-import numpy
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
@@ -23,7 +23,7 @@ from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
 
 FileFormat = Literal["text", "jsonl"]
-Tokens = list[int]
+OBJECT = 'not a JSON object; a line reads {"prompt": "...", "answer": "..."}'
 
 
 def read_examples(path: Path | str, task: Task) -> Batch:
@@ -34,24 +34,23 @@ def read_examples(path: Path | str, task: Task) -> Batch:
     """
     path = Path(path)
     # A stored task's own lines are JSON objects already, with its user's fields.
-    read = _read_json if path.suffix == ".jsonl" and not isinstance(task, StoredTask) else _read_text
-    prompts: list[Tokens] = []
-    answers: list[Tokens] = []
+    as_json = path.suffix == ".jsonl" and not isinstance(task, StoredTask)
+    rows, lengths = [], []
     for number, line in enumerate(_lines(path), 1):
         try:
             if not line.strip():
                 raise RequestError("the line is empty")
-            prompt, answer = read(line, task)
+            prompt, answer = _read_json(line, task) if as_json else task.read_line(line)
             if not answer:
                 raise RequestError("the answer is missing after the prompt")
         except RequestError as error:
             raise RequestError(f"{path}, line {number}: {error}") from None
-        prompts.append(prompt)
-        answers.append(answer)
-    if not prompts:
+        rows.append(torch.tensor(prompt + answer))
+        lengths.append((len(prompt), len(answer)))
+    if not rows:
         raise RequestError(f"{path}: the file holds no examples")
-    bare = _pack(prompts, answers)
-    return Batch(bare.tokens, bare.prompt_len, bare.answer_len, bare.layout, task.facts_of(bare))
+    bare = Batch.of(pad_sequence(rows, batch_first=True), *torch.tensor(lengths).T.contiguous())
+    return replace(bare, facts=task.facts_of(bare))
 
 
 def _lines(path: Path) -> list[str]:
@@ -71,17 +70,13 @@ def _lines(path: Path) -> list[str]:
     return text.rstrip().split("\n") if text.strip() else []
 
 
-def _read_text(line: str, task: Task) -> tuple[Tokens, Tokens]:
-    return task.read_line(line)
-
-
-def _read_json(line: str, task: Task) -> tuple[Tokens, Tokens]:
+def _read_json(line: str, task: Task) -> tuple[list[int], list[int]]:
     try:
         record = json.loads(line)
     except (json.JSONDecodeError, RecursionError):
-        raise RequestError('not a JSON object; a line reads {"prompt": "...", "answer": "..."}') from None
+        raise RequestError(OBJECT) from None
     if not isinstance(record, dict):
-        raise RequestError('not a JSON object; a line reads {"prompt": "...", "answer": "..."}')
+        raise RequestError(OBJECT)
     for key in ("prompt", "answer"):
         if not isinstance(record.get(key), str):
             raise RequestError(f'the key "{key}" is missing or is not a string')
@@ -91,27 +86,26 @@ def _read_json(line: str, task: Task) -> tuple[Tokens, Tokens]:
     return task.read_line(prompt + record["answer"].strip())
 
 
-def _pack(prompts: list[Tokens], answers: list[Tokens]) -> Batch:
-    """Rows of tokens as one batch; shorter rows are padded with token 0."""
-    prompt_len = numpy.fromiter(map(len, prompts), numpy.int64, len(prompts))
-    answer_len = numpy.fromiter(map(len, answers), numpy.int64, len(answers))
-    ends = prompt_len + answer_len
-    flat = chain.from_iterable(chain.from_iterable(zip(prompts, answers, strict=True)))
-    tokens = numpy.zeros((len(prompts), ends.max()), numpy.int64)
-    tokens[numpy.arange(ends.max()) < ends[:, None]] = numpy.fromiter(flat, numpy.int64, ends.sum())
-    return Batch.of(torch.from_numpy(tokens), torch.from_numpy(prompt_len), torch.from_numpy(answer_len))
-
-
 def write_examples(task: Task, batch: Batch, target: Path | TextIO, file_format: FileFormat = "text") -> None:
     """Writes every row of a batch to a file or an open text stream; ``read_examples`` reads it back.
 
-    A file appears whole or not at all. Raises ``RequestError`` where its folder does not exist and ``ForeseeError``
-    where writing fails.
+    A file appears whole or not at all; a folder that does not exist is refused, not made: it is likely misspelled.
+    Raises ``RequestError`` where it does not exist and ``ForeseeError`` where writing fails.
     """
-    if isinstance(target, Path):
-        _write_whole(target, _written(task, batch, file_format))
-    else:
-        target.writelines(_written(task, batch, file_format))
+    lines = _written(task, batch, file_format)
+    if not isinstance(target, Path):
+        target.writelines(lines)
+        return
+    if not target.parent.is_dir():
+        raise RequestError(f"{target}: the folder {target.parent} does not exist; make it first")
+    if target.is_dir():
+        raise RequestError(f"{target}: is a folder; give the path of a file")
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+
+    replace_file(target, write)
 
 
 def _written(task: Task, batch: Batch, file_format: FileFormat) -> Iterator[str]:
@@ -121,17 +115,3 @@ def _written(task: Task, batch: Batch, file_format: FileFormat) -> Iterator[str]
             start = task.write_line(prompt, [])
             line = json.dumps({"prompt": start, "answer": line[len(start) :]}, ensure_ascii=False)
         yield line + "\n"
-
-
-def _write_whole(path: Path, lines: Iterator[str]) -> None:
-    """Replaces ``path`` by these lines; a folder that does not exist is refused, not made: it is likely misspelled."""
-    if not path.parent.is_dir():
-        raise RequestError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise RequestError(f"{path}: is a folder; give the path of a file")
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
-
-    replace_file(path, write)

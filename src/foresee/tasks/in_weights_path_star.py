@@ -1,17 +1,14 @@
 """In-weights path-star: one star, learned by heart edge by edge, and paths to ends that were never asked for.
 
-Noroozizadeh et al. 2025 (arXiv 2510.26745) and its repository. The prompt names the goal and holds no edges; training
-mixes facts about edges with paths to three ends in four, and the test asks for the others. Here plain next-token
-training succeeds, where on path-star in context it fails. Of the repository's recipes this is the mixed one. Not built:
-training in stages, self-edges, star-trees whose subtrees are held out. How many rows are facts is not known to us; half
-of them is what others found to help (research/tasks.md section 3).
+Noroozizadeh et al. 2025 (arXiv 2510.26745) and the mixed recipe of its repository; docs/tasks.md says what is not
+built.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar, Literal, get_args
@@ -46,20 +43,15 @@ class InWeightsPathStar(Task):
 
     ``edge:u=`` is answered by a neighbour of u, ``path:goal=`` (``path:start,goal=`` with query=start-goal) by the
     nodes from the centre to that end, or with answer=first by the node after the centre alone. Before ``=`` stand
-    ``pauses`` pause tokens, which the text form leaves out. A share ``facts`` of the rows are edges, each edge in
-    either or one of its ``directions`` ("forward": away from the centre). Of the ends, the share ``asked`` (at least
-    one, and never all) is held out, drawn at random; all edges are trained on.
+    ``pauses`` pause tokens, which the text form leaves out. A share ``facts`` of the rows are edges, each in either or
+    one of its ``directions`` ("forward": away from the centre). Of the ends, the share ``asked`` (at least one, and
+    never all) is held out; all edges are trained on.
 
     Facts: ``branch`` [B], where in the answer the decision lies (-1 for edges), and on graphs of up to 256 nodes
     ``arms`` [B, degree, length] and ``goal_arm`` [B] (for an edge, the arm it is on).
-
-    ``chance`` and ``plateau`` are path-star's: the step after the centre is blind, the others are known.
-
-    Raises ``RequestError`` for sizes that make no graph and for unknown choices.
     """
 
     summary: ClassVar[str] = "paths of one memorised star to ends that were not asked for in training (2510.26745)"
-
     text = TextForm("edge:u=v or path:goal=centre,...,goal", marks=(EDGE, PATH, "="), noun="label")
 
     degree: int
@@ -145,9 +137,11 @@ class InWeightsPathStar(Task):
         tokens[fact, 0], tokens[fact, 1], tokens[fact, 2], tokens[fact, 3] = edge, ends[fact, 0], equals, ends[fact, 1]
         prompt_len = torch.from_numpy(numpy.where(fact, 3, self.prompt_length))
         answer_len = torch.from_numpy(numpy.where(fact, 1, self.answer_length))
-        return Batch.of(torch.from_numpy(tokens), prompt_len, answer_len, self._facts(tokens))
+        bare = Batch.of(torch.from_numpy(tokens), prompt_len, answer_len)
+        return replace(bare, facts=self.facts_of(bare))
 
-    def _facts(self, tokens: NDArray[numpy.int64]) -> dict[str, Tensor]:
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        tokens = batch.tokens.cpu().numpy()
         fact = tokens[:, 0] == self.vocab.token(EDGE)
         decision = self.answer_length > 1
         facts = {"branch": torch.from_numpy(numpy.where(fact, -1, int(decision)))}
@@ -232,9 +226,6 @@ class InWeightsPathStar(Task):
         if asked[0] == self.vocab.token(PATH):
             asked[-1:] = self.vocab.encode([PAUSE] * self.pauses + ["="])
         return asked, answer
-
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return self._facts(batch.tokens.cpu().numpy())
 
 
 tasks.preset("in-weights-mini", "in-weights-path-star:degree=500,length=4")

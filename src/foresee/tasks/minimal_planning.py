@@ -1,8 +1,6 @@
 """Minimal planning: two paths that cross at one node, and the one that leads to the goal.
 
-From Ye et al. (2024, "Beyond Autoregression: Discrete Diffusion for Complex Reasoning and Planning", MGDM). Its
-generator is not public and its text was not at hand: the task is made anew from what research/tasks.md section 10 says
-of it, and what that leaves open is ours and said below.
+Made anew from what research/tasks.md section 10 says of Ye et al. (2024, MGDM); docs/tasks.md says what is ours.
 """
 
 from __future__ import annotations
@@ -34,26 +32,18 @@ Edges = list[tuple[int, int]]
 @dataclass(frozen=True, kw_only=True)
 class MinimalPlanning(Task):
     """Two directed paths of ``steps`` edges each that share one node, the same number of edges along on both; the
-    answer is the edges of the one whose first and last node are asked for.
+    answer is the edges of the one whose first and last node are asked for, ``u,v/v,w/...``, or exactly backwards.
 
-    The prompt is ``u,v/u,v/.../u,v|start,goal=``, edges of both paths in random order, and the answer its path as edges
-    in order, ``u,v/v,w/...`` (3 * ``steps`` - 1 tokens). Tokens 0 .. nodes - 1 are the labels, drawn without
-    replacement; ``/``, ``|`` and ``=`` follow. ``verify`` also accepts the path written exactly backwards, as the
-    published scorer does.
+    The prompt is ``u,v/u,v/.../u,v|start,goal=``, edges of both paths in random order. Tokens 0 .. nodes - 1 are the
+    labels, drawn without replacement; ``/``, ``|`` and ``=`` follow. The one decision is which way to go on from the
+    crossing. Two problems are the same where their sets of edges are, whichever path is asked for.
 
-    The one decision is which way to go on from the crossing. The *planning distance* is how many edges lead from there
-    to the goal, drawn uniformly from 1 .. ``steps``: at 1 the goal itself is one of the two nodes to choose from, and
-    at ``steps`` the crossing is the start, which is path-star with two arms. Two edges enter the crossing as well, so
-    that writing the path backwards takes a decision too, unless the crossing is the start. Deviations, where the source
-    says nothing: where query and ``|`` stand, that both paths are equally long, and that edges keep their direction.
-
-    Facts: ``distance`` [B], the planning distance; ``branch`` [B], the place in the answer of the node after the
-    crossing. ``plateau`` takes every distance for blind, also 1. Two problems are the same where their sets of edges
-    are, whichever path is asked for. Raises ``RequestError`` where an option is out of range.
+    Facts: ``distance`` [B], the planning distance: how many edges lead from the crossing to the goal, drawn uniformly
+    from 1 .. ``steps``; ``branch`` [B], the place in the answer of the node after the crossing. ``plateau`` takes every
+    distance for blind, also 1.
     """
 
     summary: ClassVar[str] = "which way on where two paths cross, at a known distance from the goal (Ye et al., MGDM)"
-
     text = TextForm(
         "u,v/u,v/.../u,v|start,goal=u,v/v,w/...",
         marks=("/", "|", "="), answer_marks=("/", "|", "="), noun="label", item="edge", between="/",

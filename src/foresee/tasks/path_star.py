@@ -1,9 +1,8 @@
 """Path-star graphs G(d, l): arms that leave a centre, and the path from the centre to the end of one of them.
 
 Source: Bachmann & Nagarajan (2024); the text form is that of the data files published with it. ``length`` counts the
-nodes on an arm, the centre included. The variants are from Frydenlund (2024, "The Mystery of the Pathological Path-star
-Task", and 2025, "Language Models, Graph Searching, and Supervision Adulteration"), whose texts were not at hand: the
-definitions are those of research/tasks.md section 2, a secondary source, and what it leaves open is said below.
+nodes on an arm, the centre included. The variants are Frydenlund's (2024, 2025); docs/tasks.md says what is our
+reading.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, get_args
+from typing import ClassVar, get_args, get_type_hints
 
 import numpy
 import torch
@@ -25,22 +24,11 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, mix
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import path_star_oracle
+from foresee.tasks import path_star_draw as drawing
+from foresee.tasks import path_star_oracle as oracle
 from foresee.tasks.base import Task, require_choice, require_option, tasks
-from foresee.tasks.path_star_draw import (
-    EdgeOrder,
-    Generalised,
-    Goals,
-    PromptForm,
-    Query,
-    Sampler,
-    Shape,
-    Sizes,
-    Tokens,
-)  # fmt: skip
+from foresee.tasks.path_star_draw import PromptForm, Sampler, Shape, Tokens
 from foresee.tasks.text import TextForm, difference
-
-CHOICES = {"goals": Goals, "order": EdgeOrder, "query": Query, "generalised": Generalised, "sizes": Sizes}
 
 
 @tasks.register("path-star", later=("order", "query", "generalised", "sizes", "splits"))
@@ -50,36 +38,25 @@ class PathStar(Task):
 
     The prompt is ``u,v|u,v|.../start,goal=`` (3 * degree * (length - 1) + 3 tokens; the commas of the text form are not
     tokens) and the answer the ``length`` nodes from centre to goal. Tokens 0 .. nodes - 1 are the labels; ``|``, ``=``,
-    ``/`` and ``$`` follow. With nodes=1 + degree * (length - 1) every graph is a permutation of all labels (Frydenlund
-    2025), where lengths are not mixed.
+    ``/`` and ``$`` follow.
 
-    ``goals``: "one" draws a new graph for each row; "all" makes rows come in groups that hold the same graph, edges in
-    the same order, with each end as the goal once, in random order (the structured samples of Frydenlund 2024).
+    * ``goals``: "one" draws a new graph for each row; with "all" rows come in groups that hold the same graph, edges in
+      the same order, with each end as the goal once, in random order.
+    * ``order`` of the edges: "shuffled"; "arm-wise", arm after arm; "causal-wise", arms interleaved at random. In the
+      last two each arm's edges go outwards from the centre.
+    * ``query``: "last", or "first", ``start,goal/u,v|u,v|...=``.
+    * ``generalised``: "none" asks for an arm by its end; "arm" and "path" by any of its nodes but the centre, all
+      equally likely. The answer is the whole arm, or for "path" stops at the goal.
+    * ``sizes``: "mixed" draws each graph's length uniformly from 2 .. ``length``.
+    * ``splits``: distances from the centre, such as "1" or "1+3", at which every node has two children, so that arms
+      are trees whose ends are asked for; "none" for plain arms. Not combined with
+      ``order``, ``generalised`` or ``sizes``.
 
-    ``order`` of the edges: "shuffled"; "arm-wise", arm after arm; "causal-wise", arms interleaved at random. In the
-    last two each arm's edges go outwards from the centre; that arm-wise arms do so is our reading.
-
-    ``query``: "last", or "first", which puts ``start,goal/`` before the edges. Where ``=`` then stands is ours: after
-    the edges, ``start,goal/u,v|u,v|...=``.
-
-    ``generalised``: "none" asks for an arm by its end; "arm" and "path" by any of its nodes but the centre, all equally
-    likely. The answer is the whole arm, or for "path" stops at the goal; which of the two the paper means is not known
-    to us.
-
-    ``sizes``: "mixed" draws each graph's length uniformly from 2 .. ``length``. Rows then differ in length, as they do
-    for generalised=path.
-
-    ``splits``: distances from the centre, such as "1" or "1+3", at which every node has two children, so that arms are
-    trees whose ends are asked for; "none" for plain arms. Which nodes split in the paper is not known to us. Not
-    combined with ``order``, ``generalised`` or ``sizes``: what those are on a tree is not defined.
-
-    Facts: ``arms`` [B, degree, length], every arm's tokens from the centre, padded with -1, in an order that says
-    nothing about the goal; ``goal_arm`` [B], which of them the answer is or begins; ``branch`` [B], where in the answer
-    the decision lies (always at 1). On trees ``arms`` [B, ends, length] holds the path to each end, and there is no
-    ``goal_arm``, since a wrong path may be right at first. ``chance`` and ``plateau`` take every step from a node with
-    several children for a blind decision, the one to the goal itself included.
-
-    Raises ``RequestError`` for a graph that cannot be and for options that cannot be combined.
+    Facts: ``arms`` [B, ends, length], the tokens from the centre to each end, padded with -1, in an order that says
+    nothing about the goal; ``branch`` [B], where in the answer the decision lies (always at 1); on plain arms
+    ``goal_arm`` [B], which of them the answer is or begins (on trees a wrong path may be right at first). ``chance``
+    and ``plateau`` take every step from a node with several children for a blind decision, the one to the goal itself
+    included.
     """
 
     summary: ClassVar[str] = (
@@ -89,18 +66,18 @@ class PathStar(Task):
     degree: int
     length: int
     nodes: int
-    goals: Goals = "one"
-    order: EdgeOrder = "shuffled"
-    query: Query = "last"
-    generalised: Generalised = "none"
-    sizes: Sizes = "fixed"
+    goals: drawing.Goals = "one"
+    order: drawing.EdgeOrder = "shuffled"
+    query: drawing.Query = "last"
+    generalised: drawing.Generalised = "none"
+    sizes: drawing.Sizes = "fixed"
     splits: str = "none"
 
     def __post_init__(self) -> None:
         require_option(self, "degree", 1)
         require_option(self, "length", 2)
-        for name, choices in CHOICES.items():
-            require_choice(self, name, get_args(choices))
+        for name in ("goals", "order", "query", "generalised", "sizes"):
+            require_choice(self, name, get_args(get_type_hints(PathStar)[name]))
         splits = read_splits(self.splits, self.length)
         for name, plain, why in (
             ("order", "shuffled", "the order of the edges of an arm that is a tree is not defined"),
@@ -160,13 +137,13 @@ class PathStar(Task):
         return Batch.of(tokens, prompt_len, answer_len, facts)
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
-        return path_star_oracle.solve(self, [int(token) for token in prompt])
+        return oracle.solve(self, [int(token) for token in prompt])
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         """Nodes of an arm, or with generalised=path of the path to the goal."""
         if self.generalised == "path":
             return len(self.solve(prompt))
-        return path_star_oracle.arm_length(self, len(prompt))
+        return oracle.arm_length(self, len(prompt))
 
     @cached_property
     def text(self) -> TextForm:
@@ -174,7 +151,7 @@ class PathStar(Task):
         return TextForm(f"{example}start,...,goal", marks=("|", "/", "="), noun="label", item="edge", between="|")
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
-        path_star_oracle.check(self, [int(token) for token in prompt])
+        oracle.check(self, [int(token) for token in prompt])
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         right = self.solve(prompt)

@@ -1,8 +1,7 @@
 """The one decision of path-star asked for alone: the node after the centre, on the arm that leads to the goal.
 
-Bachmann & Nagarajan (2024) train and score the hard token by itself, to see whether it can be learned when no other
-token is there to be fitted first (their Table 5, as a digest reports it; their code for it was not found). Here the
-answer is that token alone. Deviation, as far as we can tell: it is predicted from ``=``, while in a whole answer it is
+Bachmann & Nagarajan (2024) train and score the hard token by itself (their Table 5, as a digest reports it; their code
+for it was not found). Deviation, as far as we can tell: it is predicted from ``=``, while in a whole answer it is
 predicted from the position that reads the start, a copy that comes before it.
 """
 
@@ -25,8 +24,7 @@ from foresee.tasks.path_star import PathStar
 @tasks.register("path-star-branch")
 @dataclass(frozen=True, kw_only=True)
 class PathStarBranch(PathStar):
-    """Graphs, prompts and options are those of ``path-star``, and so is the split: no graph that one of the two trains
-    on is a test graph of the other. The text form is ``u,v|u,v|.../start,goal=node``.
+    """Graphs, prompts, options and split are those of ``path-star``; a line reads ``u,v|u,v|.../start,goal=node``.
 
     Facts: ``branch`` [B], all 0. The arms are not among them: nothing that is written here walks along one.
     """

@@ -21,9 +21,9 @@ def distinct(rng: numpy.random.Generator, count: int, pool: int, columns: int) -
     """[count, columns] unsigned integers: each column is ``count`` different numbers below ``pool``, every ordered
     choice equally likely.
 
-    The Fisher-Yates shuffle, without the array that it shuffles. Step k swaps places k and j[k] >= k, so the k-th
-    choice is what stands at j[k]: j[k] itself, unless an earlier step i had j[i] = j[k], which put there what stood at
-    i. Looking the steps up backwards resolves every column at once.
+    The Fisher-Yates shuffle, without the array that it shuffles: step k swaps places k and j[k] >= k, so the k-th
+    choice is j[k] itself, unless an earlier step i had j[i] = j[k], which put there what stood at i. Looking the steps
+    up backwards resolves every column at once.
     """
     dtype = numpy.uint16 if pool <= 2**16 else numpy.uint32
     chosen = numpy.empty((count, columns), dtype)
@@ -39,9 +39,8 @@ def distinct(rng: numpy.random.Generator, count: int, pool: int, columns: int) -
 class Shape:
     """``degree`` arms that leave a centre, every one with ``length`` nodes from the centre to an end.
 
-    Each node at a distance in ``splits`` from the centre has two children, so that an arm is a tree; every other node
-    of an arm has one. Nodes are numbered from the centre, 0, in preorder: an arm's nodes follow each other, and edge e
-    is the one that enters node e + 1.
+    Each node at a distance in ``splits`` from the centre has two children, so that an arm is a tree. Nodes are numbered
+    from the centre, 0, in preorder, and edge e is the one that enters node e + 1.
     """
 
     degree: int
@@ -207,8 +206,7 @@ class Sampler:
         return Drawn(tokens, numpy.full(rows, prompt_len), answer_len, arms, goal_arm)
 
     def draw_mixed(self, shapes: list[Shape], graphs: int, rng: numpy.random.Generator) -> Drawn:
-        """``graphs`` graphs, the shape of each drawn uniformly; the last of ``shapes`` is the largest, and all have
-        the same number of ends."""
+        """``graphs`` graphs, the shape of each drawn uniformly; all have as many ends, and the last is the largest."""
         largest = shapes[-1]
         rows_each = largest.ends if self.goals == "all" else 1
         shape_of = numpy.repeat(rng.integers(0, len(shapes), size=graphs), rows_each)
@@ -227,11 +225,8 @@ class Sampler:
 def edge_order(rng: numpy.random.Generator, shape: Shape, order: EdgeOrder, graphs: int) -> NDArray[Any]:
     """[edges, graphs], or [edges, 1] where all graphs have the same: which edge is written at each place.
 
-    * ``shuffled``: any order, all equally likely.
-    * ``arm-wise``: arm after arm, each outwards. Which arm comes first is not drawn: labels and the goal's arm are.
-    * ``causal-wise``: the arms interleaved, all interleavings equally likely, each arm from the centre outwards.
-
-    ``shape`` has no splits unless the order is ``shuffled``.
+    ``shuffled`` and ``causal-wise`` (arms interleaved, each outwards) make all such orders equally likely. ``arm-wise``
+    draws none, since labels and the goal's arm are random. ``shape`` has no splits unless the order is ``shuffled``.
     """
     in_order = numpy.arange(shape.edges)[:, None]
     if order == "arm-wise":

@@ -81,20 +81,23 @@ def check(task: PathStar, prompt: list[int]) -> None:
     edges, start, goal = read_prompt(task, prompt)
     shape = task.shapes.get(len(edges))
     if shape is None:
-        raise RequestError(_wrong_number(task, edges))
+        named = f"degree={task.degree},length={task.length}" + f",splits={task.splits}" * bool(task.shape.splits)
+        right = str(task.edges)
+        if task.sizes == "mixed":
+            named, right = f"{named},sizes=mixed", f"a multiple of {task.degree} up to {right}"
+        raise RequestError(f"there are {len(edges)} edges, but {named} has {right}{_likeness(edges)}")
     reason = _misshapen(edges, shape)
     if reason is not None:
         trees = f" that split at distance {' and '.join(map(str, shape.splits))}" if shape.splits else ""
         arms = f"{shape.degree} arm{'s' * (shape.degree > 1)} of {shape.length} nodes{trees}"
         raise RequestError(f"the edges do not form {arms}: {reason}{_likeness(edges)}")
-    centre = _centres(edges)[0]
-    if start != centre:
-        raise RequestError(f"the start {start} is not the centre of the graph, {centre}")
+    if [start] != _centres(edges):
+        raise RequestError(f"the start {start} is not the centre of the graph, {_centres(edges)[0]}")
     if task.order != "shuffled":
         _check_order(task, edges, start, shape.length - 1)
-    left = {node for node, _ in edges}
-    ends = [child for _, child in edges if child not in left]
-    if goal not in (ends if task.generalised == "none" else [child for _, child in edges]):
+    left, entered = {node for node, _ in edges}, [child for _, child in edges]
+    ends = [child for child in entered if child not in left]
+    if goal not in (ends if task.generalised == "none" else entered):
         where = "the end of an arm" if task.generalised == "none" else "on an arm, the centre aside"
         raise RequestError(f"the goal {goal} is not {where}; the arms end in {', '.join(map(str, ends))}")
 
@@ -107,18 +110,17 @@ def _centres(edges: Edges) -> list[int]:
 
 def _misshapen(edges: Edges, shape: Shape) -> str | None:
     """Why edges, right in number, are not arms that leave one centre; None where they are."""
-    children: dict[int, list[int]] = {}
-    for node, child in edges:
-        children.setdefault(node, []).append(child)
     node, times = Counter(child for _, child in edges).most_common(1)[0]
     if times > 1:
         return f"node {node} is entered by {times} edges"
-    centres = _centres(edges)
-    if not centres:
+    level = _centres(edges)
+    if not level:
         return "they go round in a circle"
-    if len(centres) > 1:
-        return f"nodes {centres[0]} and {centres[1]} are both entered by no edge, but only the centre may be"
-    level = centres
+    if len(level) > 1:
+        return f"nodes {level[0]} and {level[1]} are both entered by no edge, but only the centre may be"
+    children: dict[int, list[int]] = {}
+    for node, child in edges:
+        children.setdefault(node, []).append(child)
     for distance in range(shape.length):
         wanted = shape.children(distance)
         for node in level:
@@ -142,15 +144,6 @@ def _check_order(task: PathStar, edges: Edges, start: int, steps: int) -> None:
             reached.add(child)
             continue
         raise RequestError(f"edge {place + 1} is {node},{child}, but with order={task.order} {must}")
-
-
-def _wrong_number(task: PathStar, edges: Edges) -> str:
-    """Why there are not as many edges as in any of the task's graphs."""
-    named = f"degree={task.degree},length={task.length}" + f",splits={task.splits}" * bool(task.shape.splits)
-    right = str(task.edges)
-    if task.sizes == "mixed":
-        named, right = f"{named},sizes=mixed", f"a multiple of {task.degree} up to {right}"
-    return f"there are {len(edges)} edges, but {named} has {right}{_likeness(edges)}"
 
 
 def _likeness(edges: Edges) -> str:

@@ -1,9 +1,6 @@
 """Retrieval: a dictionary learned by heart in one direction, and asked for in the other (the reversal curse).
 
-Kitouni et al. 2024 ("The Factorization Curse", arXiv 2406.05183): strings of tokens are keys and values of a dictionary
-that is the same in training and test. All pairs are trained in one direction and some in the other too; the others'
-other direction is asked for. Their numbers of pairs and of symbols are not known to us. Every objective here learns
-answers given prompts, so none models a prompt given its answer, as the paper's repair does: it measures the curse.
+Kitouni et al. 2024 ("The Factorization Curse", arXiv 2406.05183); docs/tasks.md says what it can show here.
 """
 
 from __future__ import annotations
@@ -35,15 +32,9 @@ class Retrieval(Task):
     """``pairs`` different keys and as many different values, of ``key_length`` and ``value_length`` symbols each, keys
     from k0, k1, ... and values from v0, v1, ... (``symbols`` each), so that no answer shares a symbol with its prompt.
 
-    Forwards a line is ``>k3,k1=v2,v2``, backwards ``<v2,v2=k3,k1``; commas are not tokens. Training has all pairs in
-    the one direction, and in the ``asked`` one the share ``both_ways`` of them; the test split has the rest of those.
-    ``dictionary`` numbers the dictionary. Identity is that of the pair and the direction. ``branch`` is the answer's
-    first token: nothing in the prompt says it, so all is decided there.
-
-    ``chance`` is of a solver that answers with any key (or value) of the dictionary.
-
-    Raises ``RequestError`` for sizes below 1, too few symbols for so many different strings, and a share that leaves
-    nothing to train or to ask.
+    Forwards a line is ``>k3,k1=v2,v2``, backwards ``<v2,v2=k3,k1``. Training has all pairs in the one direction, and in
+    the ``asked`` one the share ``both_ways`` of them; the test split has the rest of those. ``dictionary`` numbers the
+    dictionary. ``branch`` is the answer's first token: nothing in the prompt says it, so all is decided there.
     """
 
     summary: ClassVar[str] = (

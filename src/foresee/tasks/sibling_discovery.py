@@ -1,10 +1,6 @@
 """Sibling discovery: write children of one parent, and the parent last, a combination that was never seen.
 
-Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). The parent comes last, so it is implied before it is written:
-predicting token by token is said to need of the order of m * n^2 examples for m parents with n children of either kind,
-where deciding on the parent first takes m * n. More ``kinds`` are the FSP paper's (a secondary source:
-research/tasks.md section 4). Deviations: one triple in eight is held out, not about 0.5 %, and what counts as new is
-decided by the training examples (``creativity``); these are drawn with replacement; no symbol ends an answer.
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266); docs/tasks.md says where this deviates.
 """
 
 from __future__ import annotations
@@ -34,12 +30,9 @@ class SiblingDiscovery(Task):
     Any parents * siblings ** kinds of them are right. Identity is that of the answer.
 
     ``chance`` is of a solver that draws a parent for each child apart: parents ** (1 - kinds).
-
-    Raises ``RequestError`` for fewer than one parent or sibling, and for kinds not from 1 to 25.
     """
 
     summary: ClassVar[str] = "write children of one parent and the parent last, in a new combination (Roll the dice)"
-
     text = TextForm("=b0,c0,a0")
     open_ended = True
 

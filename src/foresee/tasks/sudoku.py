@@ -1,8 +1,4 @@
-"""Sudoku: fill the blanks so that every row, column and box holds every digit once.
-
-Ye et al. (2024, MGDM) write 81 characters of puzzle and 81 of solution; box=3 has that form. Their puzzles were not at
-hand: which cells are given is ours.
-"""
+"""Sudoku: fill the blanks so that every row, column and box holds every digit once. docs/tasks.md has the source."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import sudoku_draw, sudoku_oracle
+from foresee.tasks import sudoku_draw
 from foresee.tasks.base import Task, require_option, tasks
 from foresee.tasks.text import TextForm
 
@@ -26,23 +22,18 @@ from foresee.tasks.text import TextForm
 @tasks.register("sudoku")
 @dataclass(frozen=True, kw_only=True)
 class Sudoku(Task):
-    """A puzzle of ``box``^4 cells row by row, 0 where a cell is blank, then ``=`` and the filled grid:
-    ``0034...=1234...``. ``box`` is 2 (4x4) or 3 (9x9).
+    """A puzzle of ``box``^4 cells row by row, 0 where a cell is blank, then ``=`` and the filled grid.
 
-    A puzzle starts from a filled grid with ``clues`` random cells given. Where it cannot be solved by single candidates
-    alone (a cell with one digit left, or a digit with one cell left in its row, column or box), further cells are
-    given, one at a time, until it can. So every puzzle has one solution and needs no guessing, and has ``clues`` clues
-    or more. Filled grids are one of 64 random ones under the symmetries of Sudoku (digits, rows, columns,
-    transposition); they are not uniform over all grids.
+    A puzzle starts from a filled grid with ``clues`` random cells given; further cells are given, one at a time, until
+    it can be solved by single candidates alone (a cell with one digit left, or a digit with one cell left in its row,
+    column or box). So every puzzle has one solution. Filled grids are one of 64 random ones under the symmetries of
+    Sudoku; they are not uniform over all grids. Token 0 is a blank, 1 .. box^2 the digits, then ``=``.
 
-    Token 0 is a blank, 1 .. box^2 the digits, then ``=``. ``verify`` accepts every filling that obeys the rules and
-    keeps the clues. ``chance`` is that of guessing the blanks of a puzzle with ``clues`` clues. Two problems are the
-    same where renaming digits, with or without transposing, makes one the other. The few filled grids that there are
-    for box=2 occur in both splits. Raises ``RequestError`` where an option is out of range.
+    ``chance`` is that of guessing the blanks of a puzzle with ``clues`` clues. Two problems are the same where renaming
+    digits, with or without transposing, makes one the other.
     """
 
     summary: ClassVar[str] = "the blanks of a grid, so that every row, column and box holds every digit once"
-
     text = TextForm("0034...=1234...", separator="", noun="digit")
 
     box: int = 2
@@ -76,18 +67,25 @@ class Sudoku(Task):
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
         """A filled grid by search."""
-        solved = sudoku_oracle.search(self._puzzle(prompt), self.box)
+        solved = search(self._puzzle(prompt), self.box)
         if solved is None:
             raise RequestError("the puzzle has no solution")
         return solved
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
-        return sudoku_oracle.fault(self._puzzle(prompt), [int(token) for token in answer], self.box)
+        puzzle, answer = self._puzzle(prompt), [int(token) for token in answer]
+        if len(answer) != self.cells:
+            return f"the answer has {len(answer)} cells, but the grid has {self.cells}"
+        for cell, (clue, digit) in enumerate(zip(puzzle, answer, strict=True), 1):
+            if not 1 <= digit <= self.side:
+                return f"cell {cell} of the answer holds no digit from 1 to {self.side}"
+            if clue and clue != digit:
+                return f"cell {cell} of the answer is {digit}, but the puzzle gives {clue} there"
+        return clash(answer, self.box)
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
-        clash = sudoku_oracle.clash(self._puzzle(prompt), self.box)
-        if clash is not None:
-            raise RequestError(clash)
+        if (reason := clash(self._puzzle(prompt), self.box)) is not None:
+            raise RequestError(reason)
 
     def _puzzle(self, prompt: Sequence[int]) -> list[int]:
         """The cells of a prompt. Raises ``RequestError`` where it has another form."""
@@ -113,6 +111,56 @@ def renamed(cells: NDArray[numpy.int64], side: int) -> NDArray[numpy.int64]:
     rank = first.argsort(axis=1, kind="stable").argsort(axis=1) + 1
     names = numpy.concatenate([numpy.zeros((len(cells), 1), numpy.int64), rank], axis=1)
     return numpy.take_along_axis(names, cells, axis=1)
+
+
+# The rules, and a search that shares no code with the drawing of puzzles
+
+
+def _units(box: int) -> list[tuple[str, list[int]]]:
+    """Names and cells of all rows, columns and boxes; cells are numbered row by row from 0."""
+    side = box * box
+    found = [(f"row {r + 1}", [r * side + c for c in range(side)]) for r in range(side)]
+    found += [(f"column {c + 1}", [r * side + c for r in range(side)]) for c in range(side)]
+    for place in range(side):
+        top, left = place // box * box, place % box * box
+        found.append((f"box {place + 1}", [(top + r) * side + left + c for r in range(box) for c in range(box)]))
+    return found
+
+
+def clash(cells: Sequence[int], box: int) -> str | None:
+    """Where a digit occurs twice in a row, column or box, blanks aside; None where none does."""
+    for name, unit in _units(box):
+        digits = [cells[cell] for cell in unit if cells[cell]]
+        for digit in digits:
+            if digits.count(digit) > 1:
+                return f"digit {digit} occurs twice in {name}"
+    return None
+
+
+def search(puzzle: Sequence[int], box: int) -> list[int] | None:
+    """A solution, or None where there is none."""
+    side = box * box
+    if clash(puzzle, box) is not None:
+        return None
+    beside: list[set[int]] = [set() for _ in puzzle]
+    for _, unit in _units(box):
+        for cell in unit:
+            beside[cell] |= set(unit) - {cell}
+    return _extend(list(puzzle), beside, set(range(1, side + 1)))
+
+
+def _extend(cells: list[int], beside: list[set[int]], digits: set[int]) -> list[int] | None:
+    blanks = [
+        (digits - {cells[other] for other in beside[cell]}, cell) for cell, digit in enumerate(cells) if not digit
+    ]
+    if not blanks:
+        return cells
+    choices, cell = min(blanks, key=lambda blank: len(blank[0]))
+    for digit in sorted(choices):
+        found = _extend([*cells[:cell], digit, *cells[cell + 1 :]], beside, digits)
+        if found is not None:
+            return found
+    return None
 
 
 tasks.preset("sudoku-mini", "sudoku:box=2,clues=8")

@@ -1,8 +1,4 @@
-"""3-SAT: an assignment of truth values that satisfies every clause.
-
-Used by Ye et al. (2024, MGDM) with 5, 7 and 9 variables. Their data were not at hand: how many clauses they have, how
-they are drawn and how they are written is ours (research/tasks.md section 10 gives only lengths in characters).
-"""
+"""3-SAT: an assignment of truth values that satisfies every clause. docs/tasks.md has the source."""
 
 from __future__ import annotations
 
@@ -31,18 +27,12 @@ class ThreeSat(Task):
     """``1,-2,3/-1,2,4/...=1,2,-3,4``: ``clauses`` different clauses of three different variables each, and one literal
     for each of ``variables`` variables in order. A clause holds where one of its literals is in the assignment.
 
-    Problems are made from a solution: an assignment is drawn uniformly, then the clauses, uniformly among those it
-    satisfies. ``verify`` accepts every assignment that satisfies all clauses. One token a literal: 2 * (variable - 1)
-    for a variable, one more for its negation; ``/`` and ``=`` follow, and commas are not tokens. In a clause variables
-    ascend.
-
-    ``chance`` is that of guessing the drawn assignment; others may satisfy too, so a blind solver does better. Two
-    problems are the same where they have the same clauses, in any order. Raises ``RequestError`` where an option is out
-    of range.
+    An assignment is drawn uniformly, then the clauses, uniformly among those it satisfies. One token a literal: 2 *
+    (variable - 1), one more for its negation; ``/`` and ``=`` follow. ``chance`` is that of guessing the drawn
+    assignment; others may satisfy too. Two problems are the same where they have the same clauses, in any order.
     """
 
     summary: ClassVar[str] = "an assignment that satisfies every clause; any one is right"
-
     text = TextForm("1,-2,3/-1,2,4/...=1,2,-3,4", marks=("/", "="), noun="literal", item="clause", between="/")
 
     variables: int = 5

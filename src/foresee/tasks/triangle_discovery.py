@@ -1,10 +1,6 @@
 """Triangle discovery: write a triangle of a graph that is known by heart, one that was never shown.
 
-Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266). One graph is fixed. Training mixes examples of its triangles
-with facts about its edges (two thirds of 15,000 lines in the paper); asked for is a triangle that is in the graph and
-not among those examples. Deviations: a triangle is drawn uniformly from all of the graph, not through a random vertex;
-one in eight is held out, not the rest of a random sample; facts carry a seed where triangles do; no symbol ends an
-answer, since the prompt says its length.
+Nagarajan et al. 2025 ("Roll the dice", arXiv 2504.15266); docs/tasks.md says where this deviates.
 """
 
 from __future__ import annotations
@@ -35,19 +31,12 @@ TRIANGLE, FACT = "tri:", "edge:"
 @tasks.register("triangle-discovery")
 @dataclass(frozen=True, kw_only=True)
 class TriangleDiscovery(Task):
-    """A graph on ``nodes`` vertices. ``tri:`` is answered by the edges of a triangle in cyclic order,
-    ``tri:3,1|1,7|7,3``, and ``edge:`` by an edge both ways, ``edge:3,1|1,3``; a share ``facts`` of the rows are of the
-    second kind, all of them training rows. ``graph`` numbers the graph. Defaults are the paper's, so one graph of 999
-    vertices.
-
-    Identity is the set of nodes. ``chance`` is of a solver that knows the edges and walks along two of them blindly:
-    the share of pairs of a vertex's neighbours that are joined.
-
-    Raises ``RequestError`` for sizes that make no graph and for a share of facts that leaves no triangles.
-    """
+    """A graph on ``nodes`` vertices, numbered by ``graph``. ``tri:`` is answered by the edges of a triangle in cyclic
+    order, ``tri:3,1|1,7|7,3``, and ``edge:`` by an edge both ways, ``edge:3,1|1,3``; a share ``facts`` of the rows are
+    of the second kind, all of them training rows. Identity is the set of nodes. ``chance`` is of a solver that knows
+    the edges and walks along two of them blindly: the share of pairs of a vertex's neighbours that are joined."""
 
     summary: ClassVar[str] = "write a triangle of a memorised graph that was never shown (Roll the dice)"
-
     open_ended = True
     prompt_length = 1
     answer_length = 8
