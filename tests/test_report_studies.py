@@ -11,7 +11,7 @@ import pytest
 from fabricated_runs import fabricate_run
 
 from foresee.core.errors import RequestError
-from foresee.experiments.studies.agreement import Agreement
+from foresee.experiments.studies.base import Agreement
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.metrics.intervals import rate
 from foresee.metrics.significance import at_least, correct_claims, equivalence

@@ -12,7 +12,7 @@ from program import Program
 from tiny import EASY, SOLVING, tiny
 
 from foresee.experiments.studies import Cell, Scale, Study, studies
-from foresee.experiments.studies.published import percent, unknown
+from foresee.experiments.studies.base import percent, unknown
 
 Outcome = tuple[int, str, str]
 
@@ -22,13 +22,13 @@ class Easy(Study):
 
     summary = "a study of a test"
     question = "Is a copy learned?"
-    cost = {"laptop": "a second", "paper": "a second"}  # noqa: RUF012
+    laptop_cost = "a second"
 
     def cells(self, scale: Scale) -> list[Cell]:
-        specs = (tiny(task=EASY, **SOLVING, until_solved=True),)
+        runs = (tiny(task=EASY, **SOLVING, until_solved=True),)
         return [
-            Cell(graph="G(2, 2)", label="next-token", specs=specs, published=percent(100, "a table", "P"), minutes=0.1),
-            Cell(graph="G(2, 2)", label="branch", row="branch", specs=specs, published=unknown("a table"), minutes=0.1),
+            Cell(graph="G(2, 2)", label="next-token", runs=runs, published=percent(100, "a table", "P"), minutes=0.1),
+            Cell(graph="G(2, 2)", label="branch", row="branch", runs=runs, published=unknown("a table"), minutes=0.1),
         ]
 
 

@@ -25,7 +25,7 @@ from foresee.cli.options import (
 from foresee.core.errors import RequestError
 from foresee.experiments.engine import make_engine
 from foresee.experiments.progress import show_runs
-from foresee.experiments.studies.run import plan, plan_json, study
+from foresee.experiments.studies.run import plan, study
 from foresee.experiments.studies.show import show_plan, show_study
 
 
@@ -58,7 +58,7 @@ def command(
         if report is not None:
             raise RequestError("--dry-run writes no page; leave out --report, or train first")
         asked = plan(name, scale, runs, results)
-        emit(plan_json(asked)) if as_json else show_plan(asked, output())
+        emit(asked.json()) if as_json else show_plan(asked, output())
         return
     made = make_engine(engine, jobs=jobs, threads=threads, address=address, slurm=slurm or ())
     # Ray reports a lost worker on standard output, which is for results alone.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from foresee.experiments.studies.agreement import Agreement
-from foresee.experiments.studies.published import TAGS
+from foresee.experiments.studies.base import TAGS, Agreement
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.metrics.significance import Claim
 from foresee.report.book import Book, source

@@ -1,46 +1,65 @@
-"""What came of a study, as plain data: tables, pages and JSON are made from it."""
+"""What came of a study, as plain data, and what its cells show: each sentence with the test behind it.
+
+Tests take what run folders keep: counts out of n test examples, the same examples for every seed. A statement on every
+seed of a cell is tested seed by seed, and the largest p-value counts (an intersection-union test), so examples of
+several seeds are never pooled; such a statement is about the models that were trained. Statements about training as
+such take the run as the unit. A test that could not show anything with so few runs, whatever they did, is named and not
+made, so that it does not count in the correction. All claims of a study are corrected for each other.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from foresee.experiments.studies.agreement import Agreement
+from foresee.experiments.studies.base import Agreement
 from foresee.metrics.intervals import Row, share_solved
-from foresee.metrics.significance import Claim
-from foresee.metrics.survival import Curve, Times, kaplan_meier, median, restricted_mean
+from foresee.metrics.significance import (
+    ALPHA,
+    MOST_FLIPS,
+    Claim,
+    Evidence,
+    at_least,
+    correct_claims,
+    differ,
+    equivalence,
+    sign_flip,
+)
+from foresee.metrics.survival import Curve, Times, kaplan_meier, log_rank, median, restricted_mean
+from foresee.metrics.verdict import NEAR, RELIABLE, SOLVED
+
+Tested = tuple[str, Evidence]
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One finished run: the compared row, the verdict, and when it solved."""
+    """One finished run, named by its digest: the compared row of ``n`` test examples, the verdict, and when it solved
+    (the first evaluation during training with ``exact`` of at least 0.95)."""
 
     seed: int
     run: str
-    """The run's digest."""
     dir: str
     value: float
     low: float
     high: float
     n: int
-    """Test examples."""
     exact: float
     solved: bool
     verdict: str
     inconclusive: bool
     because: str
     steps: int
-    """Steps taken."""
     solved_at: int | None
-    """The first evaluation during training with ``exact`` of at least 0.95, or None."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """One cell: published beside measured."""
+    """One cell, published beside measured. ``published`` is the value or the middle of what is known of it, None where
+    no number is; ``rule`` says how agreement was judged; ``inconclusive``, whether a finished run's verdict is."""
 
     graph: str
     label: str
@@ -50,7 +69,6 @@ class CellResult:
     objective: str
     backbone: str
     published: float | None
-    """The published value, or the middle of what is known of it; None where no number is known to us."""
     published_low: float | None
     published_high: float | None
     published_text: str
@@ -58,10 +76,8 @@ class CellResult:
     source: str
     tag: str
     rule: str
-    """How agreement was judged."""
     agreement: Agreement
     inconclusive: bool
-    """Whether a finished run's verdict is, because its positive control has not solved."""
     seeds_wanted: int
     seeds: tuple[SeedResult, ...]
     controls: tuple[SeedResult, ...]
@@ -92,7 +108,7 @@ class CellResult:
         """Steps to solve, runs that did not solve censored at their last step."""
         return times_of(self.seeds) if self.seeds else None
 
-    @property
+    @cached_property
     def survival(self) -> Curve | None:
         """The share of runs not yet solved, by step."""
         return kaplan_meier(self.times) if self.times else None
@@ -109,20 +125,20 @@ class CellResult:
 
     def json(self) -> dict[str, Any]:
         """Plain data, with what follows from the seeds."""
-        curve = self.survival
         return asdict(self) | {
             "mean": self.mean, "low": self.low, "high": self.high, "solved": self.solved,
-            "survival": None if curve is None else asdict(curve),
+            "survival": asdict(self.survival) if self.survival else None,
             "median_steps": self.median_steps, "mean_steps": self.mean_steps,
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study at one scale."""
+    """A study at one scale, named by its canonical spec. ``untested`` are sentences that so few runs could not show,
+    whatever they did; ``seconds`` is the training time of the finished runs, controls included, each counted once;
+    ``reproduce`` is the command that gives this table."""
 
     name: str
-    """Its canonical spec."""
     summary: str
     question: str
     scale: str
@@ -131,13 +147,10 @@ class StudyResult:
     cells: tuple[CellResult, ...]
     claims: tuple[Claim, ...]
     untested: tuple[str, ...]
-    """Sentences that so few runs could not show, whatever they did."""
     runs_wanted: int
     runs_finished: int
     seconds: float
-    """Training time of the finished runs, controls included, each counted once."""
     reproduce: str
-    """The command that gives this table."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -158,11 +171,95 @@ class StudyResult:
             "cost": self.cost, "hardware": self.hardware, "complete": self.complete, "runs_wanted": self.runs_wanted,
             "runs_finished": self.runs_finished, "seconds": round(self.seconds, 1),
             "cells": [cell.json() for cell in self.cells], "claims": [claim.json() for claim in self.claims],
-            "untested": list(self.untested),
-            "reproduce": self.reproduce, "warnings": list(self.warnings),
+            "untested": list(self.untested), "reproduce": self.reproduce, "warnings": list(self.warnings),
         }  # fmt: skip
 
 
 def times_of(seeds: Sequence[SeedResult]) -> Times:
     """Steps to solve of some runs."""
     return Times.of([seed.solved_at for seed in seeds], [seed.steps for seed in seeds])
+
+
+def make_claims(cells: Sequence[CellResult], baseline: str | None) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
+    """Claims on finished cells in the order of the table, then comparisons (with the baseline, or else with the
+    controls); and the sentences that so few runs cannot show."""
+    tested = [each for cell in cells if cell.seeds for each in test_side(cell)]
+    tested += compare_with_controls(cells) if baseline is None else compare_with_baseline(cells, baseline)
+    hopeless = [sentence for sentence, evidence in tested if evidence.least is not None and evidence.least > ALPHA]
+    return tuple(correct_claims([each for each in tested if each[0] not in hopeless])), tuple(hopeless)
+
+
+def test_side(cell: CellResult) -> list[Tested]:
+    """What one cell was expected to show, by the published side of it."""
+    floors = {"solved": SOLVED, "followed": RELIABLE}
+    test: Callable[[int, int], Evidence]
+    if cell.published_side == "chance" and 0 < cell.chance < 1:
+        margin = min(NEAR, cell.chance / 2)
+        expected = f"lies within {margin:g} of chance ({cell.chance:.3g})"
+        test = lambda right, n: equivalence(right, n, cell.chance, margin)  # noqa: E731  # one of two
+    elif cell.published_side in floors:
+        floor = floors[cell.published_side]
+        expected = f"is above {floor}"
+        test = lambda right, n: at_least(right, n, floor)  # noqa: E731  # as above
+    else:
+        return []
+    weakest = max((test(round(seed.value * seed.n), seed.n) for seed in cell.seeds), key=lambda evidence: evidence.p)
+    sentence = f"{cell.graph}, {cell.label}: {cell.row} {expected} under every seed"
+    return [(sentence, name_largest(weakest, len(cell.seeds), "seed"))]
+
+
+def name_largest(evidence: Evidence, count: int, unit: str) -> Evidence:
+    """The evidence, with how many p-values it has the largest of."""
+    return replace(evidence, name=f"{evidence.name}; largest p-value of {count} {unit}{'s' * (count > 1)}")
+
+
+def compare_with_controls(cells: Sequence[CellResult]) -> list[Tested]:
+    """For each label that is not its own control, over all pairs of graph and seed: whether the control gets more
+    answers right, in every pair and on the whole."""
+    pairs: dict[str, dict[tuple[str, str], tuple[SeedResult, SeedResult]]] = {}
+    for cell in cells:
+        controls = {control.seed: control for control in cell.controls}
+        for seed in cell.seeds:
+            control = controls.get(seed.seed)
+            if control is not None and control.run != seed.run:
+                pairs.setdefault(cell.label, {})[seed.run, control.run] = (control, seed)
+    found: list[Tested] = []
+    for label, of_label in pairs.items():
+        each = list(of_label.values())
+        name = f"the control (reversed) and {label} differ in exact"
+        found.append((f"{name}, the same way in every pair of graph and seed", compare_models(each)))
+        if len(each) <= MOST_FLIPS:
+            differences = [control.exact - seed.exact for control, seed in each]
+            found.append((f"{name} over pairs of graph and seed", sign_flip(differences)))
+    return found
+
+
+def compare_models(pairs: Sequence[tuple[SeedResult, SeedResult]]) -> Evidence:
+    """Whether one of two runs is right more often than the other, the same one in every pair."""
+    # The smaller number of examples stands for both where they differ, which can only make the p-value larger.
+    counts = [(one, other, min(one.n, other.n)) for one, other in pairs]
+    evidence = differ([(round(one.exact * n), round(other.exact * n), n) for one, other, n in counts])
+    return name_largest(evidence, len(pairs), "pair")
+
+
+def compare_with_baseline(cells: Sequence[CellResult], baseline: str) -> list[Tested]:
+    """For each other label: whether it differs from the baseline in ``exact`` on the same test examples, and in steps
+    to solve, graph by graph."""
+    groups: dict[str, dict[str, tuple[SeedResult, ...]]] = {}
+    for cell in cells:
+        if cell.row == "exact" and cell.seeds:
+            groups.setdefault(cell.label, {})[cell.graph] = cell.seeds
+    base = groups.pop(baseline, {})
+    found: list[Tested] = []
+    for label, graphs in groups.items():
+        shared = {graph: seeds for graph, seeds in graphs.items() if graph in base}
+        for graph, seeds in shared.items():
+            beside = {seed.seed: seed for seed in base[graph]}
+            pairs = [(seed, beside[seed.seed]) for seed in seeds if seed.seed in beside]
+            if pairs:
+                sentence = f"{graph}: {label} and {baseline} differ in exact, the same way under every seed"
+                found.append((sentence, compare_models(pairs)))
+        if shared:
+            strata = [(times_of(seeds), times_of(base[graph])) for graph, seeds in shared.items()]
+            found.append((f"{label} and {baseline} differ in steps to solve", log_rank(strata)))
+    return found

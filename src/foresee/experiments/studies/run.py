@@ -1,8 +1,8 @@
-"""Running a study: what is missing is trained, what is finished is read, and the two tables are set side by side."""
+"""Running a study: what is finished is read, what is missing is trained, and the two tables are set side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +13,62 @@ from foresee.core.spec import Resolved, resolve
 from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.engine import Engine
 from foresee.experiments.progress import RunsProgress
-from foresee.experiments.runner import run_all
-from foresee.experiments.studies.agreement import judge_agreement
-from foresee.experiments.studies.base import Cell, Scale, Study, check_scale, studies, unique
-from foresee.experiments.studies.claims import claims
-from foresee.experiments.studies.finished import Finished, finished_runs
-from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
+from foresee.experiments.runner import run_all, unique
+from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_scale, judge_agreement, studies
+from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult, make_claims
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, judge
-from foresee.training.run import Run, load
+from foresee.training.run import Run, exact_of, load, read_spec
 from foresee.training.settings import Settings
 
 RESULTS = "results"
 """The folder beside the current directory that is looked through for committed runs."""
+
+
+class FinishedRuns:
+    """Finished runs directly in ``runs`` and anywhere below ``results``; each that is asked for is read once.
+
+    A run made on another kind of machine counts: device and precision are the machine's choice, and committed rows must
+    count on any. ``warnings`` say what was wrong with folders that cannot be read.
+    """
+
+    def __init__(self, runs: Path, results: Iterable[Path]) -> None:
+        self.warnings: list[str] = []
+        self._folders: dict[object, Path] = {}
+        self._read: dict[Path, Run] = {}
+        found = [
+            *sorted(runs.glob("*/rows.jsonl")),
+            *(path for each in results for path in sorted(each.rglob("rows.jsonl"))),
+        ]
+        for folder in (path.parent for path in found):
+            try:
+                settings = read_spec(folder)
+            except RequestError as error:
+                self.warnings.append(str(error))
+                continue
+            self._folders.setdefault(settings.digest, folder)
+            self._folders.setdefault(_on_any_machine(settings), folder)
+
+    def find(self, settings: Settings) -> Run | None:
+        """The run of these settings, or None. Raises ``RequestError`` where it is damaged."""
+        folder = self._folders.get(settings.digest) or self._folders.get(_on_any_machine(settings))
+        if folder is not None and folder not in self._read:
+            self._read[folder] = load(folder)
+        return None if folder is None else self._read[folder]
+
+    def find_all(self, settings: Iterable[Settings]) -> list[Run]:
+        """Those of these runs that are finished."""
+        return [run for run in map(self.find, settings) if run is not None]
+
+    def add(self, runs: Iterable[Run]) -> None:
+        """Counts these runs as finished too."""
+        for run in runs:
+            self._folders[run.spec.digest], self._read[run.dir] = run.dir, run
+
+
+def _on_any_machine(settings: Settings) -> tuple[object, ...]:
+    """Equal for settings that differ in nothing but what the machine decides."""
+    return tuple(settings.model_dump(exclude={"device", "precision"}).values())
 
 
 @dataclass(frozen=True)
@@ -36,37 +79,43 @@ class Plan:
     study: Study
     scale: Scale
     cells: tuple[Cell, ...]
-    finished: Finished
+    finished: FinishedRuns
 
     @cached_property
-    def specs(self) -> list[Settings]:
+    def runs(self) -> list[Settings]:
         """Every run, controls first, each once."""
-        controls = [spec for cell in self.cells for spec in cell.control_specs]
-        return unique([*controls, *(spec for cell in self.cells for spec in cell.specs)])
+        controls = [run for cell in self.cells for run in cell.control_runs]
+        return unique([*controls, *(run for cell in self.cells for run in cell.runs)])
 
-    @cached_property
+    @property
     def missing(self) -> list[Settings]:
         """Runs that are not finished, in the order in which they are trained."""
-        return [spec for spec in self.specs if self.finished.find(spec) is None]
+        return [run for run in self.runs if self.finished.find(run) is None]
 
     @cached_property
     def minutes(self) -> dict[str, float | None]:
         """What each run takes at most on the study's hardware, by digest."""
-        found: dict[str, float | None] = {}
+        found = {run.digest: cell.minutes for cell in self.cells for run in cell.runs}
         for cell in self.cells:
-            for spec in cell.specs:
-                found[spec.digest] = cell.minutes
-        for cell in self.cells:
-            for spec in cell.control_specs:
-                found.setdefault(spec.digest, cell.minutes if cell.control_minutes is None else cell.control_minutes)
+            for run in cell.control_runs:
+                found.setdefault(run.digest, cell.minutes if cell.control_minutes is None else cell.control_minutes)
         return found
 
     @property
     def minutes_missing(self) -> float | None:
         """Minutes of one core that the missing runs take at most, None where that is not known of one of them."""
-        each = [self.minutes[spec.digest] for spec in self.missing]
-        known = [minutes for minutes in each if minutes is not None]
-        return sum(known) if len(known) == len(each) else None
+        each = [self.minutes[run.digest] for run in self.missing]
+        return None if None in each else sum(minutes for minutes in each if minutes is not None)
+
+    def json(self) -> dict[str, Any]:
+        """What ``--dry-run --json`` prints."""
+        return {
+            "study": self.resolved.text, "scale": self.scale, "runs_wanted": len(self.runs),
+            "runs_missing": len(self.missing), "minutes": self.minutes_missing,
+            "missing": [
+                {"run": run.digest, "minutes": self.minutes[run.digest], **run.model_dump()} for run in self.missing
+            ],
+        }  # fmt: skip
 
 
 def plan(
@@ -81,19 +130,7 @@ def plan(
     for folder in results:
         if not Path(folder).is_dir():
             raise RequestError(f"--results {folder}: no such folder; name one that holds finished runs")
-    return Plan(resolved, built, wanted, cells, finished_runs(Path(runs), [Path(folder) for folder in results]))
-
-
-def plan_json(asked: Plan) -> dict[str, Any]:
-    """What ``--dry-run --json`` prints."""
-    return {
-        "study": asked.resolved.text, "scale": asked.scale, "runs_wanted": len(asked.specs),
-        "runs_missing": len(asked.missing), "minutes": asked.minutes_missing,
-        "missing": [
-            {"run": spec.digest, "minutes": asked.minutes[spec.digest], **spec.model_dump()}
-            for spec in asked.missing
-        ],
-    }  # fmt: skip
+    return Plan(resolved, built, wanted, cells, FinishedRuns(Path(runs), map(Path, results)))
 
 
 def study(
@@ -111,97 +148,64 @@ def study(
 
     Finished runs count from ``runs`` and from every folder below those of ``results`` (by default ``results`` beside
     the current directory, where there is one). With ``train=False`` nothing is trained and missing runs are left out.
-    ``engine``, ``jobs`` and ``progress`` are as for ``run_all``. Raises ``RequestError`` on what
-    cannot be asked for, and what ``run_all`` raises.
+    ``engine``, ``jobs`` and ``progress`` are as for ``run_all``. Raises ``RequestError`` on what cannot be asked for,
+    and what ``run_all`` raises.
     """
     asked = plan(name, scale, runs, results)
     if train and asked.missing:
-        run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress)
-        asked = plan(name, scale, runs, results)
+        asked.finished.add(run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress))
     return read(asked)
 
 
 def read(asked: Plan) -> StudyResult:
     """The table of what is finished."""
-    reader = _Reader(asked.finished, asked.scale)
-    cells = tuple(map(reader.cell, asked.cells))
-    name = asked.resolved.text
-    made, untested = claims(cells, asked.study.baseline)
+    name, built, smaller = asked.resolved.text, asked.study, asked.scale == "laptop"
+    chances = {task: run.build_task().chance for task, run in {run.task: run for run in asked.runs}.items()}
+    cells = tuple(_read_cell(cell, asked, chances) for cell in asked.cells)
+    claims, untested = make_claims(cells, built.baseline)
+    finished = asked.finished.find_all(asked.runs)
     return StudyResult(
-        name=name,
-        summary=asked.study.summary,
-        question=asked.study.question,
-        scale=asked.scale,
-        cost=asked.study.cost[asked.scale],
-        hardware=asked.study.hardware if asked.scale == "laptop" else "not run here",
-        cells=cells,
-        claims=made,
-        untested=untested,
-        runs_wanted=len(asked.specs),
-        runs_finished=len(asked.specs) - len(asked.missing),
-        seconds=sum(run.seconds for run in reader.loaded.values()),
-        reproduce=f"foresee study {name} --scale {asked.scale}",
-        warnings=asked.finished.unreadable,
-    )
+        name=name, summary=built.summary, question=built.question, scale=asked.scale, cells=cells,
+        cost=built.laptop_cost if smaller else built.paper_cost,
+        hardware=built.hardware if smaller else "not run here", claims=claims,
+        untested=untested, runs_wanted=len(asked.runs), runs_finished=len(finished),
+        seconds=sum(run.seconds for run in finished), reproduce=f"foresee study {name} --scale {asked.scale}",
+        warnings=tuple(asked.finished.warnings),
+    )  # fmt: skip
 
 
-class _Reader:
-    """Reads finished runs, each once, and builds no model."""
-
-    def __init__(self, finished: Finished, scale: Scale) -> None:
-        self.finished, self.scale = finished, scale
-        self.loaded: dict[Path, Run] = {}
-        self._chances: dict[str, float] = {}
-
-    def cell(self, cell: Cell) -> CellResult:
-        """One cell of the table."""
-        controls, spec, published = self.runs(cell.control_specs), cell.specs[0], cell.published
-        seeds = tuple(self.seed(run, cell.row, controls) for run in self.runs(cell.specs))
-        chance = self.chance(spec)
-        rows: list[Row] = [{"value": seed.value, "low": seed.low, "high": seed.high, "n": seed.n} for seed in seeds]
-        return CellResult(
-            graph=cell.graph, label=cell.label, row=cell.row, chance=chance, task=spec.task, objective=spec.objective,
-            backbone=spec.backbone, published=published.value, published_low=published.low,
-            published_high=published.high, published_text=published.text,
-            published_side=published.lies(cell.row, chance), source=published.source, tag=published.tag,
-            rule=cell.rule.says, agreement=judge_agreement(
-                cell.rule, published, cell.row, rows, chance, smaller=self.scale == "laptop",
-                unfitted=all(_unfitted(seed, cell.row, chance) for seed in seeds),
-            ),
-            inconclusive=any(seed.inconclusive for seed in seeds), seeds_wanted=len(cell.specs), seeds=seeds,
-            controls=tuple(self.seed(run, "exact", controls) for run in controls), note=cell.note,
-        )  # fmt: skip
-
-    def runs(self, specs: Sequence[Settings]) -> list[Run]:
-        """Those of these runs that are finished."""
-        found = [directory for directory in map(self.finished.find, specs) if directory is not None]
-        for directory in found:
-            if directory not in self.loaded:
-                self.loaded[directory] = load(directory)
-        return [self.loaded[directory] for directory in found]
-
-    def seed(self, run: Run, row: str, controls: Sequence[Run]) -> SeedResult:
-        """One run; ``controls`` are those of its cell."""
-        measured = _rate(run, row)
-        solved = all(map(_solved, _beside(run, controls))) if controls else None
-        verdict = judge(run.rows, self.chance(run.spec), solved)
-        return SeedResult(
-            seed=run.spec.seed, run=run.spec.digest, dir=str(run.dir), value=measured["value"], low=measured["low"],
-            high=measured["high"], n=measured["n"], exact=_rate(run, "exact")["value"], solved=_solved(run),
-            verdict=verdict.name, inconclusive=verdict.inconclusive, because=verdict.because, steps=run.steps,
-            solved_at=steps_to_solve(run), seconds=run.seconds,
-        )  # fmt: skip
-
-    def chance(self, spec: Settings) -> float:
-        """That of the run's task."""
-        if spec.task not in self._chances:
-            self._chances[spec.task] = spec.build_task().chance
-        return self._chances[spec.task]
+def _read_cell(cell: Cell, asked: Plan, chances: dict[str, float]) -> CellResult:
+    runs, controls = asked.finished.find_all(cell.runs), asked.finished.find_all(cell.control_runs)
+    first, published, chance = cell.runs[0], cell.published, chances[cell.runs[0].task]
+    seeds = tuple(_read_seed(run, cell.row, chances, controls) for run in runs)
+    # Where a guess is the whole answer there is no shortcut to measure, and ``exact`` below chance alone says that
+    # candidates are not told from other symbols.
+    unfitted = all(seed.verdict == "unfitted" or (cell.row == "exact" and seed.high < chance) for seed in seeds)
+    return CellResult(
+        graph=cell.graph, label=cell.label, row=cell.row, chance=chance, task=first.task, objective=first.objective,
+        backbone=first.backbone, published=published.value, published_low=published.low, published_high=published.high,
+        published_text=published.text, published_side=published.find_side(cell.row, chance), source=published.source,
+        tag=published.tag, rule=RULES[cell.rule], agreement=judge_agreement(
+            cell.rule, published, cell.row, [_rate(run, cell.row) for run in runs], chance,
+            smaller=asked.scale == "laptop", unfitted=unfitted,
+        ),
+        inconclusive=any(seed.inconclusive for seed in seeds), seeds_wanted=len(cell.runs), seeds=seeds,
+        controls=tuple(_read_seed(run, "exact", chances, controls) for run in controls), note=cell.note,
+    )  # fmt: skip
 
 
-def _beside(run: Run, controls: Sequence[Run]) -> Sequence[Run]:
-    """The control with the run's seed, or all of them where none has it."""
-    return [control for control in controls if control.spec.seed == run.spec.seed] or controls
+def _read_seed(run: Run, row: str, chances: dict[str, float], controls: Sequence[Run]) -> SeedResult:
+    """One run, whose control is the one with its seed, or all of them where none has it."""
+    measured, exact = _rate(run, row), exact_of(run.rows)
+    beside = [control for control in controls if control.spec.seed == run.spec.seed] or controls
+    solved = all(exact_of(control.rows) >= SOLVED for control in beside) if beside else None
+    verdict = judge(run.rows, chances[run.spec.task], solved)
+    return SeedResult(
+        seed=run.spec.seed, run=run.spec.digest, dir=str(run.dir), value=measured["value"], low=measured["low"],
+        high=measured["high"], n=measured["n"], exact=exact, solved=exact >= SOLVED, verdict=verdict.name,
+        inconclusive=verdict.inconclusive, because=verdict.because, steps=run.steps, solved_at=steps_to_solve(run),
+        seconds=run.seconds,
+    )  # fmt: skip
 
 
 def _rate(run: Run, row: str) -> Row:
@@ -212,13 +216,3 @@ def _rate(run: Run, row: str) -> Row:
             "the study again"
         )
     return measured
-
-
-def _solved(run: Run) -> bool:
-    return bool(_rate(run, "exact")["value"] >= SOLVED)
-
-
-def _unfitted(seed: SeedResult, row: str, chance: float) -> bool:
-    """Whether a run has not learned even what a guess at the decision needs. Where that guess is the whole answer there
-    is no shortcut to measure, and ``exact`` below chance says it alone: candidates are not told from other symbols."""
-    return seed.verdict == "unfitted" or (row == "exact" and seed.high < chance)

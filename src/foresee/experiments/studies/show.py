@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from foresee.experiments.studies.published import TAGS
+from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.experiments.studies.run import Plan
 from foresee.metrics.significance import Claim
 
 LISTED = 5
 """Seeds that a table shows each by itself, since a mean alone would hide that outcomes are bimodal."""
+MIN_WIDTHS = {"trained with": 13, "seeds": 5, "agreement": 9, "verdicts": 14}
 
 
 def show_study(result: StudyResult, console: Console) -> None:
     """Prints published beside measured, what it rests on, and the claims with their tests."""
+    say = partial(console.print, markup=False, highlight=False)
     console.print(f"[bold]{result.name}[/bold], {result.scale} scale: {result.question}", highlight=False)
-    common, table = _cells(result.cells)
-    if common:
-        console.print(f"every cell: {common}", markup=False, highlight=False)
-    console.print(table)
-    console.print(
-        "measured: mean over seeds [lowest to highest end of their 95 % intervals]",
-        markup=False,
-        highlight=False,
-    )
+    columns = _columns(result.cells)
+    alike = [
+        name for name in ("graph", "row", "chance", "n") if len(result.cells) > 1 and len(set(columns[name])) == 1
+    ]  # fmt: skip
+    if alike:  # so that the table fits a narrow screen
+        say("every cell: " + ", ".join(f"{name} {columns.pop(name)[0]}" for name in alike))
+    console.print(_table(columns, zip(*columns.values(), strict=True), MIN_WIDTHS))
+    say("measured: mean over seeds [lowest to highest end of their 95 % intervals]")
     for line in _notes(result):
-        console.print(line, markup=False, highlight=False)
+        say(line)
     if result.claims:
-        console.print(_claims(result.claims))
-        console.print(
-            "p is corrected for all claims of the study (Holm). Not shown is not refuted: few seeds show little.",
-            highlight=False,
-        )
+        console.print(_table(("shown", "claim, and the test that it rests on"), map(_claim, result.claims)))
+        say("p is corrected for all claims of the study (Holm). Not shown is not refuted: few seeds show little.")
     if result.untested:
-        console.print(
+        others = len(result.untested) - 1
+        say(
             f"not tested, since so few runs show nothing of the kind whatever they do: {result.untested[0]}"
-            + (f", and {len(result.untested) - 1} like it (--json lists them)" if len(result.untested) > 1 else ""),
-            markup=False,
-            highlight=False,
+            + (f", and {others} like it (--json lists them)" if others else "")
         )
-    console.print(f"cost: {result.cost}; measured on: {result.hardware}", markup=False, highlight=False)
-    console.print(
-        f"{result.runs_finished} of {result.runs_wanted} runs finished, {result.seconds / 60:.0f} minutes of training",
-        highlight=False,
-    )
+    say(f"cost: {result.cost}; measured on: {result.hardware}")
+    say(
+        f"{result.runs_finished} of {result.runs_wanted} runs finished, {result.seconds / 60:.0f} minutes of training"
+    )  # fmt: skip
     for warning in result.warnings:
-        console.print(f"left out: {warning}", markup=False, highlight=False)
-    console.print(f"again: {result.reproduce}", markup=False, highlight=False, soft_wrap=True)
+        say(f"left out: {warning}")
+    say(f"again: {result.reproduce}", soft_wrap=True)
 
 
 def show_plan(asked: Plan, console: Console) -> None:
@@ -59,28 +59,31 @@ def show_plan(asked: Plan, console: Console) -> None:
     from foresee.objectives.base import objectives
     from foresee.tasks.base import tasks
 
-    shown = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("task", "trained with", "backbone", "seed", "steps", "minutes at most"):
-        shown.add_column(heading, overflow="fold")
-    for spec in asked.missing:
-        minutes = asked.minutes[spec.digest]
-        shown.add_row(
-            brief(tasks, spec.task), brief(objectives, spec.objective), brief(backbones, spec.backbone),
-            str(spec.seed), str(spec.steps), "unknown" if minutes is None else f"{minutes:.1f}",
+    rows = []
+    for run in asked.missing:
+        minutes = asked.minutes[run.digest]
+        rows.append(
+            (brief(tasks, run.task), brief(objectives, run.objective), brief(backbones, run.backbone), str(run.seed),
+             str(run.steps), "unknown" if minutes is None else f"{minutes:.1f}")
         )  # fmt: skip
-    if asked.missing:
-        console.print(shown)
+    if rows:
+        console.print(_table(("task", "trained with", "backbone", "seed", "steps", "minutes at most"), rows))
     total = asked.minutes_missing
     spent = "not known" if total is None else f"{total:.0f} minutes of one core at most"
-    console.print(
-        f"{len(asked.missing)} of {len(asked.specs)} runs are missing: {spent} ({asked.study.hardware})",
-        markup=False,
-        highlight=False,
-    )
+    said = f"{len(rows)} of {len(asked.runs)} runs are missing: {spent} ({asked.study.hardware})"
+    console.print(said, markup=False, highlight=False)
 
 
-def _cells(cells: tuple[CellResult, ...]) -> tuple[str, Table]:
-    """What all cells have in common, in a line, and a table of the rest, which so fits a narrow screen."""
+def _table(headings: Iterable[str], rows: Iterable[Sequence[str]], widths: Mapping[str, int] | None = None) -> Table:
+    shown = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:
+        shown.add_column(heading, overflow="fold", min_width=(widths or {}).get(heading))
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def _columns(cells: tuple[CellResult, ...]) -> dict[str, list[str]]:
     columns = {
         "graph": [cell.graph for cell in cells],
         "trained with": [cell.label for cell in cells],
@@ -95,19 +98,9 @@ def _cells(cells: tuple[CellResult, ...]) -> tuple[str, Table]:
         "agreement": [cell.agreement + (" (inconclusive)" if cell.inconclusive else "") for cell in cells],
         "verdicts": [_verdicts(cell) for cell in cells],
     }
-    alike = [name for name in ("graph", "row", "chance", "n") if len(cells) > 1 and len(set(columns[name])) == 1]
-    common = ", ".join(f"{name} {columns.pop(name)[0]}" for name in alike)
-    if not any(cell.seeds and cell.median_steps is not None for cell in cells):
+    if all(each in ("", "-") for each in columns["half solved by"]):
         del columns["half solved by"]
-    shown = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in columns:
-        shown.add_column(heading, overflow="fold", min_width=MIN_WIDTHS.get(heading, 0))
-    for row in zip(*columns.values(), strict=True):
-        shown.add_row(*row)
-    return common, shown
-
-
-MIN_WIDTHS = {"trained with": 13, "seeds": 5, "agreement": 9, "verdicts": 14}
+    return columns
 
 
 def _measured(cell: CellResult) -> str:
@@ -122,14 +115,11 @@ def _solved(seeds: tuple[SeedResult, ...]) -> str:
 
 
 def _half(cell: CellResult) -> str:
-    if not cell.seeds:
-        return ""
-    return f"step {cell.median_steps:.0f}" if cell.median_steps is not None else "-"
+    return "" if not cell.seeds else "-" if cell.median_steps is None else f"step {cell.median_steps:.0f}"
 
 
 def _verdicts(cell: CellResult) -> str:
-    names = [seed.verdict + ("?" if seed.inconclusive else "") for seed in cell.seeds]
-    counted = {name: names.count(name) for name in names}
+    counted = Counter(seed.verdict + ("?" if seed.inconclusive else "") for seed in cell.seeds)
     return ", ".join(name if count == 1 else f"{name} x{count}" for name, count in counted.items())
 
 
@@ -146,27 +136,20 @@ def _notes(result: StudyResult) -> list[str]:
     notes += [f"agreement: {rule}" for rule in dict.fromkeys(cell.rule for cell in result.cells)]
     for source, tag in dict.fromkeys((cell.source, cell.tag) for cell in result.cells):
         notes.append(f"published: {source}" + ("" if tag == "unknown" else f" ({tag}: {TAGS[tag]})"))
-    notes += [f"note: {note}" for note in dict.fromkeys(cell.note for cell in result.cells) if note]
-    return notes
+    return notes + [f"note: {note}" for note in dict.fromkeys(cell.note for cell in result.cells) if note]
 
 
 def _list(values: list[float]) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
 
 
-def _claims(claims: tuple[Claim, ...]) -> Table:
-    shown = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
-    shown.add_column("shown")
-    shown.add_column("claim, and the test that it rests on", overflow="fold")
-    for claim in claims:
-        found = claim.evidence
-        least = "" if found.least is None or found.p > found.least * (1 + 1e-9) else " (the least possible)"
-        shown.add_row(
-            "yes" if claim.shown else "no",
-            f"{claim.sentence}\n[dim]{found.name}: statistic {found.statistic:.3f}, p {probability(found.p)}{least}, "
-            f"corrected {probability(claim.corrected)}, n {found.n:,} {found.unit}[/dim]",
-        )
-    return shown
+def _claim(claim: Claim) -> tuple[str, str]:
+    found = claim.evidence
+    least = "" if found.least is None or found.p > found.least * (1 + 1e-9) else " (the least possible)"
+    return "yes" if claim.shown else "no", (
+        f"{claim.sentence}\n[dim]{found.name}: statistic {found.statistic:.3f}, p {probability(found.p)}{least}, "
+        f"corrected {probability(claim.corrected)}, n {found.n:,} {found.unit}[/dim]"
+    )
 
 
 def probability(p: float) -> str:
