@@ -6,11 +6,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from foresee.core.errors import ForeseeError
+from foresee.experiments.engine import Order
 from foresee.experiments.pool import WorkerPool
 from foresee.training.process import InUseError
 from foresee.training.settings import Settings
@@ -24,8 +23,9 @@ def starts(root: Path, seed: int) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def work(fields: dict[str, Any], root: str, threads: int, plugins: Sequence[str]) -> int:
+def work(order: Order) -> None:
     """In place of ``train_one``."""
+    fields, root, threads, _ = order
     seed, folder = fields["seed"], Path(root) / Settings.read(fields).digest
     with (Path(root) / f"{seed}.starts").open("a") as file:
         print(os.getpid(), threads, file=file)
@@ -52,7 +52,6 @@ def work(fields: dict[str, Any], root: str, threads: int, plugins: Sequence[str]
         print("for standard error", flush=True)
     if seed != LOST:
         (folder / "rows.jsonl").touch()
-    return 100 << 20
 
 
 def _report(folder: Path) -> None:

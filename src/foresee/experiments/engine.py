@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -18,6 +16,10 @@ from foresee.core.registry import load_plugin_file, loaded_plugin_files, nearest
 if TYPE_CHECKING:  # a worker starts without PyTorch, and imports it with its first run
     from foresee.training.settings import Settings
 
+Order = tuple[dict[str, Any], str, int, list[str]]
+"""Plain values, which another process can read before it has any plug-in: the settings' fields, the root, threads, and
+plug-in files."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,10 +28,25 @@ class Job:
     settings: Settings
     memory: int
 
-    def order(self, root: Path, threads: int) -> tuple[dict[str, Any], str, int, list[str]]:
-        """The arguments of ``train_one``: plain values, which another process can read before it has any plug-in."""
+    def order(self, root: Path, threads: int) -> Order:
+        """What a worker is asked to do."""
         plugins = [str(path.resolve()) for path in loaded_plugin_files()]
         return self.settings.model_dump(), str(root.resolve()), threads, plugins
+
+
+def train_one(order: Order) -> None:
+    """Trains a run in a process of an engine's. Raises what ``train`` does."""
+    fields, root, threads, plugins = order
+    keep_large_blocks()
+    for path in plugins:
+        load_plugin_file(Path(path))
+    import torch
+
+    from foresee.training.loop import train
+    from foresee.training.settings import Settings
+
+    torch.set_num_threads(threads)
+    train(Settings.read(fields), root)
 
 
 class Pending(Protocol):
@@ -56,6 +73,11 @@ class Engine(ABC):
             if value is not None and value < 1:
                 raise RequestError(f"{name}={value} must be at least 1")
         self.jobs, self.threads = jobs, threads or 1
+
+    @property
+    def each(self) -> str:
+        """The threads of a run, for people."""
+        return f"{self.threads} {'threads' if self.threads > 1 else 'thread'} each"
 
     @abstractmethod
     def plan(self, jobs: Sequence[Job]) -> str:
@@ -105,45 +127,25 @@ class InProcess(Engine):
         return ended
 
 
-def train_one(fields: dict[str, Any], root: str, threads: int, plugins: Sequence[str]) -> int:
-    """Trains the run of these fields of a ``Settings`` in a process of an engine's; gives the process's peak memory in
-    bytes. Raises what ``train`` does."""
-    keep_large_blocks()
-    for path in plugins:
-        load_plugin_file(Path(path))
-    import torch
-
-    from foresee.training.loop import train
-    from foresee.training.settings import Settings
-
-    torch.set_num_threads(threads)
-    train(Settings.read(fields), root)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-ENGINES = ("local", "ray", "slurm", "in-process")
-
-
 def make_engine(
     name: str, *, jobs: int | None = None, threads: int | None = None, address: str | None = None,
     slurm: Sequence[str] = (),
 ) -> Engine:  # fmt: skip
-    """The engine of that name. ``address`` is that of a Ray cluster; ``slurm`` holds options of a Slurm job, as in
-    ``partition=gpu``. Raises ``RequestError`` where one is given to another engine, or a library is not installed."""
+    """The engine ``local``, ``ray``, ``slurm`` or ``in-process``. ``address`` is that of a Ray cluster; ``slurm`` holds
+    options of a Slurm job, as in ``partition=gpu``. Raises ``RequestError`` where one is given to another engine, or a
+    library is not installed."""
     if address is not None and name != "ray":
         raise RequestError("--address is that of a Ray cluster; give --engine ray with it")
     if slurm and name != "slurm":
         raise RequestError("--slurm is an option of Slurm's; give --engine slurm with it")
-    if name == "local":
-        from foresee.experiments.pool import WorkerPool
-
-        return WorkerPool(jobs=jobs, threads=threads)
     if name == "in-process":
         return InProcess(jobs=jobs, threads=threads)
-    from foresee.experiments import cluster
+    from foresee.experiments import cluster, pool
 
+    if name == "local":
+        return pool.WorkerPool(jobs=jobs, threads=threads)
     if name == "ray":
         return cluster.RayCluster(jobs=jobs, threads=threads, address=address)
     if name == "slurm":
         return cluster.Slurm(jobs=jobs, threads=threads, options=slurm)
-    raise RequestError(f"unknown engine {name!r}: {nearest(name, list(ENGINES))}")
+    raise RequestError(f"unknown engine {name!r}: {nearest(name, ['local', 'ray', 'slurm', 'in-process'])}")

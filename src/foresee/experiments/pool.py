@@ -13,18 +13,18 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from foresee.experiments import machine
-from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, train_one
+from foresee.experiments.engine import Engine, Job, LostWorkerError, Order, Pending, train_one
 
 SPARED = 0.1
 """The share of the free memory that is left alone."""
@@ -32,16 +32,14 @@ SAVING_SECONDS = 60
 """How long a worker that is asked to stop may take to save before it kills itself."""
 SAVE, NOW = b"save", b"now"
 
-Kind = tuple[int, str]
-"""Estimated bytes and GPU: a worker is given no run of another kind, so that it holds no more memory than its run."""
-
 
 @dataclass(eq=False)
 class _Worker:
     executor: ProcessPoolExecutor
     pipe: Connection
-    kind: Kind
-    run: Future[int]
+    kind: tuple[int, str]
+    """Estimated bytes and GPU: it is given no run of another kind, so that it holds no more memory than its run."""
+    run: Future[None]
 
     def say(self, word: bytes) -> None:
         with suppress(OSError):  # it is gone
@@ -56,48 +54,51 @@ class _Worker:
 class WorkerPool(Engine):
     """Each run in a process of its own, as many at a time as cores and memory allow, or as ``jobs`` says."""
 
-    work = staticmethod(train_one)
-    """What a worker does with an order."""
+    work: Callable[[Order], None] = staticmethod(train_one)
 
     def __init__(self, *, jobs: int | None = None, threads: int | None = None) -> None:
         super().__init__(jobs=jobs, threads=threads)
         self.cores, self.free = machine.cores(), int(machine.free_memory() * (1 - SPARED))
-        self._gpus: list[str] | None = None
         self._workers: list[_Worker] = []
-        self._measured: dict[int, int] = {}  # peaks in bytes, by the estimates that they replace
+
+    @cached_property
+    def gpus(self) -> list[str]:
+        """Those that runs may have, one each."""
+        return machine.gpus()
 
     def plan(self, jobs: Sequence[Job]) -> str:
         largest = max(job.memory for job in jobs)
         beside = max(1, min(len(jobs), self.jobs or self.cores // self.threads, self.free // largest))
         return (
-            f"{beside} {'runs' if beside > 1 else 'run'} at a time with {self.threads} "
-            f"{'threads' if self.threads > 1 else 'thread'} each: {self.cores} "
+            f"{beside} {'runs' if beside > 1 else 'run'} at a time with {self.each}: {self.cores} "
             f"{'cores' if self.cores > 1 else 'core'} usable, {self.free / 2**30:.1f} GiB free, "
             f"{'up to ' if len(jobs) > 1 else ''}{largest / 2**30:.1f} GiB a run (estimated)"
         )
 
     def has_room(self, job: Job, running: int) -> bool:
         """Alone, any run fits; whoever names a number of jobs decides about the cores, but not about the memory."""
-        if job.settings.device == "cuda" and self._free_gpu() is None:
+        working = [worker.kind for worker in self._workers if not worker.run.done()]
+        if job.settings.device == "cuda" and not set(self.gpus) - {gpu for _, gpu in working}:
             return False
-        if not running:
-            return True
-        used = sum(self._memory(worker.kind[0]) for worker in self._working())
-        most = self.jobs or self.cores // self.threads
-        return running < most and used + self._memory(job.memory) <= self.free
+        fits = sum(memory for memory, _ in working) + job.memory <= self.free
+        return not running or (running < (self.jobs or self.cores // self.threads) and fits)
 
     def start(self, job: Job, root: Path) -> Pending:
-        gpu = (self._free_gpu() or "") if job.settings.device == "cuda" else ""
-        order = job.order(root, self.threads)
+        taken = {worker.kind[1] for worker in self._workers if not worker.run.done()}
+        gpu = next(gpu for gpu in self.gpus if gpu not in taken) if job.settings.device == "cuda" else ""
+        kind, order = (job.memory, gpu), job.order(root, self.threads)
         for worker in self._workers:
-            if worker.kind == (job.memory, gpu) and worker.run.done() and worker.run.exception() is None:
+            if worker.kind == kind and worker.run.done() and worker.run.exception() is None:
                 worker.run = worker.executor.submit(_work, self.work, order)
-                break
-        else:
-            self.release_idle()  # those of other kinds hold memory
-            worker = self._new_worker((job.memory, gpu), order)
-        worker.run.add_done_callback(lambda run: self._measure(job, run))
-        return worker.run
+                return worker.run
+        self.release_idle()  # those of other kinds hold memory
+        context = get_context("spawn")
+        theirs, ours = context.Pipe(duplex=False)
+        executor = ProcessPoolExecutor(1, context, _begin_worker, (theirs, gpu))
+        with _no_main_module(), theirs:
+            run = executor.submit(_work, self.work, order)
+        self._workers.append(_Worker(executor, ours, kind, run))
+        return run
 
     def explain(self, error: BaseException) -> BaseException:
         if isinstance(error, BrokenProcessPool):
@@ -119,32 +120,6 @@ class WorkerPool(Engine):
         for worker in self._workers:
             worker.close()
         self._workers.clear()
-
-    def _new_worker(self, kind: Kind, order: tuple[Any, ...]) -> _Worker:
-        context = get_context("spawn")
-        theirs, ours = context.Pipe(duplex=False)
-        executor = ProcessPoolExecutor(1, context, _begin_worker, (theirs, kind[1]))
-        with _no_main_module(), theirs:
-            worker = _Worker(executor, ours, kind, executor.submit(_work, self.work, order))
-        self._workers.append(worker)
-        return worker
-
-    def _working(self) -> list[_Worker]:
-        return [worker for worker in self._workers if not worker.run.done()]
-
-    def _free_gpu(self) -> str | None:
-        if self._gpus is None:
-            self._gpus = machine.gpus()
-        taken = {worker.kind[1] for worker in self._working()}
-        return next((gpu for gpu in self._gpus if gpu not in taken), None)
-
-    def _memory(self, estimate: int) -> int:
-        """Bytes: measured where a run of this size has ended, estimated before."""
-        return self._measured.get(estimate, estimate)
-
-    def _measure(self, job: Job, run: Future[int]) -> None:
-        if not run.cancelled() and run.exception() is None:
-            self._measured[job.memory] = max(run.result(), self._measured.get(job.memory, 0))
 
 
 @contextmanager
@@ -173,10 +148,9 @@ def _begin_worker(pipe: Connection, gpu: str) -> None:
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
 
 
-def _work(work: Any, order: tuple[Any, ...]) -> int:
+def _work(work: Callable[[Order], None], order: Order) -> None:
     with _busy:
-        done: int = work(*order)
-    return done
+        work(order)
 
 
 def _watch(pipe: Connection) -> None:
