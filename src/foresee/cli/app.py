@@ -1,7 +1,5 @@
 """The program: its commands by name, and its exit status. 0 done, 1 the work failed, 2 the request was wrong."""
 
-from __future__ import annotations
-
 import ast
 import os
 import signal

@@ -1,7 +1,5 @@
 """``foresee bench``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """``foresee evaluate``."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Annotated

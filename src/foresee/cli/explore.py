@@ -1,7 +1,5 @@
 """``foresee explore``."""
 
-from __future__ import annotations
-
 import sys
 import webbrowser
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``foresee inspect``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,11 +1,10 @@
 """The options that commands share, and how commands print."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,19 +19,32 @@ Track = Annotated[
 TaskSpec = Annotated[str, typer.Argument(metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.")]
 Page = Annotated[Path | None, typer.Option("--report", help="Also write a page.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="The most runs at a time; by cores and memory by default.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each run; 1 by default.")]
-Address = Annotated[
-    str | None, typer.Option(help="A running Ray cluster, as in 10.0.0.1:6379; started here by default.")
-]
-SlurmOptions = Annotated[
-    list[str] | None, typer.Option("--slurm", help="An option of a Slurm job, as in partition=gpu; repeatable.")
-]
 
 
-Engine = Annotated[
-    Literal["local", "ray", "slurm"],
-    typer.Option(help="local: beside each other on this machine; ray or slurm: on that cluster."),
-]
+@dataclass(frozen=True)
+class Machines:
+    """What trains many runs; a parameter of this type stands for an option a field."""
+
+    engine: Annotated[
+        Literal["local", "ray", "slurm"],
+        typer.Option(help="local: beside each other on this machine; ray or slurm: on that cluster."),
+    ] = "local"
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, as in 10.0.0.1:6379; started here by default.")
+    ] = None
+    slurm: Annotated[
+        list[str] | None, typer.Option(help="An option of a Slurm job, as in partition=gpu; repeatable.")
+    ] = None
+    jobs: Jobs = None
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each run; 1 by default.")] = None
+
+    def make_engine(self) -> Any:
+        """The engine that was asked for."""
+        from foresee.experiments.engine import make_engine
+
+        return make_engine(
+            self.engine, jobs=self.jobs, threads=self.threads, address=self.address, slurm=self.slurm or ()
+        )
 
 
 def _load_plugins(paths: list[Path]) -> list[Path]:
@@ -51,19 +63,25 @@ Plugin = Annotated[
 
 
 def add_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with ``--plugin``, and with one option for each setting of a run, but for those that it names itself,
-    where its parameter ``settings`` stands; that takes them as the keyword arguments of ``Settings.of``."""
-    own = inspect.signature(command, eval_str=True).parameters
-    settings = _settings(own) if "settings" in own else []
+    """The command with ``--plugin``, and with options where it has a parameter that stands for several: one a field of
+    a dataclass, and one a setting of a run for ``settings``, which is given them as a dictionary."""
+    own: Mapping[str, Any] = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, tuple[list[inspect.Parameter], Callable[..., Any]]] = {}
     parameters: list[inspect.Parameter] = []
     for name, parameter in own.items():
-        parameters += settings if name == "settings" else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        if name == "settings":
+            groups[name] = _settings(own), dict
+        elif is_dataclass(parameter.annotation):
+            kind: Any = parameter.annotation
+            groups[name] = list(inspect.signature(kind, eval_str=True).parameters.values()), kind
+        parameters += groups[name][0] if name in groups else [parameter]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
     parameters.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Plugin))
 
     @functools.wraps(command)
     def taking_options(*, plugin: list[Path], **given: Any) -> None:
-        if settings:
-            given["settings"] = {each.name: given.pop(each.name) for each in settings}
+        for name, (options, build) in groups.items():
+            given[name] = build(**{each.name: given.pop(each.name) for each in options})
         command(**given)
 
     # Typer reads a command's signature and its annotations.
@@ -72,7 +90,7 @@ def add_options(command: Callable[..., None]) -> Callable[..., None]:
     return taking_options
 
 
-def _settings(own: Any) -> list[inspect.Parameter]:
+def _settings(own: Collection[str]) -> list[inspect.Parameter]:
     """An option for each setting that is not a command's own; how many processes share a batch, torchrun says."""
     from foresee.training.settings import settable
 
@@ -81,11 +99,8 @@ def _settings(own: Any) -> list[inspect.Parameter]:
         if name not in (*own, "processes"):
             flag = f"--{name.replace('_', '-')}"  # alone, so that a switch has no opposite
             declared = typer.Option(flag, help=description, callback=_data_source if name == "data" else None)
-            found.append(
-                inspect.Parameter(
-                    name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
-                )
-            )
+            option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            found.append(option.replace(annotation=Annotated[kind, declared]))
     return found
 
 

@@ -1,24 +1,24 @@
 """Tables for a person at a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
-
-if TYPE_CHECKING:  # a listing waits for none of these
-    from foresee.datasets.inspection import DataSummary
-    from foresee.experiments.compare import Group
-    from foresee.metrics.intervals import Row
-    from foresee.metrics.verdict import Verdict
-    from foresee.training.run import Run
+from foresee.datasets.inspection import DataSummary
+from foresee.experiments.compare import Group
+from foresee.metrics.intervals import Row
+from foresee.metrics.verdict import SOLVED, Verdict, plain_words
+from foresee.objectives.base import objectives
+from foresee.tasks.base import tasks
+from foresee.training.run import Run
+from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
 
 
 def table_of(*headings: str) -> Table:
@@ -36,8 +36,6 @@ def verdict_of(verdict: Verdict) -> str:
 
 def show_run(run: Run, console: Console) -> None:
     """Prints rows, verdict and what it means."""
-    from foresee.metrics.verdict import plain_words
-
     table = Table("measure", "value", "95 % interval", "n", title=f"{run.spec.objective} on {run.spec.task}")
     table.title_justify = "left"
     for name, row in run.rows.items():
@@ -62,9 +60,6 @@ def _measurement(row: Row) -> tuple[str, str, str]:
 
 def show_groups(groups: Sequence[Group], title: str, console: Console) -> None:
     """Prints objectives beside each other: a line a seed, since outcomes are bimodal, then the share that solved."""
-    from foresee.metrics.verdict import SOLVED
-    from foresee.objectives.base import objectives
-
     table = table_of("objective", "seed", "exact", "branch", "follow", "solved at", "verdict")
     table.title, table.title_justify = title, "left"
     for group in groups:
@@ -92,8 +87,6 @@ def _rate(run: Run, row: str) -> str:
 
 def show_findings(runs: Sequence[Run], console: Console) -> None:
     """Prints what each run of the demo shows."""
-    from foresee.metrics.verdict import plain_words
-
     for run in runs:
         console.print(f"[bold]{run.spec.objective.partition(':')[0]}[/bold] on {run.spec.task}")
         parts = [f"exact {_rate(run, 'exact')} (chance {run.task.chance:.2f})"]
@@ -111,8 +104,6 @@ def show_plan(listed: Sequence[Mapping[str, str]], plan: str, console: Console) 
 
 def show_finished(runs: Sequence[Run], console: Console) -> None:
     """Prints finished runs, one a line."""
-    from foresee.training.run_table import SHOWN, runs_table, table_records
-
     show_records(table_records(runs_table(runs)), SHOWN, console)
 
 
@@ -140,8 +131,6 @@ def show_records(
 
 def _column(name: str, values: Sequence[Any]) -> list[str]:
     """Cells for a terminal: rates to three places, specs by what tells them apart."""
-    from foresee.training.run_table import without_common
-
     if name in COMMON[1:] and None not in values:
         short = [_brief(name, value) for value in values]
         return short if len(set(short)) == 1 else without_common(short)
@@ -149,26 +138,11 @@ def _column(name: str, values: Sequence[Any]) -> list[str]:
 
 
 def _brief(kind: str, spec: str) -> str:
-    from foresee.cli.list import REGISTRIES
-
+    registries: dict[str, Any] = {"task": tasks, "objective": objectives, "backbone": backbones}
     try:
-        return brief(REGISTRIES[f"{kind}s"], spec)
+        return brief(registries[kind], spec)
     except RequestError:  # of a plug-in that was not named: its full spec will do
         return spec
-
-
-def show_entries(listed: Mapping[str, Mapping[str, Mapping[str, Any]]], console: Console) -> None:
-    """Prints what ``foresee list`` lists."""
-    for kind, entries in listed.items():
-        table = Table(title=kind, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-        for name, entry in entries.items():
-            if "preset" in entry:
-                table.add_row(name, f"preset for {entry['preset']}")
-            else:
-                options = ",".join(f"{key}={default}" for key, default in entry["options"].items())
-                table.add_row(name, f"{entry['summary']}\n{options}" if options else entry["summary"])
-        console.print(table, markup=False)
-        console.print()
 
 
 def show_data(summary: DataSummary, bad: int, console: Console) -> None:

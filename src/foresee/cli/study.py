@@ -1,7 +1,5 @@
 """``foresee study``."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -9,21 +7,8 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.options import (
-    Address,
-    AsJson,
-    Engine,
-    Jobs,
-    Page,
-    Runs,
-    SlurmOptions,
-    Threads,
-    Track,
-    emit,
-    output,
-)  # fmt: skip
+from foresee.cli.options import AsJson, Machines, Page, Runs, Track, emit, output
 from foresee.core.errors import RequestError
-from foresee.experiments.engine import make_engine
 from foresee.experiments.progress import show_runs
 from foresee.experiments.studies.run import plan, study
 from foresee.experiments.studies.show import show_plan, show_study
@@ -31,17 +16,13 @@ from foresee.experiments.studies.show import show_plan, show_study
 
 def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A study; see foresee list studies.")],
+    machines: Machines,
     scale: Annotated[str, typer.Option(help="laptop (two cores) or paper (published sizes, for a GPU).")] = "laptop",
     runs: Runs = Path("runs"),
     results: Annotated[
         list[Path] | None,
         typer.Option(help="A folder of committed runs that count as finished; repeatable. ./results by default."),
     ] = None,
-    engine: Engine = "local",
-    address: Address = None,
-    slurm: SlurmOptions = None,
-    jobs: Jobs = None,
-    threads: Threads = None,
     track: Track = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be trained and what it costs, and train nothing.")
@@ -60,10 +41,10 @@ def command(
         asked = plan(name, scale, runs, results)
         emit(asked.json()) if as_json else show_plan(asked, output())
         return
-    made = make_engine(engine, jobs=jobs, threads=threads, address=address, slurm=slurm or ())
+    engine = machines.make_engine()
     # Ray reports a lost worker on standard output, which is for results alone.
     with redirect_stdout(sys.stderr):
-        result = study(name, scale, runs, results, engine=made, progress=show_runs(track, runs), train=train)
+        result = study(name, scale, runs, results, engine=engine, progress=show_runs(track, runs), train=train)
     if report is not None:
         from foresee.report import write_report
 
