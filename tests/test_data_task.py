@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import socket
+import sys
 from pathlib import Path
 
 import datasets
@@ -71,7 +72,8 @@ def test_the_splits_hold_every_row_once_and_share_no_prompt(file: Path, tokenize
         assert (task.held_out(batch) == (split == "test")).all()
         assert [(prompt, answer) for prompt, answer in batch.pairs()] == [rows[n] for n in range(len(rows))]
     spaced = [
-        (" ".join(task.stored.tokenizer.symbols[t] for t in task.stored.tokenizer.encode([p])[0]), r) for p, r in SUMS
+        (" ".join(task.stored.tokenizer.symbols[t] for t in task.stored.tokenizer.encode([p])[0].tolist()), r)
+        for p, r in SUMS
     ]
     expected = spaced if tokenizer == "words" else SUMS
     assert sorted((row["prompt"], row["response"]) for rows in written.values() for row in rows) == sorted(expected)
@@ -281,6 +283,18 @@ def test_a_folder_from_the_hub_has_its_splits_by_name_or_as_its_card_says(tmp_pa
             data(folder)
 
 
+def test_without_the_extra_libraries_text_is_read_and_the_rest_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("datasets", "pyarrow", "tokenizers", "transformers"):
+        monkeypatch.setitem(sys.modules, library, None)
+    assert len(data(write_jsonl(tmp_path / "a.jsonl", SUMS[:9]), tokenizer="words").stored) == 9
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    for path, library in ((tmp_path / "a.parquet", "pyarrow"), (tmp_path, "datasets")):
+        with pytest.raises(RequestError, match=rf"{library}; pip install 'foresee\[data\]'"):
+            data(path)
+
+
 @pytest.mark.usefixtures("_no_network")
 def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
@@ -482,8 +496,8 @@ def test_duplicates_and_contradictions_are_found(tmp_path: Path) -> None:
     assert isinstance(found.json()["duplicates"]["rows"], int)
     both = data(path)
     prompt = both.read_line("a")[0]
-    assert all(both.verify(prompt, both.stored.encode_response(text)) for text in "12")
-    assert not both.verify(prompt, both.stored.encode_response("3"))
+    assert all(both.verify(prompt, both.stored.encode("a", text)[1]) for text in "12")
+    assert not both.verify(prompt, both.stored.encode("a", "3")[1])
 
 
 # Runs

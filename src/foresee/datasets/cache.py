@@ -24,6 +24,7 @@ FORMAT = 1
 """Of the arrays in it: another number makes them all anew."""
 
 Array = NDArray[Any]
+Rows = NDArray[numpy.int64]
 
 
 def key_of(*parts: Any) -> str:

@@ -8,11 +8,12 @@ tokens does not make a table of 50,000 rows for a data set that uses 300 of them
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +23,10 @@ from numpy.typing import NDArray
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint_ragged, one_in_eight
 from foresee.core.vocabulary import CheckpointTokens, Vocabulary
-from foresee.datasets.cache import Array, append, key_of, load_or_build, map_array
+from foresee.datasets.cache import Array, Rows, append, key_of, load_or_build, map_array
 from foresee.datasets.request import Request
 from foresee.datasets.sources import BadRow, digest_of, name_place, read_rows, refuse
 from foresee.datasets.tokenizers import CheckpointTokenizer, PieceTokenizer, Tokenizer
-
-Rows = NDArray[numpy.int64]
 
 AT_ONCE = 1024
 """Rows that are cut at a time."""
@@ -63,8 +62,8 @@ class DataSet:
             raise refuse(self.files, self.bad[0])
         self.bad_counts: dict[str, int] = meta["bad_counts"]
         """Bad rows by kind of reason."""
-        self.file_starts: list[int] = meta["file_starts"]
-        """The first row of each file."""
+        self.file_ends: list[int] = meta["file_ends"]
+        """How many rows there are up to the end of each file."""
         self.tokens: Array = map_array(folder, "tokens")
         """[all tokens] the tokenizer's, row by row: prompt, response, prompt, ..., each with its framing."""
         self.ends: Rows = map_array(folder, "ends")
@@ -132,7 +131,7 @@ class DataSet:
 
     def place(self, row: int) -> tuple[int, int]:
         """Which file a row is in, from 0, and its number there, from 1."""
-        return bisect_right(self.file_starts, row) - 1, int(self.numbers[row])
+        return bisect_right(self.file_ends, row), int(self.numbers[row])
 
     def bounds(self, rows: Rows) -> Rows:
         """[n] numbers of rows -> [n, 3]: where prompts start in ``tokens``, responses start, and responses end."""
@@ -173,15 +172,12 @@ class DataSet:
         """The token that ends a response, where there is one."""
         return None if self.tokenizer.end is None else int(self._number_of[self.tokenizer.end])
 
-    def encode_prompt(self, text: str) -> list[int]:
-        """A prompt's tokens with their framing. Raises ``RequestError`` on a token that is not in the vocabulary."""
-        return self._numbered(self.tokenizer.frame_prompt(*self.tokenizer.encode([text])))
-
-    def encode_response(self, text: str) -> list[int]:
-        """A response's tokens and its end. Raises ``RequestError`` as ``encode_prompt`` does."""
-        return self._numbered(self.tokenizer.frame_response(*self.tokenizer.encode([text])))
-
-    def _numbered(self, tokens: list[int]) -> list[int]:
+    def encode(self, prompt: str, response: str | None) -> tuple[list[int], list[int]]:
+        """Cuts a row into the vocabulary's tokens, with their frame; no response gives no tokens. Raises
+        ``RequestError`` on a token that is not in the vocabulary."""
+        flat, lengths = self.tokenizer.encode([prompt, response or prompt])
+        flat, lengths = self.tokenizer.frame(flat.astype(numpy.int64), lengths.reshape(1, 2))
+        tokens = flat if response else flat[: lengths[0, 0]]
         numbers: list[int] = self._number_of[tokens].tolist()
         if -1 in numbers:
             symbol = self.tokenizer.symbols[tokens[numbers.index(-1)]]
@@ -189,20 +185,17 @@ class DataSet:
                 f"data: the token {symbol!r} does not occur in {self.request.path}, so it is none of this task's; "
                 "tokens=all keeps every token of the tokenizer"
             )
-        return numbers
+        return numbers[: lengths[0, 0]], numbers[lengths[0, 0] :]
 
-    def decode_prompt(self, tokens: Sequence[int]) -> str:
-        """The text of a prompt."""
-        return self.tokenizer.decode_prompt(self._known(tokens))
-
-    def decode_response(self, tokens: Sequence[int]) -> str:
-        """The text of a response up to its end."""
-        return self.tokenizer.decode_response(self._known(tokens))
-
-    def _known(self, tokens: Sequence[int]) -> list[int]:
-        """The tokenizer's numbers; symbols that an objective added have none and are left out."""
-        known: list[int] = self.ids[[int(token) for token in tokens if 0 <= token < len(self.ids)]].tolist()
-        return known
+    def decode(self, prompt: Sequence[int], response: Sequence[int]) -> tuple[str, str]:
+        """Writes a prompt without its frame, and a response up to its end. Symbols that an objective added are left
+        out."""
+        sides = ([int(token) for token in side if 0 <= token < len(self.ids)] for side in (prompt, response))
+        asked, answer = (self.ids[side].tolist() for side in sides)
+        before, end = list(self.tokenizer.before), self.tokenizer.end
+        asked = asked[len(before) :] if asked[: len(before)] == before else asked
+        answer = answer[: answer.index(end)] if end in answer else answer
+        return self.tokenizer.decode(asked), self.tokenizer.decode(answer)
 
 
 def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Path], train: int) -> dict[str, Any]:
@@ -212,67 +205,68 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
     bad_counts: Counter[str] = Counter()
     counts = numpy.zeros(len(tokenizer.symbols), numpy.int64)
     longest = numpy.zeros(2, numpy.int64)
-    file_starts: list[int] = []
-    kept = at = 0
+    in_file = numpy.zeros(len(files), numpy.int64)
+    at = 0
     rows = read_rows(files, request.fields)
     while block := list(islice(rows, AT_ONCE)):
-        texts = [text for row in block if not isinstance(row, BadRow) for text in (row.prompt, row.response)]
-        cuts = iter(tokenizer.encode(texts) if texts else ())
-        sides: list[list[int]] = []
-        numbers: list[int] = []
-        for row in block:
-            file_starts += [kept + len(numbers)] * (row.file + 1 - len(file_starts))
-            if not isinstance(row, BadRow):
-                prompt, response = next(cuts), next(cuts)
-                fault = _find_fault(request, tokenizer, prompt, response)
-                if fault is None:
-                    sides += (tokenizer.frame_prompt(prompt), tokenizer.frame_response(response))
-                    numbers.append(row.number)
-                    continue
-                row = BadRow(row.file, row.number, *fault)
-            if not request.skip_bad:
-                raise refuse(files, row)
-            bad += [row] if len(bad) < BAD_SHOWN else []
-            bad_counts[row.kind] += 1
-        if not numbers:
+        good = [row for row in block if not isinstance(row, BadRow)]
+        flat, lengths = tokenizer.encode([text for row in good for text in row[2:]]) if good else NOTHING
+        lengths = lengths.reshape(-1, 2)
+        faults = _find_faults(request, tokenizer, flat, lengths)
+        found = [row for row in block if isinstance(row, BadRow)]
+        found = sorted(found + [BadRow(*good[row][:2], *fault) for row, fault in faults.items()])
+        if found and not request.skip_bad:
+            raise refuse(files, found[0])
+        bad += found[: BAD_SHOWN - len(bad)]
+        bad_counts.update(row.kind for row in found)
+        kept = numpy.ones(len(good), numpy.bool_)
+        kept[list(faults)] = False
+        if not kept.any():
             continue
-        lengths = numpy.fromiter(map(len, sides), numpy.int64, len(sides))
-        flat = numpy.fromiter(chain.from_iterable(sides), kind, int(lengths.sum()))
-        words = fingerprint_ragged(flat, lengths)
+        flat, lengths = flat[numpy.repeat(kept, lengths.sum(1))].astype(kind), lengths[kept]
+        flat, lengths = tokenizer.frame(flat, lengths)
+        words = fingerprint_ragged(flat, lengths.reshape(-1))
         counts += numpy.bincount(flat, minlength=len(counts))
-        longest = numpy.maximum(longest, lengths.reshape(-1, 2).max(0))
+        longest = numpy.maximum(longest, lengths.max(0))
+        places = numpy.array([row[:2] for row in good], numpy.int64)[kept]
+        in_file += numpy.bincount(places[:, 0], minlength=len(files))
         append(folder, "tokens", flat)
         append(folder, "ends", numpy.cumsum(lengths) + at)
-        append(folder, "numbers", numpy.array(numbers, numpy.int64))
+        append(folder, "numbers", places[:, 1])
         append(folder, "prompts", words[0::2])
         append(folder, "responses", words[1::2])
-        kept, at = kept + len(numbers), at + len(flat)
-    file_starts += [kept] * (len(files) + 1 - len(file_starts))
-    for first, last in ((0, train), (train, len(files))):
-        if first < last and file_starts[first] == file_starts[last]:
-            reasons = [row.reason for row in bad if first <= row.file < last]
+        at += len(flat)
+    for part in (slice(0, train), slice(train, len(files))):
+        if files[part] and not in_file[part].any():
+            reasons = [row.reason for row in bad if files[row.file] in files[part]]
             what = f"every row is bad; the first: {reasons[0]}" if reasons else "it holds no rows"
-            raise RequestError(f"{files[first]}: {what}")
+            raise RequestError(f"{files[part][0]}: {what}")
     append(folder, "order", numpy.argsort(map_array(folder, "prompts"), kind="stable"))
     append(folder, "counts", counts)
-    _, shares = numpy.unique(map_array(folder, "responses")[: file_starts[train]], return_counts=True)
+    train_rows = int(in_file[:train].sum())
+    _, shares = numpy.unique(map_array(folder, "responses")[:train_rows], return_counts=True)
     return {
-        "bad": bad, "bad_counts": dict(bad_counts), "file_starts": file_starts[: len(files)],
-        "train_rows": file_starts[train], "longest": longest.tolist(),
-        "majority": int(shares.max()) / file_starts[train],
+        "bad": bad, "bad_counts": dict(bad_counts), "longest": longest.tolist(), "train_rows": train_rows,
+        "file_ends": numpy.cumsum(in_file).tolist(), "majority": int(shares.max()) / train_rows,
     }  # fmt: skip
 
 
-def _find_fault(
-    request: Request, tokenizer: Tokenizer, prompt: list[int], response: list[int]
-) -> tuple[str, str] | None:
-    """Why a row cannot be used, if it cannot: the kind of reason, and the reason."""
-    sides = (("prompt", prompt, request.max_prompt), ("response", response, request.max_response))
-    for side, tokens, limit in sides:
-        if not tokens:
-            return "empty field", f"the {side} holds nothing that the tokenizer keeps"
-        if limit is not None and len(tokens) > limit:
-            return "too long", f"the {side} has {len(tokens)} tokens, more than max_{side}={limit}"
-    if tokenizer.end in response:
-        return "end within", "the response holds the tokenizer's end-of-text token, after which nothing is read"
-    return None
+NOTHING = numpy.zeros(0, numpy.uint8), numpy.zeros(0, numpy.int64)
+"""The tokens of no text."""
+
+
+def _find_faults(request: Request, tokenizer: Tokenizer, flat: Array, lengths: Rows) -> dict[int, tuple[str, str]]:
+    """Which rows of a block cannot be used: the kind of reason, and the reason. ``flat`` holds the tokens of prompt,
+    response, prompt, ..., of ``lengths`` [rows, 2]."""
+    faults: dict[int, tuple[str, str]] = {}
+    if tokenizer.end is not None:
+        text = numpy.searchsorted(numpy.cumsum(lengths), numpy.flatnonzero(flat == tokenizer.end), "right")
+        why = "the response holds the tokenizer's end-of-text token, after which nothing is read"
+        faults |= dict.fromkeys((text[text % 2 == 1] // 2).tolist(), ("end within", why))
+    for column, side, limit in ((1, "response", request.max_response), (0, "prompt", request.max_prompt)):
+        for row in numpy.flatnonzero(lengths[:, column] > (limit or sys.maxsize)).tolist():
+            why = f"the {side} has {lengths[row, column]} tokens, more than max_{side}={limit}"
+            faults[row] = ("too long", why)
+        for row in numpy.flatnonzero(lengths[:, column] == 0).tolist():
+            faults[row] = ("empty field", f"the {side} holds nothing that the tokenizer keeps")
+    return faults

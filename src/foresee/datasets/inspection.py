@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy
 
-from foresee.datasets.dataset import DataSet, Rows
+from foresee.datasets.cache import Rows
+from foresee.datasets.dataset import DataSet
 from foresee.datasets.request import Request
 from foresee.datasets.sources import name_place, read_rows
 from foresee.datasets.tokenizers import UNKNOWN

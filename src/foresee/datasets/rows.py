@@ -42,7 +42,7 @@ def text_of(row: Record, field: str) -> str:
     if isinstance(row, BadRowError):
         raise row
     if field not in row:
-        raise BadRowError("missing field", f"there is no field {field!r}; the fields are {list_names(list(row))}")
+        raise BadRowError("missing field", f"there is no field {field!r}; the fields are {', '.join(map(repr, row))}")
     value = row[field]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
@@ -150,10 +150,4 @@ def check_names(place: str, what: str, names: list[str], fields: Sequence[str]) 
     for field in fields:
         if names.count(field) != 1:
             wrong = "more than one" if field in names else "no"
-            raise RequestError(f"{place} {wrong} {what} {field!r}; its {what}s are {list_names(names)}")
-
-
-def list_names(names: list[str]) -> str:
-    """Writes names for a message."""
-    shown = ", ".join(map(repr, names[:8])) or "none"
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
+            raise RequestError(f"{place} {wrong} {what} {field!r}; its {what}s are {', '.join(map(repr, names))}")

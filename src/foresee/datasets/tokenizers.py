@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Sized
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from foresee.core.checkpoint_files import checkpoint_folder, load_tokenizer, tokenizer_digest
 from foresee.core.errors import RequestError
-from foresee.datasets.cache import key_of, load_or_build
+from foresee.datasets.cache import Array, Rows, key_of, load_or_build
 from foresee.datasets.request import Request
 from foresee.datasets.sources import BadRow, digest_of, read_rows, refuse
 
@@ -25,9 +29,6 @@ UNKNOWN = "<unknown>"
 REPLACEMENT = "\ufffd"
 """How an unknown character is written."""
 
-BYTES = [chr(byte) if 33 <= byte < 127 else f"<0x{byte:02X}>" for byte in range(256)]
-"""Symbols of bytes."""
-
 WORD = re.compile(r"<unknown>|\w+|[^\w\s]")
 """A run of letters, digits and underscores, or any other character that is no white space."""
 
@@ -36,8 +37,8 @@ MOST_COUNTED = 1 << 20
 
 
 class Tokenizer(ABC):
-    """Text to tokens and back, with the tokens ``before`` and ``after`` every prompt and the one at the ``end`` of
-    every response. ``symbols`` are distinct names of all tokens; ``key`` names the content for the cache."""
+    """Text to tokens and back, and the frame: tokens ``before`` and ``after`` every prompt and at the ``end`` of every
+    response. ``symbols`` are distinct names of all tokens, the frame's too; ``key`` names the content for the cache."""
 
     key: list[str]
     symbols: tuple[str, ...]
@@ -46,66 +47,77 @@ class Tokenizer(ABC):
     end: int | None = None
 
     @abstractmethod
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        """Cuts each of several texts into tokens."""
+    def encode(self, texts: list[str]) -> tuple[Array, Rows]:
+        """Cuts texts into tokens, which lie one after the other; [texts] how many each has."""
 
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
         """Writes tokens as text; those that stand for none are left out."""
 
-    def frame_prompt(self, tokens: list[int]) -> list[int]:
-        """Puts around a prompt what belongs there."""
-        return [*self.before, *tokens, *self.after]
-
-    def frame_response(self, tokens: list[int]) -> list[int]:
-        """Closes a response."""
-        return tokens if self.end is None else [*tokens, self.end]
-
-    def decode_prompt(self, tokens: list[int]) -> str:
-        """Writes a prompt without its frame."""
-        framed = bool(self.before) and tuple(tokens[: len(self.before)]) == self.before
-        return self.decode(tokens[len(self.before) :] if framed else tokens)
-
-    def decode_response(self, tokens: list[int]) -> str:
-        """Writes a response up to its end."""
-        return self.decode(tokens[: tokens.index(self.end)] if self.end in tokens else tokens)
+    def frame(self, flat: Array, lengths: Rows) -> tuple[Array, Rows]:
+        """Frames the texts that lie one after the other, prompt, response, prompt, ..., of ``lengths`` [rows, 2]."""
+        middles, ends = numpy.cumsum(lengths).reshape(-1, 2).T
+        # In this order, since one row's end is where the next begins.
+        parts = [] if self.end is None else [(ends, self.end)]
+        parts += [(ends - lengths.sum(1), token) for token in self.before]
+        parts += [(middles, token) for token in self.after]
+        places = numpy.concatenate([middles[:0], *(places for places, _ in parts)])
+        added = numpy.array([len(self.before) + len(self.after), self.end is not None])
+        return numpy.insert(flat, places, numpy.repeat([token for _, token in parts], len(lengths))), lengths + added
 
 
 class PieceTokenizer(Tokenizer):
     """Pieces of text: characters, words and marks (``WORD``) which are written with single spaces, or the bytes of its
-    UTF-8. The last piece stands for every other, and after the pieces come two symbols of the frame."""
+    UTF-8. The last character or word stands for every other. After the pieces come the two symbols of the frame."""
 
     def __init__(self, request: Request, files: list[Path]) -> None:
         """Learns characters or words from the files, once for each content. Raises as ``learn_pieces`` does."""
         self.kind = kind = request.tokenizer
-        known: list[str] = []
+        pieces = [chr(byte) if 33 <= byte < 127 else f"<0x{byte:02X}>" for byte in range(256)]
         if kind != "bytes":
             key = key_of("vocabulary", digest_of(files), request.fields, kind, request.vocabulary)
-            known = load_or_build("vocabularies", key, lambda _: {"known": learn_pieces(request, files)})[1]["known"]
-        pieces = BYTES if kind == "bytes" else [*known, UNKNOWN]
+            _, found = load_or_build("vocabularies", key, lambda _: {"known": learn_pieces(request, files)})
+            pieces = [*found["known"], UNKNOWN]
         self.key = [kind, key_of(pieces)]
         self.symbols = (*pieces, "<response>", "<end>")
         self.after = () if request.boundary == "none" else (len(pieces),)
         self.end = len(pieces) + 1 if request.ending == "symbol" else None
-        self._written = (*known, REPLACEMENT if kind == "characters" else UNKNOWN)
-        self._token_of = {piece: token for token, piece in enumerate(known)}
+        self._token_of = {piece: token for token, piece in enumerate(pieces[:-1])}
+        self._unknown = len(pieces) - 1
 
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        if self.kind == "bytes":
-            return [list(text.encode()) for text in texts]
-        find, unknown = self._token_of.get, len(self._token_of)
-        return [[find(piece, unknown) for piece in cut_pieces(self.kind, text)] for text in texts]
+    @cached_property
+    def _token_of_code(self) -> Array:
+        """[every character] its token."""
+        found = numpy.full(0x110000, self._unknown, numpy.uint32)
+        found[list(map(ord, self._token_of))] = numpy.arange(self._unknown)
+        return found
+
+    def encode(self, texts: list[str]) -> tuple[Array, Rows]:
+        if self.kind == "words":
+            find = self._token_of.get
+            return _flatten([[find(word, self._unknown) for word in WORD.findall(text)] for text in texts])
+        if self.kind == "characters":
+            codes = numpy.frombuffer("".join(texts).encode("utf-32-le"), "<u4")
+            return self._token_of_code[codes], _count(texts)
+        raw = [text.encode() for text in texts]
+        return numpy.frombuffer(b"".join(raw), numpy.uint8), _count(raw)
 
     def decode(self, tokens: Sequence[int]) -> str:
+        known = [token for token in tokens if 0 <= token <= self._unknown]
         if self.kind == "bytes":
-            return bytes(token for token in tokens if 0 <= token < 256).decode(errors="replace")
-        known = (self._written[token] for token in tokens if 0 <= token < len(self._written))
-        return (" " if self.kind == "words" else "").join(known)
+            return bytes(known).decode(errors="replace")
+        if self.kind == "words":
+            return " ".join(self.symbols[token] for token in known)
+        return "".join(REPLACEMENT if token == self._unknown else self.symbols[token] for token in known)
 
 
-def cut_pieces(kind: str, text: str) -> Iterable[str]:
-    """Cuts a text into words or characters."""
-    return WORD.findall(text) if kind == "words" else text
+def _count(rows: Sequence[Sized]) -> Rows:
+    return numpy.fromiter(map(len, rows), numpy.int64, len(rows))
+
+
+def _flatten(rows: list[list[int]]) -> tuple[Array, Rows]:
+    lengths = _count(rows)
+    return numpy.fromiter(chain.from_iterable(rows), numpy.uint32, int(lengths.sum())), lengths
 
 
 def learn_pieces(request: Request, files: list[Path]) -> list[str]:
@@ -116,23 +128,22 @@ def learn_pieces(request: Request, files: list[Path]) -> list[str]:
     forgotten, so that a text of ever new words does not fill the memory. A word that stays rare for long may then be
     missing from a vocabulary of nearly that size.
     """
-    kind = request.tokenizer
+    words = request.tokenizer == "words"
     counts: Counter[str] = Counter()
+
+    def most_frequent(n: int) -> list[str]:
+        return sorted(counts, key=lambda piece: (-counts[piece], piece))[:n]
+
     for row in read_rows(files, request.fields):
         if not isinstance(row, BadRow):
-            counts.update(cut_pieces(kind, row.prompt))
-            counts.update(cut_pieces(kind, row.response))
+            counts.update(WORD.findall(f"{row.prompt}\n{row.response}") if words else row.prompt + row.response)
         elif not request.skip_bad:
             raise refuse(files, row)
         if len(counts) > MOST_COUNTED:
-            counts = Counter(dict(_by_frequency(counts)[: MOST_COUNTED // 2]))
-    counts.pop(UNKNOWN if kind == "words" else REPLACEMENT, None)
-    kept = [piece for piece, _ in _by_frequency(counts)[: request.vocabulary]]
-    return kept if kind == "words" else sorted(kept)
-
-
-def _by_frequency(counts: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+            counts = Counter({piece: counts[piece] for piece in most_frequent(MOST_COUNTED // 2)})
+    counts.pop(UNKNOWN if words else REPLACEMENT, None)
+    kept = most_frequent(request.vocabulary)
+    return kept if words else sorted(kept)
 
 
 class CheckpointTokenizer(Tokenizer):
@@ -166,10 +177,9 @@ class CheckpointTokenizer(Tokenizer):
         places = [at for at in range(len(framed) - len(bare) + 1) if framed[at : at + len(bare)] == bare]
         self.before = tuple(framed[: places[0]]) if places else ()
 
-    def encode(self, texts: list[str]) -> list[list[int]]:
+    def encode(self, texts: list[str]) -> tuple[Array, Rows]:
         # verbose=False: it would warn of texts longer than the model reads, which is said where the model is known.
-        found: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        return _flatten(self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         known = [token for token in tokens if 0 <= token < len(self.symbols)]

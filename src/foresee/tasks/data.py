@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint_ragged
 from foresee.core.vocabulary import Vocabulary
-from foresee.datasets.dataset import DataSet, Rows
+from foresee.datasets.dataset import DataSet
 from foresee.datasets.request import Request
 from foresee.tasks.base import tasks
 from foresee.tasks.stored import StoredRows, StoredTask
@@ -97,11 +96,12 @@ class Data(Request, StoredTask):
         return self.stored.end
 
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
-        return _Rows(self.stored, self.stored.split(split))
+        return StoredRows(self.stored, self.stored.split(split))
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         """``n`` rows drawn with replacement, of the test file too where there is one."""
-        return _batch(self.stored, rng.integers(len(self.stored), size=n))
+        rows = numpy.arange(len(self.stored))
+        return StoredRows(self.stored, rows).batch(rng.integers(len(rows), size=n))
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
         """The first stored response to the prompt: a look-up, since nothing else knows the answer; so this checks no
@@ -127,16 +127,15 @@ class Data(Request, StoredTask):
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """A JSON object with the two fields; without the response where ``answer`` is empty."""
-        record = {self.prompt: self.stored.decode_prompt(prompt)}
-        if len(answer):
-            record[self.response] = self.stored.decode_response(answer)
+        texts = self.stored.decode(prompt, answer)
+        record = {self.prompt: texts[0]} | ({self.response: texts[1]} if len(answer) else {})
         return json.dumps(record, ensure_ascii=False)
 
     def write_prompt(self, prompt: Sequence[int]) -> str:
-        return self.stored.decode_prompt(prompt)
+        return self.stored.decode(prompt, ())[0]
 
     def write_answer(self, answer: Sequence[int]) -> str:
-        return self.stored.decode_response(answer)
+        return self.stored.decode((), answer)[1]
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
@@ -151,34 +150,7 @@ class Data(Request, StoredTask):
                 raise RequestError(f"field {field!r} must hold text")
         if not record.get(self.prompt):
             raise RequestError(f"field {self.prompt!r} is missing or empty")
-        prompt = self.stored.encode_prompt(record[self.prompt])
-        response = record.get(self.response)
-        return prompt, self.stored.encode_response(response) if response else []
+        return self.stored.encode(record[self.prompt], record.get(self.response))
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return {}
-
-
-class _Rows(StoredRows):
-    """Those rows of a data set whose numbers are ``index``."""
-
-    def __init__(self, stored: DataSet, index: Rows) -> None:
-        self._stored, self._index = stored, index
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, row: int) -> tuple[list[int], list[int]]:
-        tokens, ((prompt, answer),) = self._stored.gather(self._index[[row]])
-        return tokens[0, :prompt].tolist(), tokens[0, prompt : prompt + answer].tolist()
-
-    def lengths(self, rows: Rows) -> Rows:
-        return self._stored.lengths(self._index[rows])
-
-    def batch(self, rows: Rows | Sequence[int]) -> Batch:
-        return _batch(self._stored, self._index[numpy.asarray(rows, numpy.int64)])
-
-
-def _batch(stored: DataSet, rows: Rows) -> Batch:
-    tokens, lengths = stored.gather(rows)
-    return Batch.of(torch.from_numpy(tokens), torch.from_numpy(lengths[:, 0]), torch.from_numpy(lengths[:, 1]))

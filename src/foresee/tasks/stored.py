@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy
-from numpy.typing import NDArray
+import torch
 
 from foresee.core.batch import Batch
+from foresee.datasets.cache import Rows
+from foresee.datasets.dataset import DataSet
 from foresee.tasks.base import Task
 
 
-class StoredRows(ABC):
-    """Rows of a file by number, read from disk as they are asked for."""
+class StoredRows:
+    """Those rows of a data set whose numbers are ``index``, read from disk as they are asked for."""
 
-    @abstractmethod
+    def __init__(self, stored: DataSet, index: Rows) -> None:
+        self._stored, self._index = stored, index
+
     def __len__(self) -> int:
-        """How many there are."""
+        return len(self._index)
 
-    @abstractmethod
     def __getitem__(self, row: int) -> tuple[list[int], list[int]]:
         """Prompt and answer."""
+        return self._stored.pair(int(self._index[row]))
 
-    @abstractmethod
-    def lengths(self, rows: NDArray[numpy.int64]) -> NDArray[numpy.int64]:
+    def lengths(self, rows: Rows) -> Rows:
         """[n] numbers of rows -> [n, 2] tokens of their prompts and answers."""
+        return self._stored.lengths(self._index[rows])
 
-    @abstractmethod
-    def batch(self, rows: NDArray[numpy.int64] | Sequence[int]) -> Batch:
+    def batch(self, rows: Rows | Sequence[int]) -> Batch:
         """These rows in this order, as wide as the longest of them; shorter ones are padded with token 0."""
+        tokens, lengths = self._stored.gather(self._index[numpy.asarray(rows, numpy.int64)])
+        return Batch.of(torch.from_numpy(tokens), torch.from_numpy(lengths[:, 0]), torch.from_numpy(lengths[:, 1]))
 
 
 class StoredTask(Task):
