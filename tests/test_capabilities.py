@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,107 +20,84 @@ from foresee.core.errors import ForeseeError, RequestError
 EVERYTHING = frozenset(Cap)
 
 
+Asked = tuple[Attend, Tensor | None]
+
+
 class Twisted(Transformer):
     """A Transformer that treats what it is asked for in its own way."""
+
+    twist: Callable[[Tensor, Attend, Tensor | None], Asked]
 
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
     ) -> Tensor:
-        attend, positions = self.twist(x, attend, positions)
+        attend, positions = type(self).twist(x, attend, positions)
         return super().forward(x, attend=attend, positions=positions, keep=keep)
 
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        raise NotImplementedError
+
+def refuse_masks(x: Tensor, attend: Attend, positions: Tensor | None) -> Asked:
+    if isinstance(attend, Tensor):
+        raise RequestError("takes no mask")
+    return attend, positions
 
 
-class IgnoresMasks(Twisted):
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        return ("causal" if isinstance(attend, Tensor) else attend), positions
+def read_upside_down(x: Tensor, attend: Attend, positions: Tensor | None) -> Asked:
+    return ~attend | torch.eye(attend.shape[-1], dtype=torch.bool) if isinstance(attend, Tensor) else attend, positions
 
 
-class RefusesMasks(Twisted):
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        if isinstance(attend, Tensor):
-            raise RequestError("takes no mask")
-        return attend, positions
+def mask_of(x: Tensor, diagonal: int) -> Tensor:
+    return torch.ones(len(x), x.shape[1], x.shape[1], dtype=torch.bool).tril(diagonal)
 
 
-class ReadsMasksUpsideDown(Twisted):
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        if isinstance(attend, Tensor):
-            attend = ~attend | torch.eye(attend.shape[-1], dtype=torch.bool)
-        return attend, positions
-
-
-class NeverLooksAhead(Twisted):
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        return ("causal" if attend == "full" else attend), positions
-
-
-class IgnoresPositions(Twisted):
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        return attend, None
-
-
-class CountsFromTwo(Twisted):
-    """Given positions mean something other than the default ones."""
-
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        return attend, None if positions is None else positions + 2
-
-
-class Leaks(Twisted):
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        return ("full" if attend == "causal" else attend), positions
-
-
-class LeaksALittle(Twisted):
-    """As a model that shifts its tokens by one the wrong way round."""
-
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        if attend == "causal":
-            attend = torch.ones(len(x), x.shape[1], x.shape[1], dtype=torch.bool).tril(1)
-        return attend, positions
-
-
-class ReadsOnlyItself(Twisted):
-    def twist(self, x: Tensor, attend: Attend, positions: Tensor | None) -> tuple[Attend, Tensor | None]:
-        return torch.eye(x.shape[1], dtype=torch.bool).expand(len(x), -1, -1), positions
-
-
-def make(cls: type[Transformer], **options: Any) -> Transformer:
-    return cls(numbered(13), seeds.torch_stream("measured"), **{"layers": 2, "width": 32, "heads": 4, **options})
+def make(twist: Callable[[Tensor, Attend, Tensor | None], Asked], **options: Any) -> Transformer:
+    cls = type("Odd", (Twisted,), {"twist": staticmethod(twist)})
+    made: Transformer = cls(
+        numbered(13), seeds.torch_stream("measured"), **{"layers": 2, "width": 32, "heads": 4, **options}
+    )
+    return made
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize(
-    ("cls", "lacks"),
+    ("twist", "lacks"),
     [
-        (Transformer, set()),
-        (IgnoresMasks, {Cap.VISIBILITY}),
-        (RefusesMasks, {Cap.VISIBILITY}),
-        (ReadsMasksUpsideDown, {Cap.VISIBILITY}),
-        (NeverLooksAhead, {Cap.LOOKAHEAD}),
-        (IgnoresPositions, {Cap.POSITIONS}),
+        (lambda x, attend, positions: (attend, positions), set()),
+        (
+            lambda x, attend, positions: ("causal" if isinstance(attend, Tensor) else attend, positions),
+            {Cap.VISIBILITY},
+        ),
+        (refuse_masks, {Cap.VISIBILITY}),
+        (read_upside_down, {Cap.VISIBILITY}),
+        (lambda x, attend, positions: ("causal" if attend == "full" else attend, positions), {Cap.LOOKAHEAD}),
+        (lambda x, attend, positions: (attend, None), {Cap.POSITIONS}),
     ],
+    ids=["nothing", "ignores masks", "refuses masks", "masks upside down", "never looks ahead", "ignores positions"],
 )
-def test_what_is_missing_is_found(cls: type[Transformer], lacks: set[Cap], positions: str) -> None:
-    assert make(cls, positions=positions).has == EVERYTHING - lacks
+def test_what_is_missing_is_found(twist: Any, lacks: set[Cap], positions: str) -> None:
+    assert make(twist, positions=positions).has == EVERYTHING - lacks
 
 
 def test_positions_that_mean_something_else_do_not_count() -> None:
-    assert Cap.POSITIONS not in make(CountsFromTwo).has
+    net = make(lambda x, attend, positions: (attend, None if positions is None else positions + 2))
+    assert Cap.POSITIONS not in net.has
 
 
-@pytest.mark.parametrize("cls", [Leaks, LeaksALittle])
-def test_a_leak_is_an_error(cls: type[Transformer]) -> None:
-    with pytest.raises(ForeseeError, match=rf"^{cls.__name__} leaks: in causal mode a position reads what comes after"):
-        make(cls)
-
-
-def test_a_model_without_memory_is_an_error() -> None:
-    with pytest.raises(ForeseeError, match=r"^ReadsOnlyItself in causal mode does not read every earlier position"):
-        make(ReadsOnlyItself)
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (lambda x: "full", "leaks: in causal mode a position reads what comes after"),
+        # As a model that shifts its tokens by one the wrong way round.
+        (lambda x: mask_of(x, 1), "leaks: in causal mode a position reads what comes after"),
+        (
+            lambda x: torch.eye(x.shape[1], dtype=torch.bool)[None],
+            "in causal mode does not read every earlier position",
+        ),
+    ],
+    ids=["everything", "one ahead", "only itself"],
+)
+def test_a_leak_or_no_memory_is_an_error(mask: Callable[[Tensor], Attend], says: str) -> None:
+    with pytest.raises(ForeseeError, match=f"^Odd {says}"):
+        make(lambda x, attend, positions: (mask(x) if attend == "causal" else attend, positions))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_checkpoints as tiny
 import torch
+import transformers
 from support import random_batch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -270,96 +272,58 @@ def test_the_counterpart_computes_the_same_once_saved(
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
-def empty(folder: Path) -> None:
-    """Leaves the folder as it is."""
+def configured(folder: Path, name: str = "", **changes: Any) -> None:
+    """A folder with a configuration alone: a tiny GPT-2's, changed, or the default of the named one."""
+    (getattr(transformers, name)() if name else tiny.config("gpt2")).save_pretrained(folder)
+    tiny.edit_config(folder, **changes)
+
+
+def saved(folder: Path, family: str = "gpt2", **changes: Any) -> None:
+    """A checkpoint whose configuration was changed afterwards."""
+    with quiet():
+        tiny.save(folder, family)
+    tiny.edit_config(folder, **changes)
 
 
 def pickled(folder: Path) -> None:
-    tiny.config("gpt2").save_pretrained(folder)
+    configured(folder)
     torch.save({}, folder / "pytorch_model.bin")
 
 
-def encoder_decoder(folder: Path) -> None:
-    from transformers import T5Config
-
-    T5Config().save_pretrained(folder)
-
-
-def encoder(folder: Path) -> None:
-    from transformers import DistilBertConfig
-
-    DistilBertConfig().save_pretrained(folder)
-
-
-def own_code(folder: Path) -> None:
-    tiny.config("gpt2").save_pretrained(folder)
-    tiny.edit_config(folder, model_type="mine", auto_map={"AutoModelForCausalLM": "modeling_mine.Mine"})
-
-
-def quantised(folder: Path) -> None:
-    tiny.save(folder)
-    tiny.edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
-
-
-def unknown(folder: Path) -> None:
-    tiny.config("gpt2").save_pretrained(folder)
-    tiny.edit_config(folder, model_type="no-such-type")
-
-
-def broken_config(folder: Path) -> None:
-    (folder / "config.json").write_text("{")
-
-
 def truncated(folder: Path) -> None:
-    tiny.save(folder)
+    saved(folder)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
 
 
-def of_another_size(folder: Path) -> None:
-    tiny.save(folder)
-    tiny.edit_config(folder, n_embd=2 * tiny.WIDTH)
-
-
-def of_fewer_layers(folder: Path) -> None:
-    tiny.save(folder)
-    tiny.edit_config(folder, n_layer=3)
-
-
-def uneven_heads(folder: Path) -> None:
-    tiny.config("gpt2").save_pretrained(folder)
-    tiny.edit_config(folder, n_head=5)
-
-
-def without_weights(folder: Path) -> None:
-    tiny.config("gpt2").save_pretrained(folder)
-
-
-def bidirectional(folder: Path) -> None:
-    with quiet():
-        tiny.save(folder, "bert")
+OWN_CODE: dict[str, Any] = {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "modeling_mine.Mine"}}
+QUANTISED: dict[str, Any] = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
 
 
 @pytest.mark.parametrize(
     ("make", "options", "says"),
     [
-        (empty, {}, "holds no config.json, so there is no model in it"),
-        (broken_config, {}, "config.json cannot be read"),
-        (unknown, {}, "transformers has no architecture of model_type='no-such-type'"),
-        (own_code, {}, r"needs code of its own \(model_type='mine'\), which is never run"),
-        (quantised, {}, "holds quantised weights"),
-        (encoder_decoder, {}, r"\(t5\) is an encoder-decoder"),
-        (encoder, {}, r"\(distilbert\) is not a causal language model"),
-        (bidirectional, {}, r"\(bert\) does not serve as a backbone: HuggingFace leaks: in causal mode a position"),
+        (lambda folder: None, {}, "holds no config.json, so there is no model in it"),
+        (lambda folder: (folder / "config.json").write_text("{"), {}, "config.json cannot be read"),
+        (partial(configured, model_type="no-such-type"), {}, "has no architecture of model_type='no-such-type'"),
+        (partial(configured, **OWN_CODE), {}, r"needs code of its own \(model_type='mine'\), which is never run"),
+        (partial(saved, **QUANTISED), {}, "holds quantised weights"),
+        (partial(configured, name="T5Config"), {}, r"\(t5\) is an encoder-decoder"),
+        (partial(configured, name="DistilBertConfig"), {}, r"\(distilbert\) is not a causal language model"),
+        (
+            partial(saved, family="bert"),
+            {},
+            r"\(bert\) does not serve as a backbone: HuggingFace leaks: in causal",
+        ),
         (pickled, {}, r"holds pickled weights alone, and nothing is unpickled here; .*save_pretrained"),
-        (without_weights, {}, "holds no model.safetensors; random=true starts from its architecture alone"),
+        (configured, {}, "holds no model.safetensors; random=true starts from its architecture alone"),
         (truncated, {}, "the weights of .* cannot be loaded"),
-        (of_another_size, {}, "the weights of .* cannot be loaded"),
-        (of_fewer_layers, {}, r"lacks the weights 'transformer\.h\.2\."),
-        (uneven_heads, {"random": True}, r"\(gpt2\) cannot be built: "),
-        (tiny.save, {"attention": "no-such"}, r"\(gpt2\) with attention=no-such cannot be built"),
-        (tiny.save, {"attention": "flash_attention_2"}, r"\(gpt2\) with attention=flash_attention_2 cannot be built"),
-        (tiny.save, {"lora": 0}, "lora=0 must be a rank of at least 1, or none"),
+        (partial(saved, n_embd=2 * tiny.WIDTH), {}, "the weights of .* cannot be loaded"),
+        (partial(saved, n_layer=3), {}, r"lacks the weights 'transformer\.h\.2\."),
+        (partial(configured, n_head=5), {"random": True}, r"\(gpt2\) cannot be built: "),
+        (saved, {"attention": "no-such"}, r"\(gpt2\) with attention=no-such cannot be built"),
+        (saved, {"attention": "flash_attention_2"}, r"\(gpt2\) with attention=flash_attention_2 cannot be built"),
+        (saved, {"lora": 0}, "lora=0 must be a rank of at least 1, or none"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(

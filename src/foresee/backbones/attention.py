@@ -30,7 +30,7 @@ class _UnfusedAttention(torch.autograd.Function):
         # Once here, and not in every product of both passes: a transposed view of a strided tensor is slow to copy.
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         scale = 1.0 / math.sqrt(q.shape[-1])
-        scores = (q @ k.transpose(-1, -2)).to(_softmax_dtype(q)).mul_(scale)
+        scores = (q @ k.transpose(-1, -2)).to(torch.promote_types(q.dtype, torch.float32)).mul_(scale)
         if mask is not None:
             scores += mask
         probabilities = torch.softmax(scores, -1).to(q.dtype)
@@ -44,7 +44,7 @@ class _UnfusedAttention(torch.autograd.Function):
         q, k, v, probabilities = ctx.saved_tensors
         grad_out = gradients[0].contiguous()
         grad_v = probabilities.transpose(-1, -2) @ grad_out
-        wide = _softmax_dtype(q)
+        wide = torch.promote_types(q.dtype, torch.float32)
         grad_probabilities = (grad_out @ v.transpose(-1, -2)).to(wide)
         p = probabilities.to(wide)
         # Softmax backward: p * (g - sum(g * p)), in place on buffers that nobody else holds.
@@ -53,21 +53,14 @@ class _UnfusedAttention(torch.autograd.Function):
         return grad_scores @ k, grad_scores.transpose(-1, -2) @ q, grad_v, None
 
 
-def _softmax_dtype(q: Tensor) -> torch.dtype:
-    return torch.float64 if q.dtype == torch.float64 else torch.float32
-
-
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """A bool mask (True: may read) as what is added to scores: 0 or -inf."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -math.inf)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
-    """q [B, H, Q, d], k and v [B, H, K, d] -> [B, H, Q, d].
-
-    ``visible`` is bool, broadcastable to [B, H, Q, K]; None lets every query read every key. A query that may read
-    nothing gives NaN.
-    """
+    """q [B, H, Q, d], k and v [B, H, K, d] -> [B, H, Q, d]. ``visible`` is bool, broadcastable to [B, H, Q, K]; None
+    lets every query read every key. A query that may read nothing gives NaN."""
     if _is_short(q, k):
         return unfused_attention(q, k, v, visible)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
@@ -75,7 +68,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor
 
 def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
     """As ``attention``, by the unfused route whatever the device and length."""
-    mask = None if visible is None else additive(visible, _softmax_dtype(q))
+    mask = None if visible is None else additive(visible, torch.promote_types(q.dtype, torch.float32))
     out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 
@@ -86,9 +79,7 @@ def _is_short(q: Tensor, k: Tensor) -> bool:
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:
     """As ``attention``, where query i stands at position ``first + i`` and reads the keys up to and including its own.
-
-    There may be more keys than that: the rest, which must be finite, are never read.
-    """
+    There may be more keys than that: the rest, which must be finite, are never read."""
     end = first + q.shape[-2]
     if not _is_short(q, k):
         k, v = k[..., :end, :], v[..., :end, :]

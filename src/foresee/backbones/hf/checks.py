@@ -18,14 +18,10 @@ from foresee.core.seeds import global_stream_from, torch_stream
 
 PROBED = 6
 """Tokens that the check of the logits reads."""
-
 CLOSE = 1e-4
-"""Largest difference that counts as rounding, of logits as a share of their spread, of states as one of the largest:
-both are float32."""
-
+"""Largest relative difference of float32 logits or states that counts as rounding."""
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """What configurations call the soft cap of their logits."""
-
 CACHE_NAMES = ("past_key_values", "cache_params")
 """What families call the cache in their ``forward`` and its output."""
 
@@ -35,7 +31,7 @@ Read = Callable[[Tensor], Tensor]
 @torch.no_grad()
 def embedding_scale(table: nn.Embedding, whose: str) -> float:
     """The factor that an embedding module applies to the rows of its table (Gemma: sqrt(width)), 1 for most. Raises
-    ``RequestError``, which names ``whose`` module it is, where it does anything else to them."""
+    ``RequestError`` where it does anything else to them."""
     tokens = torch.arange(min(16, len(table.weight)))
     given, rows = table(tokens), table.weight[tokens]
     if torch.equal(given, rows):
@@ -73,7 +69,7 @@ def own_logits(model: Any, ids: tuple[int | None, ...]) -> Tensor:
 @torch.no_grad()
 def fit_logits(raw: Tensor, expected: Tensor, config: Any, whose: str) -> LogitsForm:
     """Finds what turns the task rows' scores ``raw`` into the model's own logits ``expected``, both [T, T']. Raises
-    ``RequestError``, which names ``whose`` they are, where nothing simple does."""
+    ``RequestError`` where nothing simple does."""
     caps = (getattr(config, name, None) for name in SOFT_CAPS)
     cap = next((float(each) for each in caps if each is not None), None)
     before, after = raw.double(), expected.double()
@@ -149,17 +145,15 @@ class WithCache:
 
 
 class ReadAgain:
-    """Decodes by reading the whole sequence at every step, with ``read``: [B, T, D] -> [B, T, D]."""
+    """Decodes as ``WithCache`` does, by reading the whole sequence at every step: [B, T, D] -> [B, T, D]."""
 
     def __init__(self, read: Read) -> None:
         self.read = read
 
     def start(self, x: Tensor) -> tuple[Tensor, DecodingState]:
-        """[B, T, D] -> (final state of the last position [B, D], state)."""
         return self.read(x)[:, -1], DecodingState(x, x.shape[1])
 
     def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
-        """[B, D] and a state -> (final state [B, D], state)."""
         return self.start(torch.cat((state.kept, x[:, None]), 1))
 
 

@@ -28,13 +28,11 @@ FRESH_NOISE = 0.1
 def token_ids(vocab: Vocabulary, folder: Path, path: str, symbols: Symbols, rows: int) -> tuple[int | None, ...]:
     """The checkpoint's token of each symbol of ``vocab``, in order.
 
-    ``symbols`` is "tokenizer"; "first", which numbers the first rows as the task numbers its symbols; or "auto", the
-    tokenizer where the checkpoint has one. Under a tokenizer, symbols in angle brackets (``<mask>``), which objectives
-    add, have no token: None. ``rows`` is how many the table has. A vocabulary that a checkpoint's tokenizer made brings
-    the tokens with it.
-
-    Raises ``RequestError`` on a vocabulary of another checkpoint's tokenizer, on a symbol that is not a single token,
-    on two symbols of one token, and on too few rows.
+    ``symbols`` is "tokenizer"; "first", which numbers the table's first rows as the task numbers its symbols; or
+    "auto", the tokenizer where there is one. Under a tokenizer, symbols in angle brackets (``<mask>``), which
+    objectives add, have no token: None. A vocabulary that a checkpoint's tokenizer made brings the tokens with it.
+    Raises ``RequestError`` on one of another tokenizer, on a symbol that is not a single token, on two symbols of one
+    token, and on a table of too few ``rows``.
     """
     with_tokenizer = has_tokenizer(folder)
     if symbols == "tokenizer" and not with_tokenizer:
@@ -82,13 +80,11 @@ def _single(symbol: str, tokenizer: Any, path: str, rows: int) -> int:
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
-    before = encode("," if symbol.isalnum() else "0")
-    within = encode(("," if symbol.isalnum() else "0") + symbol)
-    alone = encode(symbol)
+    context = "," if symbol.isalnum() else "0"
+    before, within = encode(context), encode(context + symbol)
     # A word-start mark that stands by itself is no part of the symbol.
-    pieces = [token for token in alone if tokenizer.decode([token]).strip()]
-    candidates = [within[len(before) :] if within[: len(before)] == before else [], pieces]
-    for candidate in candidates:
+    pieces = [token for token in encode(symbol) if tokenizer.decode([token]).strip()]
+    for candidate in (within[len(before) :] if within[: len(before)] == before else [], pieces):
         if len(candidate) == 1 and candidate[0] != tokenizer.unk_token_id:
             if candidate[0] >= rows:
                 raise RequestError(
@@ -116,8 +112,7 @@ def rows_of(table: Tensor, ids: tuple[int | None, ...], generator: torch.Generat
 
 
 def exported_ids(ids: tuple[int | None, ...], rows: int) -> tuple[int, ...]:
-    """The token of every task symbol in a model whose table had ``rows`` rows: its own, or, where it had none, one of
-    the rows added at the table's end."""
+    """The token of every symbol in a model whose table had ``rows`` rows: its own, or a row added at the end."""
     fresh = iter(range(rows, rows + len(ids)))
     return tuple(next(fresh) if token is None else token for token in ids)
 
@@ -128,9 +123,7 @@ def put_back(
 ) -> None:
     """Writes into ``model``, a causal language model in float32: ``state``, the weights of its inner model but for the
     embedding table, and ``rows`` "table", "head" (None: tied) and "bias" (None: there is none) of the tokens ``ids``.
-
-    Symbols without a token of their own get new rows at the end of the tables.
-    """
+    Symbols without a token of their own get new rows at the end of the tables."""
     given = {name: value.detach().cpu().float() for name, value in state.items()}
     kept = model.base_model.load_state_dict(given, strict=False)
     inputs = model.get_input_embeddings()

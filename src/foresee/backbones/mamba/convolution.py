@@ -18,23 +18,18 @@ CACHE_BYTES = 1 << 20
 
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolves every channel with its own filter, reading no later position.
+    """Convolves every channel with its own filter: x [B, T, D], weight [D, K], bias [D] -> [B, T, D] in x's type.
 
-    ``y[b, t, d] = bias[d] + sum over k of weight[d, k] * x[b, t - K + 1 + k, d]``, with zeros before the start.
-
-    x [B, T, D], weight [D, K], bias [D] -> [B, T, D] in x's type; the sum is made in float32, or float64 where x is.
-    Not differentiable twice.
+    ``y[b, t, d] = bias[d] + sum over k of weight[d, k] * x[b, t - K + 1 + k, d]``, with zeros before the start, summed
+    in float32 (float64). Not differentiable twice.
     """
     out: Tensor = _CausalConvolution.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 
 
 def convolution_step(x: Tensor, window: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One more position: x [B, D] after the inputs in ``window`` [B, K - 1, D], the earliest first.
-
-    Gives the output [B, D], in x's type, and the new window [B, K - 1, D]. Before the start of a sequence the window
-    holds zeros.
-    """
+    """One more position: x [B, D] after the inputs in ``window`` [B, K - 1, D], the earliest first, or zeros before the
+    start -> the output [B, D], in x's type, and the new window."""
     seen = torch.cat((window, x[:, None].to(window.dtype)), 1)
     high = torch.promote_types(x.dtype, torch.float32)
     out = (seen.to(high) * weight.to(high).T).sum(1)

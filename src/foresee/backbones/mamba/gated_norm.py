@@ -20,10 +20,7 @@ twice of this cost the same, and no blocks at all a third more."""
 
 def gated_norm(y: Tensor, gate: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
     """y and gate [..., D], weight [D] -> [..., D] in y's type: each of ``groups`` equal parts of the channels is
-    divided by its own root mean square.
-
-    Computed in float32, or float64 where y is. Not differentiable twice.
-    """
+    divided by its own root mean square, in float32 (float64). Not differentiable twice."""
     out: Tensor = _GatedNorm.apply(y, gate, weight, groups, eps)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 

@@ -34,9 +34,8 @@ def state_space_dual(
 
     x [B, T, H, P]; dt [B, T, H], not negative; A [H], negative; B and C [B, T, G, N], where each of the G groups serves
     H / G consecutive heads; D [H]; initial [B, H, P, N], zeros by default -> (y [B, T, H, P] in x's type or autocast's,
-    final state [B, H, P, N] in float32, or float64 where x is). Not differentiable twice.
-
-    Decays are computed and states handed on in float32 (float64) whatever the type of the matrix products.
+    final state [B, H, P, N]). Decays are computed and states handed on in float32 (float64) whatever the type of the
+    matrix products. Not differentiable twice.
     """
     x, dt, A, B, C, D = _prepared(x, dt, A, B, C, D)
     length = x.shape[1]
