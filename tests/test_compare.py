@@ -15,7 +15,8 @@ from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.experiments.compare import Group, compare, steps_to_solve
 from foresee.training.loop import train
-from foresee.training.run import Run, load, rows_as_lines
+from foresee.training.records import rows_as_lines
+from foresee.training.run import Run, load
 
 QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 

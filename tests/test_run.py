@@ -21,7 +21,8 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.objectives.next_token import NextToken
 from foresee.training.evaluate import evaluate
 from foresee.training.loop import train
-from foresee.training.run import Run, load, read_rows, read_spec, rows_as_lines
+from foresee.training.records import read_rows, rows_as_lines
+from foresee.training.run import Run, load, read_spec
 from foresee.training.settings import Settings, settable
 
 
@@ -180,8 +181,8 @@ def test_a_wrong_request_is_one_sentence(changes: dict[str, Any], said: str) -> 
     ("task", "said"),
     [
         ("path-star:degree=2,length=3,nodes=4", "needs at least 5 node labels"),
-        ("path-star:degree=0,length=3,nodes=4", "a star needs at least 1 arm"),
-        ("path-star:degree=2,length=1,nodes=4", "an arm has at least 2 nodes"),
+        ("path-star:degree=0,length=3,nodes=4", "degree=0, but it must be at least 1"),
+        ("path-star:degree=2,length=1,nodes=4", "length=1, but it must be at least 2"),
     ],
 )
 def test_a_graph_that_cannot_be_is_one_sentence(tmp_path: Path, task: str, said: str) -> None:

@@ -66,7 +66,7 @@ def test_parts_keep_what_their_rows_share() -> None:
 
 
 def test_parts_must_be_whole() -> None:
-    with pytest.raises(RequestError, match="batch=16 must be a multiple of accumulate=3"):
+    with pytest.raises(RequestError, match="batch=16 must be a multiple of 3, processes=1 times accumulate=3"):
         tiny(batch=16, accumulate=3)
 
 

@@ -32,7 +32,7 @@ from foresee.experiments.studies.result import StudyResult
 from foresee.experiments.studies.run import plan, study
 from foresee.metrics.intervals import rate
 from foresee.objectives.base import objectives
-from foresee.training.run import rows_as_lines
+from foresee.training.records import rows_as_lines
 from foresee.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

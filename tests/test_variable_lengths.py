@@ -16,8 +16,8 @@ from foresee.tasks.example_files import write_examples
 from foresee.training.bucketing import WINDOW
 from foresee.training.data import draw
 from foresee.training.evaluate import evaluate
+from foresee.training.export import model_card
 from foresee.training.loop import train
-from foresee.training.model_card import model_card
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 

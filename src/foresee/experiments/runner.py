@@ -20,7 +20,7 @@ from foresee.training.loop import InterruptedTrainingError
 from foresee.training.process import InUseError, in_use, stop_signals
 from foresee.training.progress import title
 from foresee.training.run import Run, load
-from foresee.training.settings import Fixed, Settings, parse_data
+from foresee.training.settings import Settings
 
 ATTEMPTS = 5
 """How often in a row a run's worker may be lost without having saved anything since the last time."""
@@ -117,10 +117,9 @@ def estimate_memory(settings: Settings) -> int:
     and first batch, and raises ``RequestError`` where they cannot be built."""
     task = settings.build_task()
     objective = settings.build_objective(task)
-    source = parse_data(settings.data)
     # A file's lines are all read, since any may be wrong; generated examples need not all be drawn to be checked.
-    fixed = isinstance(source, Fixed)
-    data = FreshData(task, settings.task, settings.seed) if fixed else training_data(settings, task)
+    generated = settings.data_examples
+    data = training_data(settings, task) if generated is None else FreshData(task, settings.task, settings.seed)
     rows, columns = data.batch_at(0, settings.batch // settings.accumulate).tokens.shape
     trained = sum(each.numel() for each in objective.parameters() if each.requires_grad)
     held = sum(each.numel() for each in objective.parameters())
@@ -130,7 +129,7 @@ def estimate_memory(settings: Settings) -> int:
     activations = 16 * rows * columns * held / width
     layers = max(1.0, held / (12 * width * width))  # of a Transformer of this width
     activations += 12 * rows * columns * columns * layers * max(1, width // 64)  # attention scores, weights, gradients
-    stored = 2 * 8 * columns * ((source.examples if isinstance(source, Fixed) else 0) + settings.test)
+    stored = 2 * 8 * columns * ((generated or 0) + settings.test)
     # A process with PyTorch; and each trained parameter with its gradient, two moments, and as much for a checkpoint.
     held_bytes = (350 << 20) + 32 * trained + 4 * (held - trained)
     return int(held_bytes + activations * (0.4 if settings.recompute else 1.0) + stored)

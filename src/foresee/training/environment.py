@@ -39,3 +39,16 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def best_device() -> str:
+    """``cuda`` where PyTorch sees a GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_precision(device: str) -> str:
+    """``bf16`` where the device multiplies it in hardware, else ``float32``."""
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
+    quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if quick else "float32"

@@ -29,7 +29,8 @@ from foresee.training.examples import (
     watched_and_measured,
 )
 from foresee.training.optimizer import autocast
-from foresee.training.run import Run, rows_as_lines
+from foresee.training.records import rows_as_lines
+from foresee.training.run import Run
 from foresee.training.settings import Settings
 
 SHOWN_EXAMPLES = 24

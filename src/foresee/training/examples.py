@@ -26,7 +26,7 @@ from foresee.training.data import (
     require_groups,
     shared,
 )
-from foresee.training.settings import File, Fixed, Settings, parse_data
+from foresee.training.settings import Settings
 
 WATCHED = 1000
 """Test examples that the evaluations during training look at; the final measurements use others."""
@@ -65,22 +65,22 @@ def part_share(part: Batch, whole: Batch) -> float | Tensor:
 
 def training_data(spec: Settings, task: Task) -> TrainingData:
     """Where the run's batches come from. Raises ``RequestError`` where a file cannot be used or has changed."""
-    source = parse_data(spec.data)
-    if isinstance(source, File):
-        if file_digest(source.path) != spec.data_digest:
-            raise RequestError(f"{source.path} has changed since this run was asked for; ask for a new run")
-        batch = read_examples(source.path, task)
-        require_groups(task, batch, str(source.path))
+    if spec.data_file is not None:
+        if file_digest(spec.data_file) != spec.data_digest:
+            raise RequestError(f"{spec.data_file} has changed since this run was asked for; ask for a new run")
+        batch = read_examples(spec.data_file, task)
+        require_groups(task, batch, str(spec.data_file))
         return FixedData(batch, spec.task, spec.seed, task.group)
     if isinstance(task, StoredTask):
-        if not isinstance(source, Fixed):
+        if spec.data_examples is None:
             raise RequestError(
                 f"data=fresh: the examples of {spec.task} are those of its file; give a number, of which it takes at "
                 "most so many rows"
             )
-        return StoredData(task, spec.task, spec.seed, source.examples)
-    if isinstance(source, Fixed):
-        return FixedData(draw(task, spec.task, "train", source.examples, spec.seed), spec.task, spec.seed, task.group)
+        return StoredData(task, spec.task, spec.seed, spec.data_examples)
+    if spec.data_examples is not None:
+        drawn = draw(task, spec.task, "train", spec.data_examples, spec.seed)
+        return FixedData(drawn, spec.task, spec.seed, task.group)
     return FreshData(task, spec.task, spec.seed)
 
 
@@ -104,7 +104,7 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
     test = draw(task, spec.task, "test", WATCHED + spec.test, 0)
     if len(test) < 2:
         raise RequestError(f"{spec.task} holds one test row, but a run takes at least 2; give more rows or a test file")
-    if isinstance(parse_data(spec.data), File):
+    if spec.data_file is not None:
         assert isinstance(data, FixedData)
         test = test.rows(~shared(task, test, data.batch))
         if len(test) <= WATCHED:

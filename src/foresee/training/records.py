@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
 
@@ -10,6 +11,7 @@ from typing_extensions import TypedDict
 
 from foresee.core import files
 from foresee.core.errors import RequestError
+from foresee.metrics.base import Rows
 
 T = TypeVar("T")
 
@@ -123,6 +125,38 @@ def read_whole(path: Path, kind: TypeAdapter[Any]) -> list[Any]:
     """The checked ``examples`` of a file that holds one JSON object; none where it is missing."""
     text = _text(path)
     return [] if text is None else list(_checked(path, kind, text, "")["examples"])
+
+
+def read_rows(directory: Path) -> Rows:
+    """Final measurements of a finished run. Raises ``RequestError`` where they are missing or damaged."""
+    path = directory / "rows.jsonl"
+    rows: Rows = {}
+    for number, line in enumerate(files.read_json_lines(path), start=1):
+        name = line.pop("row", None)
+        row: Any = line.get("values", line)
+        if not isinstance(name, str) or not all(map(_is_measurement, row if isinstance(row, list) else [row])):
+            raise files.damaged(path, f"line {number} is not a measurement")
+        rows[name] = row
+    if not isinstance(rows.get("exact"), dict):
+        raise files.damaged(path, "it has no row 'exact'")
+    return rows
+
+
+def _is_measurement(row: Any) -> bool:
+    """Whether it is a value with the number of examples it was measured on, and nothing but numbers."""
+    return (
+        isinstance(row, dict)
+        and {"value", "n"} <= row.keys()
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in row.values())
+    )
+
+
+def rows_as_lines(rows: Rows) -> list[dict[str, Any]]:
+    """``read_rows`` backwards."""
+    return [
+        {"row": name, "values": value} if isinstance(value, list) else {"row": name, **value}
+        for name, value in rows.items()
+    ]
 
 
 def _text(path: Path) -> str | None:

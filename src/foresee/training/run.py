@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from foresee.training.records import (
     Report,
     Timing,
     read_lines,
+    read_rows,
     read_whole,
 )
 from foresee.training.settings import CONTROL, Settings
@@ -68,7 +69,7 @@ class Run:
     anatomies: list[Anatomy] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     controls: tuple[Control, ...] | None = field(default=None, repr=False, compare=False)
-    """Where the run's positive control is looked for; in the folders beside it where None."""
+    """Among which the run's positive control is looked for; the folders beside it where None."""
 
     @property
     def state(self) -> Literal["finished", "unfinished"]:
@@ -140,8 +141,7 @@ class Run:
     def generate(self, prompt: str) -> str:
         """The answer that the trained model writes for a prompt in the task's text form.
 
-        It is as long as the task says from the prompt (``Task.answer_length_of``), or ends with the task's ``end``
-        symbol, and then it is ``answer_length`` tokens at most.
+        It is as long as ``Task.answer_length_of`` says, or ends with the task's ``end``, ``answer_length`` at most.
         """
         task = self.task
         tokens, _ = task.read_line(prompt)
@@ -208,13 +208,9 @@ def find_runs(*places: str | Path) -> list[Run | DamagedRun]:
             found.append(read_run(folder))
         except RequestError as error:
             found.append(DamagedRun(folder, str(error)))
-    controls = [(run.spec, exact_of(run.rows)) for run in found if isinstance(run, Run) and _is_control(run)]
-    controls += [control for parent in {folder.parent for folder in folders} for control in controls_in(parent)]
-    return [replace(run, controls=tuple(controls)) if isinstance(run, Run) else run for run in found]
-
-
-def _is_control(run: Run) -> bool:
-    return bool(run.rows) and run.spec.objective.partition(":")[0] == CONTROL
+    # Those beside a single run that was asked for count too.
+    controls = tuple(control for parent in {folder.parent for folder in folders} for control in controls_in(parent))
+    return [replace(run, controls=controls) if isinstance(run, Run) else run for run in found]
 
 
 # The positive control ------------------------------------------------------------------------------------------------
@@ -237,23 +233,21 @@ def is_control_of(control: Settings, spec: Settings) -> bool:
 def controls_in(folder: Path, spec: Settings | None = None) -> tuple[Control, ...]:
     """The finished controls whose folders lie directly in ``folder``: of one run, or all that can be read. Raises
     ``RequestError`` where the control of that one run is damaged."""
-
-    def find() -> Iterator[Control]:
-        for path in folder.glob("*/spec.json"):
-            try:
-                control = read_spec(path.parent) if f'"{CONTROL}' in path.read_text("utf-8") else None
-            except (RequestError, OSError, ValueError):
-                continue
-            if control is None or (spec is not None and not is_control_of(control, spec)):
-                continue
-            try:
-                if (path.parent / "rows.jsonl").exists():
-                    yield control, exact_of(read_rows(path.parent))
-            except RequestError:
-                if spec is not None:
-                    raise
-
-    return tuple(find())
+    found: list[Control] = []
+    for path in folder.glob("*/spec.json"):
+        try:
+            control = read_spec(path.parent) if f'"{CONTROL}' in path.read_text("utf-8") else None
+        except (RequestError, OSError, ValueError):
+            continue
+        if control is None or not (spec is None or is_control_of(control, spec)):
+            continue
+        try:
+            if (path.parent / "rows.jsonl").exists():
+                found.append((control, exact_of(read_rows(path.parent))))
+        except RequestError:
+            if spec is not None:
+                raise
+    return tuple(found)
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -277,43 +271,11 @@ def read_spec(directory: Path) -> Settings:
     return spec
 
 
-def read_rows(directory: Path) -> Rows:
-    """Final measurements of a finished run. Raises ``RequestError`` where they are missing or damaged."""
-    path = directory / "rows.jsonl"
-    rows: Rows = {}
-    for number, line in enumerate(files.read_json_lines(path), start=1):
-        name = line.pop("row", None)
-        row: Any = line.get("values", line)
-        if not isinstance(name, str) or not all(map(_is_measurement, row if isinstance(row, list) else [row])):
-            raise files.damaged(path, f"line {number} is not a measurement")
-        rows[name] = row
-    if not isinstance(rows.get("exact"), dict):
-        raise files.damaged(path, "it has no row 'exact'")
-    return rows
-
-
-def _is_measurement(row: Any) -> bool:
-    """Whether it is a value with the number of examples it was measured on, and nothing but numbers."""
-    return (
-        isinstance(row, dict)
-        and {"value", "n"} <= row.keys()
-        and all(isinstance(number, int | float) and math.isfinite(number) for number in row.values())
-    )
-
-
 def exact_of(rows: Rows) -> float:
     """The value of the row ``exact``, which every finished run has."""
     row = rows["exact"]
     assert isinstance(row, dict)
     return float(row["value"])
-
-
-def rows_as_lines(rows: Rows) -> list[dict[str, Any]]:
-    """``read_rows`` backwards."""
-    return [
-        {"row": name, "values": value} if isinstance(value, list) else {"row": name, **value}
-        for name, value in rows.items()
-    ]
 
 
 def saved_weights(objective: Objective) -> dict[str, torch.Tensor]:

@@ -11,8 +11,7 @@ import json
 import numbers
 import operator
 import shlex
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -24,15 +23,12 @@ from foresee.core.registry import Registry, nearest, plugin_digest
 from foresee.core.spec import Resolved, resolve
 
 if TYPE_CHECKING:
-    from foresee.backbones.base import Backbone
     from foresee.objectives.base import Objective
     from foresee.tasks.base import Task
 
-CONTROL = "reversed"
-"""The objective of the positive control."""
+CONTROL = "reversed"  # the objective of the positive control
 FORMAT = 1
-AUTO: Any = "auto"
-"""Stands for what the machine decides, until settings are made."""
+AUTO: Any = "auto"  # what the machine decides, once settings are made
 LATER = ("backbone_digest", "accumulate", "recompute", "task_digest", "processes")
 """Fields that came after runs existed: at its default one is left out of the digest, and a spec file may lack it."""
 
@@ -40,48 +36,20 @@ DERIVED = ("plugins", "data_digest", "backbone_digest", "task_digest")
 """Fields that follow from the others and from files."""
 
 
-@dataclass(frozen=True)
-class Fixed:
-    """``fixed:N``: N generated examples, epoch after epoch."""
-
-    examples: int
-
-
-@dataclass(frozen=True)
-class Fresh:
-    """``fresh``: new generated examples at every step."""
-
-
-@dataclass(frozen=True)
-class File:
-    """``file:PATH``: the examples of a file, epoch after epoch."""
-
-    path: Path
-
-
-Source = Fixed | Fresh | File
-
-
-def parse_data(text: str) -> Source:
-    """Reads ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; anything else raises ``RequestError``."""
+def canonical_data(given: object) -> str:
+    """The one spelling of ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; else raises ``RequestError``."""
+    text = str(given)
     kind, colon, value = text.partition(":")
     if text == "fresh":
-        return Fresh()
+        return text
     if kind == "file" and value:
-        return File(Path(value))
+        return f"file:{Path(value)}"
     count = value if kind == "fixed" and colon else text
     if count.isascii() and count.isdecimal() and len(count) < 16 and int(count) > 0:
-        return Fixed(int(count))
+        return f"fixed:{int(count)}"
     raise RequestError(
         f"data {text!r} is none of fixed:N (N examples, at least 1), fresh (new ones at every step) and file:PATH"
     )
-
-
-def _canonical_data(given: object) -> str:
-    source = parse_data(str(given))
-    if isinstance(source, Fixed):
-        return f"fixed:{source.examples}"
-    return f"file:{source.path}" if isinstance(source, File) else "fresh"
 
 
 def _whole(given: object) -> int:
@@ -105,12 +73,11 @@ Real = Annotated[float, BeforeValidator(_real), Field(allow_inf_nan=False)]
 
 
 class Setting(NamedTuple):
-    """A field of ``Settings`` that a user may set."""
+    """A field of ``Settings`` that a user may set; ``default`` is None where there is none."""
 
     name: str
     type: type[str] | type[int] | type[float] | type[bool]
     default: Any
-    """``None`` where there is none."""
     description: str
 
 
@@ -125,16 +92,14 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     batch: Whole = Field(256, ge=1, description="Examples a step.")
     lr: Real = Field(1e-3, gt=0, description="Learning rate after warm-up.")
     seed: Whole = Field(0, ge=0, description="Of weights, training examples and their order.")
-    data: Annotated[str, BeforeValidator(_canonical_data)] = Field(
+    data: Annotated[str, BeforeValidator(canonical_data)] = Field(
         "fixed:200000", description="200000 (a fixed set of that size), fresh, or a file of examples."
     )
     data_digest: str = Field("", description="A digest of the file that data names.")
     test: Whole = Field(20_000, ge=1, description="Test examples of the final measurement.")
     eval_every: Whole = Field(100, ge=1, description="Steps between evaluations.")
     warmup: Whole = Field(100, ge=0, description="Steps of linear warm-up.")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="constant or cosine (in steps, to a tenth)."
-    )
+    schedule: Literal["constant", "cosine"] = Field("constant", description="constant or cosine (to a tenth).")
     weight_decay: Real = Field(0.01, ge=0, description="On weights of matrix products alone.")
     beta2: Real = Field(0.999, ge=0, lt=1, description="AdamW's second decay rate.")
     clip: Real = Field(1.0, ge=0, description="Largest gradient norm; 0 for none.")
@@ -142,9 +107,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     device: Literal["cpu", "cuda"] = Field(AUTO, description="auto, cpu or cuda.")
     until_solved: bool = Field(False, description="Stop early once 0.97 of watched examples are exact.")
     backbone_digest: str = Field("", description="A digest of the files behind the backbone.")
-    accumulate: Whole = Field(
-        1, ge=1, description="Parts that a batch is read in, one after the other, to save memory."
-    )
+    accumulate: Whole = Field(1, ge=1, description="Parts that a batch is read in, in turn, to save memory.")
     recompute: bool = Field(False, description="Compute activations anew in the backward pass, to save memory.")
     task_digest: str = Field("", description="A digest of the files behind the task.")
     processes: Whole = Field(1, ge=1, description="Processes that share each batch (docs/parallel.md).")
@@ -152,10 +115,12 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     @staticmethod
     def of(task: str, objective: str = "next-token", backbone: str = "gpt-nano", **settings: Any) -> Settings:
         """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong."""
+        from foresee.training.environment import best_device
+
         _refuse_unknown(settings, [setting.name for setting in settable()])
         asked = _checked({"task": task, "objective": objective, "backbone": backbone, **settings})
-        if asked.device == "cuda" and not _sees_gpu():
-            raise RequestError("device='cuda' must be auto, cpu or, where PyTorch sees a GPU, cuda")
+        if asked.device == "cuda" and best_device() == "cpu":
+            raise RequestError(f"device='cuda' must be {LIMITS['device']}")
         return asked._derived({"task", "objective", "backbone", "data"}, {})
 
     @model_validator(mode="before")
@@ -163,21 +128,20 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     def _choose(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Spells out what the machine decides."""
         device, precision = given.get("device", "auto"), given.get("precision", "auto")
-        device = ("cuda" if _sees_gpu() else "cpu") if device == "auto" else device
-        precision = ("bf16" if quick_bf16(device) else "float32") if precision == "auto" else precision
+        if "auto" in (device, precision):
+            from foresee.training.environment import best_device, best_precision
+
+            device = best_device() if device == "auto" else device
+            precision = best_precision(device) if precision == "auto" else precision
         return {**given, "device": device, "precision": precision}
 
     @model_validator(mode="after")
     def _require_equal_parts(self) -> Self:
-        if self.batch % self.accumulate:
+        parts = self.processes * self.accumulate
+        if self.batch % parts:
             raise RequestError(
-                f"batch={self.batch} must be a multiple of accumulate={self.accumulate}, the parts it is read in"
-            )
-        if self.batch % (self.processes * self.accumulate):
-            raise RequestError(
-                f"batch={self.batch} must be a multiple of {self.processes * self.accumulate}, "
-                f"processes={self.processes} times accumulate={self.accumulate}, so that each process and part has as "
-                "many rows"
+                f"batch={self.batch} must be a multiple of {parts}, processes={self.processes} times "
+                f"accumulate={self.accumulate}, so that each process and part has as many rows"
             )
         return self
 
@@ -201,23 +165,19 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
     def control(self) -> Settings:
         """The positive control: the same run with the answer written backwards."""
-        return self.with_objective(CONTROL)
+        return self.replace(objective=CONTROL)
 
-    def _derived(self, changed: Collection[str], given: Mapping[str, Any]) -> Settings:
+    def _derived(self, changed: Set[str], given: Mapping[str, Any]) -> Settings:
         """With canonical specs, and digests of what stands behind the fields that changed; ``given`` ones stay."""
         own: dict[str, Any] = {}
-        parts = {kind: part for kind, part in self._parts().items() if kind in changed}
-        own |= {kind: part.text for kind, part in parts.items()}
-        own |= {
-            f"{kind}_digest": part.cls.content_digest(part.options)
-            for kind, part in parts.items()
-            if f"{kind}_digest" in Settings.model_fields
-        }
-        if parts:
-            own["plugins"] = plugin_digest([part.cls for part in self._parts().values()])
+        if not {"task", "objective", "backbone"}.isdisjoint(changed):
+            parts = self._parts()
+            own["plugins"] = plugin_digest([part.cls for part in parts.values()])
+            own |= {kind: parts[kind].text for kind in parts.keys() & changed}
+            for kind in {"task", "backbone"} & changed:
+                own[f"{kind}_digest"] = parts[kind].cls.content_digest(parts[kind].options)
         if "data" in changed:
-            source = parse_data(self.data)
-            own["data_digest"] = file_digest(source.path) if isinstance(source, File) else ""
+            own["data_digest"] = "" if self.data_file is None else file_digest(self.data_file)
         return self.model_copy(update=own | {name: given[name] for name in DERIVED if name in given})
 
     def _parts(self) -> dict[str, Resolved[Any]]:
@@ -228,6 +188,16 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
         registries: dict[str, Registry[Any]] = {"task": tasks, "objective": objectives, "backbone": backbones}
         return {kind: resolve(registry, getattr(self, kind)) for kind, registry in registries.items()}
+
+    @property
+    def data_file(self) -> Path | None:
+        """The file of examples that ``data`` names."""
+        return Path(self.data.removeprefix("file:")) if self.data.startswith("file:") else None
+
+    @property
+    def data_examples(self) -> int | None:
+        """How many generated examples ``data`` asks for; None where they are of a file, or new at every step."""
+        return int(self.data.removeprefix("fixed:")) if self.data.startswith("fixed:") else None
 
     @property
     def digest(self) -> str:
@@ -263,16 +233,16 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         from foresee.backbones.base import refuse_missing
         from foresee.core.seeds import torch_stream
 
-        parts = self._parts()
-        objective: Resolved[Objective] = parts["objective"]
-        backbone: Resolved[Backbone] = parts["backbone"]
+        _, objective, backbone = self._parts().values()
         if backbone.cls.content_digest(backbone.options) != self.backbone_digest:
             raise RequestError(f"the files behind backbone {self.backbone} are not those that this run was asked with")
         vocab = task.vocab.extended(objective.cls.symbols)
         network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
         network.recompute = self.recompute
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
-        made = objective.build(network, vocab, torch_stream("weights", self.backbone, self.objective, self.seed))
+        made: Objective = objective.build(
+            network, vocab, torch_stream("weights", self.backbone, self.objective, self.seed)
+        )
         needed = task.prompt_length + task.answer_length + made.extra_positions
         if network.longest is not None and network.longest < needed:
             raise RequestError(
@@ -285,17 +255,12 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
 def settable() -> list[Setting]:
     """Every field that a user may set, in order."""
-    kinds: dict[Any, Any] = {int: int, float: float, bool: bool}
-    return [
-        Setting(
-            name,
-            kinds.get(field.annotation, str),
-            None if field.is_required() else field.default,
-            field.description or "",
-        )
-        for name, field in Settings.model_fields.items()
-        if name not in DERIVED
-    ]
+    found = []
+    for name, field in Settings.model_fields.items():
+        kind: Any = field.annotation if field.annotation in (int, float, bool) else str
+        if name not in DERIVED:
+            found.append(Setting(name, kind, None if field.is_required() else field.default, field.description or ""))
+    return found
 
 
 LIMITS = {
@@ -332,18 +297,3 @@ def _checked(given: Mapping[str, Any]) -> Settings:
     else:
         wanted = "a text"
     raise RequestError(f"{name}={value!r} must be {wanted}")
-
-
-def _sees_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def quick_bf16(device: str) -> bool:
-    """Whether bfloat16 is the faster precision: the processor multiplies it in hardware."""
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
