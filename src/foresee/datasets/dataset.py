@@ -26,7 +26,7 @@ from foresee.core.vocabulary import CheckpointTokens, Vocabulary
 from foresee.datasets.cache import Array, Rows, append, key_of, load_or_build, map_array
 from foresee.datasets.request import Request
 from foresee.datasets.sources import BadRow, digest_of, name_place, read_rows, refuse
-from foresee.datasets.tokenizers import CheckpointTokenizer, PieceTokenizer, Tokenizer
+from foresee.datasets.tokenizers import CheckpointTokenizer, Tokenizer, choose_tokenizer
 
 AT_ONCE = 1024
 """Rows that are cut at a time."""
@@ -47,14 +47,13 @@ class DataSet:
         self.request = request
         train, test = request.files()
         self.files = [*train, *test]
-        self.tokenizer: Tokenizer = (
-            CheckpointTokenizer(request) if request.checkpoint else PieceTokenizer(request, train)
-        )
-        frame = (self.tokenizer.before, self.tokenizer.after, self.tokenizer.end)
+        self.tokenizer = choose_tokenizer(request, train)
+        limits = (request.max_prompt, request.max_response)
         read = [digest_of(files) for files in (train, test) if files]
-        key = key_of("rows", read, request.fields, self.tokenizer.key, frame, request.max_prompt, request.max_response)
         folder, meta = load_or_build(
-            "rows", key, lambda place: _build(place, request, self.tokenizer, self.files, len(train))
+            "rows",
+            key_of("rows", read, request.fields, self.tokenizer.key, request.boundary, request.ending, limits),
+            lambda place: _build(place, request, self.tokenizer, self.files, len(train)),
         )
         self.bad = [BadRow(*row) for row in meta["bad"]]
         """The first of the bad rows, which are not among the rows."""
@@ -64,23 +63,18 @@ class DataSet:
         """Bad rows by kind of reason."""
         self.file_ends: list[int] = meta["file_ends"]
         """How many rows there are up to the end of each file."""
-        self.tokens: Array = map_array(folder, "tokens")
-        """[all tokens] the tokenizer's, row by row: prompt, response, prompt, ..., each with its framing."""
-        self.ends: Rows = map_array(folder, "ends")
-        """[2 * rows] where each of those ends."""
-        self.numbers: Rows = map_array(folder, "numbers")
-        """[rows] their lines or rows in their files, from 1."""
-        self.prompts: Fingerprints = map_array(folder, "prompts")
-        self.responses: Fingerprints = map_array(folder, "responses")
-        self.order: Rows = map_array(folder, "order")
-        """[rows] the rows by the fingerprints of their prompts; equal ones in the order of the file."""
-        self.counts: Rows = map_array(folder, "counts")
-        """[the tokenizer's tokens] how often each occurs."""
         self.longest_prompt, self.longest_response = map(int, meta["longest"])
         self.train_rows: int = meta["train_rows"]
         """Rows of the first file."""
         self.majority: float = meta["majority"]
         """The share of them that hold the most frequent response."""
+        # [all tokens] prompt, response, prompt, ..., each with its frame, and [2 * rows] where each of those ends.
+        self.tokens, self.ends = map_array(folder, "tokens"), map_array(folder, "ends")
+        # [rows] fingerprints, and the rows in the order of their prompts' fingerprints, then of the file.
+        self.prompts, self.responses = map_array(folder, "prompts"), map_array(folder, "responses")
+        self.order = map_array(folder, "order")
+        # [rows] lines or rows in their files, from 1, and [the tokenizer's tokens] how often each occurs.
+        self.numbers, self.counts = map_array(folder, "numbers"), map_array(folder, "counts")
         if request.ending == "none":
             self._check_lengths()
         self.ids: Rows = numpy.arange(len(self.counts))
@@ -210,7 +204,7 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
     rows = read_rows(files, request.fields)
     while block := list(islice(rows, AT_ONCE)):
         good = [row for row in block if not isinstance(row, BadRow)]
-        flat, lengths = tokenizer.encode([text for row in good for text in row[2:]]) if good else NOTHING
+        flat, lengths = tokenizer.encode([text for row in good for text in row[2:]])
         lengths = lengths.reshape(-1, 2)
         faults = _find_faults(request, tokenizer, flat, lengths)
         found = [row for row in block if isinstance(row, BadRow)]
@@ -249,10 +243,6 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
         "bad": bad, "bad_counts": dict(bad_counts), "longest": longest.tolist(), "train_rows": train_rows,
         "file_ends": numpy.cumsum(in_file).tolist(), "majority": int(shares.max()) / train_rows,
     }  # fmt: skip
-
-
-NOTHING = numpy.zeros(0, numpy.uint8), numpy.zeros(0, numpy.int64)
-"""The tokens of no text."""
 
 
 def _find_faults(request: Request, tokenizer: Tokenizer, flat: Array, lengths: Rows) -> dict[int, tuple[str, str]]:

@@ -52,7 +52,11 @@ class BadRow(NamedTuple):
 def read_rows(files: Sequence[Path], fields: tuple[str, str]) -> Iterator[Row | BadRow]:
     """Reads every row of files in their order. Raises ``RequestError`` on what is wrong with a file as a whole."""
     for place, file in enumerate(files):
-        for number, row in _read_records(file, fields):
+        if (kind := _format_of(file)) in COLUMNS:
+            records = _read_columns(file, fields)
+        else:
+            records = read_delimited(file, fields, DELIMITERS[kind]) if kind in DELIMITERS else read_json_lines(file)
+        for number, row in records:
             try:
                 yield Row(place, number, text_of(row, fields[0]), text_of(row, fields[1]))
             except BadRowError as error:
@@ -81,13 +85,6 @@ def digest_of(files: Sequence[Path]) -> str:
 
 def _format_of(file: Path) -> str:
     return Path(file.stem if file.suffix == ".gz" else file.name).suffix.lower()
-
-
-def _read_records(file: Path, fields: tuple[str, str]) -> Iterator[tuple[int, Record]]:
-    kind = _format_of(file)
-    if kind in COLUMNS:
-        return _read_columns(file, fields)
-    return read_delimited(file, fields, DELIMITERS[kind]) if kind in DELIMITERS else read_json_lines(file)
 
 
 def _read_columns(path: Path, fields: tuple[str, str]) -> Iterator[tuple[int, Record]]:

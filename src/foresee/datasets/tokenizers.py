@@ -1,7 +1,7 @@
 """Cutting text into tokens: characters, bytes or words, or by a checkpoint's own tokenizer.
 
-The library ``tokenizers`` cuts for a checkpoint. The others work without it, and its expressions do not cut all scripts
-as Python's do, so they are a few lines here.
+The library ``tokenizers`` cuts for a checkpoint. The others work without it, and its expressions cut some scripts, as
+Devanagari, otherwise than Python's, so they are a few lines here.
 """
 
 from __future__ import annotations
@@ -179,9 +179,15 @@ class CheckpointTokenizer(Tokenizer):
 
     def encode(self, texts: list[str]) -> tuple[Array, Rows]:
         # verbose=False: it would warn of texts longer than the model reads, which is said where the model is known.
-        return _flatten(self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+        cut = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        return _flatten(cut)
 
     def decode(self, tokens: Sequence[int]) -> str:
         known = [token for token in tokens if 0 <= token < len(self.symbols)]
         text: str = self._tokenizer.decode(known, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+def choose_tokenizer(request: Request, files: list[Path]) -> Tokenizer:
+    """Makes the tokenizer that is asked for. Raises ``RequestError`` where it cannot be had."""
+    return CheckpointTokenizer(request) if request.checkpoint else PieceTokenizer(request, files)

@@ -30,7 +30,7 @@ from foresee.tasks.stored import StoredRows, StoredTask
 @dataclass(frozen=True, kw_only=True)
 class Data(Request, StoredTask):
     """The rows of a file. ``path``: JSON lines (.jsonl, .json), .csv or .tsv, each also with .gz, .parquet, .arrow, or
-    a folder that ``datasets`` saved. ``prompt`` and ``response`` name the two fields; they hold text or numbers.
+    a folder (saved by ``datasets``, or from the Hub). ``prompt``, ``response``: the two fields, of text or numbers.
 
     ``tokenizer``: "characters", "bytes", "words" (runs of letters and digits, and single marks; white space is not
     kept), or "hf:CHECKPOINT", a checkpoint's own. ``vocabulary``: how many different characters or words there may be;
@@ -50,8 +50,7 @@ class Data(Request, StoredTask):
     on. Without one, one prompt in eight, by a hash of its tokens, belongs to the test split. A folder with splits named
     train and test brings its own.
 
-    ``chance`` is the share of rows that hold the most frequent response. There are no facts, since nothing is known of
-    where a response's decisions lie.
+    ``chance`` is the share of rows that hold the most frequent response.
 
     Raises ``RequestError`` on a file, a row or an option that cannot be used.
     """
@@ -75,7 +74,6 @@ class Data(Request, StoredTask):
 
     @property
     def vocab(self) -> Vocabulary:
-        """The tokenizer's symbols, then those of the framing."""
         return self.stored.vocab
 
     @property
@@ -92,7 +90,6 @@ class Data(Request, StoredTask):
 
     @property
     def end(self) -> int | None:
-        """The token that closes every answer, where one does."""
         return self.stored.end
 
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
