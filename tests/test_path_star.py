@@ -439,8 +439,8 @@ def test_training_may_read_the_shared_prefix_once(options: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"degree": 0}, "degree=0, but a star needs at least 1 arm"),
-        ({"length": 1}, "length=1, but an arm has at least 2 nodes"),
+        ({"degree": 0}, "degree=0, but it must be at least 1"),
+        ({"length": 1}, "length=1, but it must be at least 2"),
         ({"goals": "some"}, "goals='some', but it must be one of one, all"),
         ({"order": "sorted"}, "order='sorted', but it must be one of shuffled, arm-wise, causal-wise"),
         ({"query": "middle"}, "query='middle', but it must be one of last, first"),

@@ -26,7 +26,7 @@ from foresee.core.fingerprints import Fingerprints, mix
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import path_star_draw as drawing
 from foresee.tasks import path_star_oracle as oracle
-from foresee.tasks.base import Task, require_choice, tasks
+from foresee.tasks.base import Task, require_choice, require_option, tasks
 from foresee.tasks.path_star_draw import PromptForm, Sampler, Shape, Tokens
 from foresee.tasks.text import TextForm, difference
 
@@ -74,10 +74,8 @@ class PathStar(Task):
     splits: str = "none"
 
     def __post_init__(self) -> None:
-        if self.degree < 1:
-            raise RequestError(f"path-star: degree={self.degree}, but a star needs at least 1 arm")
-        if self.length < 2:
-            raise RequestError(f"path-star: length={self.length}, but an arm has at least 2 nodes, the centre included")
+        require_option(self, "degree", 1)
+        require_option(self, "length", 2)
         for name in ("goals", "order", "query", "generalised", "sizes"):
             require_choice(self, name, get_args(get_type_hints(PathStar)[name]))
         splits = read_splits(self.splits, self.length)
