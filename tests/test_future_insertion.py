@@ -1,21 +1,19 @@
-"""Inserted futures: what is put in and where, what is predicted, and decoding with a future and without."""
+"""Inserted futures: what is put in and where, what is predicted, and decoding with a future."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
-from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scramble
+from objective_support import LEARNED, embedded_tokens, rng, scrambled
+from support import SMALL, VOCAB, Stub, random_batch, right_padded
 from torch import Tensor
 
 from foresee.backbones.transformer import Transformer
-from foresee.core import seeds
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import teacher_forcing
@@ -23,44 +21,18 @@ from foresee.objectives.future_insertion import FutureInsertion
 from foresee.objectives.next_token import NextToken
 from foresee.tasks.path_star import PathStar
 
-TRANSFORMER = next(iter(SMALL))
 OPEN, CLOSE = len(VOCAB), len(VOCAB) + 1
 KINDS = [":share=0.5", ":share=1", ":share=1,place=random", ":share=0.5,place=random,span=9"]
-per_kind = pytest.mark.parametrize("options", KINDS)
 
 
-def rng(seed: int = 0) -> torch.Generator:
-    return seeds.torch_stream("objective", seed)
+def made_on(options: str = "", backbone: str = LEARNED) -> Any:
+    return scrambled(f"future-insertion{options}", backbone)
 
 
-def made_on(options: str = "", backbone: str = TRANSFORMER) -> FutureInsertion:
-    made = build(f"future-insertion{options}", backbone)
-    assert isinstance(made, FutureInsertion)
-    scramble(made)
-    return made
-
-
-@contextmanager
-def spying(made: FutureInsertion) -> Iterator[list[Tensor]]:
-    """The tokens that the backbone embeds meanwhile."""
-    seen: list[Tensor] = []
-    embed = made.backbone.embed
-
-    def spy(tokens: Tensor) -> Tensor:
-        seen.append(tokens)
-        return embed(tokens)
-
-    made.backbone.embed = spy  # type: ignore[method-assign]  # removed again below
-    try:
-        yield seen
-    finally:
-        del made.backbone.embed
-
-
-def shown(made: FutureInsertion, batch: Batch, seed: int = 0) -> tuple[list[list[int]], list[list[int]]]:
-    """Rows as they are shown, without a future and with one."""
-    with spying(made) as seen:
-        made.loss(batch, rng(seed))
+def inputs_read(made: Any, batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
+    """Rows as they are read, without a future and with one."""
+    with embedded_tokens(made) as seen:
+        made.loss(batch, rng())
     rows = [row for tokens in seen for row in tokens.tolist()]
     return [row for row in rows if OPEN not in row], [row for row in rows if OPEN in row]
 
@@ -69,9 +41,6 @@ def future_in(row: Sequence[int], prompt: int) -> tuple[int, list[int]]:
     """Where in the answer a future stands, and what it holds."""
     opened, closed = row.index(OPEN), row.index(CLOSE)
     return opened - prompt, list(row[opened + 1 : closed])
-
-
-# The loss.
 
 
 def test_loss_by_hand() -> None:
@@ -89,7 +58,7 @@ def test_loss_by_hand() -> None:
     met = set()
     for seed in range(30):
         out = made.loss(batch, rng(seed))
-        with spying(made) as seen:
+        with embedded_tokens(made) as seen:
             made.loss(batch, rng(seed))
         read = seen[0][0].tolist()
         copied = read[2]
@@ -110,11 +79,11 @@ def some_rows(padding: int = 0) -> Batch:
     return right_padded(rows, padding)
 
 
-@per_kind
+@pytest.mark.parametrize("options", KINDS)
 def test_the_loss_is_that_of_rows_read_one_by_one(options: str) -> None:
     """Each shown row is recognised by its prompt, checked to be its own with a copy of its future, and scored alone."""
     made, batch = made_on(options), some_rows()
-    plain, futures = shown(made, batch)
+    plain, futures = inputs_read(made, batch)
     out = made.loss(batch, rng())
     answers, inserted, places = [], [], set()
     for row in range(len(batch)):
@@ -156,21 +125,12 @@ def test_the_loss_is_that_of_rows_read_one_by_one(options: str) -> None:
     assert out.parts["inserted"].item() == pytest.approx(sum(inserted) / number, rel=1e-4)
 
 
-@per_kind
-def test_padding_is_never_read(options: str) -> None:
-    made = made_on(options)
-    out, again = (made.loss(some_rows(padding), rng()) for padding in (0, 12))
-    assert torch.equal(out.total, again.total)
-    assert torch.equal(out.per_token, again.per_token)
-
-
 def test_a_share_of_rows_has_a_future_of_any_length_and_source() -> None:
     """On answers of distinct tokens, so that a copy tells where it is from."""
-    made = build("future-insertion:share=0.3,span=3", TRANSFORMER)
-    assert isinstance(made, FutureInsertion)
+    made = made_on(":share=0.3,span=3")
     tokens = random_batch(rows=4000, prompt=8).tokens
     tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
-    plain, futures = shown(made, Batch.of(tokens, 8, 4))
+    plain, futures = inputs_read(made, Batch.of(tokens, 8, 4))
     assert len(plain) + len(futures) == 4000
     assert len(futures) == pytest.approx(1200, abs=4 * math.sqrt(4000 * 0.3 * 0.7))
     copies = [future_in(row, 8)[1] for row in futures]
@@ -184,33 +144,15 @@ def test_a_share_of_rows_has_a_future_of_any_length_and_source() -> None:
 
 
 def test_a_random_place_is_uniform_and_what_is_copied_lies_behind_it() -> None:
-    made = build("future-insertion:share=1,place=random", TRANSFORMER)
-    assert isinstance(made, FutureInsertion)
+    made = made_on(":share=1,place=random")
     tokens = random_batch(rows=2000, prompt=8).tokens
     tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
-    futures = [future_in(row, 8) for row in shown(made, Batch.of(tokens, 8, 4))[1]]
+    futures = [future_in(row, 8) for row in inputs_read(made, Batch.of(tokens, 8, 4))[1]]
     for place in range(4):
         at_place = [copy for at, copy in futures if at == place]
         assert len(at_place) == pytest.approx(500, abs=4 * math.sqrt(2000 * 3 / 16))
         assert {copy[0] - 2 for copy in at_place} == set(range(place, 4))
         assert {len(copy) for copy in at_place} == set(range(1, min(3, 4 - place) + 1))
-
-
-def test_a_token_changes_predictions_behind_it_and_those_that_a_copy_tells() -> None:
-    made, batch = made_on(":share=0.5"), random_batch(rows=200, prompt=8)
-    tokens = batch.tokens.clone()
-    tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
-    batch = dataclasses.replace(batch, tokens=tokens)
-    copies = {tuple(row[:8]): future_in(row, 8)[1] for row in shown(made, batch)[1]}
-    before = made.loss(batch, rng()).per_token[:, 8:]
-    for column in range(4):
-        other = tokens.clone()
-        other[:, 8 + column] = 9
-        after = made.loss(dataclasses.replace(batch, tokens=other), rng()).per_token[:, 8:]
-        for row in range(200):
-            told = 2 + column in copies.get(tuple(tokens[row, :8].tolist()), [])
-            expected = [told or place >= column for place in range(4)]
-            assert (before != after)[row].tolist() == expected
 
 
 def test_without_a_future_the_loss_is_next_tokens() -> None:
@@ -229,11 +171,11 @@ def test_rows_that_share_a_prefix_are_drawn_together_and_read_once(
     task = PathStar(degree=2, length=4, nodes=10, goals="all")
     batch = task.sample(32, stream("test")).sharing(task.group, task.shared_prefix)
     vocab = task.vocab.extended(FutureInsertion.symbols)
-    made = FutureInsertion(SMALL[TRANSFORMER](vocab, rng()), vocab, rng(), share=share)
-    with spying(made) as once:
+    made = FutureInsertion(SMALL[LEARNED](vocab, rng()), vocab, rng(), share=share)
+    with embedded_tokens(made) as once:
         joint = made.loss(batch, rng())
     monkeypatch.setattr(teacher_forcing, "can_share_prefix", lambda *_: False)
-    with spying(made) as apart:
+    with embedded_tokens(made) as apart:
         separate = made.loss(batch, rng())
     torch.testing.assert_close(joint.per_token, separate.per_token)
     torch.testing.assert_close(joint.total, separate.total)
@@ -242,28 +184,13 @@ def test_rows_that_share_a_prefix_are_drawn_together_and_read_once(
     assert len(apart) == (2 if share < 1 else 1)
 
 
-# Decoding.
-
-
-def test_plain_decoding_and_forcing_are_next_tokens() -> None:
-    made, batch = made_on(), random_batch()
-    plain = NextToken(made.backbone, made.vocab, rng())
-    with torch.no_grad():
-        assert torch.equal(made.generate(batch.prompts, 4), plain.generate(batch.prompts, 4))
-        assert torch.equal(made.forced(batch), plain.forced(batch))
-        assert torch.equal(
-            made.continue_answer(batch.prompts, batch.answers[:, :2], 2), plain.generate(batch.tokens[:, :8], 2)
-        )
-    assert made.vocab.symbols == (*VOCAB.symbols, "<T>", "</T>")
-    assert list(made.state_dict()) == list(plain.state_dict())
-
-
-def next_logits(made: FutureInsertion, read: list[int]) -> Tensor:
+def next_logits(made: Any, read: list[int]) -> Tensor:
     """[V], from a whole pass."""
-    return made.backbone.logits(made.backbone(made.backbone.embed(torch.tensor([read]))))[0, -1]
+    logits: Tensor = made.backbone.logits(made.backbone(made.backbone.embed(torch.tensor([read]))))
+    return logits[0, -1]
 
 
-def future_by_loops(made: FutureInsertion, prompt: list[int]) -> list[int]:
+def future_by_loops(made: Any, prompt: list[int]) -> list[int]:
     """``<T>``, what the model writes after it, and ``</T>``."""
     future = [OPEN]
     while len(future) <= made.span and (token := int(next_logits(made, prompt + future).argmax())) != CLOSE:
@@ -271,68 +198,35 @@ def future_by_loops(made: FutureInsertion, prompt: list[int]) -> list[int]:
     return [*future, CLOSE]
 
 
-def closing_early(made: FutureInsertion) -> FutureInsertion:
+def closing_early(made: Any) -> Any:
     """With ``</T>`` likely enough that futures of every length are written."""
     with torch.no_grad():
         made.backbone.get_parameter("token_table" if isinstance(made.backbone, Transformer) else "table")[CLOSE] *= 1.6
     return made
 
 
-@pytest.mark.parametrize("backbone", [TRANSFORMER, "recurrent"])
-def test_planned_decoding_writes_a_future_and_returns_the_answer_alone(backbone: str) -> None:
+@pytest.mark.parametrize("backbone", [LEARNED, "recurrent"])
+def test_planned_decoding_predicts_a_future_and_returns_the_answer_alone(backbone: str) -> None:
     """Against plain loops over rows and whole passes; and forcing what was written gives it back."""
     made, prompts = closing_early(made_on(":plan=true", backbone)), random_batch(rows=40).prompts
     with torch.no_grad():
-        wrote = made.generate(prompts, 4)
+        answers = made.generate(prompts, 4)
         lengths = set()
         for row, prompt in enumerate(prompts.tolist()):
             read = prompt + future_by_loops(made, prompt)
             lengths.add(len(read) - len(prompt) - 2)
             for place in range(4):
-                assert int(next_logits(made, read).argmax()) == wrote[row, place]
-                read.append(int(wrote[row, place]))
+                assert int(next_logits(made, read).argmax()) == answers[row, place]
+                read.append(int(answers[row, place]))
         assert lengths == {0, 1, 2, 3}
-        forced = made.forced(Batch.of(torch.cat((prompts, wrote), 1), 6, 4))
+        forced = made.forced(Batch.of(torch.cat((prompts, answers), 1), 6, 4))
         assert forced.shape == (40, 4, len(made.vocab))
-        assert torch.equal(forced.argmax(-1), wrote)
+        assert torch.equal(forced.argmax(-1), answers)
         for n in range(4):
-            assert torch.equal(made.generate(prompts, n), wrote[:, :n])
-            assert torch.equal(made.continue_answer(prompts, wrote[:, :n], 4 - n), wrote[:, n:])
-
-
-def test_planned_forcing_reveals_no_token_before_its_turn() -> None:
-    made, batch = closing_early(made_on(":plan=true")), random_batch()
-    with torch.no_grad():
-        before = made.forced(batch)
-        torch.testing.assert_close(before.logsumexp(-1), torch.zeros(16, 4), rtol=0, atol=1e-5)
-        for column in range(4):
-            tokens = batch.tokens.clone()
-            tokens[:, 6 + column] = (tokens[:, 6 + column] + 3) % 10
-            after = made.forced(dataclasses.replace(batch, tokens=tokens))
-            same = [bool(torch.equal(before[:, t], after[:, t])) for t in range(4)]
-            assert same == [t <= column for t in range(4)]
+            assert torch.equal(made.generate(prompts, n), answers[:, :n])
+            assert torch.equal(made.continue_answer(prompts, answers[:, :n], 4 - n), answers[:, n:])
 
 
 def test_planned_forcing_refuses_rows_of_differing_lengths() -> None:
     with pytest.raises(ValueError, match="split the batch by length"):
         made_on(":plan=true").forced(some_rows())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("share=0", r"^future-insertion: share=0.0 must be above 0 and at most 1$"),
-        ("share=1.5", r"^future-insertion: share=1.5 must be above 0 and at most 1$"),
-        ("share=nan", r"^future-insertion: share=nan must be above 0 and at most 1$"),
-        ("span=0", r"^future-insertion: span=0 must be at least 1$"),
-        ("place=end", r"^objective 'future-insertion': place='end' must be one of start, random$"),
-    ],
-)
-def test_impossible_options_are_refused(options: str, message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        build(f"future-insertion:{options}", TRANSFORMER)
-
-
-def test_its_symbols_must_be_in_the_vocabulary() -> None:
-    with pytest.raises(RequestError, match=r"^symbol '<T>' is not in the vocabulary"):
-        FutureInsertion(build("next-token", TRANSFORMER).backbone, VOCAB, rng())

@@ -1,30 +1,20 @@
-"""Joint multi-token prediction: one state, several tokens, the earlier ones shown."""
+"""Joint multi-token prediction: one state, several tokens, the earlier ones given."""
 
 from __future__ import annotations
 
 import math
 from math import log
+from typing import Any
 
 import pytest
 import torch
-from several_tokens import parts_of_loss, predictions, ragged_batches, scrambled
-from support import SMALL, Stub, numbered, random_batch, transformer
+from objective_support import ragged_rows, rng, scrambled
+from support import SMALL, Stub, numbered, random_batch, right_padded, transformer
 from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.core.seeds import stream, torch_stream
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.joint_multi_token import Fetch, JointMultiToken, reveal
-from foresee.tasks.path_star import PathStar
-
-
-def build(options: str = "horizon=3", vocab_size: int = 13) -> JointMultiToken:
-    made = scrambled(f"joint-multi-token:{options}", vocab_size)
-    assert isinstance(made, JointMultiToken)
-    return made
-
-
-# A loss by hand. At width 2 a layer norm leaves a sign: [1, -1] where the first number is larger, else [-1, 1].
 
 
 @pytest.mark.parametrize(
@@ -41,22 +31,19 @@ def build(options: str = "horizon=3", vocab_size: int = 13) -> JointMultiToken:
 def test_loss_by_hand(bias: float, slot_1: list[float]) -> None:
     """The prompt "a", the answer "b b a"; a sign for a gives a the probability 3/4, and likewise b."""
     stub = Stub(torch.tensor([[log(3) / 4, -log(3) / 4], [-log(3) / 4, log(3) / 4]]), "token")
-    made = JointMultiToken(stub, Vocabulary(("a", "b")), torch_stream("t"), horizon=1, heads=1, weight=0.5)
+    made = JointMultiToken(stub, Vocabulary(("a", "b")), rng(), horizon=1, heads=1, weight=0.5)
     with torch.no_grad():
         made.fetch.queries_keys.zero_()
         made.fetch.values.copy_(torch.eye(2))
         made.fetch.out.copy_(torch.eye(2))
         made.fetch.bias_table[0, 1, 1] = bias
-    out = made.loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), torch_stream("t"))
+    out = made.loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
     slot_0 = [1 / 4, 3 / 4, 1 / 4]  # b after a, b after b, a after b
     expected = [-sum(map(log, slot_0)) / 3, -0.5 * sum(map(log, slot_1)) / 3]
     assert list(out.parts) == ["next-token", "slot-1"]
     assert [part.item() for part in out.parts.values()] == pytest.approx(expected, rel=1e-3)
     assert out.total.item() == pytest.approx(sum(expected), rel=1e-3)
     assert out.per_token[0].tolist() == pytest.approx([0.0, *(-log(p) for p in slot_0)], rel=1e-3)
-
-
-# The same loss, worked out position by position and slot by slot, from the equations.
 
 
 def slots_at(fetch: Fetch, state: Tensor, tokens: list[Tensor]) -> list[Tensor]:
@@ -87,7 +74,7 @@ def slots_at(fetch: Fetch, state: Tensor, tokens: list[Tensor]) -> list[Tensor]:
     return read
 
 
-def pairs_loss(made: JointMultiToken, rows: list[Batch]) -> dict[str, float]:
+def pairs_loss(made: Any, rows: list[Batch]) -> dict[str, float]:
     sums = [0.0 for _ in range(made.horizon + 1)]
     answers = 0
     for row in rows:
@@ -108,30 +95,27 @@ def pairs_loss(made: JointMultiToken, rows: list[Batch]) -> dict[str, float]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("padding", [0, 12])
 @pytest.mark.parametrize("options", ["horizon=3,weight=0.7", "horizon=2,heads=1"])
-def test_every_pair_counts_once_by_its_target(options: str, padding: int) -> None:
-    made = build(options)
-    for batch, rows in ragged_batches(padding):
-        assert parts_of_loss(made, batch) == pytest.approx(pairs_loss(made, rows), rel=1e-4)
-
-
-# What is read.
+def test_every_pair_counts_once_by_its_target(options: str) -> None:
+    made, rows = scrambled(f"joint-multi-token:{options}"), ragged_rows([(3, 4), (6, 2), (4, 4), (3, 1), (1, 3)])
+    for batch, of in ((right_padded(rows, 12), rows), (rows[1], rows[1:2])):
+        parts = {name: part.item() for name, part in made.loss(batch, rng()).parts.items()}
+        assert parts == pytest.approx(pairs_loss(made, of), rel=1e-4)
 
 
 def test_a_slot_reads_its_own_position_and_no_later_slot() -> None:
-    made, rng = build(), torch_stream("t")
-    states = torch.randn(2, 5, 32, generator=rng)
-    tokens = torch.randn(2, 5, 4, 32, generator=rng)
+    made, draws = scrambled("joint-multi-token"), rng()
+    states = torch.randn(2, 5, 32, generator=draws)
+    tokens = torch.randn(2, 5, 4, 32, generator=draws)
     before = made.fetch(states, tokens)
     for slot in range(4):
         changed = tokens.clone()
-        changed[:, 2, slot] += torch.randn(32, generator=rng)
+        changed[:, 2, slot] += torch.randn(32, generator=draws)
         moved = (made.fetch(states, changed) != before).any(-1)
         assert moved[:, 2].tolist() == [[k >= slot for k in range(4)]] * 2
         assert not moved[:, [0, 1, 3, 4]].any()
     changed = states.clone()
-    changed[:, 2] += torch.randn(32, generator=rng)
+    changed[:, 2] += torch.randn(32, generator=draws)
     moved = (made.fetch(changed, tokens) != before).any(-1)
     assert moved[:, 2].all()
     assert not moved[:, [0, 1, 3, 4]].any()
@@ -142,34 +126,8 @@ def test_the_window_of_a_position_begins_with_its_own_token() -> None:
     assert reveal(embedded, 2)[0, :, :, 0].tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 0], [4, 0, 0]]
 
 
-def test_the_state_at_the_prompts_end_must_know_the_branch_with_the_start_revealed() -> None:
-    """On path-star: slot 1 at "=", which reads the state there and the start, predicts the token after the start."""
-    task = PathStar(degree=2, length=5, nodes=20)
-    batch = task.sample(8, stream("test"))
-    made = build("horizon=1", vocab_size=len(task.vocab))
-    first, backbone = batch.layout.first, made.backbone
-    state = backbone(backbone.embed(batch.prompts))[:, -1:]
-    shown = backbone.embed(batch.tokens[:, first - 1 : first + 1])
-    expected = backbone.logits(made.fetch(state, shown[:, None])[:, 0, 1])
-    torch.testing.assert_close(predictions(made, batch)[1][:, 1], expected.detach(), rtol=1e-4, atol=1e-4)
-
-
-# Decoding.
-
-
-def test_the_next_token_path_is_the_same_in_training_forcing_and_decoding() -> None:
-    made, batch = build(), random_batch()
-    with torch.no_grad():
-        losses = made.loss(batch, torch_stream("t")).per_token[:, 6:]
-        forced = made.forced(batch)
-        scored = -forced.gather(-1, batch.answers[..., None])[..., 0]
-        torch.testing.assert_close(losses, scored)
-        wrote = made.generate(batch.prompts, 4)
-        assert torch.equal(made.forced(Batch.of(torch.cat((batch.prompts, wrote), 1), 6, 4)).argmax(-1), wrote)
-
-
 def test_attention_and_later_slots_are_dropped_at_decoding() -> None:
-    made, batch = build(), random_batch()
+    made, batch = scrambled("joint-multi-token"), random_batch()
     with torch.no_grad():
         wrote, forced = made.generate(batch.prompts, 4), made.forced(batch)
         made.fetch.queries_keys.fill_(math.nan)
@@ -180,12 +138,19 @@ def test_attention_and_later_slots_are_dropped_at_decoding() -> None:
         assert not torch.equal(made.forced(batch), forced)
 
 
-# Shape, and everything else.
+@pytest.mark.parametrize("autocast", [False, True])
+@torch.no_grad()
+def test_the_next_token_path_is_the_same_in_training_and_forcing(autocast: bool) -> None:
+    made, batch, close = scrambled("joint-multi-token"), random_batch(), 0.05 if autocast else 1e-5
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        losses = made.loss(batch, rng()).per_token[:, 6:]
+        scored = -made.forced(batch).gather(-1, batch.answers[..., None])[..., 0]
+    torch.testing.assert_close(losses, scored, rtol=close, atol=close)
 
 
 @pytest.mark.parametrize(("horizon", "heads"), [(1, 4), (3, 2)])
 def test_parameters_by_formula(horizon: int, heads: int) -> None:
-    made = build(f"horizon={horizon},heads={heads}")
+    made = scrambled(f"joint-multi-token:horizon={horizon},heads={heads}")
     own = sum(each.numel() for each in made.parameters()) - sum(each.numel() for each in made.backbone.parameters())
     # Four projections, a bias for each head and pair of slots, two norms, and gamma.
     assert own == 4 * 32**2 + heads * (horizon + 1) ** 2 + 4 * 32 + 1
@@ -193,7 +158,7 @@ def test_parameters_by_formula(horizon: int, heads: int) -> None:
 
 def test_weights_start_as_stated() -> None:
     backbone = transformer()
-    fetch = JointMultiToken(backbone, numbered(13), torch_stream("t")).fetch
+    fetch = JointMultiToken(backbone, numbered(13), rng()).fetch
     assert fetch.state_weight.item() == pytest.approx(0.1)
     assert not fetch.bias_table.any()
     for weight in (fetch.queries_keys, fetch.values, fetch.out):
@@ -201,24 +166,16 @@ def test_weights_start_as_stated() -> None:
 
 
 def test_every_slot_teaches_the_whole_backbone() -> None:
-    made = build("horizon=2")
-    parts = made.loss(random_batch(), torch_stream("t")).parts
+    made = scrambled("joint-multi-token:horizon=2")
+    parts = made.loss(random_batch(), rng()).parts
     for part in parts.values():
         gradients = torch.autograd.grad(part, list(made.backbone.parameters()), retain_graph=True)
         assert all(gradient.any() for gradient in gradients)
 
 
-def test_under_autocast_training_and_forcing_agree() -> None:
-    made, batch = build(), random_batch()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        losses = made.loss(batch, torch_stream("t")).per_token[:, 6:]
-        scored = -made.forced(batch).gather(-1, batch.answers[..., None])[..., 0]
-    torch.testing.assert_close(losses, scored, rtol=0.05, atol=0.05)
-
-
 @pytest.mark.parametrize("backbone", SMALL)
 def test_it_asks_nothing_of_a_backbone_but_causal_reading(backbone: str) -> None:
-    net = SMALL[backbone](numbered(13), torch_stream("t"))
+    net = SMALL[backbone](numbered(13), rng())
     net.has = frozenset()
-    out = JointMultiToken(net, numbered(13), torch_stream("t")).loss(random_batch(), torch_stream("t"))
+    out = JointMultiToken(net, numbered(13), rng()).loss(random_batch(), rng())
     assert out.total.isfinite()

@@ -1,47 +1,22 @@
-"""Planning tokens: where they stand, what teaches them, where gradients stop, and what is dropped."""
+"""Planning tokens: the loss and the codes by plain loops, where everything stands, and gradients."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
 import pytest
 import torch
-from support import SMALL, VOCAB, Stub, build, random_batch, right_padded, scramble
+from objective_support import LEARNED, ROTARY, ragged_rows, rng, scrambled
+from support import VOCAB, Stub, random_batch, right_padded, scramble
 from torch import Tensor
-from torch.nn import functional
 
-from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.plan_tokens import Autoencoder, PlanTokens
 
-TRANSFORMER = next(iter(SMALL))
-ROTARY = list(SMALL)[1]
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return seeds.torch_stream("objective", seed)
-
-
-def made_on(backbone: str = TRANSFORMER, options: str = "", scrambled: bool = True) -> PlanTokens:
-    made = build(f"plan-tokens{options}", backbone)
-    assert isinstance(made, PlanTokens)
-    if scrambled:
-        scramble(made)
-    return made
-
-
-def ragged(padding: int = 0) -> tuple[Batch, list[Batch]]:
-    """Rows of differing lengths, together and one by one."""
-    shapes = [(3, 4), (6, 2), (4, 4), (3, 1)]
-    rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate(shapes)]
-    return right_padded(rows, padding), rows
-
-
-# The loss by plain loops on the smallest example: two symbols, an answer of three, width two, two planning tokens.
+ROWS = [(3, 4), (6, 2), (4, 4), (3, 1)]
 
 Vector = list[float]
 
@@ -128,7 +103,8 @@ def test_loss_by_hand() -> None:
 
 def test_on_a_transformer_codes_are_those_of_plain_loops() -> None:
     """The encoder is the backbone on the answer alone, from position 0; padding behind it is not read."""
-    made, (batch, rows) = made_on(), ragged(padding=12)
+    made, rows = scrambled("plan-tokens"), ragged_rows(ROWS)
+    batch = right_padded(rows, 12)
     assert made.autoencoder is not None
     assert made.autoencoder.heads == 1
     codes: list[Tensor] = []
@@ -141,11 +117,9 @@ def test_on_a_transformer_codes_are_those_of_plain_loops() -> None:
         )
 
 
-# Where everything stands.
-
-
 def test_planning_tokens_stand_between_prompt_and_answer() -> None:
-    made, (batch, rows) = made_on(), ragged()
+    made, rows = scrambled("plan-tokens"), ragged_rows(ROWS)
+    batch = right_padded(rows, 0)
     inputs: list[Tensor] = []
     made.backbone.register_forward_pre_hook(lambda _module, given: inputs.append(given[0].detach()))
     made.loss(batch, rng())
@@ -157,32 +131,8 @@ def test_planning_tokens_stand_between_prompt_and_answer() -> None:
     assert inputs[0].shape[1] == 8 + 4 - 1
 
 
-@pytest.mark.parametrize("backbone", [TRANSFORMER, ROTARY, "recurrent"])
-def test_the_answer_is_predicted_from_its_own_places(backbone: str) -> None:
-    made, batch = made_on(backbone), random_batch()
-    embed, plan = made.backbone.embed, made.plan_table.expand(16, -1, -1)
-    states = made.backbone(torch.cat((embed(batch.prompts), plan, embed(batch.answers)), 1))
-    logits = made.backbone.logits(states[:, 6 + 4 - 1 : -1])
-    expected = functional.log_softmax(logits, -1)
-    torch.testing.assert_close(made.forced(batch), expected)
-    losses = functional.cross_entropy(logits.transpose(1, 2), batch.answers, reduction="none")
-    out = made.loss(batch, rng())
-    torch.testing.assert_close(out.per_token[:, 6:], losses.detach())
-    torch.testing.assert_close(out.parts["next-token"], losses.mean())
-
-
-@pytest.mark.parametrize("padding", [0, 12])
-def test_each_part_averages_over_its_own_things(padding: int) -> None:
-    """Next-token and reconstruction over answer tokens, the plan over rows."""
-    made, (batch, rows) = made_on(), ragged(padding)
-    together, alone = made.loss(batch, rng()), [made.loss(row, rng()) for row in rows]
-    for part, weights in {"next-token": (4, 2, 4, 1), "reconstruction": (4, 2, 4, 1), "plan": (1, 1, 1, 1)}.items():
-        mean = sum(w * out.parts[part] for w, out in zip(weights, alone, strict=True)) / sum(weights)
-        torch.testing.assert_close(together.parts[part], torch.as_tensor(mean))
-
-
 def test_a_row_without_an_answer_teaches_nothing() -> None:
-    made, rows = made_on(), [random_batch(1, 5, 3), random_batch(1, 3, 0, seed=1)]
+    made, rows = scrambled("plan-tokens"), [random_batch(1, 5, 3), random_batch(1, 3, 0, seed=1)]
     with_empty, without = made.loss(right_padded(rows, 0), rng()), made.loss(rows[0], rng())
     for name, part in with_empty.parts.items():
         torch.testing.assert_close(part, without.parts[name])
@@ -190,22 +140,8 @@ def test_a_row_without_an_answer_teaches_nothing() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-# Leaks and gradients.
-
-
-def test_planning_states_see_the_prompt_and_nothing_of_the_answer() -> None:
-    made, batch = made_on(), random_batch()
-    before = made._read(batch)[0]
-    for column in range(-6, 4):
-        tokens = batch.tokens.clone()
-        tokens[:, 6 + column] = (tokens[:, 6 + column] + 1) % 10
-        after = made._read(dataclasses.replace(batch, tokens=tokens))[0]
-        changed = (before != after).any(-1)
-        assert changed.all() if column < 0 else not changed.any()
-
-
 def test_codes_are_shaped_by_the_reconstruction_alone() -> None:
-    made = made_on()
+    made = scrambled("plan-tokens")
     assert made.autoencoder is not None
     out = made.loss(random_batch(), rng())
     own = list(made.autoencoder.parameters())
@@ -215,43 +151,27 @@ def test_codes_are_shaped_by_the_reconstruction_alone() -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in own)
 
 
-@pytest.mark.parametrize("backbone", [TRANSFORMER, ROTARY])
+@pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
 def test_the_reconstruction_reaches_the_backbone_by_its_token_table_and_head_alone(backbone: str) -> None:
-    made = made_on(backbone)
+    made = scrambled("plan-tokens", backbone)
     torch.autograd.backward(made.loss(random_batch(), rng()).parts["reconstruction"])
     reached = {name for name, parameter in made.named_parameters() if parameter.grad is not None}
-    tables = {"backbone.token_table"} if backbone == TRANSFORMER else {"backbone.token_table", "backbone.head"}
+    tables = {"backbone.token_table"} if backbone == LEARNED else {"backbone.token_table", "backbone.head"}
     assert {name for name in reached if not name.startswith("autoencoder")} == tables
 
 
 def test_what_is_planned_teaches_the_backbones_layers() -> None:
-    made = made_on()
+    made = scrambled("plan-tokens")
     part = made.loss(random_batch(), rng()).parts["plan"]
     wanted = ("backbone.blocks", "plan_table", "to_plan")
     chosen = [parameter for name, parameter in made.named_parameters() if name.startswith(wanted)]
     assert all(gradient.any() for gradient in torch.autograd.grad(part, chosen))
 
 
-def test_gradients_survive_mixed_precision() -> None:
-    """Weights that are cast within the pass without gradients must not lose theirs."""
-    made, batch = made_on(scrambled=False), random_batch()
-    parameters = list(made.parameters())
-    exact = torch.autograd.grad(made.loss(batch, rng()).total, parameters)
-    with torch.autocast("cpu", torch.bfloat16):
-        total = made.loss(batch, rng()).total
-    rough = torch.autograd.grad(total, parameters)
-    exact_flat, rough_flat = (torch.cat([each.flatten() for each in gradients]) for gradients in (exact, rough))
-    assert functional.cosine_similarity(exact_flat, rough_flat, 0) > 0.99
-    assert all(gradient.any() for gradient in rough)
-
-
-# Decoding.
-
-
-@pytest.mark.parametrize("backbone", [TRANSFORMER, ROTARY, "recurrent"])
+@pytest.mark.parametrize("backbone", [LEARNED, ROTARY, "recurrent"])
 def test_decoding_is_greedy_after_the_planning_tokens(backbone: str) -> None:
     """Against whole passes, one a token; and an answer that is begun is continued by ``continue_answer``."""
-    made, prompts = made_on(backbone), random_batch().prompts
+    made, prompts = scrambled("plan-tokens", backbone), random_batch().prompts
     with torch.no_grad():
         embed, plan = made.backbone.embed, made.plan_table.expand(16, -1, -1)
         answer = prompts[:, :0]
@@ -264,25 +184,13 @@ def test_decoding_is_greedy_after_the_planning_tokens(backbone: str) -> None:
         assert made.continue_answer(prompts, answer, 0).shape == (16, 0)
 
 
-def test_what_is_dropped_changes_no_output() -> None:
-    made, batch = made_on(), random_batch()
-    with torch.no_grad():
-        wrote, forced = made.generate(batch.prompts, 4), made.forced(batch)
-        made.autoencoder, made.to_plan = None, None
-        assert torch.equal(made.generate(batch.prompts, 4), wrote)
-        assert torch.equal(made.forced(batch), forced)
-
-
-# Size and options.
-
-
 def count(parameters: Sequence[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
 @pytest.mark.parametrize(("tokens", "dimensions"), [(4, 32), (2, 5)])
 def test_parameters_by_formula(tokens: int, dimensions: int) -> None:
-    made = made_on(options=f":tokens={tokens},dimensions={dimensions}")
+    made = scrambled(f"plan-tokens:tokens={tokens},dimensions={dimensions}")
     width, table = 32, made.backbone.token_table
     assert isinstance(table, Tensor)
     twin = count(list(made.backbone.parameters())) - table.numel()
@@ -298,31 +206,15 @@ def test_heads_have_64_dimensions_where_they_fit(width: int, heads: int) -> None
 
 
 def test_alpha_zero_leaves_the_planning_tokens_alone() -> None:
-    made, batch = made_on(options=":alpha=0"), random_batch()
+    made, batch = scrambled("plan-tokens:alpha=0"), random_batch()
     assert count(list(made.parameters())) == count(list(made.backbone.parameters())) + 4 * 32
     out = made.loss(batch, rng())
     assert list(out.parts) == ["next-token"]
     assert all(gradient.any() for gradient in torch.autograd.grad(out.total, list(made.parameters())))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("tokens=0", r"^plan-tokens: tokens=0 must be at least 1$"),
-        ("dimensions=-1", r"^plan-tokens: dimensions=-1 must be at least 1$"),
-        ("alpha=-0.5", r"^plan-tokens: alpha=-0.5 must be at least 0 and finite$"),
-        ("alpha=nan", r"^plan-tokens: alpha=nan must be at least 0 and finite$"),
-        ("beta=0", r"^plan-tokens: beta=0.0 must be above 0 and finite, or what is planned collapses$"),
-        ("beta=inf", r"^plan-tokens: beta=inf must be above 0 and finite"),
-    ],
-)
-def test_impossible_options_are_refused(options: str, message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        build(f"plan-tokens:{options}", TRANSFORMER)
-
-
 def test_a_sequence_that_no_longer_fits_is_refused_by_its_true_length() -> None:
     """28 tokens of 32 are shown, and 8 planning tokens."""
-    made, batch = made_on(options=":tokens=8"), random_batch(4, 25, 4)
+    made, batch = scrambled("plan-tokens:tokens=8"), random_batch(4, 25, 4)
     with pytest.raises(RequestError, match="a sequence of 36 tokens does not fit context=32"):
         made.loss(batch, rng())

@@ -1,0 +1,96 @@
+"""What tests of objectives share: objectives with weights that hide nothing, batches, and looks at what is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from support import SMALL, build, random_batch, right_padded, scramble
+from torch import Tensor
+
+from foresee.core import seeds
+from foresee.core.batch import Batch
+from foresee.objectives import Objective
+
+LEARNED, ROTARY, POSITIONLESS = list(SMALL)[:3]
+SHAPES = [(3, 4), (6, 2), (4, 4), (3, 1), (6, 4), (4, 2)]
+"""Prompt and answer lengths of rows that differ in both."""
+
+
+def rng(*key: int | str) -> torch.Generator:
+    return seeds.torch_stream("objective", *key)
+
+
+def scrambled(objective: str, backbone: str = LEARNED) -> Any:
+    """With weights large enough that anything read shows in the output."""
+    made = build(objective, backbone)
+    scramble(made)
+    return made
+
+
+def ragged_rows(shapes: list[tuple[int, int]] = SHAPES) -> list[Batch]:
+    """Batches of one row each."""
+    return [random_batch(1, *shape, seed=number) for number, shape in enumerate(shapes)]
+
+
+def ragged_batch(padding: int = 0) -> Batch:
+    return right_padded(ragged_rows(), padding)
+
+
+def shared_batch() -> Batch:
+    """Pairs of rows that share all of the prompt but its last token; they do not say so."""
+    tokens = random_batch(8).tokens
+    tokens[1::2, :5] = tokens[::2, :5]
+    tokens[:, 5] = torch.arange(8)
+    return Batch.of(tokens, 6, 4)
+
+
+def change(batch: Batch, column: int) -> Batch:
+    """The batch with the token at ``column`` replaced by another digit in every row."""
+    tokens = batch.tokens.clone()
+    tokens[:, column] = (tokens[:, column] + 3) % 10
+    return replace(batch, tokens=tokens)
+
+
+@contextmanager
+def embedded_tokens(objective: Objective) -> Iterator[list[Tensor]]:
+    """The tokens that the backbone embeds meanwhile."""
+    seen: list[Tensor] = []
+    embed = objective.backbone.embed
+
+    def spy(tokens: Tensor) -> Tensor:
+        seen.append(tokens)
+        return embed(tokens)
+
+    objective.backbone.embed = spy  # type: ignore[method-assign]  # removed again below
+    try:
+        yield seen
+    finally:
+        del objective.backbone.embed
+
+
+def inputs_of(objective: Objective, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    """The tokens that the loss reads first."""
+    with embedded_tokens(objective) as seen:
+        objective.loss(batch, generator or rng())
+    return seen[0]
+
+
+def head_outputs(objective: Objective, batch: Batch) -> list[Tensor]:
+    """Logits [B, K, V] of each part of the loss, in its order."""
+    seen: list[Tensor] = []
+    logits = objective.backbone.logits
+
+    def spy(hidden: Tensor) -> Tensor:
+        seen.append(logits(hidden).detach())
+        return seen[-1]
+
+    objective.backbone.logits = spy  # type: ignore[method-assign]  # removed again below
+    try:
+        objective.loss(batch, rng())
+    finally:
+        del objective.backbone.logits
+    return seen

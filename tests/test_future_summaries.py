@@ -1,0 +1,256 @@
+"""Future bag, token order and ranking into the future: targets and losses by hand, and by their definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+
+import pytest
+import torch
+from objective_support import LEARNED, rng, scrambled
+from support import VOCAB, Stub, build, random_batch
+
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
+from foresee.objectives.future_bag import FutureBag, future_bags
+from foresee.objectives.ranking_future import RankingFuture, ranking_losses
+from foresee.objectives.token_order import TokenOrder, order_targets
+
+AFTER_TOKEN = torch.tensor([[1 / 4, 3 / 4], [2 / 3, 1 / 3]])
+"""Row t: next-token's probabilities of a and b after reading a or b."""
+
+ORDER_AFTER_TOKEN = torch.tensor([[1 / 5, 4 / 5], [3 / 7, 4 / 7]])
+"""Row t: the second head's softmax over a and b after reading a or b."""
+
+
+def stubbed_order(window: int | None = None, weight: float = 1.0) -> TokenOrder:
+    made = TokenOrder(
+        Stub(AFTER_TOKEN.log() + 5, "token"),
+        Vocabulary(("a", "b")),
+        rng(),
+        window=window,
+        weight=weight,
+    )
+    with torch.no_grad():
+        made.order_head.copy_(ORDER_AFTER_TOKEN.log().T - 2)  # scores are scored up to a constant
+    return made
+
+
+BAG_AFTER_TOKEN = torch.tensor([[1 / 5, 5 / 6], [3 / 7, 2 / 9]])
+"""Row t: how likely a and b are still to come, says the second head after reading a or b."""
+
+
+def stubbed_bag(horizon: int | None = None, weight: float = 1.0) -> FutureBag:
+    made = FutureBag(
+        Stub(AFTER_TOKEN.log() + 5, "token"),
+        Vocabulary(("a", "b")),
+        rng(),
+        horizon=horizon,
+        weight=weight,
+    )
+    with torch.no_grad():
+        made.bag_head.copy_(BAG_AFTER_TOKEN.logit().T)
+    return made
+
+
+def slow_targets(answers: list[int], symbols: int, window: int | None) -> list[list[float]]:
+    """The paper's definition, one symbol at a time."""
+    rows = []
+    for first in range(len(answers)):
+        scores = [0.0] * symbols
+        for symbol in range(symbols):
+            distances = [at - first + 1 for at in range(first, len(answers)) if answers[at] == symbol]
+            if distances and (window is None or distances[0] <= window):
+                scores[symbol] = exp((window or len(answers)) - distances[0])
+        rows.append([score / sum(scores) for score in scores])
+    return rows
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_order_by_hand(weight: float) -> None:
+    """Prompt "a", answer "b b a": reads a, b, b. First b is 1 ahead and a 3, then b 1 and a 2, then a 1."""
+    out = stubbed_order(weight=weight).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+    far, near = 1 / (1 + exp(2)), 1 / (1 + exp(1))  # what a is worth
+    order = -(far * log(1 / 5) + (1 - far) * log(4 / 5) + near * log(3 / 7) + (1 - near) * log(4 / 7) + log(3 / 7))
+    plain = [log(3 / 4), log(1 / 3), log(2 / 3)]
+    assert list(out.parts) == ["next-token", "token-order"]
+    assert out.parts["next-token"].item() == pytest.approx(-sum(plain) / 3, rel=1e-5)
+    assert out.parts["token-order"].item() == pytest.approx(weight * order / 3, rel=1e-5)
+    assert out.total.item() == pytest.approx(-sum(plain) / 3 + weight * order / 3, rel=1e-5)
+    assert out.per_token[0].tolist() == pytest.approx([0, *(-term for term in plain)], rel=1e-5)
+
+
+def test_a_window_of_one_is_next_token_on_the_second_head() -> None:
+    out = stubbed_order(window=1).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+    assert out.parts["token-order"].item() == pytest.approx(-(log(4 / 5) + log(4 / 7) + log(3 / 7)) / 3, rel=1e-5)
+
+
+def test_the_loss_cannot_fall_below_the_targets_entropy() -> None:
+    """A head that gives the targets themselves loses their entropy: 1.000 nat with five different tokens to come."""
+    targets = order_targets(torch.arange(5)[None], torch.ones(1, 5, dtype=torch.bool), 5, None)
+    entropies = -(targets * targets.clamp_min(1e-30).log()).sum(-1)[0]
+    made = TokenOrder(Stub(torch.eye(6)[:, :5], "token"), Vocabulary(tuple("abcde")), rng())
+    with torch.no_grad():  # after reading the prompt's 5, then 0, 1, 2, 3
+        made.order_head = torch.nn.Parameter(targets[0].clamp_min(1e-30).log()[[1, 2, 3, 4, 0, 0]].T.contiguous())
+    out = made.loss(Batch.of(torch.tensor([[5, 0, 1, 2, 3, 4]]), 1, 5), rng())
+    assert entropies[0].item() == pytest.approx(1.000, abs=5e-4)
+    assert out.parts["token-order"].item() == pytest.approx(entropies.mean().item(), rel=1e-5)
+
+
+def test_published_targets() -> None:
+    targets = order_targets(torch.arange(5)[None], torch.ones(1, 5, dtype=torch.bool), 7, None)[0]
+    assert targets[0].tolist() == pytest.approx([0.636, 0.234, 0.086, 0.032, 0.012, 0, 0], abs=6e-4)
+    assert targets[1].tolist() == pytest.approx([0, 0.644, 0.237, 0.087, 0.032, 0, 0], abs=6e-4)
+    assert targets[2].tolist() == pytest.approx([0, 0, 0.665, 0.245, 0.090, 0, 0], abs=6e-4)
+    assert targets[3].tolist() == pytest.approx([0, 0, 0, 0.731, 0.269, 0, 0], abs=6e-4)
+    assert targets[4].tolist() == [0, 0, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("window", [None, 1, 2, 3, 6, 100])
+def test_targets_against_the_definition(window: int | None) -> None:
+    answers = torch.randint(4, (20, 6), generator=rng())
+    expected = [slow_targets(row, 5, window) for row in answers.tolist()]
+    targets = order_targets(answers, torch.ones(20, 6, dtype=torch.bool), 5, window)
+    torch.testing.assert_close(targets, torch.tensor(expected))
+
+
+def test_the_window_ends_w_tokens_ahead() -> None:
+    """The paper's algorithm: a token W ahead counts, one W + 1 ahead does not, the next token being 1 ahead."""
+    targets = order_targets(torch.arange(4)[None], torch.ones(1, 4, dtype=torch.bool), 4, 2)
+    assert (targets[0] > 0).tolist() == [
+        [True, True, False, False],
+        [False, True, True, False],
+        [False, False, True, True],
+        [False, False, False, True],
+    ]
+
+
+def test_long_answers_overflow_nowhere() -> None:
+    targets = order_targets(torch.arange(300)[None], torch.ones(1, 300, dtype=torch.bool), 300, None)
+    torch.testing.assert_close(targets.sum(-1), torch.ones(1, 300))
+
+
+def slow_bags(answers: list[int], symbols: int, horizon: int | None) -> list[list[float]]:
+    """The definition: the position before column i, t = i - 1, is asked for tokens t + 2 to t + horizon."""
+    rows = []
+    for t in range(-1, len(answers) - 1):
+        stop = len(answers) if horizon is None else t + horizon + 1
+        coming = set(answers[t + 2 : stop])
+        rows.append([float(symbol in coming) for symbol in range(symbols)])
+    return rows
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_bag_by_hand(weight: float) -> None:
+    """Prompt "a", answer "b b a": reads a, b, b; after the next token come {b, a}, then {a}, then nothing."""
+    out = stubbed_bag(weight=weight).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+    bags = [log(1 / 5) + log(5 / 6), log(3 / 7) + log(7 / 9), log(4 / 7) + log(7 / 9)]
+    plain = [log(3 / 4), log(1 / 3), log(2 / 3)]
+    assert list(out.parts) == ["next-token", "future-bag"]
+    assert out.parts["next-token"].item() == pytest.approx(-sum(plain) / 3, rel=1e-5)
+    # Means over three positions and two symbols.
+    assert out.parts["future-bag"].item() == pytest.approx(-weight * sum(bags) / 6, rel=1e-5)
+    assert out.total.item() == pytest.approx(-sum(plain) / 3 - weight * sum(bags) / 6, rel=1e-5)
+    assert out.per_token[0].tolist() == pytest.approx([0, *(-term for term in plain)], rel=1e-5)
+
+
+def test_a_horizon_of_two_asks_for_one_token() -> None:
+    """After the next token come {b}, then {a}, then nothing."""
+    out = stubbed_bag(horizon=2).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+    bags = [log(4 / 5) + log(5 / 6), log(3 / 7) + log(7 / 9), log(4 / 7) + log(7 / 9)]
+    assert out.parts["future-bag"].item() == pytest.approx(-sum(bags) / 6, rel=1e-5)
+
+
+def test_at_the_start_the_loss_does_not_grow_with_the_vocabulary() -> None:
+    """About ln 2 with scores near zero, not V ln 2, which would swamp next-token's."""
+    out = build("future-bag", LEARNED).loss(random_batch(), rng())
+    assert out.parts["future-bag"].item() == pytest.approx(log(2), rel=0.05)
+
+
+@pytest.mark.parametrize("horizon", [None, 2, 3, 6, 100])
+def test_bags_against_the_definition(horizon: int | None) -> None:
+    answers = torch.randint(4, (20, 6), generator=rng())
+    expected = [slow_bags(row, 5, horizon) for row in answers.tolist()]
+    bags = future_bags(answers, torch.ones(20, 6, dtype=torch.bool), 5, horizon)
+    assert torch.equal(bags, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("objective", ["future-bag", "token-order"])
+def test_the_head_is_symbols_times_width(objective: str) -> None:
+    made = scrambled(objective)
+    own = [parameter.numel() for name, parameter in made.named_parameters() if not name.startswith("backbone.")]
+    assert own == [len(VOCAB) * 32]
+
+
+def test_ranking_by_hand() -> None:
+    """Prompt a, answer b b a; the answer repeats b, so before the last step b stands above a, and both above c."""
+    after_a, after_b = [1.0, 1.5, -1.0], [0.25, 0.5, 2.0]
+    made = RankingFuture(Stub(torch.tensor([after_a, after_b, [0.0] * 3]), "token"), Vocabulary(("a", "b", "c")), rng())
+    out = made.loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+    # Reads a: b over a by 0.5; both over c by more than 1.
+    # Reads b: b over a by 0.25; b under c by 1.5, a under c by 1.75.
+    # Reads b, and only a is to come: a under b by 0.25 and under c by 1.75.
+    future, others = [0.5, 0.75, 0.0], [0.0, 2.5 + 2.75, 1.25 + 2.75]
+    assert out.per_token[0].tolist() == pytest.approx([0.0, 0.5, 6.0, 4.0])
+    assert out.parts["future"].item() == pytest.approx(sum(future) / 3)
+    assert out.parts["others"].item() == pytest.approx(sum(others) / 3)
+    assert out.total.item() == pytest.approx(10.5 / 3)
+
+
+def hinges_by_loops(logits: Sequence[Sequence[float]], answer: Sequence[int]) -> list[tuple[float, float]]:
+    """The two sums at every step of one answer."""
+    sums = []
+    for step in range(len(answer)):
+        order = list(dict.fromkeys(answer[step:]))  # each token at its next occurrence
+        score = logits[step]
+        future = sum(
+            max(0.0, 1.0 - (score[better] - score[worse]))
+            for place, better in enumerate(order)
+            for worse in order[place + 1 :]
+        )
+        rest = [symbol for symbol in range(len(score)) if symbol not in order]
+        others = sum(max(0.0, 1.0 - (score[better] - score[worse])) for better in order for worse in rest)
+        sums.append((future, others))
+    return sums
+
+
+@pytest.mark.parametrize("symbols", [3, 12])
+def test_hinges_are_those_of_plain_loops(symbols: int) -> None:
+    """Answers of 1 to 5 tokens, with repeats and without, anywhere among the columns."""
+    draws = rng()
+    rows, columns = 40, 6
+    logits = torch.randn(rows, columns, symbols, generator=draws)
+    tokens = torch.randint(symbols, (rows, columns), generator=draws)
+    start = torch.randint(0, 2, (rows, 1), generator=draws)
+    length = torch.randint(1, 6, (rows, 1), generator=draws)
+    place = torch.arange(columns) - start
+    in_answer = (place >= 0) & (place < length)
+    future, others = ranking_losses(logits, tokens, in_answer)
+    for row in range(rows):
+        chosen = in_answer[row]
+        expected = torch.tensor(hinges_by_loops(logits[row, chosen].tolist(), tokens[row, chosen].tolist()))
+        torch.testing.assert_close(torch.stack((future[row, chosen], others[row, chosen]), 1), expected)
+        assert not future[row, ~chosen].any()
+        assert not others[row, ~chosen].any()
+    assert any(len(set(row)) < len(row) for row in tokens[:, :3].tolist())
+
+
+def test_the_right_order_with_margins_loses_nothing() -> None:
+    logits = torch.tensor([[[4.0, 5.0, 6.0, 3.0, 2.0], [1.0, 2.0, 0.0, 0.0, -1.0], [3.0, 2.0, 2.0, 1.0, 0.0]]])
+    future, others = ranking_losses(logits, torch.tensor([[2, 1, 0]]), torch.ones(1, 3, dtype=torch.bool))
+    assert not future.any()
+    assert not others.any()
+    logits[0, 1, 4] = 0.5
+    future, others = ranking_losses(logits, torch.tensor([[2, 1, 0]]), torch.ones(1, 3, dtype=torch.bool))
+    assert not future.any()
+    assert others.tolist() == [[0.0, 0.5, 0.0]]
+
+
+def test_a_step_that_loses_less_than_the_margin_decodes_its_token() -> None:
+    draws = rng()
+    logits = 3 * torch.randn(4000, 2, 3, generator=draws)
+    answers = torch.randint(3, (4000, 2), generator=draws)
+    future, others = ranking_losses(logits, answers, torch.ones_like(answers, dtype=torch.bool))
+    small = future + others < 1.0
+    assert 100 < small.sum() < 7900
+    assert torch.equal(logits.argmax(-1)[small], answers[small])

@@ -1,0 +1,273 @@
+"""What teacher forcing and its kin read and lose: next-token, reversed, teacherless and token masking."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from math import log
+
+import pytest
+import torch
+from objective_support import LEARNED, POSITIONLESS, ROTARY, change, head_outputs, inputs_of, rng, scrambled
+from support import SMALL, Stub, build, random_batch, right_padded
+from torch import Tensor
+from torch.nn import functional
+
+from foresee.core import seeds, spec
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
+from foresee.objectives import LossOut, objectives
+from foresee.objectives.reversed import flip_answers
+from foresee.objectives.teacher_forcing import answer_logits, answer_loss, answer_states, can_share_prefix
+from foresee.objectives.token_masking import TokenMasking
+from foresee.tasks.path_star import PathStar
+
+BATCH = Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3)
+
+AFTER_TOKEN = torch.tensor([[1 / 4, 3 / 4, 0.0], [2 / 3, 1 / 3, 0.0], [1 / 5, 3 / 5, 1 / 5]])
+"""Row t: probabilities of a, b and $ after reading a, b or $."""
+
+AT_POSITION = torch.tensor([[1 / 2, 1 / 2, 0.0], [1 / 8, 7 / 8, 0.0], [1 / 3, 2 / 3, 0.0]])
+"""Row t: probabilities of a, b and $ at position t, whatever is read."""
+
+
+def loss(objective: str, table: Tensor, by: str, batch: Batch = BATCH) -> LossOut:
+    chosen = spec.resolve(objectives, objective)
+    vocab = Vocabulary(("a", "b", "$"))
+    # A logit is a log-probability up to a constant.
+    stub = Stub(table.clamp_min(1e-30).log() + 5.0, by)  # type: ignore[arg-type]  # parametrised
+    out: LossOut = chosen.build(stub, vocab, rng()).loss(batch, rng())
+    return out
+
+
+@pytest.mark.parametrize(
+    ("objective", "by", "terms"),
+    [
+        # Reads a, b, b and predicts b, b, a.
+        ("next-token", "token", [log(3 / 4), log(1 / 3), log(2 / 3)]),
+        ("next-token", "position", [log(1 / 2), log(7 / 8), log(1 / 3)]),
+        # Reads a, a, b and predicts a, b, b: the last answer token first.
+        ("reversed", "token", [log(1 / 3), log(3 / 4), log(1 / 4)]),
+        ("reversed", "position", [log(2 / 3), log(7 / 8), log(1 / 2)]),
+        # Reads a, $, $ and predicts b, b, a.
+        ("teacherless", "token", [log(3 / 4), log(3 / 5), log(1 / 5)]),
+        ("teacherless", "position", [log(1 / 2), log(7 / 8), log(1 / 3)]),
+    ],
+)
+def test_loss_by_hand(objective: str, by: str, terms: list[float]) -> None:
+    """``terms`` are log-probabilities of the answer's tokens in the task's own order."""
+    out = loss(objective, AFTER_TOKEN if by == "token" else AT_POSITION, by)
+    assert out.per_token[0].tolist() == pytest.approx([0.0, *(-term for term in terms)], rel=1e-5)
+    assert out.total.item() == pytest.approx(-sum(terms) / 3, rel=1e-5)
+    assert list(out.parts) == [objective]
+
+
+@pytest.mark.parametrize(
+    ("objective", "terms"),
+    [
+        ("next-token", [[log(3 / 4), log(1 / 3), log(2 / 3)], [log(2 / 3)]]),
+        ("reversed", [[log(1 / 3), log(3 / 4), log(1 / 4)], [log(2 / 3)]]),
+        ("teacherless", [[log(3 / 4), log(3 / 5), log(1 / 5)], [log(2 / 3)]]),
+    ],
+)
+def test_the_mean_is_over_answer_tokens_not_rows(objective: str, terms: list[list[float]]) -> None:
+    """A second row with prompt "a b", answer "a" and one column of padding."""
+    batch = Batch.of(torch.tensor([[0, 1, 1, 0], [0, 1, 0, 1]]), torch.tensor([1, 2]), torch.tensor([3, 1]))
+    out = loss(objective, AFTER_TOKEN, "token", batch)
+    assert out.total.item() == pytest.approx(-(sum(terms[0]) + terms[1][0]) / 4, rel=1e-5)
+    assert out.per_token[1].tolist() == pytest.approx([0.0, 0.0, -terms[1][0], 0.0], rel=1e-5)
+
+
+def test_reversed_is_next_token_on_a_batch_reversed_by_hand() -> None:
+    batch = random_batch()
+    by_hand = Batch.of(torch.cat((batch.prompts, batch.answers.flip(1)), 1), 6, 4)
+    backwards, forwards = scrambled("reversed"), scrambled("next-token")
+    assert torch.equal(flip_answers(batch).tokens, by_hand.tokens)
+    out, expected = backwards.loss(batch, rng()), forwards.loss(by_hand, rng())
+    assert torch.equal(out.total, expected.total)
+    assert torch.equal(out.per_token[:, 6:].flip(1), expected.per_token[:, 6:])
+    forced, reference = backwards.forced(batch), forwards.forced(by_hand)
+    assert forced is not None
+    assert reference is not None
+    assert torch.equal(forced.flip(1), reference)
+    assert torch.equal(backwards.generate(batch.prompts, 4).flip(1), forwards.generate(batch.prompts, 4))
+
+
+def test_flipping_is_its_own_inverse_and_leaves_prompts_and_padding() -> None:
+    batch = right_padded([random_batch(1, 3, 4), random_batch(1, 6, 2), random_batch(1, 2, 0)], 11)
+    once = flip_answers(batch)
+    assert torch.equal(flip_answers(once).tokens, batch.tokens)
+    outside = ~batch.in_answer()
+    assert torch.equal(once.tokens[outside], batch.tokens[outside])
+    assert once.tokens[0, 3:7].tolist() == batch.tokens[0, 3:7].flip(0).tolist()
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_no_answer_token_reaches_any_teacherless_prediction(column: int) -> None:
+    made, batch = scrambled("teacherless"), random_batch()
+    inputs, (before,) = inputs_of(made, batch), head_outputs(made, batch)
+    (after,) = head_outputs(made, change(batch, 6 + column))
+    assert torch.equal(inputs[:, :6], batch.prompts)
+    assert (inputs[:, 6:] == made.vocab.token("$")).all()
+    assert torch.equal(before, after)
+    assert torch.equal(made.generate(batch.prompts, 4), before.argmax(-1)), "decoding is the pass of training"
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_hybrid_leaves_a_share_of_rows_teacher_forced(share: float) -> None:
+    made, batch = build(f"teacherless:hybrid={share}", LEARNED), random_batch(rows=400, prompt=8)
+    dummy = made.vocab.token("$")
+    draws = rng()
+    forced_rows = []
+    for _ in range(2):
+        inputs = inputs_of(made, batch, draws)
+        masked = inputs[:, 8:] == dummy
+        assert torch.equal(masked.any(1), masked.all(1))  # whole rows
+        assert torch.equal(inputs[~masked.any(1)], batch.tokens[~masked.any(1), :-1])
+        forced_rows.append(~masked.any(1))
+    spread = 4 * math.sqrt(share * (1 - share) / 400)
+    assert all(rows.float().mean().item() == pytest.approx(share, abs=spread) for rows in forced_rows)
+    assert not torch.equal(*forced_rows)
+
+
+def test_each_hybrid_row_loses_what_its_kind_loses() -> None:
+    """Next-token on rows left as they are, teacherless on the others; same weights."""
+    batch = random_batch()
+    mixed, plain = scrambled("teacherless:hybrid=0.5"), scrambled("teacherless")
+    inputs, out = inputs_of(mixed, batch), mixed.loss(batch, rng())
+    forced = inputs[:, 6:].ne(mixed.vocab.token("$")).any(1)
+    assert 0 < forced.sum() < 16
+    expected = plain.loss(batch, rng()).per_token
+    logits = mixed.backbone.logits(mixed.backbone(mixed.backbone.embed(batch.tokens)))[:, 5:-1]
+    teacher = functional.cross_entropy(logits.transpose(1, 2), batch.answers, reduction="none")
+    torch.testing.assert_close(out.per_token[~forced], expected[~forced])
+    torch.testing.assert_close(out.per_token[forced, 6:], teacher[forced].detach())
+
+
+KINDS = [
+    "token-masking",
+    "token-masking:replace=random",
+    "token-masking:choose=span",
+    "token-masking:choose=span,replace=random",
+]
+
+
+def test_token_masking_by_hand() -> None:
+    """Prompt a, answer b b a: reads a, then b or the mask, twice."""
+    after = {"a": [1 / 4, 3 / 4, 0], "b": [2 / 3, 1 / 3, 0], "m": [1 / 5, 3 / 5, 1 / 5]}
+    table = torch.tensor([after["a"], after["b"], after["m"]]).clamp_min(1e-30).log() + 5.0
+    made = TokenMasking(Stub(table, "token"), Vocabulary(("a", "b", "<mask>")), rng())
+    batch = Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3)
+    met = set()
+    for seed in range(60):
+        out = made.loss(batch, rng(seed))
+        read = "".join("abm"[token] for token in inputs_of(made, batch, rng(seed))[0].tolist())
+        terms = [math.log(after[symbol][target]) for symbol, target in zip(read, (1, 1, 0), strict=True)]
+        assert out.total.item() == pytest.approx(-sum(terms) / 3, rel=1e-5)
+        assert out.per_token[0].tolist() == pytest.approx([0.0, *(-term for term in terms)], rel=1e-5)
+        assert list(out.parts) == ["token-masking"]
+        met.add(read)
+    assert met == {"abb", "amb", "abm", "amm"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_stay_and_masked_tokens_are_replaced_in_place(kind: str) -> None:
+    made, batch = scrambled(kind), random_batch(rows=400, prompt=8, answer=6)
+    inputs = inputs_of(made, batch)
+    assert inputs.shape == (400, 13)
+    assert torch.equal(inputs[:, :8], batch.prompts)
+    changed = inputs != batch.tokens[:, :-1]
+    assert changed.any(0)[8:].all()
+    assert not changed[:, 8:].all()
+    mask = made.vocab.token("<mask>")
+    if "random" in kind:
+        assert set(inputs[:, 8:].flatten().tolist()) <= set(batch.answers.flatten().tolist())
+    else:
+        assert (inputs[changed] == mask).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_are_those_of_the_true_answer(kind: str) -> None:
+    """The loss is next-token's on the inputs shown, against the answer as it was."""
+    made, batch = scrambled(kind), random_batch()
+    inputs = torch.cat((inputs_of(made, batch), batch.tokens[:, -1:]), 1)
+    expected = answer_loss(answer_logits(made.backbone, inputs, batch), batch, "reference")
+    out = made.loss(batch, rng())
+    assert torch.equal(out.total, expected.total)
+    assert torch.equal(out.per_token, expected.per_token)
+
+
+def counts(values: Tensor) -> Counter[int]:
+    return Counter(values.tolist())
+
+
+def assert_uniform(found: Counter[int], expected: range) -> None:
+    """Each of the expected values about equally often, within four standard deviations, and no other."""
+    number, share = sum(found.values()), 1 / len(expected)
+    spread = 4 * math.sqrt(number * share * (1 - share))
+    assert set(found) == set(expected)
+    assert all(abs(times - number * share) < spread for times in found.values())
+
+
+def test_each_row_has_its_own_rate() -> None:
+    """With a rate from U(0, 1), every number of masked tokens is equally likely; and every place."""
+    made, batch = build("token-masking", LEARNED), random_batch(rows=3000, prompt=8, answer=7)
+    masked = inputs_of(made, batch)[:, 8:] == made.vocab.token("<mask>")
+    assert_uniform(counts(masked.sum(1)), range(7))
+    assert_uniform(counts(masked[masked.sum(1) == 1].int().argmax(1)), range(6))
+    spans = masked[:, 1:] & ~masked[:, :-1]
+    assert (spans.sum(1) > 1).any()
+
+
+def test_a_span_is_contiguous_and_of_any_length_and_place() -> None:
+    made, batch = build("token-masking:choose=span", LEARNED), random_batch(rows=3000, prompt=8, answer=7)
+    masked = inputs_of(made, batch)[:, 8:] == made.vocab.token("<mask>")
+    length = masked.sum(1)
+    begins = masked & ~torch.nn.functional.pad(masked, (1, 0))[:, :-1]
+    assert torch.equal(begins.sum(1), (length > 0).long())
+    assert_uniform(counts(length), range(7))
+    for each in range(1, 6):
+        assert_uniform(counts(masked[length == each].int().argmax(1)), range(6 - each + 1))
+
+
+def test_random_tokens_are_drawn_from_the_answers_as_often_as_they_occur() -> None:
+    """Three times a 3 to one 7, and no token of a prompt or of padding."""
+    rows = [Batch.of(torch.tensor([[5, 6, 11, *answer]]), 3, 4) for answer in ([3, 3, 3, 7], [7, 3, 3, 3])]
+    rows.append(Batch.of(torch.tensor([[11, 3, 3, 3, 7]]), 1, 4))
+    batch = right_padded(rows * 300, 9)
+    made = build("token-masking:replace=random", LEARNED)
+    inputs, places = inputs_of(made, batch), batch.in_answer()[:, :-1]
+    assert torch.equal(inputs[~places], batch.tokens[:, :-1][~places])
+    # Each token keeps its place with the row's rate, one half on average, or is one of the two.
+    share = (inputs[places] == 3).float().mean().item()
+    before = (batch.tokens[:, :-1][places] == 3).float().mean().item()
+    spread = 4 * math.sqrt(0.25 / 900)
+    assert share == pytest.approx(0.5 * before + 0.5 * 0.75, abs=spread)
+    assert set(inputs[places].tolist()) == {3, 7}
+
+
+# A prefix that rows share.
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+@pytest.mark.parametrize("backbone", [LEARNED, ROTARY, POSITIONLESS])
+def test_a_shared_prefix_is_read_once_where_the_backbone_can(backbone: str, degree: int) -> None:
+    task = PathStar(degree=degree, length=3, nodes=20, goals="all")
+    tokens = task.sample(50 * degree, seeds.stream("test")).tokens
+    same = (tokens.view(50, degree, -1) == tokens.view(50, degree, -1)[:, :1]).all(1).all(0)
+    assert same[: task.shared_prefix].all()
+    assert not same[task.shared_prefix]
+    batch = task.sample(4 * degree, seeds.stream("test"))
+    together, net = batch.sharing(task.group, task.shared_prefix), SMALL[backbone](task.vocab, rng())
+    assert can_share_prefix(net, together.layout, len(together)) == (backbone != POSITIONLESS)
+    assert not can_share_prefix(net, together.layout, len(together) - 1)
+    read: list[int] = []
+    net.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0].shape[:2].numel()))
+    states = [answer_states(net, each.tokens, each) for each in (batch, together)]
+    torch.testing.assert_close(states[1], states[0])
+    gradients = [torch.autograd.grad(each.square().sum(), list(net.parameters()), allow_unused=True) for each in states]
+    for apart, joint in zip(*gradients, strict=True):
+        assert apart is None or torch.allclose(joint, apart, rtol=1e-4, atol=1e-4)
+    assert (read[1] < 0.8 * read[0]) == (backbone != POSITIONLESS)
+    chosen = together.rows(torch.tensor([0, 3])).layout
+    assert (chosen.group, chosen.shared) == (1, 0)
