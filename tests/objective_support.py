@@ -13,11 +13,17 @@ from torch import Tensor
 
 from foresee.core import seeds
 from foresee.core.batch import Batch
-from foresee.objectives import Objective
+from foresee.objectives import Objective, objectives
 
 LEARNED, ROTARY, POSITIONLESS = list(SMALL)[:3]
 SHAPES = [(3, 4), (6, 2), (4, 4), (3, 1), (6, 4), (4, 2)]
 """Prompt and answer lengths of rows that differ in both."""
+
+OBJECTIVES = [
+    *objectives.names(), "teacherless:hybrid=0.5", "next-latent:latents=answer", "masked-diffusion:weighting=mean",
+    "masked-diffusion:weighting=mgdm,steps=2", "token-masking:choose=span", "token-masking:replace=random",
+    "future-insertion:place=random", "future-insertion:plan=true",
+]  # fmt: skip
 
 
 def rng(*key: int | str) -> torch.Generator:
@@ -29,6 +35,13 @@ def scrambled(objective: str, backbone: str = LEARNED) -> Any:
     made = build(objective, backbone)
     scramble(made)
     return made
+
+
+def draws(objective: str) -> bool:
+    """Whether its loss draws numbers: then only some tokens lose something at a time."""
+    unused, used = rng(), rng()
+    build(objective, LEARNED).loss(random_batch(), used)
+    return not torch.equal(unused.get_state(), used.get_state())
 
 
 def ragged_rows(shapes: list[tuple[int, int]] = SHAPES) -> list[Batch]:

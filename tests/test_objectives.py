@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from objective_support import LEARNED, ROTARY, change, ragged_batch, ragged_rows, rng, scrambled, shared_batch
+from objective_support import (
+    LEARNED,
+    OBJECTIVES,
+    ROTARY,
+    change,
+    draws,
+    ragged_batch,
+    ragged_rows,
+    rng,
+    scrambled,
+    shared_batch,
+)
 from support import SMALL, Unreadable, build, distinct_rows, random_batch, right_padded
-from tiny import tiny
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from foresee.backbones import Backbone, Cap
@@ -20,14 +28,6 @@ from foresee.core.errors import RequestError
 from foresee.metrics.passes import predict_answers
 from foresee.objectives import objectives
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss
-from foresee.training.step import update
-
-OBJECTIVES = [
-    *objectives.names(), "teacherless:hybrid=0.5", "next-latent:latents=answer", "masked-diffusion:weighting=mean",
-    "masked-diffusion:weighting=mgdm,steps=2", "token-masking:choose=span", "token-masking:replace=random",
-    "future-insertion:place=random", "future-insertion:plan=true",
-]  # fmt: skip
 
 
 def lacking(objective: str, backbone: str) -> str | None:
@@ -37,13 +37,6 @@ def lacking(objective: str, backbone: str) -> str | None:
     except RequestError as error:
         return str(error)
     return None
-
-
-def draws(objective: str) -> bool:
-    """Whether its loss draws numbers: then only some tokens lose something at a time."""
-    unused, used = rng(), rng()
-    build(objective, LEARNED).loss(random_batch(), used)
-    return not torch.equal(unused.get_state(), used.get_state())
 
 
 def identify(value: Any) -> str:
@@ -175,56 +168,6 @@ def test_a_prefix_that_rows_share_changes_no_loss(objective: str) -> None:
             torch.testing.assert_close(together.parts[name], part, rtol=1e-4, atol=1e-4)
 
 
-class Recorded(TorchFunctionMode):
-    """Keeps what is drawn, or gives it again, goes put together as one batch."""
-
-    def __init__(self, goes: list[list[Tensor]], again: bool = False) -> None:
-        super().__init__()
-        self.goes, self.again = goes, again
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if (kwargs or {}).get("generator") is None:
-            return out
-        if not self.again:
-            self.goes[-1].append(out)
-            return out
-        wide = out.dim() - 1 if out.shape[:1] == (3,) else 0  # future-insertion draws three numbers a row
-        return torch.cat([go.pop(0) for go in self.goes if go], wide)
-
-
-def gradients_in(goes: int, objective: str, batch: Batch, mode: Recorded) -> list[Tensor]:
-    made: Any = scrambled(objective)
-    loss: Callable[..., Any] = made.loss
-
-    def recorded(part: Batch, generator: torch.Generator) -> Any:
-        if not mode.again:
-            mode.goes.append([])
-        with mode:
-            return loss(part, generator)
-
-    made.loss = recorded
-    settings = tiny(objective, batch=len(batch), accumulate=goes, precision="float32", clip=0.0)
-    out = update(made, torch.optim.SGD(made.parameters(), lr=0.0), batch, settings, 0)
-    torch.testing.assert_close(torch.stack(list(out.parts.values())).sum(), out.total)
-    # mgdm's loss of a token hangs on how many are masked where it is read.
-    losses = [] if "mgdm" in objective else [out.per_token]
-    return [out.total, *losses, *(parameter.grad for parameter in made.parameters())]
-
-
-@pytest.mark.parametrize("ragged", [False, True])
-@per_objective
-def test_a_batch_in_goes_is_the_batch_at_once(objective: str, ragged: bool) -> None:
-    if ragged and (objective in DRAWING or objective.startswith("next-latent")):
-        pytest.skip("draws hang on columns; next-latent's parts do not average over one number")
-    if objective in ("masked-diffusion", "token-masking:replace=random"):
-        pytest.skip("draws over the batch as a whole, and averages over answer tokens")
-    batch, goes = ragged_batch() if ragged else random_batch(12), list[list[Tensor]]()
-    parts = gradients_in(3, objective, batch, Recorded(goes))
-    for part, whole in zip(parts, gradients_in(1, objective, batch, Recorded(goes, again=True)), strict=True):
-        torch.testing.assert_close(part, whole, rtol=1e-3, atol=1e-5)
-
-
 @per_objective
 def test_saving_memory_and_bfloat16_leave_gradients(objective: str) -> None:
     found = []
@@ -238,19 +181,6 @@ def test_saving_memory_and_bfloat16_leave_gradients(objective: str) -> None:
         found.append(torch.cat([each.flatten() for each in torch.autograd.grad(total, list(made.parameters()))]))
     torch.testing.assert_close(found[1], found[0])
     assert torch.nn.functional.cosine_similarity(found[2], found[0], 0) > 0.95
-
-
-@pytest.mark.parametrize("padding", [0, 7])
-def test_weights_by_token_multiply_losses_in_the_mean(padding: int) -> None:
-    batch = ragged_batch(padding)
-    logits = torch.randn(len(batch), batch.layout.width, 13, generator=rng())
-    weights = torch.rand(batch.layout.width, generator=rng("weights"))
-    plain, ones = answer_loss(logits, batch, "part"), answer_loss(logits, batch, "part", weights=torch.ones(1))
-    out = answer_loss(logits, batch, "part", weights=weights)
-    assert torch.equal(ones.total, plain.total)
-    assert torch.equal(out.per_token, plain.per_token)
-    expected = (plain.per_token[:, batch.layout.first : batch.layout.last] * weights).sum() / batch.answer_len.sum()
-    torch.testing.assert_close(out.parts["part"], expected)
 
 
 # Forcing and decoding.
