@@ -19,7 +19,7 @@ from tiny_checkpoints import save
 from foresee.cli.app import status
 from foresee.core.errors import RequestError
 from foresee.experiments.diagnose import Diagnosis, Question, diagnose, measured, task_of
-from foresee.report.diagnosis.page import page
+from foresee.report.diagnosis import page
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
 from foresee.training.loop import InterruptedTrainingError

@@ -123,9 +123,9 @@ def test_seeds_vote_and_disagreement_is_said() -> None:
 
 
 def test_every_verdict_has_plain_words() -> None:
-    from foresee.report.diagnosis.sections import PLAIN, TONE
+    from foresee.report.diagnosis import PLAIN, TONES
 
-    assert set(PLAIN) == set(TONE) == set(NAMES)
+    assert set(PLAIN) == set(TONES) == set(NAMES)
 
 
 def test_the_fall_is_from_the_middle_of_training_to_its_end() -> None:

@@ -36,6 +36,17 @@ def seen(browser: Browser, selector: str) -> int:
     return sum(each.is_displayed() for each in browser.all(selector))
 
 
+def drawn(browser: Browser) -> None:
+    """Waits until every chart that can be seen is drawn."""
+    browser.wait(lambda: browser.run("return document.documentElement.dataset.drawn"), "the charts")
+
+
+def lines(browser: Browser) -> int:
+    """Lines of the first learning curve."""
+    drawn(browser)
+    return len(browser.all("#curves figure:first-child .mark-line path"))
+
+
 def choose(browser: Browser, selector: str, value: str) -> None:
     Select(browser.one(selector)).select_by_value(value)
 
@@ -49,10 +60,14 @@ def test_it_opens_without_a_network_and_without_errors(browser: Browser, page: P
     assert [each for each in browser.requests() if each != page.as_uri()] == []
     assert seen(browser, ".toolbar") == 1
     assert browser.run("return document.querySelector('.star use').getBBox().width") > 150
+    drawn(browser)
+    assert browser.run("return document.querySelectorAll('#curves .chart svg').length") == 3
+    assert browser.errors() == []
 
 
 def test_objectives_and_seeds_are_filtered(browser: Browser, page: Path) -> None:
     browser.open(page)
+    assert lines(browser) == 7
     rows = "#table tbody tr"
     assert seen(browser, rows) == 4
     browser.one("#objectives summary").click()
@@ -60,16 +75,13 @@ def test_objectives_and_seeds_are_filtered(browser: Browser, page: Path) -> None
     box.click()
     assert seen(browser, rows) == 3
     assert browser.text("#objectives .count") == "3 of 4"
-    lines = "#curves .series[data-o='0']"
-    assert seen(browser, lines) == 0
+    assert lines(browser) == 5
     browser.one("#objectives button[data-all='1']").click()
     assert seen(browser, rows) == 4
     browser.keys("\ue00c")  # Escape
     assert seen(browser, ".choices") == 0
-    one_chart = "#curves figure:first-child g[data-s]"
-    before = seen(browser, one_chart)
     choose(browser, "#seeds", "1")
-    assert 0 < seen(browser, one_chart) < before
+    assert lines(browser) == 3
     assert browser.all("#example .anatomy[data-s='1']")[0].is_displayed()
 
 
@@ -77,7 +89,7 @@ def test_the_anatomy_follows_its_controls(browser: Browser, page: Path) -> None:
     browser.open(page)
     panels = "#example .anatomy"
     assert seen(browser, panels) == 3  # one example, one seed, every objective that kept examples
-    choose(browser, "#example [data-control='objective']", "1")
+    choose(browser, "#example [data-control='objective']", "next-token")
     assert seen(browser, panels) == 1
     choose(browser, "#example [data-control='seed']", "")
     assert seen(browser, panels) == 2
@@ -87,13 +99,9 @@ def test_the_anatomy_follows_its_controls(browser: Browser, page: Path) -> None:
     assert seen(browser, ".mode[data-m='truth']") == 2
     choose(browser, "#example [data-control='mode']", "free")
     assert (seen(browser, ".mode[data-m='truth']"), seen(browser, ".mode[data-m='free']")) == (0, 2)
-    weights = "return [...document.querySelectorAll('.chips')].find(e => e.offsetParent).firstChild.style.cssText"
-    before = browser.run(weights)
-    choose(browser, "#example [data-control='layer']", "2")
-    choose(browser, "#example [data-control='head']", "3")
-    assert browser.run(weights) != before
-    shown = [each.text for each in browser.all(".whichhead") if each.is_displayed()]
-    assert shown == ["head 4 of layer 3"] * 2
+    drawn(browser)
+    assert seen(browser, ".attention svg") == 2
+    assert len(browser.all(".attention svg .mark-rect path")) >= 12 * 28
 
 
 def test_tables_sort_and_sections_fold(browser: Browser, page: Path) -> None:
@@ -142,5 +150,6 @@ def test_without_its_script_everything_is_there(browser: Browser, page: Path) ->
         shown = [each.is_displayed() for each in browser.all("#example .anatomy")]
         assert shown == [True] * 18  # three examples of six runs
         assert all(each.is_displayed() for each in browser.all(".mode"))
+        assert "charts need JavaScript" in browser.text("noscript")
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

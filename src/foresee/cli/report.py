@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from foresee.cli.options import Runs
-from foresee.core.errors import RequestError
 from foresee.experiments.studies.run import study as read_study
 from foresee.report import write_report
 
@@ -29,21 +28,10 @@ def command(
     tables: Annotated[Path | None, typer.Option(help="Also write every table there, as Markdown and LaTeX.")] = None,
 ) -> None:
     """Writes one self-contained page about runs, finished or not, and studies."""
-    chosen = [each for given in runs for each in _runs_of(given)] if runs else [] if study else _runs_in(root)
-    if not chosen and not study:
-        raise RequestError(f"{root} holds no runs; name some, or train one first")
+    chosen = runs or ([] if study else [root])
     found = [read_study(name, scale, root, train=False) for name in study or ()]
 
     def warn(sentence: str) -> None:
         print(sentence, file=sys.stderr)
 
     print(write_report(chosen, out, title=title, studies=found, figures=figures, tables=tables, warn=warn))
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("*/spec.json"))
-
-
-def _runs_of(given: Path) -> list[Path]:
-    """The run itself, or those of a folder that holds some."""
-    return [given] if (given / "spec.json").exists() else _runs_in(given) or [given]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy
 
 from foresee.core.errors import RequestError
-from foresee.report.load import Example
 from foresee.report.star import Star, follow
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
@@ -91,4 +90,4 @@ def said_of(task: Task, graph: Graph | None, answer: Sequence[int]) -> str | Non
     arms = tuple(tuple(task.vocab.decode(path[1:])) for path in graph.paths)
     goal_arm = next(place for place, path in enumerate(graph.paths) if path[-1] == graph.goal)
     wrote = ",".join(task.vocab.decode(answer))
-    return follow(Star(start, goal, arms, goal_arm), Example("", "", wrote)).said
+    return follow(Star(start, goal, arms, goal_arm), wrote).said

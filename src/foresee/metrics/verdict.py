@@ -36,6 +36,11 @@ class Verdict:
     inconclusive: bool
     because: str
 
+    @property
+    def label(self) -> str:
+        """The name, marked where it is inconclusive."""
+        return self.name + (" (inconclusive)" if self.inconclusive else "")
+
     def json(self) -> dict[str, Any]:
         """As it stands in ``--json`` output."""
         return asdict(self)

@@ -1,189 +1,319 @@
-"""The page's charts: learning curves, accuracy by position, survival curves, and where the loss is."""
+"""Every figure, one function each: the same chart in a page, in a notebook and in a paper.
+
+Each is a pure function of a DataFrame whose columns its docstring lists. ``foresee.report.frames`` makes those frames
+from runs; the page embeds a chart as data and ``save`` writes it as SVG, PDF, PNG or HTML.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-from foresee.metrics.survival import Curve, Times, kaplan_meier
-from foresee.report.groups import Group, Setting
-from foresee.report.markup import text
-from foresee.report.style import Mark, plain
-from foresee.report.supervision import Supervision
-from foresee.report.svg import Plot, Point, path, short, thinned
-from foresee.report.words import task_title
+import altair as alt
+import pandas as pd
+import vl_convert
 
-MEASURES: Mapping[str, str] = {
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.report.marks import BAND, BLUE, BRANCH, FAINT, GOAL, GREYS, HUES, INK, QUIET, Mark, assign_marks
+
+MEASURES = {
     "branch": "Branch token right",
     "forced": "Forced accuracy, mean over positions",
     "exact": "Whole answer right (exact)",
 }
+"""The learning curves and their titles."""
+KINDS = ("svg", "png", "pdf")
 MOST_BANDS = 3
-"""Groups in a chart up to which intervals are shaded; more would hide each other."""
+"""Objectives in a chart up to which intervals are shaded; more would hide each other."""
+
+FONT = "DejaVu Sans, Verdana, sans-serif"
+CONFIG: dict[str, Any] = {
+    "background": None,
+    "font": FONT,
+    "view": {"stroke": None, "continuousWidth": 300, "continuousHeight": 170},
+    "axis": {
+        "gridColor": FAINT, "gridOpacity": 0.6, "domainColor": QUIET, "tickColor": FAINT, "labelColor": QUIET,
+        "titleColor": QUIET, "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 11.5,
+    },
+    "legend": {"labelColor": INK, "titleColor": QUIET, "titleFontWeight": "normal", "labelLimit": 320,
+               "symbolStrokeWidth": 2, "symbolSize": 220},
+    "title": {"anchor": "start", "color": INK, "fontSize": 12.5, "offset": 8},
+    "line": {"strokeWidth": 1.9, "strokeJoin": "round"},
+    "rule": {"color": INK},
+    "text": {"color": INK},
+}  # fmt: skip
+"""How all charts look, on a light ground."""
+
+C = TypeVar("C", alt.Chart, alt.LayerChart)
+Marks = Mapping[str, Mark]
+_KEY = alt.Legend(title=None, orient="bottom", symbolType="stroke", columns=4)
+_ABOVE = alt.Legend(title=None, orient="top", symbolType="stroke")
+_ACROSS = alt.Axis(tickCount=4, format=",.0f", grid=False)
+_FRONT = alt.param(name="front", value="")
+"""The objective whose lines stand out; the page's script sets it."""
 
 
-def series(mark: Mark, place: int, inside: str, *, dashed: bool = True) -> str:
-    """What belongs to one objective: its colour, its dashes, and the number by which the page's controls find it."""
-    dashes = f' stroke-dasharray="{mark.dashes}"' if dashed and mark.dashes else ""
-    return f'<g class="series h{mark.hue}" data-o="{place}"{dashes}>{inside}</g>'
+def learning_curve(
+    rows: pd.DataFrame, measure: str, *, chance: float | None = None, marks: Marks | None = None, key: bool = True
+) -> alt.LayerChart:
+    """One measure against training steps, a line a seed, a dot at its last evaluation. Columns: objective, seed, step,
+    measure, value. ``chance`` is a dotted line; ``marks`` say how objectives are drawn; ``key`` draws a legend."""
+    here = rows[rows["measure"] == measure]
+    colour, dash = _objectives(rows, marks, key)
+    base = alt.Chart(here).encode(
+        x=_steps(rows), y=_rate("value"), color=colour, detail="seed:N", opacity=_front(),
+        tooltip=["objective:N", "seed:N", "step:Q", _number("value")],
+    )  # fmt: skip
+    ends = alt.Chart(here.groupby(["objective", "seed"], sort=False).tail(1)).mark_circle(size=30, opacity=1)
+    layers = [*_chance(chance), base.mark_line().encode(strokeDash=dash),
+              ends.encode(x=_steps(rows), y=_rate("value"), color=colour)]  # fmt: skip
+    return _layered(layers, MEASURES.get(measure, measure)).add_params(_FRONT)
 
 
-def learning_curve(setting: Setting, measure: str, marks: Mapping[str, Mark], places: Mapping[str, int]) -> str:
-    """One measure against training steps, a line a seed."""
-    last = max((e.step for group in setting.groups for run in group.runs for e in run.record.evaluations), default=0)
-    plot = Plot(max(last, 1), low=-0.02, high=1.02)
-    plot.rates()
-    plot.steps()
-    if setting.chance is not None and measure != "forced":
-        plot.chance(setting.chance)
-    drawn, missing = 0, []
-    for group in setting.groups:
-        lines = []
-        for run in group.runs:
-            points = [(float(e.step), v) for e in run.record.evaluations if (v := e.rate(measure)) is not None]
-            if not points:
-                continue
-            step, value = points[-1]
-            said = f"{group.label}, seed {run.record.seed}: {value:.3f} at step {step:,.0f}"
-            lines.append(_line(plot, points, run.record.seed, said))
-        drawn += len(lines)
-        if lines:
-            plot.add(series(marks[group.name], places[group.name], "".join(lines)))
-        else:
-            missing.append(group.label)
-    if not drawn:
-        plot.note("no measurements yet")
-    elif missing and len(missing) <= 2:
-        plot.label(plot.left + 4, plot.bottom - 6, f"not measured: {', '.join(plain(each, 24) for each in missing)}")
-    if setting.chance is not None and measure != "forced":
-        plot.chance_label(setting.chance)
-    described = f"{MEASURES[measure]} against training steps on {task_title(setting.task)}, a line a seed"
-    return plot.svg(described)
+def learning_curves(rows: pd.DataFrame, *, chance: float | None = None, marks: Marks | None = None) -> alt.HConcatChart:
+    """Every measure that was taken, side by side."""
+    taken = [measure for measure in MEASURES if (rows["measure"] == measure).any()] or ["exact"]
+    drawn = (learning_curve(rows, m, chance=None if m == "forced" else chance, marks=marks) for m in taken)
+    return alt.hconcat(*drawn)
 
 
-def _line(plot: Plot, points: Sequence[Point], seed: int, said: str) -> str:
-    places = thinned(plot.to_pixels(points))
-    x, y = places[-1]
-    dot = f'<circle cx="{short(x)}" cy="{short(y)}" r="2.6"/>'
-    return f'<g data-s="{seed}"><title>{text(said)}</title><path d="{path(places)}"/>{dot}</g>'
+def accuracy_by_position(
+    rows: pd.DataFrame, *, chance: float | None = None, branch: int | None = None, marks: Marks | None = None,
+    title: str = "", key: bool = True,
+) -> alt.LayerChart:  # fmt: skip
+    """Forced (filled, solid) and free-running (open, dashed) accuracy by answer position, a line a seed.
+
+    Columns: objective, seed, kind ("forced" or "free-running"), position (from 1), value, and low and high where
+    intervals are to be shaded. ``branch`` is the position of the one real decision, which is shaded too.
+    """
+    across = _positions(rows, "position in the answer" + (f" ({branch}: the branch)" if branch else ""))
+    kinds, colour = ["forced", "free-running"], _objectives(rows, marks, key=False)[0]
+    base = alt.Chart(rows).encode(
+        x=across, y=_rate("value"), color=colour, detail="seed:N",
+        strokeDash=_dashes("kind", kinds, [[1, 0], [4, 3]], _ABOVE if key else None),
+        tooltip=["objective:N", "seed:N", "kind:N", "position:Q", _number("value")],
+    )  # fmt: skip
+    dots = base.mark_point(size=44, opacity=1).encode(
+        strokeDash=alt.value([1, 0]), fill=alt.Fill("objective:N", scale=colour["scale"], legend=None),
+        fillOpacity=alt.FillOpacity("kind:O", scale=alt.Scale(domain=kinds, range=[1, 0]), legend=None),
+    )  # fmt: skip
+    inside = [branch] if branch is not None and branch <= _last(rows) else []
+    layers = [*_shade(inside, across), *_chance(chance), *_bands(rows, across, colour), base.mark_line(), dots]
+    return _layered(layers, title)
 
 
-def position_chart(group: Group, setting: Setting, mark: Mark) -> str:
-    """Forced (filled, solid) and free-running (open, dashed) accuracy by answer position, a line a seed."""
-    found = [(run.record.seed, run.record.values("forced"), run.record.values("free")) for run in group.finished]
-    longest = max((max(len(forced), len(free)) for _, forced, free in found), default=0)
-    plot = Plot(max(longest, 2) + 0.3, first_x=0.7, low=-0.02, high=1.02)
-    plot.rates()
-    branch = setting.branch
-    if branch is not None and branch < longest:
-        low, high = plot.x(max(0.7, branch + 0.6)), plot.x(branch + 1.4)
-        plot.add(
-            f'<path class="here" d="M{short(low)} {short(plot.top)}H{short(high)}V{short(plot.bottom)}H{short(low)}Z"/>'
-        )
-    every = 1 if longest <= 10 else 5 if longest <= 60 else 5 * (longest // 60 + 1)
-    for at in range(1, longest + 1):
-        if at == 1 or at % every == 0:
-            plot.label(plot.x(at), plot.bottom + 16, str(at), "middle")
-    plot.below(
-        "position in the answer" + ("" if branch is None or branch >= longest else f" ({branch + 1}: the branch)")
+def survival(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True) -> alt.LayerChart:
+    """The share of runs not yet solved against training steps, a tick where a run ended unsolved (Kaplan-Meier).
+    Columns: objective, step, share, low, high, ended (whether runs ended unsolved there)."""
+    colour, dash = _objectives(rows, marks, key)
+    plain = _objectives(rows, marks, key=False)[0]
+    base = alt.Chart(rows).encode(
+        x=_steps(rows), y=_rate("share"), color=colour, opacity=_front(),
+        tooltip=["objective:N", "step:Q", _number("share"), _number("low"), _number("high")],
+    )  # fmt: skip
+    shaded = alt.Chart(rows).mark_area(interpolate="step-after", opacity=0.12)
+    ended = rows[rows["ended"].astype(bool)]
+    ticks = alt.Chart(ended).mark_tick(orient="vertical", size=11, thickness=2)
+    bands = [shaded.encode(x=_steps(rows), y="low:Q", y2="high:Q", color=plain)]
+    layers = [
+        *(bands if rows["objective"].nunique() <= MOST_BANDS else []),
+        base.mark_line(interpolate="step-after").encode(strokeDash=dash),
+        *([ticks.encode(x=_steps(rows), y=_rate("share"), color=plain)] if len(ended) else []),
+    ]
+    return _layered(layers, "Runs not yet solved").add_params(_FRONT)
+
+
+def supervision(rows: pd.DataFrame, *, branch: int | None = None, title: str = "") -> alt.Chart:
+    """Shares of the training loss by answer position over steps, stacked, the first position below. Columns:
+    objective, step, position (from 1), share, nats."""
+    places = list(range(1, _last(rows) + 1))
+    shades = alt.Scale(domain=places, range=[BRANCH if at == branch else GREYS[at % 2] for at in places])
+    # The legend stands in the order in which the bands do.
+    legend = alt.Legend(values=places[::-1], symbolStrokeWidth=0) if len(places) <= 10 else None
+    chart: alt.Chart = alt.Chart(rows).mark_area(line=False).encode(
+        x=alt.X("step:Q", title="training steps", axis=_ACROSS, scale=alt.Scale(zero=False, nice=False)),
+        y=alt.Y("share:Q", stack="zero", title="share of the loss", scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(values=[0, 0.5, 1], format="%")),
+        order="position:Q", color=alt.Color("position:O", scale=shades, legend=legend),
+        tooltip=["position:O", alt.Tooltip("share:Q", format=".0%"), _number("nats")],
+    )  # fmt: skip
+    return _titled(chart, title)
+
+
+def costs(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True) -> alt.Chart:
+    """Whole answers right against training time, a point a run. Columns: objective, seed, seconds, exact."""
+    chart: alt.Chart = alt.Chart(rows).mark_circle(size=70, opacity=0.9).encode(
+        x=alt.X("seconds:Q", title="training time in seconds", axis=_ACROSS), y=_rate("exact"),
+        color=_objectives(rows, marks, key)[0].legend(symbolType="circle") if key else _objectives(rows, marks, key)[0],
+        tooltip=["objective:N", "seed:N", alt.Tooltip("seconds:Q", format=",.0f"), _number("exact")],
+    )  # fmt: skip
+    return _titled(chart, "Whole answer right, by training time")
+
+
+def attention(rows: pd.DataFrame) -> alt.Chart:
+    """What one position reads: a row a head, a column a symbol, darker for more. Columns: head (such as "2.1", layer
+    and head), read (the place in four digits, a space, and the symbol), weight."""
+    bare: dict[str, Any] = {"ticks": False, "domain": False}
+    symbol = alt.Axis(labelExpr="slice(datum.label, 5)", labelAngle=0, labelOverlap=False, labelLimit=30, **bare)
+    chart: alt.Chart = alt.Chart(rows).mark_rect(color=BLUE).encode(
+        x=alt.X("read:O", title=None, axis=symbol),
+        y=alt.Y("head:O", title="layer.head", sort=None, axis=alt.Axis(**bare)),
+        opacity=alt.Opacity("weight:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.02, 1]), legend=None),
+        tooltip=["head:O", "read:O", alt.Tooltip("weight:Q", format=".2f")],
+    )  # fmt: skip
+    return chart.properties(width=alt.Step(18), height=alt.Step(11))
+
+
+def study_cells(rows: pd.DataFrame) -> alt.LayerChart:
+    """Published beside measured: from 0 to 1, a bar for what is published, a dot and its interval a seed, a line for
+    chance. Columns: cell (its name), kind ("published", "seed" or "chance"), seed, value, low, high."""
+    names = alt.Axis(labelLimit=260, ticks=False, domain=False)
+    base = alt.Chart(rows).encode(
+        y=alt.Y("cell:N", title=None, sort=None, axis=names),
+        tooltip=["cell:N", "kind:N", "seed:N", _number("value"), _number("low"), _number("high")],
+    )  # fmt: skip
+    low = alt.X("low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=4, format=".3~g"))
+    bars = base.mark_bar(color=GOAL, stroke=GOAL, strokeWidth=3, size=16, opacity=0.75)
+    chance = base.transform_filter("datum.kind == 'chance'")
+    seeds = base.transform_filter("datum.kind == 'seed'").encode(yOffset="seed:N")
+    layers = [
+        bars.transform_filter("datum.kind == 'published'").encode(x=low, x2="high:Q"),
+        chance.mark_tick(color=INK, thickness=1.5, size=22).encode(x="value:Q"),
+        seeds.mark_rule(color=HUES[1], strokeWidth=1.6).encode(x=low, x2="high:Q"),
+        seeds.mark_circle(color=HUES[1], size=38, opacity=1).encode(x="value:Q"),
+    ]
+    return _layered(layers).properties(height=alt.Step(26, **{"for": "position"}))
+
+
+def token_losses(rows: pd.DataFrame, *, decisions: Sequence[int] = (), from_end: bool = False) -> alt.LayerChart:
+    """Loss with the truth shown and hidden at each position, decision positions shaded. Columns: kind ("shown" or
+    "hidden"), position (from 1, of the last token where ``from_end``), value, low, high."""
+    across = _positions(rows, "position, counted from the end" if from_end else "position in the response", from_end)
+    kinds = ["shown", "hidden"]
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[HUES[0], HUES[2]]), legend=_ABOVE)
+    base = alt.Chart(rows).encode(
+        x=across, y=alt.Y("value:Q", title="nats"), color=colour,
+        tooltip=["kind:N", "position:Q", _number("value"), _number("low"), _number("high")],
+    )  # fmt: skip
+    lines = base.mark_line().encode(strokeDash=_dashes("kind", kinds, [[1, 0], [8, 3]], _ABOVE))
+    dots = base.mark_circle(size=30 if _last(rows) <= 40 else 0, opacity=1)
+    return _layered([*_shade(decisions, across), *_bands(rows, across, colour), lines, dots])
+
+
+def spec_of(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """A chart as Vega-Lite's JSON, without the look, which is ``CONFIG``; control characters, on which vl-convert ends
+    the whole process, are replaced."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {clean(name): clean(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [clean(each) for each in value]
+        return printable(value) if isinstance(value, str) else value
+
+    return {name: clean(value) for name, value in chart.to_dict().items() if name not in ("config", "$schema")}
+
+
+def printable(text: str) -> str:
+    """Text in which what cannot be shown, such as a control character, is a question mark."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)
     )
-    if setting.chance is not None:
-        plot.chance(setting.chance)
-    for seed, forced, free in found:
-        lines = ""
-        for kind, values in (("forced", forced), ("free", free)):
-            if values:
-                places = plot.to_pixels(enumerate(values, start=1))
-                radius = 3.6 if kind == "forced" else 2.4
-                dots = "".join(f'<circle cx="{short(x)}" cy="{short(y)}" r="{radius}"/>' for x, y in places)
-                said = f"{kind}, seed {seed}: {', '.join(f'{value:.3f}' for value in values)}"
-                lines += f'<g class="{kind}"><title>{text(said)}</title><path d="{path(places)}"/>{dots}</g>'
-        plot.add(f'<g class="series h{mark.hue}" data-s="{seed}">{lines}</g>')
-    if setting.chance is not None:
-        plot.chance_label(setting.chance)
-    if not longest:
-        plot.note("not measured")
-    elif not any(forced for _, forced, _ in found):
-        plot.label(plot.left + 4, plot.bottom - 6, "this objective cannot be forced")
-    return plot.svg(f"Accuracy by answer position, forced and free-running: {group.label}")
 
 
-def times_of(group: Group) -> Times | None:
-    """Steps to solve; runs that have not solved are censored at their last step. None where no run has begun."""
-    begun = [run for run in group.runs if run.record.steps_done]
-    return Times.of([run.solved_at for run in begun], [run.record.steps_done for run in begun]) if begun else None
+def svg(chart: alt.TopLevelMixin) -> str:
+    """A chart as an SVG document."""
+    return str(vl_convert.vegalite_to_svg(spec_of(chart), config={**CONFIG, "background": "white"}))
 
 
-def survival_chart(setting: Setting, marks: Mapping[str, Mark], places: Mapping[str, int]) -> str:
-    """The share of runs not yet solved against training steps, a line a group, a tick where a run ended unsolved."""
-    found = [(group, times) for group in setting.groups if (times := times_of(group)) is not None]
-    plot = Plot(max((max(times.times) for _, times in found), default=1.0), low=-0.02, high=1.05)
-    plot.rates()
-    plot.steps()
-    for group, times in found:
-        curve = kaplan_meier(times)
-        inside = _band(plot, curve) if len(found) <= MOST_BANDS and len(times.times) > 1 else ""
-        solved = sum(times.came)
-        said = f"{group.label}: {solved} of {len(times.times)} solved"
-        inside += f'<g><title>{text(said)}</title><path d="{_stairs(plot, curve)}"/></g>'
-        ended = sorted({time for time, came in zip(times.times, times.came, strict=True) if not came})
-        marked = "".join(f"M{short(plot.x(at))} {short(plot.y(share_at(curve, at)) - 5)}v10" for at in ended)
-        inside += f'<path class="censored" d="{marked}"/>' if marked else ""
-        plot.add(series(marks[group.name], places[group.name], inside))
-    if not found:
-        plot.note("no run has begun")
-    return plot.svg(f"Share of runs not yet solved against training steps on {task_title(setting.task)}")
+def write_svg(drawn: str, out: Path) -> Path:
+    """Writes an SVG document, or makes a PDF or PNG of it, by the ending of ``out``; refuses any other."""
+    kind = out.suffix.removeprefix(".").lower()
+    if kind not in KINDS:
+        raise RequestError(f"{out}: a picture's name must end in .svg, .png or .pdf")
+    if kind == "pdf":
+        content = vl_convert.svg_to_pdf(drawn)
+    else:
+        content = drawn.encode() if kind == "svg" else vl_convert.svg_to_png(drawn, scale=2)
+    files.replace_file(out, lambda temporary: temporary.write_bytes(content))
+    return out
 
 
-def share_at(curve: Curve, time: float) -> float:
-    """The share at a time, an event then counted."""
-    return next((share for at, share in reversed(list(zip(curve.at, curve.share, strict=True))) if at <= time), 1.0)
+def _layered(layers: Sequence[Any], title: str = "") -> alt.LayerChart:
+    return _titled(alt.LayerChart(layer=list(layers)), title)
 
 
-def _stairs(plot: Plot, curve: Curve) -> str:
-    drawn = f"M{short(plot.x(0))} {short(plot.y(1))}"
-    for at, share in zip(curve.at, curve.share, strict=True):
-        drawn += f"H{short(plot.x(at))}V{short(plot.y(share))}"
-    return drawn + f"H{short(plot.x(curve.end))}"
+def _titled(chart: C, title: str) -> C:
+    return chart.properties(title=alt.Title(title, limit=420)) if title else chart
 
 
-def _band(plot: Plot, curve: Curve) -> str:
-    """The pointwise 95 % interval, from the first event on."""
-    if not curve.at:
-        return ""
-    ends = [*curve.at[1:], curve.end]
-    over, under = [], []
-    for at, end, low, high in zip(curve.at, ends, curve.low, curve.high, strict=True):
-        over += [(at, high), (end, high)]
-        under += [(at, low), (end, low)]
-    return f'<path class="band" d="{path(plot.to_pixels([*over, *reversed(under)]), close=True)}"/>'
+def _last(rows: pd.DataFrame) -> int:
+    return int(rows["position"].max()) if len(rows) else 1
 
 
-def supervision_chart(found: Supervision, label: str, branch: int | None) -> str:
-    """Shares of the training loss by answer position over steps, stacked, the first position below."""
-    plot = Plot(found.steps[-1], first_x=found.steps[0] if len(found.steps) > 1 else 0.0, left=44.0, right=98.0)
-    plot.levels([(0.0, "0"), (0.5, "50 %"), (1.0, "100 %")])
-    steps = found.steps if len(found.steps) > 1 else (0.0, found.steps[0])
-    shares = found.shares if len(found.steps) > 1 else (found.shares[0], found.shares[0])
-    below = [0.0] * len(steps)
-    count = len(shares[0])
-    for position in range(count):
-        above = [low + share[position] for low, share in zip(below, shares, strict=True)]
-        edge = [*zip(steps, above, strict=True), *reversed(list(zip(steps, below, strict=True)))]
-        kind = "branchloss" if position == branch else f"loss{position % 2}"
-        said = f"position {position + 1}{' (the branch)' if position == branch else ''}"
-        said += f": {shares[0][position]:.0%} at first, {shares[-1][position]:.0%} at last"
-        drawn = path(plot.to_pixels(edge), close=True)
-        plot.add(f'<path class="{kind}" d="{drawn}"><title>{text(said)}</title></path>')
-        if above[-1] - below[-1] >= 0.07:
-            name = "branch" if position == branch else str(position + 1)
-            middle = plot.y((above[-1] + below[-1]) / 2) + 4
-            plot.label(
-                plot.right + 5,
-                middle,
-                f"{name} {shares[-1][position]:.0%}",
-                "start",
-                "strong" if position == branch else "",
-            )
-        below = above
-    plot.steps()
-    return plot.svg(f"Share of the training loss by answer position over training: {label}")
+def _front() -> Any:
+    return alt.condition("front == '' || datum.objective == front", alt.value(0.95), alt.value(0.14))
+
+
+def _rate(field: str) -> alt.Y:
+    """A vertical axis for rates: 0 to 1 with a little air, so that lines at either end stay visible."""
+    axis = alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], format=".3~g")
+    return alt.Y(f"{field}:Q", title=None, scale=alt.Scale(domain=[-0.03, 1.03], nice=False), axis=axis)
+
+
+def _steps(rows: pd.DataFrame) -> alt.X:
+    last = int(rows["step"].max()) if len(rows) else 1
+    return alt.X("step:Q", title="training steps", axis=_ACROSS, scale=alt.Scale(domain=[0, last], nice=False))
+
+
+def _positions(rows: pd.DataFrame, title: str, from_end: bool = False) -> alt.X:
+    axis = alt.Axis(format="d", tickMinStep=1, tickCount=min(_last(rows), 12), grid=False)
+    scale = alt.Scale(domain=[0.6, max(_last(rows), 2) + 0.4], nice=False, reverse=from_end)
+    return alt.X("position:Q", title=title, axis=axis, scale=scale)
+
+
+def _number(field: str) -> alt.Tooltip:
+    return alt.Tooltip(f"{field}:Q", format=".3f")
+
+
+def _objectives(rows: pd.DataFrame, marks: Marks | None, key: bool) -> tuple[Any, alt.StrokeDash]:
+    """Colour and dashes by objective, with a legend where ``key``."""
+    names = list(dict.fromkeys(rows["objective"]))
+    used = [(marks or assign_marks(names))[name] for name in names]
+    legend = _KEY if key and names else None
+    scale = alt.Scale(domain=names, range=[mark.colour for mark in used])
+    dashes = [list(mark.dashes) or [1, 0] for mark in used]
+    return alt.Color("objective:N", scale=scale, legend=legend), _dashes("objective", names, dashes, legend)
+
+
+def _dashes(field: str, names: list[str], dashes: Sequence[Any], legend: alt.Legend | None) -> alt.StrokeDash:
+    return alt.StrokeDash(f"{field}:N", scale=alt.Scale(domain=names, range=list(dashes)), legend=legend)
+
+
+def _chance(chance: float | None) -> list[Any]:
+    """A dotted line at chance, labelled."""
+    if chance is None:
+        return []
+    base = alt.Chart(pd.DataFrame({"chance": [chance], "said": [f"chance {chance:.3g}"]})).encode(y="chance:Q")
+    label = base.mark_text(align="left", baseline="bottom", dx=3, dy=-2, fontSize=10.5, color=QUIET)
+    return [base.mark_rule(strokeDash=[1.2, 3.2], strokeWidth=1.2), label.encode(x=alt.value(0), text="said:N")]
+
+
+def _shade(positions: Sequence[int], across: alt.X) -> list[Any]:
+    """Yellow behind some positions."""
+    if not positions:
+        return []
+    places = pd.DataFrame({"position": [at - 0.4 for at in positions], "to": [at + 0.4 for at in positions]})
+    return [alt.Chart(places).mark_rect(color=BAND, opacity=0.5).encode(x=across, x2="to:Q")]
+
+
+def _bands(rows: pd.DataFrame, across: alt.X, colour: alt.Color) -> list[Any]:
+    """Intervals, where there are any."""
+    if "low" not in rows:
+        return []
+    area = alt.Chart(rows).mark_area(opacity=0.12)
+    return [area.encode(x=across, y="low:Q", y2="high:Q", color=colour, detail="kind:N")]

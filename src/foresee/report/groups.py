@@ -1,98 +1,194 @@
-"""Runs put together: the same settings over seeds make a group, the same task and backbone make a setting."""
+"""Runs put together: the same settings over seeds make a group, the same task and backbone make a section."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import count
 from statistics import median
-from typing import Any
 
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
-from foresee.core.spec import brief, resolve
-from foresee.metrics.verdict import SOLVED, Verdict, judge
-from foresee.report.load import BRANCH_POSITION, RunRecord
-from foresee.report.style import Mark, marks
-from foresee.tasks.base import tasks
+from foresee.core.spec import brief, parse, resolve
+from foresee.metrics.survival import Times
+from foresee.metrics.verdict import SOLVED, Verdict, plain_words
+from foresee.training.run import Run
+from foresee.training.settings import Settings
 
-_FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
-"""Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
+BRANCH_PLACE = 1
+"""Place of the branch token in a path-star's answer: the first token is a copy of the start."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A run with its verdict; ``verdict`` is None while the run is unfinished."""
+class JudgedRun:
+    """A run with what is said of it."""
 
-    record: RunRecord
-    verdict: Verdict | None
+    run: Run
     note: str | None
-    solved_at: int | None
-    """First evaluated step with ``exact`` >= 0.95, or None where that has not happened."""
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.run.spec.seed
+
+    @property
+    def finished(self) -> bool:
+        """Whether its final measurements are there."""
+        return bool(self.run.rows)
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """None while the run is unfinished, and where chance is unknown as its task is not installed here."""
+        try:
+            return self.run.verdict if self.finished else None
+        except RequestError:
+            return None
+
+    @property
+    def outcome(self) -> str:
+        """The verdict's name, marked where it is inconclusive, or what stands in for it."""
+        if self.verdict is None:
+            return "no verdict" if self.finished else "unfinished"
+        return self.verdict.label
+
+    @property
+    def story(self) -> str:
+        """The verdict in plain words, or why there is none."""
+        if self.verdict is not None:
+            return plain_words(self.verdict)
+        if self.finished:
+            return "The task is not installed here, so chance is unknown and no verdict can be given."
+        steps = f"{self.run.steps:,} of {self.run.spec.steps:,} steps done"
+        return f"This run is unfinished: {steps}, no final measurements yet."
+
+    @cached_property
+    def solved_at(self) -> int | None:
+        """The first evaluated step with ``exact`` of at least 0.95, or None where that has not happened."""
+        return next((line["step"] for line in self.run.metrics if line["eval"].get("exact", 0.0) >= SOLVED), None)
+
+    def values(self, row: str) -> list[float]:
+        """The values of a row in the task's order, one for a scalar; empty where it was not measured."""
+        found = self.run.rows.get(row, [])
+        return [float(each["value"]) for each in (found if isinstance(found, list) else [found])]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed, in the order of their seeds."""
+    """Runs that differ in nothing but their seed, in the order of their seeds. ``label`` is the objective, as short as
+    it can be told apart within the report, and what is special about its settings; ``id`` names it on the page."""
 
-    task: str
-    objective: str
-    backbone: str
-    name: str
-    """The objective and, where the same task and backbone have it with other settings too, what is special here."""
+    id: str
     label: str
-    """``name`` with the objective as short as it can be told apart within the report."""
-    runs: tuple[Judged, ...]
+    runs: tuple[JudgedRun, ...]
 
     @property
-    def finished(self) -> tuple[Judged, ...]:
-        return tuple(run for run in self.runs if run.record.finished)
+    def spec(self) -> Settings:
+        """The settings of its first run."""
+        return self.runs[0].run.spec
 
-    def solved(self) -> tuple[int, int]:
-        """Finished runs that solved, and finished runs."""
-        done = self.finished
-        return sum((run.record.value("exact") or 0.0) >= SOLVED for run in done), len(done)
+    @property
+    def backbone(self) -> str:
+        """The backbone, as a reader would say it."""
+        return short_backbone(self.spec.backbone)
 
-    def mean(self, row: str) -> float | None:
-        """Mean of a scalar row over finished runs, or None where no run has it."""
-        found = [value for run in self.finished if (value := run.record.value(row)) is not None]
-        return sum(found) / len(found) if found else None
+    @property
+    def finished(self) -> list[JudgedRun]:
+        """Its finished runs."""
+        return [each for each in self.runs if each.finished]
 
+    @property
+    def solved(self) -> int:
+        """How many finished runs solved the task."""
+        return sum(each.values("exact")[0] >= SOLVED for each in self.finished)
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on its runs, each once."""
+        return [note for note in dict.fromkeys(each.note for each in self.runs) if note]
+
+    @property
     def speed(self) -> float | None:
-        """Median training examples a second over runs, or None where none was timed."""
-        found = [run.record.examples_per_second for run in self.runs if run.record.examples_per_second is not None]
+        """Training examples a second, the median over runs; None where none was timed."""
+        found = [speed for each in self.runs if (speed := each.run.examples_per_second) is not None]
         return median(found) if found else None
 
     @property
-    def parameters(self) -> int | None:
-        """Trained numbers of one model, or None where no run says."""
-        return next((run.record.parameters for run in self.runs if run.record.parameters is not None), None)
+    def times(self) -> Times | None:
+        """Steps to solve; a run that has not solved is censored at its last step. None where none has begun."""
+        begun = [each for each in self.runs if each.run.steps]
+        return Times.of([each.solved_at for each in begun], [each.run.steps for each in begun]) if begun else None
+
+    @property
+    def budget(self) -> str:
+        """The training settings that matter to a comparison, in a line."""
+        return describe_budget(self.spec)
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Groups on one task and backbone: they share axes. ``chance`` is None where the task is not installed here."""
+class Section:
+    """Groups on one task and backbone, which share axes. ``chance`` is None where the task is not installed here."""
 
     task: str
-    backbone: str
+    title: str
     chance: float | None
     groups: tuple[Group, ...]
 
-    @property
-    def short_backbone(self) -> str:
-        """The backbone as a reader would say it."""
-        return short_backbone(self.backbone)
-
     @cached_property
     def branch(self) -> int | None:
-        """Place of the one real decision in an answer: what the runs' anatomy says, else that of a path-star;
-        None where the task is not known to have one."""
-        records = [run.record for group in self.groups for run in group.runs]
-        said = next((each.branch for record in records for each in record.anatomies if each.branch is not None), None)
-        if said is not None:
-            return said
-        return BRANCH_POSITION if "path-star" in self.task.partition(":")[0] else None
+        """Place of the one real decision in an answer: what the runs' anatomies say, else that of a path-star; None
+        where the task is not known to have one."""
+        told = (each.get("branch") for group in self.groups for run in group.runs for each in run.run.anatomies)
+        found = next((place for place in told if place is not None), None)
+        return BRANCH_PLACE if found is None and "path-star" in self.task.partition(":")[0] else found
+
+    def relative_speed(self, group: Group) -> float | None:
+        """A group's examples a second beside next-token's; None where either was not timed."""
+        speeds = [each.speed for each in self.groups if each.spec.objective.partition(":")[0] == "next-token"]
+        return group.speed / speeds[0] if group.speed and speeds and speeds[0] else None
+
+
+def arrange(runs: Sequence[Run], notes: Mapping[str, str] | None = None) -> tuple[Section, ...]:
+    """Sections in the order in which their first run was given; groups likewise. ``notes`` is by run folder name."""
+    labels, sections, ids = _labels({run.spec.objective for run in runs}), [], count(1)
+    places: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        places.setdefault((run.spec.task, run.spec.backbone), []).append(run)
+    for (task, backbone), here in places.items():
+        alike: dict[Settings, list[Run]] = {}
+        for run in here:
+            alike.setdefault(run.spec.model_copy(update={"seed": 0}), []).append(run)
+        groups = []
+        for spec, same in alike.items():
+            others = [other for other in alike if other.objective == spec.objective]
+            same = sorted(same, key=lambda run: run.spec.seed)
+            judged = tuple(JudgedRun(run, (notes or {}).get(run.dir.name)) for run in same)
+            groups.append(Group(f"made-{next(ids)}", labels[spec.objective] + _special(spec, others), judged))
+        several = len({other for same_task, other in places if same_task == task}) > 1
+        title = task_title(task) + (f" · {short_backbone(backbone)}" if several else "")
+        chance = next((found for run in here if (found := _chance(run)) is not None), None)
+        sections.append(Section(task, title, chance, tuple(groups)))
+    return tuple(sections)
+
+
+def describe_budget(spec: Settings) -> str:
+    """The training settings that matter to a comparison, in a line."""
+    kind, _, rest = spec.data.partition(":")
+    data = f"{int(rest):,} fixed examples" if kind == "fixed" else f"data {rest}" if rest else "fresh examples"
+    return f"up to {spec.steps:,} steps, batch {spec.batch}, learning rate {spec.lr:g}, {data}"
+
+
+def task_title(task: str) -> str:
+    """A task as a reader would say it: the paper's ``G(d, l)`` and how many labels for a path-star, else its spec."""
+    try:
+        name, options = parse(task)
+    except RequestError:
+        return task
+    if name != "path-star" or not {"degree", "length"} <= options.keys():
+        return task
+    labels = f", {options['nodes']} node labels" if "nodes" in options else ""
+    return f"path-star G({options['degree']}, {options['length']}){labels}"
 
 
 @cache
@@ -107,95 +203,22 @@ def short_backbone(backbone: str) -> str:
         return backbone
 
 
-def chance_of(task: str, records: Iterable[RunRecord]) -> float | None:
-    """``Task.chance`` of a task spec as one of its ``records`` says, or as the task itself does; None where neither
-    is to be had, as of a plug-in that is not installed here."""
-    for record in records:
-        recorded = record.environment.get("chance") if record.task == task else None
-        if isinstance(recorded, int | float) and not isinstance(recorded, bool) and 0 <= recorded <= 1:
-            return float(recorded)
+def _chance(run: Run) -> float | None:
+    """The task's chance; None where the run does not say and the task is not installed here."""
     try:
-        return resolve(tasks, task).build().chance
+        return run.chance
     except RequestError:
         return None
 
 
-def arrange(records: Sequence[RunRecord], notes: Mapping[str, str]) -> tuple[Setting, ...]:
-    """Settings in the order in which their first run was given; groups likewise. ``notes`` is by run directory name."""
-    labels = _labels([record.objective for record in records])
-    chances = {task: chance_of(task, records) for task in dict.fromkeys(record.task for record in records)}
-    controls = [record for record in records if _is_solved_control(record)]
-    judged = {
-        record.directory: _judge(record, controls, chances[record.task], notes.get(record.directory.name))
-        for record in records
-    }
-    places = _in_order((record.task, record.backbone) for record in records)
-    settings = []
-    for task, backbone in places:
-        here = [record for record in records if (record.task, record.backbone) == (task, backbone)]
-        groups = []
-        alike: dict[str, list[RunRecord]] = {}
-        for record in here:
-            alike.setdefault(_without(record.spec, ("seed",)), []).append(record)
-        for each in alike.values():
-            same = sorted(each, key=lambda record: record.seed)
-            objective, special = same[0].objective, _special(same[0], here)
-            runs = tuple(judged[record.directory] for record in same)
-            groups.append(Group(task, objective, backbone, objective + special, labels[objective] + special, runs))
-        settings.append(Setting(task, backbone, chances[task], tuple(groups)))
-    return tuple(settings)
-
-
-def marks_of(settings: Iterable[Setting]) -> dict[str, Mark]:
-    """How each group is drawn, by its name."""
-    return marks([group.name for setting in settings for group in setting.groups])
-
-
-def _special(record: RunRecord, others: Sequence[RunRecord]) -> str:
+def _special(spec: Settings, others: Sequence[Settings]) -> str:
     """The settings in which runs of the same objective differ, as " (steps=600)"; empty where there are none."""
-    same = [other.spec for other in others if other.objective == record.objective]
-    differing = [
-        key for key in record.spec if key != "seed" and any(spec.get(key) != record.spec[key] for spec in same)
-    ]
-    return f" ({', '.join(f'{key}={record.spec[key]}' for key in differing)})" if differing else ""
+    rest = [other.model_dump() for other in others]
+    differing = [f"{key}={value}" for key, value in spec.model_dump().items() if any(o[key] != value for o in rest)]
+    return f" ({', '.join(differing)})" if differing else ""
 
 
-def _is_solved_control(record: RunRecord) -> bool:
-    return record.objective.partition(":")[0] == "reversed" and (record.value("exact") or 0.0) >= SOLVED
-
-
-def control_solved(record: RunRecord, records: Iterable[RunRecord]) -> bool:
-    """Whether reversed training with the same task, backbone, seed and training settings solved among ``records``, in
-    no more steps than ``record`` was given."""
-    for other in records:
-        if not _is_solved_control(other) or other.task != record.task:
-            continue
-        same = _without(other.spec, _FREE) == _without(record.spec, _FREE)
-        if same and other.spec.get("steps", 0) <= record.spec.get("steps", 0):
-            return True
-    return False
-
-
-def _judge(record: RunRecord, records: Sequence[RunRecord], chance: float | None, note: str | None) -> Judged:
-    verdict = None
-    if record.finished and chance is not None and "exact" in record.rows:
-        verdict = judge(record.rows, chance, control_solved(record, records))
-    solved_at = next((each.step for each in record.evaluations if (each.rate("exact") or 0.0) >= SOLVED), None)
-    return Judged(record, verdict, note, solved_at)
-
-
-def _without(spec: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return json.dumps({key: value for key, value in spec.items() if key not in keys}, sort_keys=True)
-
-
-def _labels(objectives: Sequence[str]) -> dict[str, str]:
-    distinct = sorted(set(objectives))
-    names = [objective.partition(":")[0] for objective in distinct]
-    return {
-        objective: name if names.count(name) == 1 else objective
-        for objective, name in zip(distinct, names, strict=True)
-    }
-
-
-def _in_order(items: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(items))
+def _labels(objectives: Collection[str]) -> dict[str, str]:
+    """Names of objectives without their options where that tells them apart."""
+    names = Counter(objective.partition(":")[0] for objective in objectives)
+    return {each: name if names[name := each.partition(":")[0]] == 1 else each for each in objectives}

@@ -1,30 +1,22 @@
-"""Run directories and studies in, one self-contained page out.
-
-The page asks the network for nothing and runs one script of its own, known to its policy by its digest: text that came
-from elsewhere has no way to do anything even if it escaped its escaping. Without the script all of it can be read. It
-has no date: the same runs give the same bytes.
-"""
+"""The page about runs and studies."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.experiments.studies.result import StudyResult
-from foresee.report import body
-from foresee.report.book import Book
-from foresee.report.controls import contents, toolbar
-from foresee.report.groups import arrange
-from foresee.report.load import read_runs
-from foresee.report.markup import text
-from foresee.report.tables import write_tables
-from foresee.report.words import Section
+from foresee.experiments.studies.base import TAGS
+from foresee.experiments.studies.result import CellResult, StudyResult
+from foresee.metrics import verdict
+from foresee.report import examples, frames, marks
+from foresee.report import tables as every_table
+from foresee.report.groups import Group, JudgedRun, Section, arrange
+from foresee.report.rendering import count_of, listed, render_page
+from foresee.report.star import nodes_of
+from foresee.training.run import DamagedRun, Run, find_runs
 
 TITLE = "Does it look ahead?"
 
@@ -42,60 +34,95 @@ def write_report(
 ) -> Path:
     """Writes the page ``out`` on runs and studies and returns ``out``; a study's own runs need not be named.
 
-    ``notes`` maps names of run directories to a remark shown wherever the run is (for example, "from committed rows").
-    ``figures`` and ``tables`` are folders for the figures as SVG and PDF and the tables as Markdown and LaTeX; neither
-    is written unless given. Unfinished runs are shown as far as they are; damaged ones are left out, which the page
-    says and ``warn`` is told. Raises ``RequestError`` where a directory does not exist or none can be read, and
-    ``ForeseeError`` where a file cannot be written.
+    ``notes`` maps names of run directories to a remark shown wherever the run is. ``figures`` and ``tables`` are
+    folders for the figures as SVG and PDF and the tables as Markdown and LaTeX; neither is written unless given.
+    Unfinished runs are shown as far as they are; damaged ones are left out, which the page says and ``warn`` is told.
+    Raises ``RequestError`` where a directory does not exist or none can be read, and ``ForeseeError`` where a file
+    cannot be written.
     """
-    out = Path(out)
     directories = [*map(Path, run_dirs), *(Path(each) for study in studies for each in study.dirs)]
     if not directories and not studies:
         raise RequestError("a report needs at least one run directory, such as runs/0123456789abcdef")
-    records, damaged = read_runs(directories)
-    for sentence in damaged:
-        if warn is not None:
+    found = find_runs(*dict.fromkeys(path.resolve() for path in directories))
+    if not found and not studies:
+        raise RequestError(f"{', '.join(map(str, directories))} holds no runs; name some, or train one first")
+    damaged = [each.reason for each in found if isinstance(each, DamagedRun)]
+    if damaged and len(damaged) == len(found):
+        raise RequestError(damaged[0])
+    if warn is not None:
+        for sentence in damaged:
             warn(f"left out: {sentence}")
-    book = Book(arrange(records, notes or {}), records, tuple(studies), damaged)
-    beside = [folder.name for folder in (figures, tables) if folder is not None]
+    runs = [each for each in found if isinstance(each, Run)]
+    sections = arrange(runs, notes)
     if figures is not None:
-        from foresee.report.figures import write_figures  # matplotlib takes longer to load than a page to write
+        from foresee.report.picture import write_figures
 
-        write_figures(book, figures)
+        write_figures(sections, figures)
     if tables is not None:
-        write_tables(book, tables)
-    files.write_text(out, page(book, title or TITLE, out.name, beside))
+        every_table.write_tables(sections, studies, tables)
+    out = Path(out)
+    groups = [group for section in sections for group in section.groups]
+    page = render_page(
+        "report.html.j2", title or TITLE, sections=sections, groups=groups, runs=runs, studies=studies, damaged=damaged,
+        tables=every_table, frames=frames, examples=examples, nodes_of=nodes_of, rules=verdict, lead=lead,
+        outcomes=outcomes, environments=_environments(runs), published_tags=TAGS,
+        supervised=any("position_loss" in line for run in runs for line in run.metrics),
+        marks=marks.assign_marks([group.label for group in groups]),
+        cell_groups=lambda study: [_group_of(cell, groups) for cell in study.cells], out=out.name,
+        beside=[folder.name for folder in (figures, tables) if folder is not None],
+        most_panels=max(1, examples.MOST_PANELS // max(1, len(sections))),
+    )  # fmt: skip
+    files.write_text(out, page)
     return out
 
 
-def page(book: Book, title: str, name: str, beside: Sequence[str] = ()) -> str:
-    """The whole page; ``name`` is that of its file and ``beside`` the folders written with it."""
-    sections = body.sections(book, name, beside)
-    parts = "".join(map(_section, sections))
-    script = asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-        f"script-src 'sha256-{digest}'"
-    )
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{text(title)}</title>'
-        f"<style>{asset('page.css')}</style></head>\n<body>{toolbar(book)}<main><h1>{text(title)}</h1>"
-        f'<p class="quiet about">{text(body.about(book))}</p>{contents(sections)}{parts}</main>'
-        f"<script>{script}</script></body></html>\n"
-    )
+def lead(sections: Sequence[Section]) -> str:
+    """One sentence on a task, of which these are the sections: who solved it and who did not."""
+    who: dict[str, list[str]] = {"solved": [], "failed": [], "waiting": []}
+    for group in (group for section in sections for group in section.groups):
+        done = len(group.finished)
+        name = group.label if len(sections) == 1 else f"{group.label} on {group.backbone}"
+        of = f" ({group.solved} of {count_of(done, 'seed')})" if done > 1 else ""
+        who["solved" if group.solved else "failed" if done else "waiting"].append(name + of)
+    parts = [f"{listed(who['solved'])} solved it"] if who["solved"] else []
+    parts += [f"{listed(who['failed'])} did not{'' if parts else ' solve it'}"] if who["failed"] else []
+    parts += [f"{listed(who['waiting'])} {'are' if who['waiting'][1:] else 'is'} unfinished"] if who["waiting"] else []
+    guess = f" A solver that guesses the one decision gets {sections[0].chance:.3g}." if sections[0].chance else ""
+    return f"On {sections[0].title.partition(' · ')[0]}: {'; '.join(parts)}.{guess}"
 
 
-def _section(each: Section) -> str:
-    if not each.heading:
-        return f'<section id="{each.name}">{each.html}</section>'
-    inside = f"<details open><summary><h2>{each.heading}</h2></summary>{each.html}</details>"
-    return f'<section id="{each.name}">{inside}</section>'
+def outcomes(sections: Sequence[Section]) -> dict[tuple[str, str], list[tuple[Group, list[JudgedRun]]]]:
+    """What happened, each outcome once: its name and story, and the groups that had it with those of their runs."""
+    found: dict[tuple[str, str], dict[str, tuple[Group, list[JudgedRun]]]] = {}
+    for section in sections:
+        for group in section.groups:
+            for run in group.runs:
+                # Unfinished runs differ in how far they are: the table says how far.
+                said = run.story if run.finished else "These runs have no final measurements yet."
+                found.setdefault((run.outcome, said), {}).setdefault(group.id, (group, []))[1].append(run)
+    return {key: list(having.values()) for key, having in found.items()}
 
 
-@cache
-def asset(name: str) -> str:
-    """A file of the page's own: its style sheet or its script."""
-    return (resources.files("foresee.report") / "assets" / name).read_text(encoding="utf-8")
+def _group_of(cell: CellResult, groups: Sequence[Group]) -> Group | None:
+    """The group of a cell's runs; None while none is finished."""
+    names = {seed.run for seed in cell.seeds}
+    return next((group for group in groups if any(run.run.dir.name in names for run in group.runs)), None)
+
+
+def _environments(runs: Sequence[Run]) -> list[tuple[dict[str, str], list[str]]]:
+    """What runs were made with, and the names of those that were."""
+    made: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for run in runs:
+        made.setdefault(tuple(sorted(flat(run.environment).items())), []).append(run.dir.name)
+    return [(dict(facts), names) for facts, names in made.items()]
+
+
+def flat(environment: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested JSON as dotted names and texts."""
+    found: dict[str, str] = {}
+    for key, value in environment.items():
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found

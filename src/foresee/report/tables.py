@@ -1,170 +1,151 @@
-"""Tables for papers and notes, as Markdown and as LaTeX: the same numbers as on the page."""
+"""Every table, once, as a DataFrame of texts: the page shows it, and ``write_tables`` writes it as Markdown and LaTeX.
+
+A cell with a line a seed holds them with "; " between.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from foresee.core import files
 from foresee.experiments.studies.result import StudyResult
-from foresee.metrics.survival import kaplan_meier, median
-from foresee.report.book import Book
-from foresee.report.charts import times_of
-from foresee.report.costs import duration, relative, seconds_of
-from foresee.report.groups import Group, Setting
-from foresee.report.study_section import probability
-from foresee.report.words import command, number, rate, verdict_counts
+from foresee.metrics.intervals import rate
+from foresee.metrics.survival import kaplan_meier, median, restricted_mean
+from foresee.report.groups import Group, Section
+from foresee.report.rendering import NOTHING, environment, show_duration, show_rate
 
 
-@dataclass(frozen=True)
-class Table:
-    """``name`` is that of its files; ``caption`` stands above it; ``reproduce`` are the commands that make it
-    again."""
-
-    name: str
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    reproduce: tuple[str, ...]
-
-
-def write_tables(book: Book, folder: Path) -> list[Path]:
-    """Writes every table of a page into ``folder`` as ``NAME.md`` and ``NAME.tex``; returns the paths. The LaTeX needs
-    ``booktabs``."""
-    written = []
-    for table in tables_of(book):
-        for ending, content in (("md", markdown(table)), ("tex", latex(table))):
-            path = folder / f"{table.name}.{ending}"
-            files.write_text(path, content)
-            written.append(path)
-    return written
+def runs_table(section: Section) -> pd.DataFrame:
+    """Final measurements, a line a seed."""
+    return pd.DataFrame([
+        {
+            "objective": group.label, "seeds": ", ".join(str(run.seed) for run in group.runs), "solved": _solved(group),
+            **{row: _by_seed([show_rate(run.run.rows.get(row)) for run in group.runs])
+               for row in ("exact", "branch", "follow")},
+            "steps to solve": "; ".join(
+                f"{run.solved_at:,}" if run.solved_at is not None
+                else f"not within {run.run.steps:,}" if run.run.steps else NOTHING for run in group.runs
+            ),
+            "verdict": _by_seed([f"{name} × {n}" if len(group.runs) > 1 else name
+                                 for name, n in Counter(run.outcome for run in group.runs).items()]),
+        }
+        for group in section.groups
+    ])  # fmt: skip
 
 
-def tables_of(book: Book) -> list[Table]:
-    """Runs and costs a setting, and of each study its cells and its claims."""
-    found = []
-    for place, setting in enumerate(book.settings, start=1):
-        name = "" if len(book.settings) == 1 else f"_{place}"
-        commands = tuple(command(run.record.spec) for group in setting.groups for run in group.runs)
-        found.append(Table(f"runs{name}", f"Runs on {book.name_of(setting)}", RUNS,
-                           tuple(_run(group) for group in setting.groups), commands))  # fmt: skip
-        found.append(Table(f"costs{name}", f"Costs on {book.name_of(setting)}", COSTS,
-                           tuple(_cost(book, group, setting) for group in setting.groups), commands))  # fmt: skip
-    for study in book.studies:
-        slug = re.sub(r"[^A-Za-z0-9]+", "_", f"{study.name}_{study.scale}").strip("_")
-        found.append(Table(f"study_{slug}", f"{study.name}, {study.scale} scale: {study.question}", CELLS,
-                           _cells(study), (study.reproduce,)))  # fmt: skip
+def costs_table(section: Section) -> pd.DataFrame:
+    """Parameters, speed and time."""
+    return pd.DataFrame([
+        {
+            "objective": group.label,
+            "parameters": _number(next((n for run in group.runs if (n := run.run.parameters) is not None), None), ",d"),
+            "examples/s": _number(group.speed, ",.0f"),
+            "beside next-token": _number(section.relative_speed(group), ".2f"),
+            "training time": _by_seed([show_duration(run.run.seconds) for run in group.runs if run.run.timing], ", "),
+            "steps": ", ".join(dict.fromkeys(f"{run.run.steps:,}" for run in group.runs)),
+        }
+        for group in section.groups
+    ])  # fmt: skip
+
+
+def survival_table(section: Section) -> pd.DataFrame:
+    """Steps to solve as survival times."""
+    rows = []
+    for group, times in ((group, group.times) for group in section.groups):
+        if times is None:
+            rows.append({"objective": group.label, "runs": "none has begun"})
+            continue
+        curve, solved = kaplan_meier(times), sum(times.came)
+        half, mean = median(curve), restricted_mean(curve)
+        ended = sorted({int(time) for time, came in zip(times.times, times.came, strict=True) if not came})
+        at = f" at {', '.join(f'{each:,}' for each in ended[:3])}{' …' if len(ended) > 3 else ''}" if ended else ""
+        rows.append({
+            "objective": group.label, "runs": str(len(times.times)), "solved": str(solved),
+            "censored": f"{len(times.times) - solved}{at}",
+            "half solved by": "not known" if half is None else f"step {half:,.0f}",
+            "mean steps (restricted)": f"{mean:,.0f} of {curve.end:,.0f}",
+        })  # fmt: skip
+    return pd.DataFrame(rows).fillna(NOTHING)
+
+
+def study_table(study: StudyResult) -> pd.DataFrame:
+    """Published beside measured, cell by cell."""
+    rows = []
+    for cell in study.cells:
+        names = [seed.verdict + ("?" if seed.inconclusive else "") for seed in cell.seeds]
+        lines = [f"{seed.value:.3f} [{seed.low:.3f}, {seed.high:.3f}]" for seed in cell.seeds]
+        missing = cell.seeds_wanted - len(lines)
+        rows.append({
+            "graph": cell.graph, "trained with": cell.label, "row": cell.row, "chance": f"{cell.chance:.3g}",
+            "published": cell.published_text, "confidence": cell.tag,
+            "measured": "; ".join([*lines, *([f"{missing} to run"] if missing > 0 else [])]) if lines else "not run",
+            "agreement": cell.agreement + (" (inconclusive)" if cell.inconclusive else ""),
+            "solved": f"{sum(seed.solved for seed in cell.seeds)} of {len(lines)}" if lines else NOTHING,
+            "half solved by": _number(cell.median_steps, ",.0f"),
+            "verdicts": _by_seed([f"{name} × {n}" if n > 1 else name for name, n in Counter(names).items()]),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def claims_table(study: StudyResult) -> pd.DataFrame:
+    """What the study's runs show, with the tests."""
+    rows = []
+    for claim in study.claims:
+        found = claim.evidence
+        least = " (least possible)" if found.least is not None and found.p <= found.least * (1 + 1e-9) else ""
+        rows.append({
+            "claim": claim.sentence, "test": found.name, "statistic": f"{found.statistic:.3f}",
+            "p": _probability(found.p) + least, "corrected p": _probability(claim.corrected),
+            "n": f"{found.n:,} {found.unit}", "shown": "yes" if claim.shown else "no",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def write_tables(sections: Sequence[Section], studies: Sequence[StudyResult], folder: Path) -> None:
+    """Writes every table into ``folder`` as ``NAME.md`` and ``NAME.tex`` (which needs ``booktabs``), each with the
+    commands that make it again."""
+    found: dict[str, tuple[str, pd.DataFrame, list[str]]] = {}
+    for place, section in enumerate(sections, start=1):
+        end = f"_{place}" if len(sections) > 1 else ""
+        commands = [run.run.spec.command for group in section.groups for run in group.runs]
+        for kind, made in (("runs", runs_table), ("costs", costs_table), ("survival", survival_table)):
+            found[kind + end] = (f"{kind.capitalize()} on {section.title}", made(section), commands)
+    for study in studies:
+        name, slug = f"{study.name}, {study.scale} scale", re.sub(r"\W+", "_", f"{study.name}_{study.scale}").strip("_")
+        found[f"study_{slug}"] = (f"{name}: {study.question}", study_table(study), [study.reproduce])
         if study.claims:
-            found.append(Table(f"claims_{slug}", f"Claims of {study.name}, {study.scale} scale", CLAIMS,
-                               _claims(study), (study.reproduce,)))  # fmt: skip
-    return found
+            found[f"claims_{slug}"] = (f"Claims of {name}", claims_table(study), [study.reproduce])
+    for name, (caption, table, commands) in found.items():
+        for ending in ("md", "tex"):
+            files.write_text(folder / f"{name}.{ending}", write_table(table, caption, commands, ending))
 
 
-RUNS = ("objective", "seeds", "solved", "exact by seed", "branch", "follow", "half solved by step", "verdicts")
+def write_table(table: pd.DataFrame, caption: str, commands: Sequence[str], ending: str) -> str:
+    """A table under its caption with the commands, as Markdown ("md") or LaTeX ("tex")."""
+    context = {"table": table, "caption": caption, "commands": commands}
+    return environment().get_template(f"table.{ending}.j2").render(context)
 
 
-def _run(group: Group) -> tuple[str, ...]:
-    yes, done = group.solved()
-    times = times_of(group)
-    half = median(kaplan_meier(times)) if times is not None else None
-    names = [name if count == len(group.runs) else f"{name} × {count}" for name, count in verdict_counts(group)]
-    by_row = ("; ".join(rate(run.record.rows.get(row)) for run in group.finished) or "–" for row in SCALARS)
-    return (
-        group.label, str(len(group.runs)), f"{yes} of {done}" if done else "–", *by_row,
-        "–" if half is None else f"{half:,.0f}", ", ".join(names),
-    )  # fmt: skip
+def _solved(group: Group) -> str:
+    if not group.finished:
+        return NOTHING
+    share = rate(group.solved, len(group.finished))
+    return f"{group.solved} of {len(group.finished)} [{share['low']:.2f}, {share['high']:.2f}]"
 
 
-SCALARS = ("exact", "branch", "follow")
-COSTS = ("objective", "parameters", "examples/s", "beside next-token", "training time by seed", "steps by seed")
+def _by_seed(lines: Sequence[str], between: str = "; ") -> str:
+    """All lines; one dash where no seed has any."""
+    return between.join(lines) if set(lines) - {NOTHING} else NOTHING
 
 
-def _cost(book: Book, group: Group, setting: Setting) -> tuple[str, ...]:
-    speed, ratio, parameters = group.speed(), relative(group, setting), book.parameters(group)
-    return (
-        group.label,
-        "–" if parameters is None else f"{parameters:,}",
-        "–" if speed is None else f"{speed:,.0f}",
-        "–" if ratio is None else f"{ratio:.2f}",
-        ", ".join(map(duration, seconds_of(group))) or "–",
-        ", ".join(f"{run.record.steps_done:,}" for run in group.runs),
-    )
+def _number(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
 
 
-CELLS = ("graph", "trained with", "row", "chance", "published", "confidence", "measured by seed", "solved", "agreement")
-
-
-def _cells(study: StudyResult) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (
-            cell.graph, cell.label, cell.row, f"{cell.chance:.3g}", cell.published_text, cell.tag,
-            "; ".join(f"{number(seed.value)} [{number(seed.low)}, {number(seed.high)}]" for seed in cell.seeds)
-            or "not run",
-            f"{sum(seed.solved for seed in cell.seeds)} of {len(cell.seeds)}" if cell.seeds else "–",
-            cell.agreement + (" (inconclusive)" if cell.inconclusive else ""),
-        )
-        for cell in study.cells
-    )  # fmt: skip
-
-
-CLAIMS = ("claim", "test", "statistic", "p", "corrected p", "n", "shown")
-
-
-def _claims(study: StudyResult) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (
-            claim.sentence, claim.evidence.name, f"{claim.evidence.statistic:.3f}", probability(claim.evidence.p),
-            probability(claim.corrected), f"{claim.evidence.n:,} {claim.evidence.unit}", "yes" if claim.shown else "no",
-        )
-        for claim in study.claims
-    )  # fmt: skip
-
-
-def markdown(table: Table) -> str:
-    """A GitHub table under its caption, with how to reproduce it."""
-
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(map(_markdown_text, cells))} |\n"
-
-    return (
-        f"{_markdown_text(table.caption)}\n\n{line(table.head)}|{' --- |' * len(table.head)}\n"
-        f"{''.join(map(line, table.rows))}\nHow to reproduce:\n\n"
-        + "".join(f"    {_one_line(each)}\n" for each in table.reproduce)
-    )
-
-
-def _one_line(value: str) -> str:
-    return " ".join("".join(each if each.isprintable() else " " for each in value).split())
-
-
-def _markdown_text(value: str) -> str:
-    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", _one_line(value)).replace(r"\[", "[").replace(r"\]", "]")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "×": r"$\times$", "–": "--", "·": r"$\cdot$",
-}  # fmt: skip
-
-
-def _latex_text(value: str) -> str:
-    # A bracket that opens a cell would be read as the optional argument of the line break before it.
-    return "".join(_LATEX.get(each, each) for each in _one_line(value)).replace("[", "{[}").replace("]", "{]}")
-
-
-def latex(table: Table) -> str:
-    """A ``table`` environment with ``booktabs`` rules."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(_latex_text, cells)) + r" \\" + "\n"
-
-    return (
-        "% How to reproduce:\n"
-        + "".join(f"%   {_one_line(each)}\n" for each in table.reproduce)
-        + f"\\begin{{table}}\n\\centering\n"
-        f"\\caption{{{_latex_text(table.caption)}}}\n\\begin{{tabular}}{{{'l' * len(table.head)}}}\n\\toprule\n"
-        f"{line(table.head)}\\midrule\n{''.join(map(line, table.rows))}\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
-    )
+def _probability(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p >= 1e-99 else "< 1e-99"

@@ -1,24 +1,108 @@
 "use strict";
-// The page is complete without this: it only hides what the reader does not want to see now, sorts, and recolours.
+// Draws the charts, and hides what the reader does not want to see now, sorts and recolours. The rest of the page is
+// complete without this.
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   const chosen = { objectives: null, seed: "" };
+  const root = document.documentElement;
 
   for (const each of all(".toolbar, .controls")) each.hidden = false;
 
-  // Objectives and seeds shown on the whole page -----------------------------------------------------------------
-  function show() {
-    for (const each of all("main [data-o], main [data-s]")) {
-      if (each.classList.contains("anatomy")) continue;
-      const { o, s } = each.dataset;
-      const hidden = (o !== undefined && chosen.objectives !== null && !chosen.objectives.has(o)) ||
-        (s !== undefined && chosen.seed !== "" && s !== chosen.seed);
-      each.classList.toggle("off", hidden);
+  // Charts: drawn where they can be seen first, the others when there is time ------------------------------------
+  const made = JSON.parse(document.getElementById("charts").textContent);
+  const charts = all(".chart");
+  const views = new Map();
+  const near = new Set();
+  const stale = new Set();
+  let drawing = false;
+  const systemDark = matchMedia("screen and (prefers-color-scheme: dark)");
+  const dark = () => root.dataset.theme === "dark" || (root.dataset.theme !== "light" && systemDark.matches);
+
+  // Columns become records; those of objectives and seeds that are not wanted now are left out.
+  function records(columns) {
+    const names = Object.keys(columns);
+    const values = names.map((name) => {
+      const column = columns[name];
+      return Array.isArray(column) ? column : column.codes.map((code) => (code < 0 ? null : column.values[code]));
+    });
+    const found = values.length === 0 ? [] : values[0].map((_, row) => {
+      const record = {};
+      names.forEach((name, at) => { record[name] = values[at][row]; });
+      return record;
+    });
+    return found.filter(({ objective, seed }) => objective === undefined || (
+      (chosen.objectives === null || chosen.objectives.has(objective)) &&
+      (seed === undefined || chosen.seed === "" || String(seed) === chosen.seed)));
+  }
+  async function draw(element) {
+    const chart = made.charts[Number(element.dataset.chart)];
+    let look = JSON.stringify({ spec: made.specs[chart.spec], config: made.config });
+    if (dark()) for (const [light, other] of Object.entries(made.dark)) look = look.replaceAll(light, other);
+    const { spec, config } = JSON.parse(look);
+    spec.datasets = {};
+    for (const [name, columns] of Object.entries(chart.data)) spec.datasets[name] = records(columns);
+    const options = { ast: true, actions: false, renderer: "svg", config, tooltip: { theme: dark() ? "dark" : "light" } };
+    views.set(element, (await vegaEmbed(element, spec, options)).view);
+  }
+  async function drawAll() {
+    if (drawing) return;
+    drawing = true;
+    for (;;) {
+      const shown = [...stale].filter((element) => element.offsetParent !== null);
+      const next = shown.find((element) => near.has(element)) || shown[0];
+      if (!next) break;
+      stale.delete(next);
+      await draw(next);
+      await new Promise((done) => { setTimeout(done); });  // the reader goes first
     }
-    for (const each of all(".anatomy-of")) showAnatomy(each);
+    drawing = false;
+    root.dataset.drawn = "yes";
+  }
+  function redraw() {
+    delete root.dataset.drawn;
+    for (const each of charts) stale.add(each);
+    drawAll();
+  }
+  const watch = new IntersectionObserver((entries) => {
+    for (const entry of entries) near[entry.isIntersecting ? "add" : "delete"](entry.target);
+    drawAll();
+  }, { rootMargin: "300px" });
+  for (const each of charts) watch.observe(each);
+  systemDark.addEventListener("change", redraw);
+
+  // The anatomy of an example ------------------------------------------------------------------------------------
+  function control(within, kind) {
+    const found = within.querySelector(`[data-control="${kind}"]`);
+    return found ? found.value : null;
+  }
+  function showAnatomy(within) {
+    const [example, objective, seed, mode] = ["example", "objective", "seed", "mode"].map((kind) => control(within, kind));
+    for (const each of all(".example", within)) each.classList.toggle("off", example !== null && each.dataset.e !== example);
+    for (const each of all(".anatomy", within)) {
+      const { o, s } = each.dataset;
+      each.classList.toggle("off", Boolean(objective && o !== objective) || Boolean(seed && s !== seed) ||
+        (!objective && chosen.objectives !== null && !chosen.objectives.has(o)));
+    }
+    for (const each of all(".mode", within)) {
+      // An objective that has only one of the two shows that one.
+      const alone = all(".mode", each.parentElement).length === 1;
+      each.classList.toggle("off", Boolean(mode) && !alone && each.dataset.m !== mode);
+    }
+    drawAll();
+  }
+  for (const each of all(".anatomy-of")) {
+    for (const select of all("select", each)) select.addEventListener("change", () => showAnatomy(each));
   }
 
+  // Objectives and seeds shown on the whole page -----------------------------------------------------------------
+  function show() {
+    for (const each of all("main [data-o]")) {
+      if (each.classList.contains("anatomy")) continue;
+      each.classList.toggle("off", chosen.objectives !== null && !chosen.objectives.has(each.dataset.o));
+    }
+    for (const each of all(".anatomy-of")) showAnatomy(each);
+    redraw();
+  }
   const menu = document.getElementById("objectives");
   if (menu) {
     const boxes = all("input", menu);
@@ -59,21 +143,27 @@
 
   // Light or dark; open or closed --------------------------------------------------------------------------------
   const theme = document.getElementById("theme");
-  theme.addEventListener("change", () => {
-    if (theme.value) document.documentElement.dataset.theme = theme.value;
-    else delete document.documentElement.dataset.theme;
-  });
+  if (theme) {
+    theme.addEventListener("change", () => {
+      if (theme.value) root.dataset.theme = theme.value;
+      else delete root.dataset.theme;
+      redraw();
+    });
+  }
   const fold = document.getElementById("fold");
   const parts = all("section > details");
-  const name = () => {
-    fold.textContent = parts.some((part) => part.open) ? "Close all" : "Open all";
-  };
-  fold.addEventListener("click", () => {
-    const open = !parts.some((part) => part.open);
-    for (const part of parts) part.open = open;
-    name();
-  });
-  for (const part of parts) part.addEventListener("toggle", name);
+  if (fold) {
+    fold.addEventListener("click", () => {
+      const open = !parts.some((part) => part.open);
+      for (const part of parts) part.open = open;
+    });
+    for (const part of parts) {
+      part.addEventListener("toggle", () => {
+        fold.textContent = parts.some((each) => each.open) ? "Close all" : "Open all";
+        drawAll();
+      });
+    }
+  }
   // A link leads into its section even where that is closed.
   const reveal = () => {
     const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -86,55 +176,6 @@
   };
   addEventListener("hashchange", reveal);
   reveal();
-
-  // The anatomy of an example ------------------------------------------------------------------------------------
-  function control(within, kind) {
-    const found = within.querySelector(`[data-control="${kind}"]`);
-    return found ? found.value : null;
-  }
-  function showAnatomy(within) {
-    const [example, objective, seed, mode] = ["example", "objective", "seed", "mode"].map((kind) => control(within, kind));
-    for (const each of all(".example", within)) each.classList.toggle("off", example !== null && each.dataset.e !== example);
-    for (const each of all(".anatomy", within)) {
-      const { o, s } = each.dataset;
-      each.classList.toggle("off", Boolean(objective && o !== objective) || Boolean(seed && s !== seed) ||
-        (!objective && chosen.objectives !== null && !chosen.objectives.has(o)));
-    }
-    for (const each of all(".mode", within)) {
-      // An objective that has only one of the two shows that one.
-      const alone = all(".mode", each.parentElement).length === 1;
-      each.classList.toggle("off", Boolean(mode) && !alone && each.dataset.m !== mode);
-    }
-    const layer = control(within, "layer"), head = control(within, "head");
-    for (const each of all(".chips", within)) recolour(each, layer || "", head || "");
-  }
-  function recolour(chips, layer, head) {
-    const rows = chips.dataset.w.split(" ");
-    const sizes = chips.dataset.l.split(" ").map(Number);
-    const kept = [];
-    let row = 0;
-    sizes.forEach((size, at) => {
-      for (let which = 0; which < size; which += 1, row += 1) {
-        if ((layer === "" || Number(layer) === at) && (head === "" || Number(head) === which)) kept.push(rows[row]);
-      }
-    });
-    const said = chips.closest(".attention").querySelector(".whichhead");
-    const of = layer === "" ? "" : ` of layer ${Number(layer) + 1}`;
-    if (kept.length === 0) said.textContent = `there is no such head${of}`;
-    else if (kept.length === 1) said.textContent = `head ${head === "" ? 1 : Number(head) + 1}${of || " of the one layer"}`;
-    else said.textContent = head === "" ? `the mean over all ${kept.length} heads${of}` :
-      `head ${Number(head) + 1}, the mean over ${kept.length} layers`;
-    [...chips.children].forEach((chip, at) => {
-      const sum = kept.reduce((total, coded) => total + digits.indexOf(coded[at]) / 63, 0);
-      const weight = kept.length ? sum / kept.length : 0;
-      chip.style.setProperty("--w", Math.sqrt(weight).toFixed(3));  // so that small weights can be seen
-      chip.title = weight.toFixed(2);
-    });
-  }
-  for (const each of all(".anatomy-of")) {
-    for (const select of all("select", each)) select.addEventListener("change", () => showAnatomy(each));
-    showAnatomy(each);
-  }
 
   // Tables: a click on a heading sorts ---------------------------------------------------------------------------
   function key(row, column) {
@@ -171,15 +212,15 @@
 
   // Pointing at an objective in a legend brings its lines to the front --------------------------------------------
   for (const entry of all(".key [data-o]")) {
-    const charts = all(".plot", entry.closest("section"));
-    const front = (on) => {
-      for (const chart of charts) {
-        const lines = all(".series", chart).filter((each) => each.dataset.o === entry.dataset.o);
-        chart.classList.toggle("choosing", on && lines.length > 0);
-        for (const line of lines) line.classList.toggle("front", on);
+    const front = (label) => {
+      for (const each of all(".chart", entry.closest("section"))) {
+        const view = views.get(each);
+        if (view) view.signal("front", label).run();
       }
     };
-    entry.addEventListener("pointerenter", () => front(true));
-    entry.addEventListener("pointerleave", () => front(false));
+    entry.addEventListener("pointerenter", () => front(entry.dataset.o));
+    entry.addEventListener("pointerleave", () => front(""));
   }
+
+  show();
 })();

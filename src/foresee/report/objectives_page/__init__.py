@@ -27,8 +27,8 @@ from foresee.core.vocabulary import Vocabulary
 from foresee.experiments.compare import Group
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
+from foresee.report.groups import describe_budget, task_title
 from foresee.report.objectives_page.drawing import describe, draw, parse_drawing, render
-from foresee.report.words import budget, number, task_title
 from foresee.training.run import Run, load
 
 FAMILIES = (
@@ -195,7 +195,7 @@ def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | Non
         "spec": spec,
         "task": task_title(spec.task),
         "backbone": preset[0] if preset else brief(backbones, spec.backbone),
-        "budget": budget(vars(spec)),
+        "budget": describe_budget(spec),
         "seeds": ", ".join(map(str, sorted({run.spec.seed for run in runs}))),
         "rows": [_measured_row(Group(name, tuple(group)), speeds) for name, group in by_name.items()],
         "missing": [name for name in order if not any(each.partition(":")[0] == name for each in by_name)],
@@ -215,7 +215,7 @@ def _measured_row(group: Group, speeds: Mapping[str, float]) -> list[str]:
     return [
         f"`{brief(objectives, group.objective)}`",
         f"{sum(value >= SOLVED for value in group.exact)} of {len(runs)}",
-        ", ".join(map(number, group.exact)),
+        ", ".join(f"{exact:.3f}" for exact in group.exact),
         steps[0] if len(set(steps)) == 1 else ", ".join(steps),
         "–" if base is None else f"{speeds[group.objective] / base:.2f}",
         f"{sum(each.numel() for each in parameters):,}",

@@ -1,0 +1,291 @@
+"""What stands behind the page: groups, frames, stars, the choice of examples, tables for papers, and every chart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from fabricated_runs import PROMPTS, TASK, add_anatomy, add_position_loss, fabricate_run
+
+from foresee.core.seeds import stream
+from foresee.metrics.anatomy import anatomy
+from foresee.report import charts, frames, write_report
+from foresee.report.examples import panels_of, pick
+from foresee.report.groups import Section, arrange
+from foresee.report.marks import assign_marks
+from foresee.report.page import lead
+from foresee.report.star import follow, read_star
+from foresee.report.tables import write_table
+from foresee.training.run import Run, find_runs, read_run
+from foresee.training.settings import Settings
+
+SMALL = "transformer:layers=2,width=16,heads=2"
+
+
+def sections_of(*runs: Path) -> tuple[Section, ...]:
+    return arrange([run for run in find_runs(*runs) if isinstance(run, Run)])
+
+
+def page_of(runs: list[Path], out: Path) -> str:
+    return write_report(runs, out / "page.html").read_text(encoding="utf-8")
+
+
+# Groups ------------------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_one_objective_with_other_settings_are_told_apart(tmp_path: Path) -> None:
+    sections = sections_of(*[fabricate_run(tmp_path, "next-token", steps=steps) for steps in (400, 600)])
+    labels = [group.label for group in sections[0].groups]
+    assert labels == ["next-token (steps=400)", "next-token (steps=600)"]
+    drawn = assign_marks(labels)
+    assert len({mark.colour for mark in drawn.values()}) == 2
+    assert assign_marks(["next-token"])["next-token"] in drawn.values()
+    assert "next-token (steps=400) and next-token (steps=600) did not solve it." in lead(sections)
+
+
+def test_an_objective_keeps_its_colour() -> None:
+    few = assign_marks(["next-token", "reversed"])
+    many = assign_marks(["a", "b", "next-token", "reversed", "teacherless:hybrid=0.5"])
+    assert few.items() <= many.items()
+    assert assign_marks(["teacherless"])["teacherless"] == many["teacherless:hybrid=0.5"]
+    assert len({mark.colour for mark in many.values()}) == 5
+
+
+def test_a_control_vouches_for_its_own_settings_alone(tmp_path: Path) -> None:
+    run = fabricate_run(tmp_path / "run", "next-token", seed=1)
+    controls: dict[str, tuple[bool, dict[str, Any]]] = {
+        "the same settings": (True, {"seed": 1}), "fewer steps": (True, {"seed": 1, "steps": 400}),
+        "more steps": (False, {"seed": 1, "steps": 900}), "another seed": (False, {"seed": 0}),
+        "another learning rate": (False, {"seed": 1, "lr": 0.01}),
+        "another backbone": (False, {"seed": 1, "backbone": "transformer:layers=9"}),
+    }  # fmt: skip
+    for name, (vouches, settings) in controls.items():
+        control = fabricate_run(tmp_path / name, "reversed", "solves", **settings)
+        verdict = sections_of(run, control)[0].groups[0].runs[0].verdict
+        assert verdict is not None
+        assert verdict.inconclusive is not vouches, name
+
+
+# Frames and charts -------------------------------------------------------------------------------------------------
+
+
+def test_an_objective_that_cannot_be_forced_has_no_forced_values(tmp_path: Path) -> None:
+    (group,) = sections_of(fabricate_run(tmp_path, "teacherless", "babbles", forced=False))[0].groups
+    found = frames.curves([group])
+    assert set(found["measure"]) == {"branch", "exact"}
+    last = group.runs[0].run.metrics[-1]
+    assert found[found["measure"] == "branch"]["value"].iloc[-1] == last["eval"]["free"][1]
+    assert set(frames.positions([group])["kind"]) == {"free-running"}
+
+
+def test_survival_steps_down_where_runs_solve_and_marks_where_others_end(tmp_path: Path) -> None:
+    runs = [fabricate_run(tmp_path, "reversed", "solves"), fabricate_run(tmp_path, "reversed", seed=1, steps=500)]
+    (section,) = arrange([read_run(run) for run in runs])
+    solved_at = section.groups[0].runs[0].solved_at
+    found = frames.survival(section.groups)
+    solved = found[found["objective"] == section.groups[0].label]
+    assert [(row.step, row.share) for row in solved.itertuples()][:2] == [(0, 1.0), (solved_at, 0.0)]
+    ended = found[found["objective"] == section.groups[1].label]
+    assert [(row.step, row.share, row.ended) for row in ended.itertuples()][-1] == (500, 1.0, True)
+
+
+def test_shares_of_the_loss_are_means_over_seeds(tmp_path: Path) -> None:
+    runs = [fabricate_run(tmp_path, seed=seed, steps=100) for seed in range(2)]
+    for run, nats in zip(runs, ([3.0, 1.0], [1.0, 3.0]), strict=True):
+        read = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        lines = [line | {"position_loss": nats} for line in read]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = frames.supervision(sections_of(*runs)[0].groups[0])
+    assert list(found["step"]) == [50, 50, 100, 100]
+    assert list(found["share"]) == [0.5] * 4
+    assert list(found["nats"]) == [2.0] * 4
+
+
+RATES = {"objective": "next-token", "seed": 0, "step": 5, "position": 1, "value": 0.5, "low": 0.4, "high": 0.6}
+ROWS = pd.DataFrame([
+    {**RATES, "measure": "exact", "kind": kind, "share": 1.0, "nats": 0.7, "ended": ended, "seconds": 3.0, "exact": 0.5,
+     "head": "1.1", "read": "0000 |", "weight": 0.5, "cell": "G(2, 5)"}
+    for kind, ended in (("forced", False), ("seed", True), ("published", False), ("shown", False))
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [charts.learning_curves, charts.accuracy_by_position, charts.survival, charts.supervision, charts.costs,
+     charts.attention, charts.study_cells, charts.token_losses],
+)  # fmt: skip
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:0]], ids=["some rows", "none"])
+def test_every_chart_is_drawn_as_a_picture_and_the_same_twice(drawn: Any, rows: pd.DataFrame, tmp_path: Path) -> None:
+    first, second = charts.svg(drawn(rows)), charts.svg(drawn(rows))
+    assert first == second
+    assert first.startswith("<svg")
+    assert rows.empty or charts.write_svg(first, tmp_path / "chart.pdf").read_bytes().startswith(b"%PDF")
+
+
+# Stars -------------------------------------------------------------------------------------------------------------
+
+STAR = read_star(PROMPTS[0][0])
+
+
+@pytest.mark.parametrize(
+    ("wrote", "valid", "said"),
+    [
+        ("32,34,6,16,12", (True,) * 4, "right: took the goal's arm and walked it to the goal"),
+        ("32,3,19,47,28", (True,) * 4, "took a wrong arm, then followed it edge by edge to its end"),
+        ("32,3,19", (True,) * 2, "took a wrong arm, then followed it but not to its end"),
+        ("32,34,6,28,41", (True, True, False, False),
+         "took the goal's arm, then made 2 jumps where the graph has no edge"),
+        ("32,3,6,16,12", (True, False, True, True), "took a wrong arm, then made 1 jump where the graph has no edge"),
+        ("32,19,47,28,12", (False, True, True, False),
+         "wrote 19 at the branch, which is not next to the centre, then made 1 jump where the graph has no edge"),
+        ("32,7", (False,), "wrote 7 at the branch, which is not in the graph"),
+        ("3,19,47,28,12", (True, True, True, False), "wrong from its first symbol: 3 is not the centre"),
+        ("32", (), "stopped at the centre"),
+        ("", (), "wrote nothing"),
+    ],
+)  # fmt: skip
+def test_what_was_written_is_told_rightly(wrote: str, valid: tuple[bool, ...], said: str) -> None:
+    assert STAR is not None
+    walk = follow(STAR, wrote)
+    assert (walk.valid, walk.said) == (valid, said)
+    assert walk.right is (wrote == PROMPTS[0][1])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["5,7/5,1|5,6|1,3|6,8|8,7|3,2=", "5,1|1,3|3,2|5,6|6,8|8,7/5,7=", "5,1|5,6|1,3|6,8|8,7|3,2/5,7="],
+    ids=["the query first", "arm after arm", "arms interleaved"],
+)
+def test_a_star_is_read_in_every_form_of_its_prompt(prompt: str) -> None:
+    star = read_star(prompt)
+    assert star is not None
+    assert (star.start, star.goal, star.goal_arm) == ("5", "7", 1)
+    assert star.arms == (("1", "3", "2"), ("6", "8", "7"))
+    assert star.path == ("5", "6", "8", "7")
+
+
+@pytest.mark.parametrize("form", ["5,7/5,7=", "5,1|5,6|1,3|1,4|6,8|6,7/5,7="])
+def test_one_edge_is_a_star_in_both_forms_and_a_tree_is_none(form: str) -> None:
+    star = read_star(form)
+    assert (star is None) == ("|" in form)
+    assert star is None or star.path == ("5", "7")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["", "1+1=", "1,2|2,3/1,9=", "1,2|2,1/1,2=", "1,2|2,3|2,4/1,3=", "1,2|5,6/1,2=", "1,2,3/1,3=", "1,2|1,2/1,2="],
+)
+def test_what_is_no_star_is_not_drawn(prompt: str) -> None:
+    assert read_star(prompt) is None
+
+
+# Examples and their anatomy ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["next-token", "reversed", "teacherless"])
+def test_what_training_writes_is_what_the_report_reads(name: str, tmp_path: Path) -> None:
+    spec = Settings.of("path-star:degree=2,length=3,nodes=9", name, SMALL)
+    task = spec.build_task()
+    ((prompt, answer),) = task.sample(1, stream("report")).pairs()
+    found = anatomy(task, spec.build_objective(task), prompt, answer, answer)
+    texts = {"prompt": task.write_line(prompt, []), "answer": task.write_answer(answer), "wrote": "1"}
+    run = fabricate_run(tmp_path, examples=[])
+    (run / "anatomy.json").write_text(json.dumps({"examples": [texts | found]}), encoding="utf-8")
+    group = arrange([read_run(run)])[0].groups[0]
+    (panel,) = panels_of(group, group.runs[0]).values()
+    assert panel.anatomy is not None
+    assert panel.anatomy["order"] == {"next-token": "forward", "reversed": "backward", "teacherless": "parallel"}[name]
+    assert set(panel.modes) == ({"free"} if name == "teacherless" else {"truth", "free"})
+    assert all(len(columns) == 3 for columns in panel.modes.values())
+    assert len(set(panel.attention["head"])) == (0 if name == "teacherless" else 4)
+
+
+def test_the_drawn_example_shows_what_each_run_mostly_does(tmp_path: Path) -> None:
+    lucky, unlucky = PROMPTS[0], PROMPTS[2]
+    wrong = fabricate_run(tmp_path, "next-token", examples=[(*lucky[:2], lucky[1]), unlucky[:3]])
+    right = fabricate_run(tmp_path, "reversed", "solves")
+    first = pick(sections_of(wrong, right)[0], 10)[0]
+    assert [panel.prompt for panel in first] == [unlucky[0]] * 2
+    assert [panel.right for panel in first] == [False, True]
+
+
+def test_all_runs_are_shown_on_the_same_examples_as_far_as_they_fit(tmp_path: Path) -> None:
+    runs = [fabricate_run(tmp_path, name, seed=seed) for name in ("next-token", "registers") for seed in range(3)]
+    (section,) = sections_of(*runs)
+    assert [len(panels) for panels in pick(section, 100)] == [6, 6, 6]
+    # Two groups by their first runs, on as many examples as then fit.
+    assert [[panel.run.seed for panel in panels] for panels in pick(section, 4)] == [[0, 0], [0, 0]]
+
+
+def test_the_anatomy_shows_probabilities_and_attention(tmp_path: Path) -> None:
+    run = fabricate_run(tmp_path)
+    add_anatomy(run)
+    html = page_of([run], tmp_path)
+    assert html.count('class="anatomy"') == len(PROMPTS)
+    assert html.count('class="step branch"') == 2 * len(PROMPTS)  # with the truth shown, and with its own
+    assert '<li style="--p:0.512" class="gold"><b>34</b>.51</li><li style="--p:0.479"><b>3</b>.48</li>' in html
+    group = sections_of(run)[0].groups[0]
+    rows = next(iter(panels_of(group, group.runs[0]).values())).attention
+    assert len(set(rows["head"])) == 12
+    assert len(rows) == 12 * (3 * 8 + 3 + 1)  # eight edges, the question, and the start
+
+
+def test_an_objective_without_steps_and_a_run_without_anatomy_say_so(tmp_path: Path) -> None:
+    parallel = fabricate_run(tmp_path, "teacherless", forced=False)
+    add_anatomy(parallel, "parallel", forced=False)
+    html = page_of([parallel, fabricate_run(tmp_path, "older")], tmp_path)
+    assert html.count("This run kept no step-by-step probabilities") == len(PROMPTS)
+    assert html.count("This run kept no probabilities of this example") == len(PROMPTS)
+    assert 'id="supervision"' not in html
+
+
+@pytest.mark.parametrize(
+    ("passes", "said"),
+    [((1, 1, 1, 1, 1), "all decided at once, from the prompt alone"),
+     ((1, 5, 3, 2, 4), "with what earlier passes had written")],
+)  # fmt: skip
+def test_an_objective_that_decides_in_passes_shows_them(passes: tuple[int, ...], said: str, tmp_path: Path) -> None:
+    run = fabricate_run(tmp_path, "masked-diffusion", forced=False)
+    add_anatomy(run, "parallel", forced=False, passes=passes)
+    html = page_of([run], tmp_path)
+    assert html.count(f"Probability of each symbol, {said}") == len(PROMPTS)
+    assert html.count("branch · pass 5") == (len(PROMPTS) if max(passes) > 1 else 0)
+
+
+def test_other_tasks_are_shown_as_text(tmp_path: Path) -> None:
+    examples = [("1+2=", "3", "4"), ("20+22=", "4,2", "4,2")]
+    run = fabricate_run(tmp_path, task="no-such-task", examples=examples, length=2)
+    add_anatomy(run, layers=0)
+    html = page_of([run], tmp_path)
+    assert "20+22=" in html
+    assert 'class="star"' not in html
+    assert 'class="step branch"' not in html
+    assert "Branch token right" not in html
+    assert "chance is unknown" in html
+
+
+def test_where_the_supervision_goes_is_said(tmp_path: Path) -> None:
+    run = fabricate_run(tmp_path)
+    add_position_loss(run)
+    html = page_of([run, fabricate_run(tmp_path, "reversed", "solves")], tmp_path)
+    assert "The branch takes 28% of the loss at first and 100% at last." in html
+    assert "Not recorded: reversed." in html
+
+
+# Tables ------------------------------------------------------------------------------------------------------------
+
+
+def test_tables_for_papers_are_escaped() -> None:
+    table = pd.DataFrame([("x & y", "[0.1, 0.2] <i>"), ("$1", "line\nbreak")], columns=["a_b", "c|d"])
+    lines = write_table(table, "100 % of {it}", ["do it"], "md").splitlines()
+    assert lines[2:6] == [r"| a\_b | c\|d |", "| --- | --- |", r"| x & y | [0.1, 0.2] \<i\> |", "| $1 | line break |"]
+    assert lines[-1] == "    do it"
+    drawn = write_table(table, "100 % of {it}", ["do it"], "tex")
+    assert drawn.startswith("% How to reproduce:\n%   do it\n\\begin{table}")
+    for line in (r"\caption{100 \% of \{it\}}", r"\begin{tabular}{ll}", r"a\_b & c\textbar{}d \\",
+                 r"x \& y & {[}0.1, 0.2{]} \textless{}i\textgreater{} \\", r"\$1 & line break \\"):  # fmt: skip
+        assert line in drawn
+    assert TASK not in drawn
