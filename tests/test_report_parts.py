@@ -15,9 +15,9 @@ from foresee.metrics.anatomy import anatomy
 from foresee.report import charts, frames, write_report
 from foresee.report.examples import panels_of, pick
 from foresee.report.groups import Section, arrange
-from foresee.report.marks import assign_marks
 from foresee.report.page import lead
 from foresee.report.star import follow, read_star
+from foresee.report.style import assign_marks, draw_svg, write_svg
 from foresee.report.tables import write_table
 from foresee.training.run import Run, find_runs, read_run
 from foresee.training.settings import Settings
@@ -119,10 +119,10 @@ ROWS = pd.DataFrame([
 )  # fmt: skip
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:0]], ids=["some rows", "none"])
 def test_every_chart_is_drawn_as_a_picture_and_the_same_twice(drawn: Any, rows: pd.DataFrame, tmp_path: Path) -> None:
-    first, second = charts.svg(drawn(rows)), charts.svg(drawn(rows))
+    first, second = draw_svg(drawn(rows)), draw_svg(drawn(rows))
     assert first == second
     assert first.startswith("<svg")
-    assert rows.empty or charts.write_svg(first, tmp_path / "chart.pdf").read_bytes().startswith(b"%PDF")
+    assert rows.empty or write_svg(first, tmp_path / "chart.pdf").read_bytes().startswith(b"%PDF")
 
 
 # Stars -------------------------------------------------------------------------------------------------------------

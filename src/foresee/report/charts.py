@@ -7,16 +7,12 @@ from runs; the page embeds a chart as data and ``save`` writes it as SVG, PDF, P
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import altair as alt
 import pandas as pd
-import vl_convert
 
-from foresee.core import files
-from foresee.core.errors import RequestError
-from foresee.report.marks import BAND, BLUE, BRANCH, FAINT, GOAL, GREYS, HUES, INK, QUIET, Mark, assign_marks
+from foresee.report.style import BAND, BLUE, BRANCH, GOAL, GREYS, HUES, INK, QUIET, Mark, assign_marks
 
 MEASURES = {
     "branch": "Branch token right",
@@ -24,27 +20,8 @@ MEASURES = {
     "exact": "Whole answer right (exact)",
 }
 """The learning curves and their titles."""
-KINDS = ("svg", "png", "pdf")
 MOST_BANDS = 3
 """Objectives in a chart up to which intervals are shaded; more would hide each other."""
-
-FONT = "DejaVu Sans, Verdana, sans-serif"
-CONFIG: dict[str, Any] = {
-    "background": None,
-    "font": FONT,
-    "view": {"stroke": None, "continuousWidth": 300, "continuousHeight": 170},
-    "axis": {
-        "gridColor": FAINT, "gridOpacity": 0.6, "domainColor": QUIET, "tickColor": FAINT, "labelColor": QUIET,
-        "titleColor": QUIET, "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 11.5,
-    },
-    "legend": {"labelColor": INK, "titleColor": QUIET, "titleFontWeight": "normal", "labelLimit": 320,
-               "symbolStrokeWidth": 2, "symbolSize": 220},
-    "title": {"anchor": "start", "color": INK, "fontSize": 12.5, "offset": 8},
-    "line": {"strokeWidth": 1.9, "strokeJoin": "round"},
-    "rule": {"color": INK},
-    "text": {"color": INK},
-}  # fmt: skip
-"""How all charts look, on a light ground."""
 
 C = TypeVar("C", alt.Chart, alt.LayerChart)
 Marks = Mapping[str, Mark]
@@ -200,47 +177,6 @@ def token_losses(rows: pd.DataFrame, *, decisions: Sequence[int] = (), from_end:
     lines = base.mark_line().encode(strokeDash=_dashes("kind", kinds, [[1, 0], [8, 3]], _ABOVE))
     dots = base.mark_circle(size=30 if _last(rows) <= 40 else 0, opacity=1)
     return _layered([*_shade(decisions, across), *_bands(rows, across, colour), lines, dots])
-
-
-def spec_of(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    """A chart as Vega-Lite's JSON, without the look, which is ``CONFIG``; control characters, on which vl-convert ends
-    the whole process, are replaced."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {clean(name): clean(each) for name, each in value.items()}
-        if isinstance(value, list):
-            return [clean(each) for each in value]
-        return printable(value) if isinstance(value, str) else value
-
-    return {name: clean(value) for name, value in chart.to_dict().items() if name not in ("config", "$schema")}
-
-
-def printable(text: str) -> str:
-    """Text in which what cannot be shown, such as a control character, is a question mark."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)
-    )
-
-
-def svg(chart: alt.TopLevelMixin) -> str:
-    """A chart as an SVG document."""
-    return str(vl_convert.vegalite_to_svg(spec_of(chart), config={**CONFIG, "background": "white"}))
-
-
-def write_svg(drawn: str, out: Path) -> Path:
-    """Writes an SVG document, or makes a PDF or PNG of it, by the ending of ``out``; refuses any other."""
-    kind = out.suffix.removeprefix(".").lower()
-    if kind not in KINDS:
-        raise RequestError(f"{out}: a picture's name must end in .svg, .png or .pdf")
-    if kind == "pdf":
-        content = vl_convert.svg_to_pdf(drawn)
-    else:
-        content = drawn.encode() if kind == "svg" else vl_convert.svg_to_png(drawn, scale=2)
-    files.replace_file(out, lambda temporary: temporary.write_bytes(content))
-    return out
 
 
 def _layered(layers: Sequence[Any], title: str = "") -> alt.LayerChart:

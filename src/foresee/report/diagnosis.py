@@ -17,8 +17,8 @@ from foresee.experiments.diagnose.result import Diagnosis
 from foresee.experiments.diagnose.verdict import COMPOUNDING, COSTLY, NONE_NEEDED, OPEN, TOO_SMALL
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
-from foresee.report.marks import assign_marks
 from foresee.report.rendering import render_page
+from foresee.report.style import assign_marks
 from foresee.tasks.base import tasks
 from foresee.training.settings import CONTROL
 

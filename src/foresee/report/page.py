@@ -11,11 +11,12 @@ from foresee.core.errors import RequestError
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, StudyResult
 from foresee.metrics import verdict
-from foresee.report import examples, frames, marks
+from foresee.report import examples, frames
 from foresee.report import tables as every_table
 from foresee.report.groups import Group, JudgedRun, Section, arrange
 from foresee.report.rendering import count_of, listed, render_page
 from foresee.report.star import nodes_of
+from foresee.report.style import assign_marks
 from foresee.training.run import DamagedRun, Run, find_runs
 
 TITLE = "Does it look ahead?"
@@ -67,7 +68,7 @@ def write_report(
         tables=every_table, frames=frames, examples=examples, nodes_of=nodes_of, rules=verdict, lead=lead,
         outcomes=outcomes, environments=_environments(runs), published_tags=TAGS,
         supervised=any("position_loss" in line for run in runs for line in run.metrics),
-        marks=marks.assign_marks([group.label for group in groups]),
+        marks=assign_marks([group.label for group in groups]),
         cell_groups=lambda study: [_group_of(cell, groups) for cell in study.cells], out=out.name,
         beside=[folder.name for folder in (figures, tables) if folder is not None],
         most_panels=max(1, examples.MOST_PANELS // max(1, len(sections))),

@@ -15,8 +15,8 @@ from foresee.core.errors import RequestError
 from foresee.report import charts, frames
 from foresee.report.examples import Panel, pick
 from foresee.report.groups import Section, arrange
-from foresee.report.marks import assign_marks
 from foresee.report.rendering import environment
+from foresee.report.style import FONT, KINDS, assign_marks, draw_svg, write_svg
 from foresee.training.run import Run, find_runs
 
 MOST_EXAMPLES = 6
@@ -31,7 +31,7 @@ def write_picture(run_dirs: Sequence[Path], out: Path) -> Path:
     or damaged run directory.
     """
     out = Path(out)
-    if out.suffix.lower().removeprefix(".") not in charts.KINDS:
+    if out.suffix.lower().removeprefix(".") not in KINDS:
         raise RequestError(f"{out}: a picture's name must end in .svg, .png or .pdf")
     if not run_dirs:
         raise RequestError("a picture needs at least one run directory, such as runs/0123456789abcdef")
@@ -44,7 +44,7 @@ def write_picture(run_dirs: Sequence[Path], out: Path) -> Path:
     rows = frames.curves([replace(group, label=label) for label, group in groups.items()])
     left = charts.learning_curve(rows, "exact", chance=sections[0].chance, marks=drawn)
     left = left.properties(width=380, height=260)
-    return charts.write_svg(_compose(charts.svg(left), _contrast(sections), marks), out)
+    return write_svg(_compose(draw_svg(left), _contrast(sections), marks), out)
 
 
 def write_figures(sections: Sequence[Section], folder: Path) -> None:
@@ -57,7 +57,7 @@ def write_figures(sections: Sequence[Section], folder: Path) -> None:
 
         def add(name: str, made: Sequence[Any], end: str = end, drawn: dict[str, str] = drawn) -> None:
             if made:
-                drawn[name + end] = charts.svg(made[0] if len(made) == 1 else alt.concat(*made, columns=3))
+                drawn[name + end] = draw_svg(made[0] if len(made) == 1 else alt.concat(*made, columns=3))
 
         branch = None if section.branch is None else section.branch + 1
         add("learning_curves", [charts.learning_curves(frames.curves(section.groups), chance=chance, marks=marks)])
@@ -77,10 +77,10 @@ def write_figures(sections: Sequence[Section], folder: Path) -> None:
             if panel.star is not None:
                 drawn[f"example{end}_{number}"] = _compose("", [panel], marks)
             if not (read := panel.attention).empty:
-                drawn[f"attention{end}_{number}"] = charts.svg(charts.attention(read))
+                drawn[f"attention{end}_{number}"] = draw_svg(charts.attention(read))
         for name, svg in drawn.items():
             for kind in ("svg", "pdf"):
-                charts.write_svg(svg, folder / f"{name}.{kind}")
+                write_svg(svg, folder / f"{name}.{kind}")
 
 
 def _marks(sections: Sequence[Section]) -> charts.Marks:
@@ -121,7 +121,7 @@ def _compose(chart: str, panels: Sequence[Panel], marks: charts.Marks) -> str:
     width, height = _size(chart) if chart else (0.0, 0.0)
     template = environment().get_template("picture.svg.j2")
     return template.render(
-        chart=chart, stars=stars, font=charts.FONT, width=max(left + right + 16, width + 24),
+        chart=chart, stars=stars, font=FONT, width=max(left + right + 16, width + 24),
         height=max(down - (20 if chart else 0), height + 24),
     )  # fmt: skip
 

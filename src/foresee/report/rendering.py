@@ -22,7 +22,7 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
-from foresee.report import charts, marks
+from foresee.report import charts, style
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 NOTHING = "–"
@@ -38,7 +38,7 @@ class PageCharts:
 
     def add(self, chart: alt.TopLevelMixin, *, wide: bool = True) -> int:
         """The number of a chart; a ``wide`` one takes the width that there is."""
-        spec = charts.spec_of(chart) | ({"width": "container"} if wide else {})
+        spec = style.spec_of(chart) | ({"width": "container"} if wide else {})
         data = {name: pd.DataFrame(rows) for name, rows in spec.pop("datasets", {}).items()}
         return self._keep(spec, data)
 
@@ -56,14 +56,14 @@ class PageCharts:
 
     def data(self) -> str:
         """JSON that no HTML parser takes for markup."""
-        whole = {"specs": list(map(json.loads, self._specs)), "charts": self._charts, "config": charts.CONFIG,
-                 "dark": marks.DARK}  # fmt: skip
+        whole = {"specs": list(map(json.loads, self._specs)), "charts": self._charts, "config": style.CONFIG,
+                 "dark": style.DARK}  # fmt: skip
         return json.dumps(whole, separators=(",", ":")).replace("<", "\\u003c")
 
 
 @cache
 def _attention_spec() -> dict[str, Any]:
-    spec = charts.spec_of(charts.attention(pd.DataFrame({"head": ["1.1"], "read": ["0000 a"], "weight": [1.0]})))
+    spec = style.spec_of(charts.attention(pd.DataFrame({"head": ["1.1"], "read": ["0000 a"], "weight": [1.0]})))
     return {name: value for name, value in spec.items() if name != "datasets"} | {"data": {"name": "rows"}}
 
 
@@ -86,7 +86,7 @@ def render_page(template: str, title: str, **context: Any) -> str:
     digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts)
     known = " ".join(f"'sha256-{digest}'" for digest in digests)
     context |= {"title": title, "policy": f"{POLICY}; script-src {known}", "scripts": scripts, "charts": charts}
-    return environment().get_template(template).render(context, style=_asset("page.css"), page=PageCharts())
+    return environment().get_template(template).render(context, css=_asset("page.css"), page=PageCharts())
 
 
 @cache
@@ -106,7 +106,7 @@ def environment() -> jinja2.Environment:
 
 
 def _printable(value: object) -> object:
-    return charts.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return style.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
