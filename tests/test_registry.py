@@ -21,7 +21,7 @@ import foresee.metrics
 import foresee.objectives
 import foresee.tasks
 from foresee.core.errors import ForeseeError, RequestError
-from foresee.core.registry import Registry, load_plugin_file, nearest
+from foresee.core.registry import Registry, load_plugin_file, nearest, plugin_digest
 from foresee.core.spec import resolve
 
 KINDS: list[tuple[ModuleType, Registry[Any], Any]] = [
@@ -156,9 +156,9 @@ def test_register_returns_the_class_unchanged(things: Registry[Any]) -> None:
 
 
 def test_unknown_name_brings_the_nearest(things: Registry[Any]) -> None:
-    with pytest.raises(RequestError, match=r"^unknown thing 'spon': did you mean 'spoon' or 'teaspoon'\?$"):
+    with pytest.raises(RequestError, match=r"^unknown thing 'spon': did you mean 'spoon' or 'teaspoon'\? \(--plugin"):
         things.get("spon")
-    with pytest.raises(RequestError, match=r"^unknown thing 'xyz': known: fork, spoon, teaspoon$"):
+    with pytest.raises(RequestError, match=r"^unknown thing 'xyz': known: fork, spoon, teaspoon \("):
         things.get("xyz")
 
 
@@ -251,6 +251,31 @@ def test_an_error_inside_a_plugin_is_shown_as_it_is(workshop: Workshop) -> None:
     workshop.write("faulty.py", "mended = True\n")
     load_plugin_file(path)
     assert sys.modules["foresee_plugin_faulty"].mended
+
+
+# What a plug-in's runs depend on.
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+def test_the_digest_of_a_plugin_covers_what_it_imports_of_its_own(workshop: Workshop, packaged: bool) -> None:
+    folder, dots = ("mine/", ".") if packaged else ("", "")
+    files = {
+        "idea": f"import json\nfrom {dots}helper import *\nclass Idea: ...\n",
+        "helper": "def late():\n    " + ("from . import deep" if packaged else "import deep") + "\n",
+        "deep": "import torch, helper\n",
+        "stranger": "",
+        "__init__": "",
+    }
+    for name, text in files.items():
+        workshop.write(f"{folder}{name}.py", text)
+    module = importlib.import_module("mine.idea" if packaged else "idea")
+    digests = [plugin_digest([module.Idea])]
+    for name in ("idea", "helper", "deep", "stranger"):
+        workshop.write(f"{folder}{name}.py", files[name] + "# edited\n")
+        digests.append(plugin_digest([module.Idea]))
+    assert digests[4] == digests[3], "a module that nothing imports counts"
+    assert len(set(digests)) == 4
+    assert plugin_digest([foresee.tasks.Task]) == ""
 
 
 # Entry points.

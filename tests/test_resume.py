@@ -275,7 +275,7 @@ def test_asked_to_stop_at_the_last_step(tmp_path: Path, undisturbed: dict[str, b
         if told == SMALL["steps"]:
             interrupt()
 
-    class Stops(loop.Silent):  # type: ignore[name-defined,misc]
+    class Stops(loop.Progress):  # type: ignore[name-defined,misc]
         def step(self, step: int) -> None:
             stop(step)
 
@@ -315,7 +315,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs folder of SPEC stopped after step 5, with reports at steps 2 and 4."""
     root = tmp_path_factory.mktemp("stopped")
 
-    class Stops(loop.Silent):  # type: ignore[name-defined,misc]
+    class Stops(loop.Progress):  # type: ignore[name-defined,misc]
         def step(self, step: int) -> None:
             if step == 5:
                 interrupt()

@@ -13,13 +13,13 @@ from tiny import tiny
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.training.loop import train
 from foresee.training.process import recorded_threads, use_threads
-from foresee.training.progress import Silent
+from foresee.training.progress import Progress
 from foresee.training.settings import Settings
 
 QUICK: dict[str, Any] = {"steps": 2, "eval_every": 1, "data": "fixed:300", "test": 40}
 
 
-class Notes(Silent):
+class Notes(Progress):
     """Notes the threads at each step, and stops the run when told to."""
 
     def __init__(self, stop_at: int | None = None) -> None:

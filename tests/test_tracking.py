@@ -18,7 +18,7 @@ from foresee.core.errors import RequestError
 from foresee.experiments.progress import RunsMirrored, RunsProgress
 from foresee.experiments.runner import run_all
 from foresee.training.loop import train
-from foresee.training.progress import Silent
+from foresee.training.progress import Progress
 from foresee.training.run import Run
 from foresee.training.tracking import Tracked, tracked
 
@@ -95,7 +95,7 @@ def same(held: Sequence[tuple[int, float]], own: Sequence[tuple[int, float]]) ->
 
 
 def test_tensorboard_holds_every_line_and_row_of_a_run(tmp_path: Path) -> None:
-    run = train(tiny(), tmp_path, tracked(Silent(), "tensorboard", tmp_path))
+    run = train(tiny(), tmp_path, tracked(Progress(), "tensorboard", tmp_path))
     held = scalars(run)
     assert same(held["train/loss"], curve(run, "loss"))
     assert same(held["eval/exact"], curve(run, "eval", "exact"))
@@ -108,7 +108,7 @@ def test_tensorboard_holds_every_line_and_row_of_a_run(tmp_path: Path) -> None:
 def test_a_run_that_was_finished_before_is_mirrored_once(tmp_path: Path) -> None:
     run = train(tiny(), tmp_path)
     for _ in range(2):
-        train(tiny(), tmp_path, tracked(Silent(), "tensorboard", tmp_path))
+        train(tiny(), tmp_path, tracked(Progress(), "tensorboard", tmp_path))
     assert same(scalars(run)["train/loss"], curve(run, "loss"))
 
 
@@ -116,14 +116,14 @@ def test_a_mirror_of_a_killed_run_repeats_no_step(tmp_path: Path) -> None:
     class Killed(Exception):  # noqa: N818
         pass
 
-    class KilledAtTwenty(Silent):
+    class KilledAtTwenty(Progress):
         def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
             if line["step"] == 20:
                 raise Killed
 
     with pytest.raises(Killed):
         train(tiny(), tmp_path, Tracked(KilledAtTwenty(), "tensorboard", tmp_path))
-    run = train(tiny(), tmp_path, Tracked(Silent(), "tensorboard", tmp_path))
+    run = train(tiny(), tmp_path, Tracked(Progress(), "tensorboard", tmp_path))
     assert same(scalars(run)["train/loss"], curve(run, "loss"))
 
 
@@ -133,7 +133,7 @@ def test_weights_and_biases_offline_holds_the_history_and_the_summary(
     pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    run = train(tiny(), tmp_path, tracked(Silent(), "wandb", tmp_path))
+    run = train(tiny(), tmp_path, tracked(Progress(), "wandb", tmp_path))
     history, summary = offline(run)
     assert same(history, curve(run, "loss"))
     assert {"final/exact", "verdict"} <= summary
@@ -165,7 +165,7 @@ def test_two_offline_mirrors_in_weights_and_biases_are_open_at_once(
 
 def test_an_unknown_tracker_names_the_nearest() -> None:
     with pytest.raises(RequestError, match=r"unknown tracker 'tensorbord'.*tensorboard"):
-        Tracked(Silent(), "tensorbord", Path())
+        Tracked(Progress(), "tensorbord", Path())
 
 
 def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,12 +178,12 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.delitem(sys.modules, "foresee.training.tracking.wandb", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(RequestError, match=r"foresee\[tracking\]"):
-        Tracked(Silent(), "wandb", Path())
+    with pytest.raises(RequestError, match=r"foresee-lm\[tracking\]"):
+        Tracked(Progress(), "wandb", Path())
 
 
 def test_tracking_changes_no_byte_of_the_run(tmp_path: Path) -> None:
     plain = train(tiny(), tmp_path / "plain")
-    copied = train(tiny(), tmp_path / "mirrored", tracked(Silent(), "tensorboard", tmp_path / "mirrored"))
+    copied = train(tiny(), tmp_path / "mirrored", tracked(Progress(), "tensorboard", tmp_path / "mirrored"))
     assert outcome(plain.dir) == outcome(copied.dir)
     assert files.read_json(plain.dir / "spec.json") == files.read_json(copied.dir / "spec.json")

@@ -26,7 +26,7 @@ from foresee.training.data import FixedData, FreshData, draw, shared
 from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
 from foresee.training.examples import WATCHED, batch_of, first_trained, test_examples, training_data
 from foresee.training.loop import train
-from foresee.training.progress import Progress, Silent
+from foresee.training.progress import Progress
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -397,7 +397,7 @@ def test_a_slow_save_is_not_followed_by_another_at_once(tmp_path: Path, monkeypa
     now, saves = 0.0, []
     real = loop.Checkpoint.save
 
-    class Ticks(Silent):
+    class Ticks(Progress):
         def step(self, step: int) -> None:
             nonlocal now
             now += loop.SAVE_SECONDS / 4

@@ -111,7 +111,8 @@ class Registry(Generic[T]):
         self.discover()
         if name not in self._classes:
             known = [*self._classes, *self._presets]
-            raise RequestError(f"unknown {self.kind} {name!r}: {nearest(name, known)}")
+            own = "--plugin FILE makes one of your own known"
+            raise RequestError(f"unknown {self.kind} {name!r}: {nearest(name, known)} ({own})")
         return self._classes[name]
 
     def name_of(self, cls: type[T]) -> str:

@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 from foresee.core.errors import ForeseeError
-from foresee.training.progress import Silent, describe, title
+from foresee.training.progress import Progress, describe, title
 from foresee.training.records import REPORT, TIMING, read_lines
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
@@ -130,13 +130,13 @@ class RunsMirrored(RunsProgress):
         self._shown, self._kind, self._root = shown, kind, root
         self._mirrors: dict[str, Tracked] = {}
         self.plan, self.note = shown.plan, shown.note  # type: ignore[method-assign]  # not mirrored
-        Tracked(Silent(), kind, root)  # says at once what is wrong with ``kind``
+        Tracked(Progress(), kind, root)  # says at once what is wrong with ``kind``
 
     def start(self, settings: Settings, step: int) -> None:
         """Mirrors anew what a continued run's folder holds: whoever began it may have been killed before it had."""
         self._shown.start(settings, step)
         if settings.digest not in self._mirrors:
-            mirror = self._mirrors[settings.digest] = Tracked(Silent(), self._kind, self._root)
+            mirror = self._mirrors[settings.digest] = Tracked(Progress(), self._kind, self._root)
             mirror.start(settings, 0)
             for line, timing in reports(self._root / settings.digest):
                 if line["step"] <= step:
@@ -152,7 +152,7 @@ class RunsMirrored(RunsProgress):
             self.done(load(self._root / settings.digest))
 
     def done(self, run: Run) -> None:
-        mirror = self._mirrors.pop(run.spec.digest, None) or Tracked(Silent(), self._kind, self._root)
+        mirror = self._mirrors.pop(run.spec.digest, None) or Tracked(Progress(), self._kind, self._root)
         mirror.done(run)
 
     def close(self) -> None:

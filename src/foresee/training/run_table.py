@@ -163,7 +163,9 @@ def write_table(table: pandas.DataFrame, path: Path, form: str | None = None) ->
     try:
         files.replace_file(path, writers[form])
     except ImportError:
-        raise RequestError(f"{path}: Parquet needs pyarrow, which is not installed; install the extra 'data'") from None
+        raise RequestError(
+            f"{path}: Parquet needs pyarrow, which is not installed; pip install 'foresee-lm[data]'"
+        ) from None
 
 
 def _markdown(table: pandas.DataFrame) -> str:

@@ -1,5 +1,125 @@
 """Mirrors of runs in other people's tools. A run's own files stay the record; a mirror only repeats them."""
 
-from foresee.training.tracking.base import Tracked, Tracker, tracked
+from __future__ import annotations
 
-__all__ = ["Tracked", "Tracker", "tracked"]
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.core.registry import nearest
+from foresee.metrics.base import Rows
+from foresee.training.progress import Progress
+from foresee.training.run import Run
+from foresee.training.settings import Settings
+
+
+class Tracker(ABC):
+    """The mirror of one run, open from its construction (run directory, settings, step that it continues from) to
+    ``close``."""
+
+    @abstractmethod
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Numbers of one evaluation during training, by slash-separated name."""
+
+    @abstractmethod
+    def finish(self, numbers: Mapping[str, float], verdict: str) -> None:
+        """The final measurements and the verdict."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Everything must be on disk when this returns. May come without ``finish``: the run was interrupted."""
+
+
+class Tracked(Progress):
+    """Shows progress as ``shown`` does, and mirrors every run that it is told of.
+
+    A run that was finished before is mirrored from its files where it has no mirror yet, so that a mirror holds all of
+    a comparison whichever of its runs were already there.
+    """
+
+    def __init__(self, shown: Progress, kind: str, root: Path) -> None:
+        """``kind`` is tensorboard or wandb; ``root`` the folder that holds the runs. Raises ``RequestError`` on another
+        kind, or where its library is not installed."""
+        self._shown, self._root, self._kind = shown, root, kind
+        self._make = _tracker(kind)
+        self._open: Tracker | None = None
+        self.step, self.finish, self.measuring = shown.step, shown.finish, shown.measuring  # type: ignore[method-assign]  # not mirrored
+
+    def start(self, spec: Settings, step: int) -> None:
+        """Opens the mirror; a continued run's repeats nothing that it already holds."""
+        self._shown.start(spec, step)
+        self.close()  # one that was interrupted before its end
+        self._open = self._make(self._root / spec.digest, spec, step)
+
+    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        """Mirrors one line of ``metrics.jsonl`` and of ``timing.jsonl``."""
+        self._shown.report(line, timing)
+        if self._open is not None:
+            self._open.log(line["step"], _line_numbers(line, timing))
+
+    def done(self, run: Run) -> None:
+        """Mirrors the final measurements, or all of a run that was finished before."""
+        self._shown.done(run)
+        marker = run.dir / f"{self._kind}.mirrored"
+        if self._open is None:
+            if marker.exists():
+                return
+            self._open = self._make(run.dir, run.spec, 0)
+            for line, timing in zip(run.metrics, run.timing, strict=True):
+                self._open.log(line["step"], _line_numbers(line, timing))
+        self._open.finish(dict(_row_numbers(run.rows)), run.verdict.name)
+        self.close()
+        files.write_text(marker, "")
+
+    def close(self) -> None:
+        """Closes the mirror of a run that will tell no more for now; what it holds stays."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def tracked(shown: Progress, kind: str | None, root: Path) -> Progress:
+    """``shown``, mirrored where ``kind`` names a tool."""
+    return shown if kind is None else Tracked(shown, kind, root)
+
+
+def _tracker(kind: str) -> Callable[[Path, Settings, int], Tracker]:
+    try:
+        if kind == "tensorboard":
+            from foresee.training.tracking.tensorboard import TensorBoard
+
+            return TensorBoard
+        if kind == "wandb":
+            from foresee.training.tracking.wandb import WeightsAndBiases
+
+            return WeightsAndBiases
+    except ImportError:
+        raise RequestError(
+            f"--track {kind} needs a library that is not installed; pip install 'foresee-lm[tracking]'"
+        ) from None
+    raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, ['tensorboard', 'wandb'])}")
+
+
+def _line_numbers(line: Mapping[str, Any], timing: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of one evaluation, by names that group well in a tool: ``train/...``, ``eval/...``, ``speed/...``."""
+    found = {"train/loss": line["loss"], "train/lr": line["lr"], "train/examples": line["examples"]}
+    found |= {f"train/parts/{name}": value for name, value in line["parts"].items()}
+    for name, value in line["eval"].items():
+        if isinstance(value, list):
+            found |= {f"eval/{name}/{place}": one for place, one in enumerate(value)}
+        else:
+            found[f"eval/{name}"] = value
+    found |= {f"speed/{name}": timing[name] for name in ("seconds", "examples_per_second")}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _row_numbers(rows: Rows) -> Iterator[tuple[str, float]]:
+    """The final measurements as ``final/NAME`` or, by answer position, ``final/NAME/i``."""
+    for name, row in rows.items():
+        if isinstance(row, list):
+            yield from ((f"final/{name}/{place}", float(one["value"])) for place, one in enumerate(row))
+        else:
+            yield f"final/{name}", float(row["value"])

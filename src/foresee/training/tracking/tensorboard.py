@@ -8,7 +8,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from foresee.training.settings import Settings
-from foresee.training.tracking.base import Tracker, plain_spec
+from foresee.training.tracking import Tracker
 
 FOLDER = "tensorboard"
 
@@ -21,7 +21,7 @@ class TensorBoard(Tracker):
         repeats those steps."""
         self._spec = spec
         self._writer = SummaryWriter(str(directory / FOLDER), purge_step=step + 1)
-        self._writer.add_text("spec", "\n\n".join(f"{key}: {value}" for key, value in plain_spec(spec).items()))
+        self._writer.add_text("spec", "\n\n".join(f"{key}: {value}" for key, value in spec.model_dump().items()))
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """One scalar a number."""
@@ -31,7 +31,7 @@ class TensorBoard(Tracker):
 
     def finish(self, numbers: Mapping[str, float], verdict: str) -> None:
         """The final measurements beside the run's options, in TensorBoard's own table of runs."""
-        options = plain_spec(self._spec) | {"verdict": verdict}
+        options = self._spec.model_dump() | {"verdict": verdict}
         self._writer.add_hparams(options, dict(numbers), run_name=".")
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import wandb
 
 from foresee.training.settings import Settings
-from foresee.training.tracking.base import Tracker, plain_spec
+from foresee.training.tracking import Tracker
 
 
 class WeightsAndBiases(Tracker):
@@ -22,7 +22,7 @@ class WeightsAndBiases(Tracker):
             id=spec.digest,
             name=spec.digest,
             dir=directory,
-            config=plain_spec(spec),
+            config=spec.model_dump(),
             resume="allow",
             reinit="create_new",  # runs of a sweep have theirs open beside each other
             settings=wandb.Settings(console="off", silent=True),
