@@ -24,7 +24,7 @@ from foresee.core import files
 from foresee.core.registry import load_plugin_file
 from foresee.core.seeds import stream
 from foresee.core.spec import resolve
-from foresee.experiments.diagnose import NAMES, Question, diagnose, task_of
+from foresee.experiments.diagnose import NAMES, DiagnosisSettings, diagnose, read_task
 from foresee.experiments.diagnose.verdict import COMPOUNDING, COSTLY, NONE_NEEDED, OPEN, TOO_SMALL
 from foresee.report.diagnosis import write_page
 from foresee.tasks.base import tasks
@@ -132,11 +132,11 @@ def run(name: str, seed: int, out: Path, work: Path) -> None:
     path = folder / "rows.jsonl"
     if not path.exists():
         export(case, seed, path)
-    task = task_of(f"data:{path},tokenizer={case.tokenizer},ending={case.ending}")
-    question = Question.of(
+    task = read_task(f"data:{path},tokenizer={case.tokenizer},ending={case.ending}")
+    asked = DiagnosisSettings.of(
         task, backbone=case.backbone, seeds=1, steps=case.steps, batch=case.batch, lr=case.lr, first_seed=seed
     )
-    found = diagnose(question, task, folder)
+    found = diagnose(asked, task, folder)
     write_page(found, folder / "diagnosis.html")
     kept = found.json()
     kept["dir"] = f"{name}-{seed}"

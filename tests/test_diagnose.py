@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,32 @@ from typing import Any
 import pytest
 from browser import Browser
 from data_files import sums, write_jsonl
+from hypothesis import given
+from hypothesis import strategies as st
+from program import Program
 from test_data_checkpoint import write_tokenizer
-from tiny import BACKBONE, outcome
+from tiny import BACKBONE, outcome, tiny
 from tiny_checkpoints import save
 
-from foresee.cli.app import status
 from foresee.core.errors import RequestError
-from foresee.experiments.diagnose import Diagnosis, Question, diagnose, measured, task_of
+from foresee.experiments.diagnose import Diagnosis, DiagnosisSettings, diagnose, measure, read_task
+from foresee.experiments.diagnose.plan import (
+    FINAL_MEASUREMENTS,
+    LEAST_STEPS,
+    MARGIN,
+    PAGE_SECONDS,
+    Speed,
+    fit_steps,
+    measure_speed,
+)
 from foresee.report.diagnosis import page
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
+from foresee.training.data import FixedData, draw
 from foresee.training.loop import InterruptedTrainingError
 
 ROWS = [(f"{'<b>' if n % 2 else 'x'} {n % 7} {n} y", f"{n % 7} <i>{n % 5}</i>" + " z" * (n % 3)) for n in range(240)]
 SETTINGS: dict[str, Any] = {"backbone": BACKBONE, "seeds": 1, "steps": 6, "batch": 16}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FORESEE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(notes: Path) -> Task:
-    return task_of(str(notes), prompt="question", response="answer")
+    return read_task(str(notes), prompt="question", response="answer")
 
 
 @pytest.fixture(scope="module")
@@ -54,26 +59,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(task: Task, folder: Path) -> Diagnosis:
-    return diagnose(Question.of(task, **(SETTINGS | {"seeds": 2})), task, folder)
+    return diagnose(DiagnosisSettings.of(task, **(SETTINGS | {"seeds": 2})), task, folder)
 
 
-# Questions.
+# DiagnosisSettingss.
 
 
 def test_a_file_of_few_words_is_cut_into_words_and_one_of_many_into_characters(notes: Path, tmp_path: Path) -> None:
-    few = task_of(str(notes), prompt="question", response="answer")
+    few = read_task(str(notes), prompt="question", response="answer")
     assert isinstance(few, Data)
     assert few.tokenizer == "words"
-    many = task_of(str(write_jsonl(tmp_path / "many.jsonl", [(f"w{n}", "a b") for n in range(600)])))
+    many = read_task(str(write_jsonl(tmp_path / "many.jsonl", [(f"w{n}", "a b") for n in range(600)])))
     assert isinstance(many, Data)
     assert many.tokenizer == "characters"
-    given = task_of(str(notes), prompt="question", response="answer", tokenizer="bytes")
+    given = read_task(str(notes), prompt="question", response="answer", tokenizer="bytes")
     assert isinstance(given, Data)
     assert given.tokenizer == "bytes"
 
 
 def test_a_task_spec_is_data_too() -> None:
-    assert task_of("copying:length=3,symbols=5").answer_length == 3
+    assert read_task("copying:length=3,symbols=5").answer_length == 3
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_a_task_spec_is_data_too() -> None:
 )
 def test_what_is_neither_is_refused(asked: str, sentence: str) -> None:
     with pytest.raises(RequestError, match=sentence):
-        task_of(asked)
+        read_task(asked)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +97,12 @@ def test_what_is_neither_is_refused(asked: str, sentence: str) -> None:
 )  # fmt: skip
 def test_a_question_that_cannot_be_is_refused(task: Task, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RequestError, match=sentence):
-        Question.of(task, **changes)
+        DiagnosisSettings.of(task, **changes)
 
 
 def test_the_small_backbone_is_given_a_context_that_holds_the_rows() -> None:
-    assert "context=256" in Question.of(task_of("copying:length=100,symbols=5")).backbone
-    assert "context=704" in Question.of(task_of("copying:length=300,symbols=5")).backbone
+    assert "context=256" in DiagnosisSettings.of(read_task("copying:length=100,symbols=5")).backbone
+    assert "context=704" in DiagnosisSettings.of(read_task("copying:length=300,symbols=5")).backbone
 
 
 # Runs.
@@ -137,8 +142,8 @@ def test_it_is_the_json_that_is_kept(found: Diagnosis, folder: Path) -> None:
 def test_asking_again_trains_nothing_and_says_the_same(
     found: Diagnosis, task: Task, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["foresee.training.loop"], "build_parts", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(measured, "measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("foresee.experiments.runner.Runner.run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(measure, "measure", lambda *_: pytest.fail("measured again"))
     again = diagnose(found.question, task, folder)
     assert replace(again, seconds=0.0).json() == replace(found, seconds=0.0).json()
     assert page(again) == page(found)
@@ -177,7 +182,7 @@ def test_a_plan_keeps_to_the_minutes_by_the_clock_that_is_given(task: Task, tmp_
     """Every reading of the clock is half a second on: a step takes 0.3 s, an evaluation 0.5 s, reading little."""
     now = iter(range(10_000))
     said: list[str] = []
-    question = Question.of(task, **(SETTINGS | {"steps": None, "minutes": 1.4}))
+    question = DiagnosisSettings.of(task, **(SETTINGS | {"steps": None, "minutes": 1.4}))
     found = diagnose(question, task, tmp_path / "out", say=said.append, clock=lambda: next(now) / 2)
     assert set(found.plan.speeds) == set(question.objectives)
     assert found.plan.seconds is not None
@@ -218,56 +223,87 @@ def test_the_page_escapes_everything_and_shows_everything(found: Diagnosis, tmp_
 # The command.
 
 
-def test_the_command_prints_one_object_and_writes_the_page(
-    notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_prints_one_object_and_writes_the_page(notes: Path, tmp_path: Path, program: Program) -> None:
     out = tmp_path / "out"
     arguments = [
-        "foresee", "diagnose", str(notes), "--prompt=question", "--response=answer", "--steps", "4", "--seeds", "1",
-        "--batch", "16", "--backbone", BACKBONE, "--objectives", "token-masking", "-o", str(out), "--json",
+        "diagnose", str(notes), "--prompt=question", "--response=answer", "--steps=4", "--seeds=1", "--batch=16",
+        f"--backbone={BACKBONE}", "--objectives=token-masking", f"--out={out}",
     ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert status() == 0
-    shown = capsys.readouterr()
-    found = json.loads(shown.out)
+    status, shown, err = program(*arguments, "--json")
+    assert status == 0
+    found = json.loads(shown)
     assert len(found["objectives"]) == 4
     assert found["verdict"]["name"] == "not learned yet: budget too small"
     assert (out / "diagnosis.html").exists()
-    assert "run 1 of 4" in shown.err
-    monkeypatch.setattr(sys, "argv", arguments[:-1])
-    assert status() == 0
-    assert "verdict: not learned yet" in capsys.readouterr().out
+    assert "run 1 of 4: next-token, seed 0, 4 steps" in err
+    status, shown, _ = program(*arguments)
+    assert status == 0
+    assert "verdict: not learned yet" in shown
 
 
-def test_a_wrong_field_is_one_sentence(
-    notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["foresee", "diagnose", str(notes), "-o", str(tmp_path / "out")])
-    assert status() == 2
-    said = capsys.readouterr().err
-    assert "'prompt'" in said
-    assert "Traceback" not in said
+def test_a_wrong_field_is_one_sentence(notes: Path, tmp_path: Path, program: Program) -> None:
+    status, _, err = program("diagnose", str(notes), f"--out={tmp_path / 'out'}")
+    assert status == 2
+    assert "'prompt'" in err
+    assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
 
 
-def test_on_a_checkpoint_its_tokenizer_cuts_the_rows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_checkpoint_its_tokenizer_cuts_the_rows(tmp_path: Path, program: Program) -> None:
     checkpoint = save(tmp_path / "gpt2", "gpt2", std=0.1)
     write_tokenizer(checkpoint)
     rows = write_jsonl(tmp_path / "sums.jsonl", sums(120, most=40))
-    arguments = [
-        "foresee",
-        "diagnose",
-        str(rows),
-        "--backbone",
-        f"hf:{checkpoint}",
-        "--steps=2",
-        "--seeds=1",
-        "--batch=8",
-    ]
-    monkeypatch.setattr(sys, "argv", [*arguments, "-o", str(tmp_path / "out"), "--json"])
-    assert status() == 0
-    question = json.loads(capsys.readouterr().out)["question"]
+    settings = (f"--backbone=hf:{checkpoint}", "--steps=2", "--seeds=1", "--batch=8", f"--out={tmp_path / 'out'}")
+    question = program.json("diagnose", str(rows), *settings)["question"]
     assert f"tokenizer=hf:{checkpoint}" in question["task"]
     assert question["lr"] == 1e-5
+
+
+# The time budget: arithmetic on measured seconds, and measuring them by a clock that is made up.
+
+SPEEDS = {"next-token": Speed(0.1, 1.0), "reversed": Speed(0.1, 1.0), "teacherless": Speed(0.2, 0.5)}
+
+seconds = st.floats(0.001, 2.0)
+
+
+@given(st.lists(st.tuples(seconds, seconds), min_size=1, max_size=5), st.integers(1, 4), st.floats(60, 3600))
+def test_what_is_planned_fits(pairs: list[tuple[float, float]], seeds: int, left: float) -> None:
+    speeds = {str(number): Speed(*pair) for number, pair in enumerate(pairs)}
+    try:
+        steps, eval_every, taken = fit_steps(speeds, seeds, left)
+    except RequestError:
+        least = seeds * sum(LEAST_STEPS * each.step + FINAL_MEASUREMENTS * each.evaluation for each in speeds.values())
+        assert least > left * MARGIN / 3  # a refusal where there was plenty of time would be wrong
+        return
+    assert taken <= left * MARGIN * (1 + 1e-9)
+    assert steps >= LEAST_STEPS
+    assert 1 <= eval_every <= steps
+    evaluations = -(-steps // eval_every) + FINAL_MEASUREMENTS
+    by_hand = seeds * sum(steps * each.step + evaluations * each.evaluation for each in speeds.values())
+    assert taken == pytest.approx(by_hand + PAGE_SECONDS)
+
+
+def test_more_time_gives_more_steps_and_more_seeds_fewer() -> None:
+    assert fit_steps(SPEEDS, 1, 600)[0] > fit_steps(SPEEDS, 1, 300)[0] > fit_steps(SPEEDS, 2, 300)[0]
+
+
+def test_most_of_the_time_is_spent_on_steps() -> None:
+    assert fit_steps(SPEEDS, 1, 600)[0] * 0.4 > 0.7 * 600 * MARGIN
+
+
+def test_a_budget_too_small_for_anything_says_so() -> None:
+    with pytest.raises(RequestError, match=r"too small: 20 s are left for 3 runs, which need about .* --minutes"):
+        fit_steps(SPEEDS, 1, 20)
+    with pytest.raises(RequestError, match="0 s are left"):
+        fit_steps(SPEEDS, 1, -5)
+
+
+def test_speed_is_measured_by_the_clock_that_is_given() -> None:
+    run = tiny(batch=8)
+    task = run.build_task()
+    batch = draw(task, run.task, "train", 64, 0)
+    # Read once before the steps, at the fourth and fifth to see whether the time is up, and once after: at 0, 1, 2, 3.
+    ticks = itertools.count(0, 1.0)
+    speed = measure_speed(run, task, FixedData(batch, run.task, 0), batch, 100.0, lambda: next(ticks))
+    assert speed.step == pytest.approx(3 / 5)
+    assert speed.evaluation == 1.0

@@ -10,8 +10,9 @@ from rich.console import Console
 from foresee.cli.options import AsJson, emit, output
 from foresee.core.memory import keep_large_blocks
 from foresee.core.spec import split_list
-from foresee.experiments.diagnose import Question, diagnose, task_of
-from foresee.experiments.diagnose.show import show
+from foresee.experiments.diagnose import DiagnosisSettings, diagnose, read_task
+from foresee.experiments.diagnose.result import show_diagnosis
+from foresee.experiments.engine import InProcess
 from foresee.report.diagnosis import write_page
 from foresee.training.progress import on_standard_error
 
@@ -59,15 +60,15 @@ def command(
         console.print(f"[{used}{limit} minutes] {said}", markup=False, highlight=False, soft_wrap=True)
 
     say("reading the data")
-    task = task_of(
+    task = read_task(
         data, prompt=prompt, response=response, tokenizer=tokenizer, test=test, skip_bad=skip_bad, checkpoint=checkpoint
     )
     rate = (SCRATCH_RATE if checkpoint is None else CHECKPOINT_RATE) if lr is None else lr
-    question = Question.of(
+    asked = DiagnosisSettings.of(
         task, others=split_list(objectives) if objectives else (), backbone=backbone, seeds=seeds, minutes=minutes,
         steps=steps, batch=batch, lr=rate,
     )  # fmt: skip
-    found = diagnose(question, task, out, progress=on_standard_error, say=say, began=began)
+    found = diagnose(asked, task, out, engine=InProcess(progress=on_standard_error), say=say, began=began)
     page = write_page(found, out / "diagnosis.html")
     say(f"done: {page}")
-    emit(found.json()) if as_json else show(found, page, output())
+    emit(found.json()) if as_json else show_diagnosis(found, page, output())

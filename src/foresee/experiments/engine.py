@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from foresee.core.memory import keep_large_blocks
 from foresee.core.registry import load_plugin_file, loaded_plugin_files, nearest
 
 if TYPE_CHECKING:  # a worker starts without PyTorch, and imports it with its first run
+    from foresee.training.progress import Progress
     from foresee.training.settings import Settings
 
 Order = tuple[dict[str, Any], str, int, list[str]]
@@ -106,7 +107,14 @@ class Engine(ABC):
 
 
 class InProcess(Engine):
-    """Trains one run after the other in this process, with the threads that it has: for a debugger."""
+    """Trains one run after the other in this process, with the threads that it has: where time is planned, and for a
+    debugger. ``progress`` makes what each run reports to while it goes on."""
+
+    def __init__(
+        self, *, jobs: int | None = None, threads: int | None = None, progress: Callable[[], Progress] | None = None
+    ) -> None:
+        super().__init__(jobs=jobs, threads=threads)
+        self.progress = progress
 
     def plan(self, jobs: Sequence[Job]) -> str:
         return "one run after the other in this process"
@@ -115,11 +123,13 @@ class InProcess(Engine):
         return running == 0
 
     def start(self, job: Job, root: Path) -> Pending:
-        from foresee.training.loop import train
+        from foresee.training.loop import InterruptedTrainingError, train
 
         ended: Future[None] = Future()
         try:
-            train(job.settings, root)
+            train(job.settings, root, None if self.progress is None else self.progress())
+        except InterruptedTrainingError:  # by a signal to this process, which is meant for all of its runs
+            raise
         except ForeseeError as error:
             ended.set_exception(error)
         else:

@@ -12,7 +12,7 @@ import pandas as pd
 from foresee.core import files
 from foresee.core.spec import brief
 from foresee.experiments.diagnose import decisions
-from foresee.experiments.diagnose.question import FORWARD
+from foresee.experiments.diagnose.plan import FORWARD
 from foresee.experiments.diagnose.result import Diagnosis
 from foresee.experiments.diagnose.verdict import COMPOUNDING, COSTLY, NONE_NEEDED, OPEN, TOO_SMALL
 from foresee.metrics.verdict import SOLVED

@@ -1,29 +1,167 @@
-"""The plan of a diagnosis: its runs, settled once and kept in ``plan.json``, so that the same command continues it."""
+"""What a diagnosis is asked, and the plan of its runs, settled once, so that the same command continues it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from foresee.backbones.base import backbones
 from foresee.core import files
+from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.experiments.diagnose.budget import Speed, fit
-from foresee.experiments.diagnose.question import Question
-from foresee.experiments.diagnose.speed import Clock, measure_speed
-from foresee.tasks.base import Task
+from foresee.core.spec import describe, resolve
+from foresee.metrics.measure import measure_quickly
+from foresee.objectives.base import objectives
+from foresee.tasks.base import Task, tasks
+from foresee.tasks.data import Data
 from foresee.training.data import TrainingData
+from foresee.training.distributed import Model, World
 from foresee.training.examples import test_examples, training_data, watched_and_measured
-from foresee.training.settings import Settings
+from foresee.training.loop import Training, train_steps
+from foresee.training.optimizer import autocast
+from foresee.training.settings import CONTROL, Settings
 
-MEASURED = 1000
-"""Held-out examples of the final measurement."""
+FORWARD, HIDDEN = "next-token", "teacherless"
+"""The objective that is on trial, and the one that never sees an earlier answer token."""
 
-MEASURED_IN_HASTE = 250
-"""As many where decoding is so slow that measuring would take more than a quarter of the time."""
+WORDS_AT_MOST = 500
+"""With tokenizer ``auto``, a file is cut into words where it holds no more different ones, and into characters
+otherwise: a small network learns nothing of a word that it rarely sees."""
+
+SMALL, SMALL_CONTEXT = "transformer:layers=3,width=128,heads=4", 256
+"""The default backbone, ``gpt-nano``; it is given a longer context where rows need one."""
+SPARE = 64
+"""Positions beyond prompt and answer that it is then given, for objectives that read more."""
 
 ROWS = "fixed:200000"
+MEASURED, MEASURED_IN_HASTE = 1000, 250
+"""Held-out examples of the final measurement, and where it would take more than a quarter of the time."""
+
+UNTIMED = 2
+"""First steps of a warm-up, in which memory is allocated."""
+FEWEST_TIMED, MOST_TIMED, TIMING_SHARE = 4, 40, 0.02
+"""Steps that are timed of each objective, and the share of the whole time that this should take."""
+
+LEAST_STEPS, MOST_STEPS = 40, 100_000
+MOST_EVALUATIONS, FEWEST_EVALUATIONS = 24, 6
+EVALUATION_SHARE = 0.2
+"""Share of the time that the evaluations during training may take while there are more than the fewest."""
+MARGIN = 0.88
+"""Share of the time left that is planned with: steps are not equally fast all through a run."""
+FINAL_MEASUREMENTS = 3.0
+"""What measuring a trained model takes, in evaluations: test and training examples by ``train``, then by us."""
+PAGE_SECONDS = 6.0
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class DiagnosisSettings:
+    """What decides a diagnosis; all specs are canonical. A folder holds the answer to one of these."""
+
+    task: str
+    task_digest: str
+    objectives: tuple[str, ...]
+    backbone: str
+    seeds: int
+    minutes: float
+    steps: int | None
+    batch: int
+    lr: float
+    first_seed: int = 0
+
+    @staticmethod
+    def of(
+        task: Task,
+        *,
+        others: Sequence[str] = (),
+        backbone: str | None = None,
+        seeds: int = 2,
+        minutes: float = 10.0,
+        steps: int | None = None,
+        batch: int = 128,
+        lr: float = 1e-3,
+        first_seed: int = 0,
+    ) -> DiagnosisSettings:
+        """``others`` are trained beside next-token, reversed and teacherless, which always are. ``steps`` takes the
+        place of ``minutes``. Raises ``RequestError`` on the first thing that is wrong."""
+        for name, value in (("seeds", seeds), ("batch", batch), ("steps", 1 if steps is None else steps)):
+            if value < 1:
+                raise RequestError(f"{name}={value} must be at least 1")
+        if not 0 < minutes < math.inf:
+            raise RequestError(f"minutes={minutes} must be above 0 and finite")
+        if backbone is None:
+            needed = task.prompt_length + task.answer_length + SPARE
+            context = f",context={-(-needed // 64) * 64}" if needed - SPARE + 8 > SMALL_CONTEXT else ""
+            backbone = SMALL + context
+        text = describe(tasks, task)
+        names = [resolve(objectives, name).text for name in (FORWARD, CONTROL, HIDDEN, *others)]
+        return DiagnosisSettings(
+            task=text, task_digest=resolve(tasks, text).cls.content_digest(resolve(tasks, text).options),
+            objectives=tuple(dict.fromkeys(names)), backbone=resolve(backbones, backbone).text,
+            seeds=seeds, minutes=float(minutes), steps=steps, batch=batch, lr=float(lr), first_seed=first_seed,
+        )  # fmt: skip
+
+    def json(self) -> dict[str, Any]:
+        """As it stands in ``plan.json``."""
+        return asdict(self) | {"objectives": list(self.objectives)}
+
+    def run(self, steps: int, eval_every: int, test: int) -> Settings:
+        """Its first run, with these numbers."""
+        return Settings.of(
+            self.task, self.objectives[0], self.backbone, steps=steps, batch=self.batch, lr=self.lr, data=ROWS,
+            test=test, eval_every=eval_every, warmup=min(100, steps // 10),
+        )  # fmt: skip
+
+
+def read_task(
+    data: str,
+    *,
+    prompt: str = "prompt",
+    response: str = "response",
+    tokenizer: str = "auto",
+    test: str | None = None,
+    skip_bad: bool = False,
+    checkpoint: str | None = None,
+) -> Task:
+    """The task behind ``data``: a task spec, or a file, of which the options after it say how it is read.
+
+    ``tokenizer`` may be ``auto``: that of ``checkpoint`` where one is given; otherwise words where the file holds at
+    most ``WORDS_AT_MOST`` different ones, else characters. Raises ``RequestError`` where it is neither spec nor file.
+    """
+    if data.partition(":")[0] in {*tasks.names(), *tasks.presets()} and not Path(data).is_file():
+        return resolve(tasks, data).build()
+    if not Path(data).exists():
+        raise RequestError(f"{data} is neither a file nor a task; foresee list tasks names the tasks")
+    if "," in data:
+        raise RequestError(f"{data}: a path cannot hold a comma; link the file under another name")
+
+    def read(kind: str) -> Data:
+        options = {"prompt": prompt, "response": response, "skip_bad": str(skip_bad).lower(), "test": test,
+                   "tokenizer": kind}  # fmt: skip
+        given = "".join(f",{key}={value}" for key, value in options.items() if value is not None)
+        built = resolve(tasks, f"data:{data}{given}").build()
+        assert isinstance(built, Data)
+        return built
+
+    if tokenizer != "auto":
+        return read(tokenizer)
+    if checkpoint is not None:
+        return read(f"hf:{checkpoint}")
+    words = read("words")
+    return words if len(words.vocab) <= WORDS_AT_MOST + 3 else read("characters")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of one objective: a training step, and one evaluation on the watched examples."""
+
+    step: float
+    evaluation: float
 
 
 @dataclass(frozen=True)
@@ -40,82 +178,96 @@ class Plan:
         """As it stands in ``plan.json``."""
         return asdict(self)
 
-    def specs(self, question: Question) -> list[Settings]:
+    def runs(self, asked: DiagnosisSettings) -> list[Settings]:
         """All runs, seed by seed, so that an interrupted diagnosis has whole seeds."""
-        base = _spec(question, self.steps, self.eval_every, self.test)
-        seeds = range(question.first_seed, question.first_seed + question.seeds)
-        return [base.replace(objective=name, seed=seed) for seed in seeds for name in question.objectives]
+        first = asked.run(self.steps, self.eval_every, self.test)
+        seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
+        return [first.replace(objective=name, seed=seed) for seed in seeds for name in asked.objectives]
 
 
-def settle(
-    question: Question, task: Task, folder: Path, began: float, say: Callable[[str], None], clock: Clock
+def make_plan(
+    asked: DiagnosisSettings, task: Task, folder: Path, began: float, say: Callable[[str], None], clock: Clock
 ) -> Plan:
     """The plan in ``folder``, or a new one that is put there. ``began`` is when the command did, by ``clock``.
 
-    Raises ``RequestError`` where the folder belongs to another question, a run is impossible, or the time is too short.
+    Raises ``RequestError`` where the folder answers other settings, a run is impossible, or the time is too short.
     """
     path = folder / "plan.json"
     if path.exists():
-        return _read(path, question)
-    data, checked = _checked(question, task)
-    if question.steps is not None:
-        plan = Plan(question.steps, max(10, question.steps // 20), MEASURED, None, {})
+        return _read_plan(path, asked)
+    first = asked.run(1, 1, MEASURED)
+    runs = [first.with_objective(name) for name in asked.objectives]
+    for run in runs:  # each can be built, before anything is trained
+        run.build_objective(task)
+    data = training_data(first, task)
+    if asked.steps is not None:
+        plan = Plan(asked.steps, max(10, asked.steps // 20), MEASURED, None, {})
     else:
-        plan = _timed(question, task, data, checked, began, say, clock)
-    files.write_json(path, {"question": question.json(), "plan": plan.json()})
+        watched, _ = watched_and_measured(test_examples(first, task, data), first)
+        whole, speeds = asked.minutes * 60, {}
+        for run in runs:
+            say(f"measuring the speed of {run.objective}")
+            speeds[run.objective] = measure_speed(run, task, data, watched, whole, clock)
+        slow = 5 * asked.seeds * sum(speed.evaluation for speed in speeds.values()) > whole / 4
+        steps, eval_every, seconds = fit_steps(speeds, asked.seeds, whole - (clock() - began))
+        plan = Plan(steps, eval_every, MEASURED_IN_HASTE if slow else MEASURED, seconds, speeds)
+    files.write_json(path, {"question": asked.json(), "plan": plan.json()})
     return plan
 
 
-def _spec(question: Question, steps: int, eval_every: int, test: int) -> Settings:
-    return Settings.of(
-        question.task, question.objectives[0], question.backbone,
-        steps=steps, batch=question.batch, lr=question.lr, data=ROWS, test=test, eval_every=eval_every,
-        warmup=min(100, steps // 10),
-    )  # fmt: skip
-
-
-def _checked(question: Question, task: Task) -> tuple[TrainingData, list[Settings]]:
-    """A spec for each objective, every one of which can be built, before anything is trained."""
-    base = _spec(question, 1, 1, MEASURED)
-    specs = [base.with_objective(name) for name in question.objectives]
-    for spec in specs:
-        spec.build_objective(task)
-    return training_data(base, task), specs
-
-
-def _timed(
-    question: Question,
-    task: Task,
-    data: TrainingData,
-    specs: list[Settings],
-    began: float,
-    say: Callable[[str], None],
-    clock: Clock,
-) -> Plan:
-    watched, _ = watched_and_measured(test_examples(specs[0], task, data), specs[0])
-    whole = question.minutes * 60
-    speeds: dict[str, Speed] = {}
-    for spec in specs:
-        say(f"measuring the speed of {spec.objective}")
-        speeds[spec.objective] = measure_speed(spec, task, data, watched, whole, clock)
-    left = whole - (clock() - began)
-    slow = 5 * question.seeds * sum(speed.evaluation for speed in speeds.values()) > whole / 4
-    budget = fit(speeds, question.seeds, left)
-    return Plan(budget.steps, budget.eval_every, MEASURED_IN_HASTE if slow else MEASURED, budget.seconds, speeds)
-
-
-def _read(path: Path, question: Question) -> Plan:
+def _read_plan(path: Path, asked: DiagnosisSettings) -> Plan:
     held = files.read_json(path)
     try:
-        asked, plan = held["question"], held["plan"]
+        before, plan = held["question"], held["plan"]
         speeds = {name: Speed(**speed) for name, speed in plan.pop("speeds").items()}
         found = Plan(**plan, speeds=speeds)
     except (TypeError, KeyError, AttributeError):
         raise files.damaged(path, "it is not the plan of a diagnosis of this version") from None
-    for name, value in question.json().items():
-        if asked.get(name) != value:
+    for name, value in asked.json().items():
+        if before.get(name) != value:
             raise RequestError(
-                f"{path.parent} holds a diagnosis with {name}={asked.get(name)}, not {value}; "
+                f"{path.parent} holds a diagnosis with {name}={before.get(name)}, not {value}; "
                 "repeat that command to continue it, or give another folder with -o"
             )
     return found
+
+
+def measure_speed(
+    run: Settings, task: Task, data: TrainingData, watched: Batch, seconds: float, clock: Clock = time.perf_counter
+) -> Speed:
+    """Seconds of a step and of an evaluation here and now, where all of the work may take ``seconds``: a short warm-up
+    that is thrown away."""
+    objective = run.build_objective(task)
+    training = Training(run, task, data, Model(objective, run.device, World()))
+    train_steps(training, UNTIMED)
+    began, steps = clock(), 0
+    while steps < FEWEST_TIMED or (steps < MOST_TIMED and clock() - began < TIMING_SHARE * seconds):
+        train_steps(training, UNTIMED + steps + 1)
+        steps += 1
+    a_step = (clock() - began) / steps
+    began = clock()
+    with autocast(run):
+        measure_quickly(task, objective, watched)
+    return Speed(a_step, clock() - began)
+
+
+def fit_steps(speeds: Mapping[str, Speed], seeds: int, left: float) -> tuple[int, int, float]:
+    """The most steps, the same for all runs, whose training and measuring fit into ``left`` seconds; steps between
+    evaluations; and the seconds that all of it should take. Raises ``RequestError``, with the time that would do, where
+    fewer than ``LEAST_STEPS`` fit."""
+    a_step = seeds * sum(speed.step for speed in speeds.values())
+    an_evaluation = seeds * sum(speed.evaluation for speed in speeds.values())
+    usable = left * MARGIN - PAGE_SECONDS - FINAL_MEASUREMENTS * an_evaluation
+    evaluations = int(usable * EVALUATION_SHARE / an_evaluation)
+    evaluations = min(MOST_EVALUATIONS, max(FEWEST_EVALUATIONS, evaluations))
+    steps = min(int((usable - evaluations * an_evaluation) / a_step), MOST_STEPS)
+    if steps < LEAST_STEPS:
+        least = LEAST_STEPS * a_step + (FEWEST_EVALUATIONS + FINAL_MEASUREMENTS) * an_evaluation + PAGE_SECONDS
+        raise RequestError(
+            f"the budget is too small: {max(0.0, left):.0f} s are left for {seeds * len(speeds)} runs, which need "
+            f"about {least / MARGIN:.0f} s for {LEAST_STEPS} steps each; give more --minutes, fewer --seeds or a "
+            "smaller --backbone"
+        )
+    eval_every = max(1, -(-steps // evaluations))
+    taken = -(-steps // eval_every)
+    return steps, eval_every, steps * a_step + (taken + FINAL_MEASUREMENTS) * an_evaluation + PAGE_SECONDS

@@ -1,4 +1,4 @@
-"""A diagnosis as a whole, and its JSON."""
+"""A diagnosis as a whole: its JSON, held-out examples token by token, and what a terminal shows of it."""
 
 from __future__ import annotations
 
@@ -8,47 +8,76 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
+from foresee.core.batch import Batch
+from foresee.core.spec import brief
 from foresee.datasets.inspection import DataSummary
 from foresee.experiments.compare import steps_to_solve
-from foresee.experiments.diagnose.evidence import Evidence
-from foresee.experiments.diagnose.examples import Shown
-from foresee.experiments.diagnose.interval import ratio, share
-from foresee.experiments.diagnose.measured import Family
-from foresee.experiments.diagnose.plan import Plan
-from foresee.experiments.diagnose.question import Question
-from foresee.experiments.diagnose.tables import Row
+from foresee.experiments.diagnose.decisions import Flags
+from foresee.experiments.diagnose.evidence import Curve, Evidence
+from foresee.experiments.diagnose.measure import Family, Kind, Row, ratio, share
+from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
 from foresee.experiments.diagnose.verdict import Verdict
 from foresee.metrics.intervals import rate
+from foresee.objectives.base import objectives
+from foresee.tasks.base import Task
+
+EXAMPLES = 8
+LONGEST_PROMPT = 2000
+"""Characters of a prompt that are shown."""
+BETWEEN = ", \t\r\n"
+"""What may stand between the tokens of a text without being one."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What one objective came to. Rows are over held-out examples and seeds; ``None`` where it has no such number."""
+    """What one objective came to, over held-out examples and seeds: whole responses right, nats a whole response, and
+    accuracy, written freely, on next-token's decision tokens (None where there is no such number). ``seconds`` of
+    training and ``curves``, ``exact`` on the watched examples by step, are one a seed."""
 
     objective: str
-    kind: str
+    kind: Kind
     exact: Row
     exact_by_seed: list[float]
     nll: Row | None
-    """Nats a whole response."""
     decisions: Row | None
-    """Accuracy, written freely, on next-token's decision tokens; None where there are none."""
     steps_to_solve: list[int | None]
     seconds: list[float]
-    """Of training, by seed."""
-    curves: list[list[tuple[int, float]]]
-    """``exact`` on the watched examples by step, a list a seed."""
+    curves: list[Curve]
     runs: list[str]
 
 
 @dataclass(frozen=True)
+class Token:
+    """A token of a response, and what the response's text has between the last one and it: white space, or commas.
+    Losses are means over seeds, in nats; ``decision`` and ``hard`` hold for most seeds."""
+
+    before: str
+    text: str
+    shown: float
+    hidden: float
+    hard: bool
+    decision: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """A held-out example."""
+
+    prompt: str
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True)
 class Diagnosis:
-    """Everything that the page shows."""
+    """Everything that the page shows. ``accuracy`` has ``forced`` and ``free`` of next-token by position."""
 
     folder: Path
-    question: Question
+    question: DiagnosisSettings
     plan: Plan
     verdict: Verdict
     evidence: list[Evidence]
@@ -62,8 +91,7 @@ class Diagnosis:
     by_shape: list[Row]
     decision_positions: list[Row]
     accuracy: list[Row]
-    """By position: ``forced`` and ``free`` of next-token."""
-    examples: list[Shown]
+    examples: list[Example]
     data: DataSummary | None
     held_out: int
     seconds: float
@@ -83,12 +111,11 @@ class Diagnosis:
         }  # fmt: skip
 
 
-def learned_of(found: Mapping[str, Family], decisions: Tensor) -> list[Learned]:
+def summarise(families: Mapping[str, Family], decisions: Tensor) -> list[Learned]:
     """A row for each objective; ``decisions`` [E, A] bool are the decision tokens of most next-token seeds."""
     rows = []
-    for name, family in found.items():
-        exact = torch.stack([each.exact for each in family.measured]).float()
-        free = torch.stack([each.free for each in family.measured]).float()
+    for name, family in families.items():
+        exact = family.stack("exact").float()
         ones = torch.ones(exact.shape[1])
         overall = share(exact, ones)
         assert overall is not None
@@ -97,16 +124,77 @@ def learned_of(found: Mapping[str, Family], decisions: Tensor) -> list[Learned]:
         overall |= {"low": min(overall["low"], alone["low"]), "high": max(overall["high"], alone["high"])}
         rows.append(
             Learned(
-                objective=name,
-                kind=family.kind,
-                exact=overall,
-                exact_by_seed=[float(each) for each in exact.mean(1)],
-                nll=None if family.kind == "none" else ratio(family.nll, ones),
-                decisions=share((free * decisions).sum(2), decisions.float().sum(1)),
+                objective=name, kind=family.kind, exact=overall, exact_by_seed=[float(each) for each in exact.mean(1)],
+                nll=None if family.kind == "none" else ratio(family.stack("nll"), ones),
+                decisions=share((family.stack("free").float() * decisions).sum(2), decisions.float().sum(1)),
                 steps_to_solve=[steps_to_solve(run) for run in family.runs],
                 seconds=[run.seconds for run in family.runs],
                 curves=[[(line["step"], line["eval"]["exact"]) for line in run.metrics] for run in family.runs],
                 runs=[run.spec.digest for run in family.runs],
             )
-        )
+        )  # fmt: skip
     return rows
+
+
+def choose_examples(
+    task: Task, batch: Batch, forced: Tensor, hidden: Tensor, flags: Flags, n: int = EXAMPLES
+) -> list[Example]:
+    """Examples with the most loss on decision tokens, at the most half of ``n``, then the first of the others; losses
+    are [S, E, A]."""
+    decision, hard = flags.decision.float().mean(0), flags.hard.float().mean(0)
+    weight = (decision * forced.mean(0)).sum(1)
+    ranked = torch.argsort(weight, descending=True, stable=True).tolist()
+    telling = [row for row in ranked if float(weight[row]) > 0][: n // 2]
+    chosen = telling + [row for row in range(len(batch)) if row not in telling][: n - len(telling)]
+    pairs = list(batch.rows(torch.tensor(chosen, device=batch.tokens.device)).pairs())
+    found = []
+    for row, (prompt, answer) in zip(chosen, pairs, strict=True):
+        symbols = task.vocab.decode(answer)
+        losses = zip(forced.mean(0)[row].tolist(), hidden.mean(0)[row].tolist(), strict=True)
+        rounded = [(round(each, 4), round(other, 4)) for each, other in losses]
+        tokens = tuple(
+            Token(gap, symbol, *rounded[at], hard=bool(hard[row, at] > 0.5), decision=bool(decision[row, at] > 0.5))
+            for at, (gap, symbol) in enumerate(zip(find_gaps(task.write_answer(answer), symbols), symbols, strict=True))
+        )
+        found.append(Example(task.write_prompt(prompt)[:LONGEST_PROMPT], tokens))
+    return found
+
+
+def find_gaps(text: str, symbols: list[str]) -> list[str]:
+    """What stands before each symbol in a text that is made of them; nothing before those that it does not show, as
+    ends of responses and the bytes of a longer character."""
+    found, reached = [], 0
+    for symbol in symbols:
+        at = text.find(symbol, reached)
+        known = at >= 0 and not text[reached:at].strip(BETWEEN)
+        found.append(text[reached:at] if known else "")
+        reached = at + len(symbol) if known else reached
+    return found
+
+
+def show_diagnosis(found: Diagnosis, page: Path, console: Console) -> None:
+    """Prints what each objective came to, the verdict, and where the page is."""
+    shown = Table(
+        title=f"{found.plan.steps:,} steps each, {found.held_out:,} held-out rows",
+        title_justify="left", box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    for heading in ("objective", "right", "by seed", "nats a response", "decisions", "0.95 by step"):
+        shown.add_column(heading, overflow="fold")
+    for each in found.learned:
+        shown.add_row(
+            brief(objectives, each.objective), f"{each.exact['value']:.3f}",
+            " ".join(f"{value:.3f}" for value in each.exact_by_seed),
+            "-" if each.nll is None else f"{each.nll['value']:.2f} ({each.nll['low']:.2f} to {each.nll['high']:.2f})",
+            "-" if each.decisions is None else f"{each.decisions['value']:.3f}",
+            " ".join("-" if step is None else str(step) for step in each.steps_to_solve),
+        )  # fmt: skip
+    console.print(shown)
+    lines = []
+    if found.absorbed is not None:
+        row = found.absorbed
+        lines.append(f"share of supervision absorbed: {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})")
+    places = ", ".join(str(each["position"] + 1) for each in found.decision_positions)
+    lines += [f"decision positions: {places or 'none'}", f"verdict: {found.verdict.name}"]
+    lines += [f"because: {found.verdict.because}", *found.verdict.remarks]
+    for line in (*lines, *(f"next: {each}" for each in found.verdict.advice), f"page: {page}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -73,18 +73,18 @@ class Verdict:
 def judge(seeds: Sequence[Evidence]) -> Verdict:
     """The verdict that most next-token seeds get (ties go to the first of ``NAMES``), with the rule and numbers of the
     first seed that got it."""
-    ruled = [rule(evidence) for evidence in seeds]
+    ruled = [apply_rules(evidence) for evidence in seeds]
     counts = Counter(name for name, _ in ruled)
     name = min(counts, key=lambda each: (-counts[each], NAMES.index(each)))
     first = next(number for number, (each, _) in enumerate(ruled) if each == name)
-    remarks = remarks_on(name, seeds[first])
+    remarks = list_remarks(name, seeds[first])
     if len(counts) > 1:
         listed = "; ".join(f"seed {number}: {each}" for number, (each, _) in enumerate(ruled))
         remarks = (f"The seeds do not agree ({listed}).", *remarks)
-    return Verdict(name, ruled[first][1], remarks, advice_on(name, seeds[first]), tuple(each for each, _ in ruled))
+    return Verdict(name, ruled[first][1], remarks, give_advice(name, seeds[first]), tuple(each for each, _ in ruled))
 
 
-def rule(e: Evidence) -> tuple[str, str]:
+def apply_rules(e: Evidence) -> tuple[str, str]:
     """The first rule that holds gives the name.
 
     1. ``exact`` >= 0.95: *learned, at a cost in samples* where ``cost`` >= 1.5, else *no lookahead needed*.
@@ -175,73 +175,76 @@ def _named(objective: str) -> str:
     return brief(objectives, objective)
 
 
-def remarks_on(name: str, e: Evidence) -> tuple[str, ...]:
+def list_remarks(name: str, e: Evidence) -> tuple[str, ...]:
     """What else a reader must know."""
-    said: list[str] = []
+    remarks = []
     if name == NONE_NEEDED and e.exact < SOLVED:
-        said.append(
+        remarks.append(
             f"The {e.nll:.2f} nats that are left cost every order alike: noise, a free choice, or something that none "
             "of these models can learn within any such budget. These three look the same from here."
         )
-    if name == OPEN:
-        if e.control_exact >= SOLVED:
-            said.append(
-                f"The control shows that the budget was enough: the same network, written backwards, gets "
-                f"{e.control_exact:.3f} of responses right."
-            )
-        else:
-            said.append(
-                f"The control itself is not at {SOLVED} ({e.control_exact:.3f}), but {_named(e.witness)} proves that "
-                "the difference can be learned on this budget."
-            )
+    if name == OPEN and e.control_exact >= SOLVED:
+        remarks.append(
+            f"The control shows that the budget was enough: the same network, written backwards, gets "
+            f"{e.control_exact:.3f} of responses right."
+        )
+    elif name == OPEN:
+        remarks.append(
+            f"The control itself is not at {SOLVED} ({e.control_exact:.3f}), but {_named(e.witness)} proves that the "
+            "difference can be learned on this budget."
+        )
     if name in (TOO_SMALL, COMPOUNDING) and e.control_exact < SOLVED:
-        said.append(
+        remarks.append(
             f"The control, reversed, gets {e.control_exact:.3f} of responses right, so it does not show that the "
             "budget was enough for everything."
         )
     if e.overfit >= GAP:
-        said.append(
+        remarks.append(
             f"Next-token's held-out loss ended {e.overfit:.2f} nats above its least: it has begun to learn the "
             "training rows by heart, and more rows would help more than more steps."
         )
     if e.prompts < DIFFERENT * e.rows:
-        said.append(
+        remarks.append(
             f"The {e.rows} held-out rows hold {e.prompts} different prompt{'s' if e.prompts > 1 else ''}: intervals, "
             "which take rows for independent, are too narrow."
         )
-    return tuple(said)
+    return tuple(remarks)
 
 
-def advice_on(name: str, e: Evidence) -> tuple[str, ...]:
+def give_advice(name: str, e: Evidence) -> tuple[str, ...]:
     """What to try next."""
-    witness = _named(e.witness)
-    return {
-        OPEN: (
-            f"Train with {witness}, which learned on this budget what next-token did not"
-            + ("." if e.witness_exact >= SOLVED else f" (it gets {e.witness_exact:.3f} of responses right so far)."),
+    if name == OPEN:
+        so_far = "." if e.witness_exact >= SOLVED else f" (it gets {e.witness_exact:.3f} of responses right so far)."
+        return (
+            f"Train with {_named(e.witness)}, which learned on this budget what next-token did not{so_far}",
             (
-                "If responses must be written forwards, try --objectives multi-token,belief-state,registers beside "
-                "it: they are trained on what comes later too."
+                "If responses must be written forwards, try --objectives multi-token,belief-state,registers beside it: "
+                "they are trained on what comes later too."
             ),
             "Or put the decision's reasons into the response before it, so that the prefix has to hold them.",
+        )
+    return ADVICE[name]
+
+
+ADVICE = {
+    COMPOUNDING: (
+        "Another training order will not help: the errors are small and spread over all positions.",
+        (
+            "More data or a larger network makes each step surer; shorter responses, or checking while decoding, keeps "
+            "errors from adding up."
         ),
-        COMPOUNDING: (
-            "Another training order will not help: the errors are small and spread over all positions.",
-            (
-                "More data or a larger network makes each step surer; shorter responses, or checking while decoding, "
-                "keeps errors from adding up."
-            ),
+    ),
+    TOO_SMALL: (
+        (
+            "Give more --minutes, or start from a checkpoint with --backbone hf:...: nothing can be said of what no "
+            "objective has learned."
         ),
-        TOO_SMALL: (
-            (
-                "Give more --minutes, or start from a checkpoint with --backbone hf:...: nothing can be said of what "
-                "no objective has learned."
-            ),
-            "Shorter responses or a finer --tokenizer make a small budget go further.",
-        ),
-        COSTLY: (
-            "Next-token is good enough here; reversed needs fewer samples, which matters where rows are few.",
-            "If the order of the response is yours to choose, write first what is worked out first.",
-        ),
-        NONE_NEEDED: ("Next-token training is the right choice for these responses; nothing here calls for another.",),
-    }[name]
+        "Shorter responses or a finer --tokenizer make a small budget go further.",
+    ),
+    COSTLY: (
+        "Next-token is good enough here; reversed needs fewer samples, which matters where rows are few.",
+        "If the order of the response is yours to choose, write first what is worked out first.",
+    ),
+    NONE_NEEDED: ("Next-token training is the right choice for these responses; nothing here calls for another.",),
+}
+"""Of every verdict but ``OPEN``, whose advice depends on the witness."""

@@ -1,0 +1,167 @@
+"""What trained runs say of each token of the held-out responses, and means of that with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from foresee.core import files
+from foresee.core.batch import Batch
+from foresee.core.seeds import torch_stream
+from foresee.metrics.accuracy import right_answers
+from foresee.metrics.intervals import Z95
+from foresee.metrics.measure import evaluation_mode
+from foresee.metrics.passes import predict_answers, score_answers, split_chunks
+from foresee.objectives.base import Objective
+from foresee.objectives.teacherless import Teacherless
+from foresee.tasks.base import Task
+from foresee.training.optimizer import autocast
+from foresee.training.run import Run
+
+CHUNK = 512
+
+Kind = Literal["forced", "hidden", "none"]
+Row = dict[str, Any]
+"""A mean with its interval (``ratio``), or a line of a table with several of them by name."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one run, on E held-out examples whose longest response has A tokens; columns are in the task's order.
+
+    ``kind`` says what ``loss`` [E, A] (nats, 0 beyond a response) is: ``forced``, minus the log-probability of each
+    token given the true ones before it in the objective's own order; ``hidden``, given the prompt alone; ``none``,
+    nothing (zeros). Of both real kinds the sum over a response is minus the log-probability of one normalised model for
+    the whole response. ``right`` [E, A] bool: the true token is the likeliest, under the same conditions; ``free``
+    [E, A] bool: what was written freely (greedily) has the true token there; ``exact`` [E] bool: it is right.
+    """
+
+    kind: Kind
+    loss: Tensor
+    right: Tensor
+    free: Tensor
+    exact: Tensor
+
+    @property
+    def nll(self) -> Tensor:
+        """[E] nats of whole responses."""
+        return self.loss.double().sum(1)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The runs of one objective, in the order of seeds, and the scores of each."""
+
+    objective: str
+    runs: tuple[Run, ...]
+    scores: tuple[Scores, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """What its losses are."""
+        return self.scores[0].kind
+
+    def stack(self, name: str) -> Tensor:
+        """A field of the scores, seeds first: [S, E, A], or [S, E]."""
+        return torch.stack([getattr(each, name) for each in self.scores])
+
+
+def measure_families(runs: Sequence[Run], batch: Batch, folder: Path) -> dict[str, Family]:
+    """Runs by objective, measured on a batch, or read from what ``folder`` keeps of that."""
+    families = {}
+    for name in dict.fromkeys(run.spec.objective for run in runs):
+        own = sorted((run for run in runs if run.spec.objective == name), key=lambda run: run.spec.seed)
+        families[name] = Family(name, tuple(own), tuple(measure_run(run, batch, folder) for run in own))
+    return families
+
+
+def measure_run(run: Run, batch: Batch, folder: Path) -> Scores:
+    """Measures a run on held-out examples, or reads what ``folder`` keeps of it."""
+    path = folder / f"{run.spec.digest}.safetensors"
+    if path.exists():
+        tensors, note = files.read_tensors(path)
+        if set(tensors) != {"loss", "right", "free", "exact"} or note.get("kind") not in ("forced", "hidden", "none"):
+            raise files.damaged(path, "it does not hold a run's measurements")
+        if tensors["loss"].shape == batch.answer_mask().shape:
+            return Scores(note["kind"], **tensors)
+    objective = run.objective.to(run.spec.device)
+    with autocast(run.spec):
+        found = measure(objective, run.task, batch.to(run.spec.device))
+    tensors = {"loss": found.loss, "right": found.right, "free": found.free, "exact": found.exact}
+    files.write_tensors(path, tensors, {"kind": found.kind})
+    return found
+
+
+def measure(objective: Objective, task: Task, batch: Batch) -> Scores:
+    """Measures an objective on a batch that lies on its device; the result is on the CPU."""
+    with evaluation_mode(objective):
+        kind, loss, right = _score(objective, batch)
+        predictions = predict_answers(objective, batch, CHUNK, task)
+        exact = right_answers(task, batch, predictions)
+    answers, mask = batch.padded_answers(), batch.answer_mask()
+    width = answers.shape[1]
+    padding = (0, max(0, width - predictions.shape[1]))
+    free = (torch.nn.functional.pad(predictions[:, :width], padding, value=-1) == answers) & mask
+    return Scores(kind, loss.float().cpu(), right.cpu(), free.cpu(), exact.cpu())
+
+
+def _score(objective: Objective, batch: Batch) -> tuple[Kind, Tensor, Tensor]:
+    if isinstance(objective, Teacherless) and not objective.hybrid:
+        return "hidden", *_score_in_one_pass(objective, batch)
+    scores = score_answers(objective, batch, CHUNK)
+    if scores is None:
+        mask = batch.answer_mask()
+        return "none", torch.zeros(mask.shape, device=mask.device), torch.zeros_like(mask)
+    return "forced", scores.loss * scores.mask, scores.right & scores.mask
+
+
+def _score_in_one_pass(objective: Teacherless, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Loss and correctness of a model that predicts every token from the prompt alone. It draws nothing at random."""
+    mask = batch.answer_mask()
+    loss, right, rng = torch.zeros(mask.shape, device=mask.device), torch.zeros_like(mask), torch_stream("diagnose")
+    for index, part in batch.uniform_parts():
+        losses, rights = [], []
+        for piece in split_chunks(part, CHUNK):
+            losses.append(objective.loss(piece, rng).per_token[:, piece.layout.first : piece.layout.last])
+            rights.append(objective.generate(piece.prompts, piece.layout.width) == piece.answers)
+        loss[index, : part.layout.width] = torch.cat(losses).to(loss.dtype)
+        right[index, : part.layout.width] = torch.cat(rights)
+    return loss, right
+
+
+def ratio(sums: Tensor, counts: Tensor) -> Row | None:
+    """``sums.sum() / counts.sum()`` with a 95 % interval; None where nothing is counted.
+
+    ``sums`` [S, E] belong to S seeds and the same E examples; ``counts`` is [E] or [S, E]. A mean over tokens has a
+    token's loss summed over each example, and how many there are: tokens of one example are not independent, so the
+    example is the unit. The variance adds two: that of examples, of values averaged over seeds (the ratio linearised),
+    and that of seeds, where there are several. Both are normal approximations; with a few seeds the second is rough, so
+    ``seeds`` lists each one's value.
+    """
+    counts, sums = counts.double().expand(sums.shape), sums.double()
+    total = float(counts.sum())
+    if total == 0:
+        return None
+    value = float(sums.sum()) / total
+    used = int((counts != 0).any(0).sum())
+    residuals = (sums - value * counts).mean(0)
+    variance = 0.0
+    if used > 1:
+        variance = float((residuals**2).sum()) * used / (used - 1) / (total / len(sums)) ** 2
+    each = [float(s.sum() / c.sum()) if float(c.sum()) else value for s, c in zip(sums, counts, strict=True)]
+    if len(each) > 1:
+        variance += float(torch.tensor(each, dtype=torch.float64).var()) / len(each)
+    half = Z95 * math.sqrt(variance)
+    return {"value": value, "low": value - half, "high": value + half, "n": used, "seeds": each}
+
+
+def share(sums: Tensor, counts: Tensor) -> Row | None:
+    """``ratio`` of something that lies from 0 to 1; so does its interval then."""
+    row = ratio(sums, counts)
+    return None if row is None else row | {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}

@@ -1,0 +1,424 @@
+"""What a diagnosis measures of each token, against plain loops; which it calls decisions; its verdict on evidence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import data_files
+import pytest
+import torch
+from torch import Tensor
+
+from foresee.core.batch import Batch
+from foresee.core.seeds import stream, torch_stream
+from foresee.core.spec import resolve
+from foresee.experiments.diagnose import decisions
+from foresee.experiments.diagnose.evidence import Evidence, accuracies_during, baseline_loss, measure_fall, measure_gain
+from foresee.experiments.diagnose.measure import measure, ratio
+from foresee.experiments.diagnose.result import find_gaps
+from foresee.experiments.diagnose.verdict import (
+    COMPOUNDING,
+    COSTLY,
+    NAMES,
+    NONE_NEEDED,
+    OPEN,
+    TOO_SMALL,
+    apply_rules,
+    judge,
+)
+from foresee.metrics.intervals import Z95
+from foresee.objectives.reversed import flip_answers
+from foresee.tasks.base import Task, tasks
+from foresee.tasks.data import Data
+from foresee.training.run import Run
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return resolve(tasks, "copying:length=4,symbols=10").build()
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Data, Batch]:
+    """Sums of one to three digits, in characters, with an end symbol."""
+    folder = tmp_path_factory.mktemp("diagnose")
+    path = data_files.write_jsonl(folder / "sums.jsonl", data_files.sums(200, most=60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORESEE_CACHE", str(folder / "cache"))
+        task = data_files.data(path)
+    return task, task.sample(40, stream("diagnose test"))
+
+
+def by_hand(objective: torch.nn.Module, tokens: list[int], place: int, dummy: int | None) -> float:
+    """Nats of token ``place`` given those before it, or with answer tokens from ``dummy`` places on replaced."""
+    net = objective.backbone
+    with torch.inference_mode():
+        hidden = net(net.embed(torch.tensor([tokens[:place]])))  # type: ignore[operator, union-attr]
+        logits = net.logits(hidden)[0, -1].double()  # type: ignore[operator, union-attr]
+    return float(-(logits.log_softmax(-1)[tokens[place]]))
+
+
+@pytest.mark.parametrize("name", ["next-token", "reversed", "teacherless"])
+def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[Data, Batch]) -> None:
+    task, batch = ragged
+    objective = _on(task, name)
+    found = measure(objective, task, batch)
+    assert found.kind == ("hidden" if name == "teacherless" else "forced")
+    order = flip_answers(batch) if name == "reversed" else batch
+    expected = torch.zeros(batch.answer_mask().shape)
+    for row, (prompt, answer) in enumerate(order.pairs()):
+        for place in range(len(answer)):
+            shown = [objective.dummy] * place if name == "teacherless" else answer[:place]
+            column = len(answer) - 1 - place if name == "reversed" else place
+            tokens = [*prompt, *shown, answer[place]]
+            expected[row, column] = by_hand(objective, tokens, len(tokens) - 1, None)
+    assert torch.allclose(found.loss, expected, atol=1e-4)
+    assert not found.loss[~batch.answer_mask()].any()
+    assert torch.allclose(found.nll, expected.double().sum(1), atol=1e-3)
+
+
+def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[Data, Batch]) -> None:
+    task, batch = ragged
+    objective = _on(task, "next-token")
+    found = measure(objective, task, batch)
+    for row, (prompt, answer) in enumerate(batch.pairs()):
+        with torch.inference_mode():
+            wrote = objective.generate(torch.tensor([prompt]), task.answer_length)[0].tolist()
+        wrote = wrote[: wrote.index(task.end) + 1] if task.end in wrote else wrote
+        expected = [n < len(wrote) and wrote[n] == token for n, token in enumerate(answer)]
+        assert found.free[row, : len(answer)].tolist() == expected
+        assert bool(found.exact[row]) == (wrote == answer)
+
+
+def test_an_objective_without_probabilities_has_none(task: Task) -> None:
+    found = measure(_on(task, "masked-diffusion"), task, task.sample(8, stream("x")))
+    assert found.kind == "none"
+    assert not found.loss.any()
+
+
+def _on(task: Task, name: str):  # type: ignore[no-untyped-def]
+    """An objective on a Transformer of random weights, large enough for its predictions to differ."""
+    from support import scramble, transformer
+
+    from foresee.objectives.base import objectives
+
+    chosen = resolve(objectives, name)
+    vocab = task.vocab.extended(chosen.cls.symbols)
+    net = transformer(len(vocab))
+    scramble(net, 0.2)
+    return chosen.build(net, vocab, torch_stream("test objective"))
+
+
+# Intervals.
+
+
+def test_a_mean_over_examples_has_the_textbook_interval() -> None:
+    values = torch.tensor([[1.0, 2.0, 4.0, 9.0]])
+    row = ratio(values, torch.ones(4))
+    assert row is not None
+    half = Z95 * float(values[0].double().std()) / 2
+    assert (row["value"], row["low"], row["high"], row["n"]) == pytest.approx((4.0, 4.0 - half, 4.0 + half, 4))
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    same = ratio(torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.ones(2))
+    apart = ratio(torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.ones(2))
+    assert same is not None
+    assert apart is not None
+    assert same["seeds"] == [2.0, 2.0]
+    assert apart["seeds"] == [1.0, 3.0]
+    assert apart["value"] == same["value"] == 2.0
+    variance = ((same["high"] - 2) / Z95) ** 2 + 2.0 / 2  # sample variance of 1 and 3, over two seeds
+    assert apart["high"] == pytest.approx(2 + Z95 * math.sqrt(variance))
+
+
+def test_nothing_counted_is_no_rate() -> None:
+    assert ratio(torch.zeros(2, 3), torch.zeros(3)) is None
+
+
+# Decisions.
+
+EXAMPLES = 60
+
+
+def _path(branch_hidden: float = 0.7, follow_hidden: float = 0.7) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses [1, E, 5] of a path: a copy, a blind branch, two look-ups, a copied goal."""
+    shown = torch.tensor([0.01, 0.69, 0.02, 0.02, 0.01]).expand(1, EXAMPLES, 5)
+    hidden = torch.tensor([0.01, branch_hidden, follow_hidden, follow_hidden, 0.01]).expand(1, EXAMPLES, 5)
+    return shown, hidden, torch.ones(EXAMPLES, 5, dtype=torch.bool)
+
+
+def _decided(shown: Tensor, hidden: Tensor, mask: Tensor) -> list[int]:
+    flags = decisions.flag_tokens(shown, hidden, mask)
+    by_token = sorted(set(flags.decision[0].nonzero()[:, 1].tolist()))
+    assert by_token == [each["position"] for each in decisions.find_positions(shown, hidden, mask)]
+    return by_token
+
+
+def test_the_branch_is_the_decision() -> None:
+    assert _decided(*_path()) == [1]
+
+
+def test_it_is_one_too_where_the_hidden_model_has_learned_it() -> None:
+    assert _decided(*_path(branch_hidden=0.01, follow_hidden=0.01)) == [1]
+
+
+def test_hard_tokens_are_none_where_nothing_is_given_away_after_them() -> None:
+    assert _decided(*_path(branch_hidden=0.69, follow_hidden=0.02)) == []
+
+
+def test_hard_tokens_are_none_where_what_follows_is_not_easy() -> None:
+    shown, hidden, mask = _path()
+    shown = shown.clone()
+    shown[:, :, 2:] = 0.3
+    assert _decided(shown, hidden + 0.3, mask) == []
+
+
+def test_the_last_token_decides_nothing() -> None:
+    shown = torch.tensor([0.01, 0.69]).expand(1, EXAMPLES, 2)
+    assert _decided(shown, shown + 0.5, torch.ones(EXAMPLES, 2, dtype=torch.bool)) == []
+
+
+def test_what_follows_ends_at_the_next_hard_token_and_at_the_response() -> None:
+    shown = torch.tensor([0.69, 0.02, 0.69, 0.02]).expand(1, EXAMPLES, 4)
+    hidden = torch.tensor([0.69, 0.69, 0.69, 0.69]).expand(1, EXAMPLES, 4)
+    assert _decided(shown, hidden, torch.ones(EXAMPLES, 4, dtype=torch.bool)) == [0, 2]
+    short = torch.tensor([True, True, True, False]).expand(EXAMPLES, 4)
+    assert _decided(shown * short, hidden * short, short) == [0]
+
+
+# Tables.
+
+
+def test_the_share_absorbed_is_of_sums_over_responses() -> None:
+    shown, hidden, _ = _path()
+    row = decisions.absorbed(shown, hidden)
+    assert row is not None
+    assert row["value"] == pytest.approx((0.01 + 2.1 + 0.01 - 0.75) / (0.01 + 2.1 + 0.01))
+    assert row["low"] == pytest.approx(row["high"])
+
+
+def test_positions_count_from_the_start_and_from_the_end() -> None:
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    shown = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]]])
+    nothing = torch.zeros_like(shown, dtype=torch.bool)
+    forwards = decisions.tabulate(shown, shown, nothing, decisions.number_places(mask), "position")
+    assert [(row["position"], row["tokens"], row["shown"]["value"]) for row in forwards] == [
+        (0, 2, 2.0), (1, 2, 3.0), (2, 1, 5.0),
+    ]  # fmt: skip
+    backwards = decisions.tabulate(shown, shown + 1, nothing, decisions.number_places(mask, from_end=True), "from_end")
+    assert [(row["from_end"], row["shown"]["value"], row["given"]["value"]) for row in backwards] == [
+        (0, 3.5, 1.0), (1, 2.5, 1.0), (2, 3.0, 1.0),
+    ]  # fmt: skip
+
+
+def test_classes_of_origin() -> None:
+    batch = Batch.of(
+        torch.tensor([[1, 2, 3, 2, 5, 5, 9], [1, 1, 4, 9, 0, 0, 0]]), torch.tensor([3, 2]), torch.tensor([4, 2])
+    )
+    found = decisions.origins(batch, 9)
+    names = [[decisions.ORIGINS[n] if n >= 0 else None for n in row] for row in found.tolist()]
+    assert names == [
+        ["in the prompt", "in neither", "earlier in the response", "end"], ["in neither", "end", None, None],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("symbol", "shape"),
+    [("12", "digits"), ("\u0120the", "letters"), ("\u2581", "white space"), ("\n", "white space"), ("(", "marks"),
+     ("x1", "mixed"), ("\u00e9", "letters"), ("##ing", "letters"), ("\u01207", "digits")],
+)  # fmt: skip
+def test_classes_of_shape(symbol: str, shape: str) -> None:
+    assert decisions.shape_of(symbol) == shape
+
+
+def test_the_baseline_knows_how_often_tokens_stand_where() -> None:
+    train = Batch.of(torch.tensor([[0, 1, 1], [0, 1, 2]]), 1, 2)
+    test = Batch.of(torch.tensor([[0, 1, 3]]), 1, 2)
+    assert baseline_loss(train, test, 4) == pytest.approx(-math.log(3 / 6) - math.log(1 / 6))
+    longer = Batch.of(torch.tensor([[0, 1, 3, 3]]), 1, 3)
+    assert baseline_loss(train, longer, 4) == pytest.approx(-math.log(3 / 6) - math.log(1 / 6) - math.log(1 / 4))
+
+
+# Examples as a page shows them.
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols", "expected"),
+    [
+        ("16 2 9", ["16", "2", "9", "<end>"], ["", " ", " ", ""]),
+        ("32,34", ["32", "34"], ["", ","]),
+        ("a b", ["a", " ", "b"], ["", "", ""]),
+        ("f(x)", ["f", "(", "x", ")"], ["", "", "", ""]),
+        ("\u00e9 z", ["<c3>", "<a9>", " ", "z"], ["", "", "", ""]),
+        ("", ["<end>"], [""]),
+    ],
+)
+def test_between_tokens_stands_what_the_text_has_there(text: str, symbols: list[str], expected: list[str]) -> None:
+    assert find_gaps(text, symbols) == expected
+
+
+def test_a_prompt_is_shown_as_it_is_in_the_file(tmp_path: Path) -> None:
+    pairs = [(f"count to {n}", f"{n} {n + 1}") for n in range(20)]
+    task = data_files.data(data_files.write_jsonl(tmp_path / "rows.jsonl", pairs), tokenizer="words")
+    shown = {task.write_prompt(prompt) for prompt, _ in task.sample(200, stream("shown")).pairs()}
+    assert shown == {prompt for prompt, _ in pairs}
+
+
+def test_a_seed_is_shown_before_its_prompt() -> None:
+    task = resolve(tasks, "path-star:degree=2,length=3,nodes=9,seed_length=2").build()
+    ((prompt, _),) = task.sample(1, stream("shown")).pairs()
+    assert task.write_prompt(prompt) == task.write_line(prompt, [])
+
+
+# The verdict on fabricated evidence: every rule, and what misses it by a hair.
+
+SOLVED: dict[str, Any] = {
+    "exact": 0.99, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed", "witness_exact": 0.99,
+    "control_exact": 0.99, "baseline": 10.0, "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
+    "decision_positions": 0, "decision_rise": math.inf,
+    "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97,
+    "rows": 1000, "prompts": 1000, "cost": None,
+}  # fmt: skip
+
+CHEATED = SOLVED | {
+    "exact": 0.5, "nll": 0.72, "gap": 0.69, "gap_low": 0.65, "fall": 0.02, "decision_loss": 0.68,
+    "decision_positions": 1, "decision_rise": 0.12,
+    "drop": 0.3, "drop_low": 0.28, "least_forced": 0.5, "compounded": 0.49,
+}  # fmt: skip
+"""Path-star G(2,5) as the paper has it: the control solves, the branch costs ln 2."""
+
+CHAIN = SOLVED | {
+    "exact": 0.54, "nll": 3.0, "gap": -0.02, "gap_low": -0.05, "control_exact": 0.53, "drop": 0.2, "drop_low": 0.18,
+    "least_forced": 0.94, "compounded": 0.55,
+}  # fmt: skip
+"""A noisy chain: every order pays the entropy of the slips, and free-running goes on from its own."""
+
+NOISE = CHAIN | {"drop": 0.0, "drop_low": -0.01, "exact": 0.53}
+"""The same errors where none spoils another: label noise."""
+
+
+def said(base: dict[str, Any], **changes: Any) -> str:
+    return apply_rules(Evidence(**(base | changes)))[0]
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "name"),
+    [
+        (SOLVED, {}, NONE_NEEDED),
+        (SOLVED, {"control_exact": 0.1, "witness_exact": 0.1, "gap": -3.0, "gap_low": -3.1}, NONE_NEEDED),
+        (SOLVED, {"cost": 1.5}, COSTLY),
+        (SOLVED, {"cost": 1.49}, NONE_NEEDED),
+        # A gap to another model does not matter where next-token solves.
+        (SOLVED, {"exact": 0.95, "gap": 0.3, "gap_low": 0.2}, NONE_NEEDED),
+        (CHEATED, {}, OPEN),
+        # The witness need not be the control, nor solve.
+        (CHEATED, {"control_exact": 0.1, "witness": "teacherless:hybrid=0.0", "witness_exact": 0.8}, OPEN),
+        (CHEATED, {"fall": 0.137}, OPEN),
+        (CHEATED, {"fall": 0.139}, TOO_SMALL),
+        (CHEATED, {"fall": math.inf}, TOO_SMALL),
+        # Its loss still falls, but it decides no better for it.
+        (CHEATED, {"fall": 0.139, "decision_rise": 0.099}, OPEN),
+        (CHEATED, {"fall": 0.139, "decision_rise": 0.101}, TOO_SMALL),
+        (CHEATED, {"fall": 0.5, "decision_positions": 0, "decision_rise": math.inf}, TOO_SMALL),
+        (CHEATED, {"fall": 0.5, "decision_rise": 0.0, "decision_loss": 0.344}, TOO_SMALL),
+        (CHEATED, {"decision_loss": 0.346}, OPEN),
+        (CHEATED, {"decision_loss": 0.344}, TOO_SMALL),
+        # No other model has learned the decision: nothing shows that it can be.
+        (CHEATED, {"gap": -0.3, "gap_low": -0.35}, TOO_SMALL),
+        # The gap is nothing but next-token's overfitting: without it, the orders agree.
+        (CHEATED, {"overfit": 0.6, "gap": 0.05, "gap_low": 0.65}, NONE_NEEDED),
+        (CHAIN, {}, COMPOUNDING),
+        (CHAIN, {"gap": -2.0, "gap_low": -2.1}, COMPOUNDING),
+        (CHAIN, {"drop_low": 0.051}, COMPOUNDING),
+        (CHAIN, {"drop_low": 0.049}, NONE_NEEDED),
+        (CHAIN, {"least_forced": 0.79}, NONE_NEEDED),
+        (CHAIN, {"compounded": 0.65}, NONE_NEEDED),
+        (CHAIN, {"fall": 0.16}, TOO_SMALL),
+        (CHAIN, {"baseline": 5.9}, TOO_SMALL),
+        (NOISE, {}, NONE_NEEDED),
+        # The orders do not agree, and something looks like a decision.
+        (NOISE, {"gap": -0.2, "gap_low": -0.25, "decision_positions": 1}, TOO_SMALL),
+        (NOISE, {"gap": -0.14, "gap_low": -0.2, "decision_positions": 1}, NONE_NEEDED),
+        (NOISE, {"gap": -0.2, "gap_low": -0.25}, NONE_NEEDED),
+        # A free choice at the first token, then look-ups: every order pays it.
+        (CHEATED, {"gap": 0.0, "gap_low": -0.02}, NONE_NEEDED),
+    ],
+)
+def test_the_first_rule_that_holds_gives_the_name(base: dict[str, Any], changes: dict[str, Any], name: str) -> None:
+    assert said(base, **changes) == name
+
+
+def test_a_verdict_has_its_rule_its_numbers_and_advice() -> None:
+    found = judge([Evidence(**CHEATED)])
+    assert found.name == OPEN
+    assert "reversed pays 0.03 nats a response where next-token pays 0.72" in found.because
+    assert "0.68 nats of its loss sit on decision tokens" in found.because
+    assert any("budget was enough" in remark for remark in found.remarks)
+    assert any("reversed" in advice for advice in found.advice)
+    assert found.seeds == (OPEN,)
+
+
+def test_noise_is_named_as_one_of_three_things_that_look_alike() -> None:
+    (remark,) = judge([Evidence(**NOISE)]).remarks
+    assert "noise, a free choice, or something that none of these models can learn" in remark
+
+
+def test_overfitting_is_remarked_on() -> None:
+    remarks = judge([Evidence(**(NOISE | {"overfit": 0.4}))]).remarks
+    assert any("0.40 nats above its least" in remark for remark in remarks)
+
+
+def test_few_different_prompts_are_remarked_on() -> None:
+    (remark,) = judge([Evidence(**(SOLVED | {"rows": 134, "prompts": 1}))]).remarks
+    assert remark.startswith("The 134 held-out rows hold 1 different prompt:")
+    assert not judge([Evidence(**(SOLVED | {"prompts": 500}))]).remarks
+
+
+def test_seeds_vote_and_disagreement_is_said() -> None:
+    found = judge([Evidence(**SOLVED), Evidence(**CHEATED), Evidence(**CHEATED)])
+    assert found.name == OPEN
+    assert found.seeds == (NONE_NEEDED, OPEN, OPEN)
+    assert "do not agree" in found.remarks[0]
+    assert judge([Evidence(**SOLVED), Evidence(**CHEATED)]).name == OPEN
+
+
+def test_every_verdict_has_plain_words() -> None:
+    from foresee.report.diagnosis import PLAIN
+
+    assert set(PLAIN) == set(NAMES)
+
+
+def test_the_fall_is_from_the_middle_of_training_to_its_end() -> None:
+    curve = [(10, 9.0), (40, 3.0), (60, 2.0), (70, 50.0), (80, 1.5), (90, 1.0), (100, 0.5)]
+    assert measure_fall(curve, 100) == pytest.approx(2.5 - 0.75)
+    assert measure_fall([(100, 1.0)], 100) == math.inf
+    assert measure_fall([(50, 1.0)], 100) == math.inf
+
+
+def test_the_gain_is_a_share_of_what_was_missing() -> None:
+    assert measure_gain([(10, 0.0), (40, 0.2), (60, 0.4), (90, 0.6), (100, 0.5)], 100) == pytest.approx(0.25 / 0.7)
+    assert measure_gain([(50, 0.6), (100, 0.5)], 100) == pytest.approx(-0.25)
+    assert measure_gain([(50, 1.0), (100, 1.0)], 100) == 0.0
+    assert measure_gain([(100, 1.0)], 100) == math.inf
+
+
+def test_accuracy_at_decisions_is_read_from_evaluations_that_have_it() -> None:
+    lines = [
+        {"step": 10, "eval": {"forced": [1.0, 0.2, 0.4]}},
+        {"step": 20, "eval": {}},
+        {"step": 30, "eval": {"forced": [1.0, 0.5, 0.9]}},
+    ]
+    run = cast(Run, SimpleNamespace(metrics=lines))
+    steps, means = zip(*accuracies_during(run, [1, 2]), strict=True)
+    assert steps == (10, 30)
+    assert means == pytest.approx((0.3, 0.7))
+    assert accuracies_during(run, []) == []
+
+
+def test_json_leaves_out_what_is_infinite() -> None:
+    assert "fall" not in Evidence(**(CHEATED | {"fall": math.inf})).json()
+    assert Evidence(**CHEATED).json()["fall"] == 0.02
