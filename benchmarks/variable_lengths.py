@@ -21,8 +21,7 @@ from foresee.core.batch import Batch
 from foresee.core.memory import keep_large_blocks
 from foresee.core.seeds import stream
 from foresee.experiments.bench import TrainingStep, interleaved, tokens_read
-from foresee.training.bucketing import WINDOW
-from foresee.training.data import FixedData
+from foresee.training.data import WINDOW, FixedData
 from foresee.training.loop import train_steps
 from foresee.training.settings import Settings
 

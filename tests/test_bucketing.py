@@ -13,8 +13,7 @@ from foresee.core.batch import Batch
 from foresee.core.fingerprints import one_in_eight
 from foresee.tasks.path_star import PathStar
 from foresee.training import data
-from foresee.training.bucketing import WINDOW, bucketed, lengths_of
-from foresee.training.data import FixedData, FreshData, draw
+from foresee.training.data import WINDOW, FixedData, FreshData, draw, group_lengths, sort_by_length
 
 MIXED = PathStar(degree=2, length=6, nodes=30, sizes="mixed")
 PAIRED = PathStar(degree=2, length=4, nodes=30, sizes="mixed", generalised="path", goals="all")
@@ -63,16 +62,16 @@ def test_a_batch_is_as_wide_as_its_longest_row() -> None:
 
 def test_a_window_is_sorted_and_cut_and_what_shares_a_batch_with_another_epoch_keeps_its_place() -> None:
     groups, lengths = numpy.arange(11)[::-1].copy(), numpy.repeat(numpy.arange(11)[:, None], 2, 1)
-    ordered = bucketed(groups, lengths, 3, 2, seeds.stream("test"))
+    ordered = sort_by_length(groups, lengths, 3, 2, seeds.stream("test"))
     assert ordered[:2].tolist() == [10, 9]
     assert sorted(map(tuple, ordered[2:].reshape(-1, 3).tolist())) == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
     assert groups.tolist() == list(range(11))[::-1]
-    assert bucketed(groups, lengths, 20, 11, seeds.stream("test")).tolist() == groups.tolist()
+    assert sort_by_length(groups, lengths, 20, 11, seeds.stream("test")).tolist() == groups.tolist()
 
 
 def test_groups_are_sorted_by_their_longest_row() -> None:
     batch = Batch.of(torch.zeros(4, 9, dtype=torch.int64), torch.tensor([2, 2, 3, 3]), torch.tensor([1, 6, 2, 3]))
-    assert lengths_of(batch, 2).tolist() == [[8, 2], [6, 3]]
+    assert group_lengths(batch, 2).tolist() == [[8, 2], [6, 3]]
 
 
 def test_orders_depend_on_epoch_and_seed() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CANONICAL, EASY, SOLVING, TASK, outcome, tiny
+from tiny import CANONICAL, EASY, SOLVING, TASK, outcome, shared, tiny
 from torch import Tensor
 
 from foresee.core.batch import Batch
@@ -22,7 +22,7 @@ from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
 from foresee.tasks.example_files import read_examples, write_examples
-from foresee.training.data import FixedData, FreshData, draw, shared
+from foresee.training.data import FixedData, FreshData, draw
 from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
 from foresee.training.examples import WATCHED, batch_of, first_trained, test_examples, training_data
 from foresee.training.loop import train

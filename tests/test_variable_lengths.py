@@ -13,8 +13,7 @@ from tiny import outcome, tiny
 from foresee.experiments.bench import TrainingStep, bench, tokens_read
 from foresee.report import write_report
 from foresee.tasks.example_files import write_examples
-from foresee.training.bucketing import WINDOW
-from foresee.training.data import draw
+from foresee.training.data import WINDOW, draw
 from foresee.training.evaluate import evaluate
 from foresee.training.export import model_card
 from foresee.training.loop import train

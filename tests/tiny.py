@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy
+import torch
+from torch import Tensor
+
+from foresee.core.batch import Batch
+from foresee.tasks.base import Task
 from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=3,nodes=10"
@@ -24,6 +30,11 @@ DETERMINISTIC = ("metrics.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json"
 def tiny(objective: str = "next-token", task: str = TASK, backbone: str = BACKBONE, **changes: Any) -> Settings:
     """A run of under a second."""
     return Settings.of(task, objective, backbone, **(SETTINGS | changes))
+
+
+def shared(task: Task, a: Batch, b: Batch) -> Tensor:
+    """[len(a)] bool: which rows of ``a`` hold a problem that is in ``b``."""
+    return torch.from_numpy(numpy.isin(task.identity(a), task.identity(b)))
 
 
 def arguments(runs: Path, *more: str) -> list[str]:

@@ -26,8 +26,7 @@ from foresee.backbones.base import Backbone
 from foresee.core.batch import Batch
 from foresee.core.seeds import torch_stream
 from foresee.objectives.decoding import decode_greedily
-from foresee.training.bucketing import WINDOW
-from foresee.training.data import draw
+from foresee.training.data import WINDOW, draw
 from foresee.training.distributed import Model, World
 from foresee.training.environment import environment
 from foresee.training.examples import batch_of, training_data
@@ -94,7 +93,7 @@ class TrainingStep:
 
     def tokens(self) -> int:
         """Tokens read in a step, of the kind that ``tokens_read`` counts; where rows differ in length, the mean over a
-        window of batches (``bucketing.py``)."""
+        window of batches."""
         batch = self.batch()
         if batch.layout.uniform and batch.layout.last == self.task.prompt_length + self.task.answer_length:
             return tokens_read(batch)

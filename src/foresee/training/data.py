@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import numpy
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,7 +25,6 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
-from foresee.training.bucketing import WINDOW, bucketed, lengths_of, rows_of
 
 Split = Literal["train", "test"]
 
@@ -36,6 +36,11 @@ PATIENCE = 32
 
 PROBE = 256
 """Groups of rows that are looked at to see whether a task's rows differ in length."""
+
+WINDOW = 32
+"""Batches whose rows are sorted by length together."""
+
+Numbers = NDArray[numpy.int64]
 
 
 def draw(task: Task, task_text: str, split: Split, n: int, seed: int) -> Batch:
@@ -50,7 +55,7 @@ def draw(task: Task, task_text: str, split: Split, n: int, seed: int) -> Batch:
     if isinstance(task, StoredTask):
         return task.rows(split).batch(_chosen(task, task_text, split, n, seed))
     rows = max(1, BLOCK // task.group) * task.group
-    return _kept(task, task_text, split, n, rows, lambda block: seeds.stream("data", task_text, split, seed, block))
+    return _keep(task, task_text, split, n, rows, lambda block: seeds.stream("data", task_text, split, seed, block))
 
 
 def _chosen(task: StoredTask, task_text: str, split: Split, n: int, seed: int) -> NDArray[numpy.int64]:
@@ -64,21 +69,14 @@ def _chosen(task: StoredTask, task_text: str, split: Split, n: int, seed: int) -
     return seeds.stream("data", task_text, split, seed).permutation(rows)[:n]
 
 
-def _kept(
-    task: Task,
-    task_text: str,
-    split: Split,
-    n: int,
-    rows: int,
-    stream: Callable[[int], numpy.random.Generator],
-) -> Batch:
+def _keep(task: Task, text: str, split: Split, n: int, rows: int, stream: Callable[[int], Generator]) -> Batch:
     """The first ``n`` examples of a split out of blocks of ``rows`` rows, whole groups each."""
     pieces: list[Batch] = []
     have = block = 0
     while have < n:
         if not pieces and block == PATIENCE:
             raise RequestError(
-                f"{task_text}: none of {PATIENCE * rows} examples drawn belongs to the {split} split; "
+                f"{text}: none of {PATIENCE * rows} examples drawn belongs to the {split} split; "
                 "the task has too few problems to be split into training and test problems"
             )
         drawn = task.sample(rows, stream(block))
@@ -87,10 +85,10 @@ def _kept(
             pieces.append(drawn.rows(torch.from_numpy(inside)))
         have += len(inside)
         block += 1
-    return joined(pieces)
+    return concatenate(pieces)
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
+def concatenate(batches: Sequence[Batch]) -> Batch:
     """Batches one below the other; narrower ones are padded with token 0."""
     if len(batches) == 1:
         return batches[0]
@@ -104,6 +102,38 @@ def joined(batches: Sequence[Batch]) -> Batch:
         # What holds for every piece holds for the whole, without a look at the lengths (which may be on a device).
         return Batch(tokens, prompt_len, answer_len, layout, facts)
     return Batch.of(tokens, prompt_len, answer_len, facts)
+
+
+# Rows of like length side by side: a window of batches' worth of rows is sorted by length and cut into batches, and the
+# batches are put in random order. So lengths are alike within a batch, and what a step sees stays random over a window.
+
+
+def group_lengths(batch: Batch, group: int) -> Numbers:
+    """[groups, 2] by which groups of consecutive rows are sorted: their longest row, then their longest prompt."""
+    prompt, answer = batch.prompt_len.cpu().numpy(), batch.answer_len.cpu().numpy()
+    found: Numbers = numpy.stack((prompt + answer, prompt), 1).reshape(-1, group, 2).max(1)
+    return found
+
+
+def sort_by_length(groups: Numbers, lengths: Numbers, a_batch: int, first: int, rng: Generator) -> Numbers:
+    """The order ``groups`` [n] (numbers of groups) put into batches of ``a_batch`` groups of like ``lengths``.
+
+    The first ``first`` groups and those after the last whole batch keep their places: they share a batch with groups
+    of the epochs before and after.
+    """
+    ordered = groups.copy()
+    last = first + (len(groups) - first) // a_batch * a_batch
+    for start in range(first, last, WINDOW * a_batch):
+        window = groups[start : min(start + WINDOW * a_batch, last)]
+        rows, prompts = lengths[window].T
+        batches = window[numpy.lexsort((prompts, rows))].reshape(-1, a_batch)
+        ordered[start : start + len(window)] = rng.permutation(batches).reshape(-1)
+    return ordered
+
+
+def _group_rows(groups: NDArray[Any], group: int) -> Tensor:
+    """[n] numbers of groups -> [n * group] numbers of rows."""
+    return torch.from_numpy((groups[:, None] * group + numpy.arange(group)).reshape(-1))
 
 
 class TrainingData(Protocol):
@@ -120,11 +150,11 @@ class EpochData(ABC):
     def __init__(
         self, lengths: NDArray[numpy.int64] | int, task_text: str, seed: int, group: int, device: torch.device | str
     ) -> None:
-        """``lengths`` of groups of rows as ``lengths_of`` gives them, or where rows do not differ in length, how many
-        groups there are. ``device`` is where ``_take`` wants the numbers of rows."""
+        """``lengths`` of groups of rows as ``group_lengths`` gives them, or how many groups there are where rows do not
+        differ in length. ``device`` is where ``_take`` wants the numbers of rows."""
         self._groups = lengths if isinstance(lengths, int) else len(lengths)
         self._lengths = None if isinstance(lengths, int) else lengths
-        self.group, self.task_text, self.seed, self._device = group, task_text, seed, device
+        self.group, self.text, self.seed, self._device = group, task_text, seed, device
         # Two orders are kept, since a batch may hold the end of one epoch and the start of the next.
         self._order = lru_cache(maxsize=2)(self._make_order)
 
@@ -137,7 +167,7 @@ class EpochData(ABC):
 
     def batch_at(self, step: int, size: int) -> Batch:
         """Rows ``step * size`` to ``(step + 1) * size`` of the endless sequence of epochs. Where rows differ in length,
-        those of a batch are alike (``bucketing.py``). Raises ``RequestError`` where ``size`` is not a multiple of the
+        those of a batch are alike. Raises ``RequestError`` where ``size`` is not a multiple of the
         group."""
         _require_whole(size, self.group)
         at, end = step * size, (step + 1) * size
@@ -151,13 +181,13 @@ class EpochData(ABC):
     def _make_order(self, epoch: int, size: int) -> Tensor:
         """[len(self)] the order of rows in an epoch, on the device; only where rows differ in length does it depend on
         the ``size`` of batches."""
-        groups = seeds.stream("order", self.task_text, self.seed, epoch).permutation(self._groups)
+        groups = seeds.stream("order", self.text, self.seed, epoch).permutation(self._groups)
         if self._lengths is not None:
             a_batch = size // self.group
             first = min(-epoch * self._groups % a_batch, self._groups)  # these complete a batch of the epoch before
-            rng = seeds.stream("buckets", self.task_text, self.seed, epoch)
-            groups = bucketed(groups, self._lengths, a_batch, first, rng)
-        return torch.from_numpy(rows_of(groups, self.group)).to(self._device)
+            rng = seeds.stream("buckets", self.text, self.seed, epoch)
+            groups = sort_by_length(groups, self._lengths, a_batch, first, rng)
+        return _group_rows(groups, self.group).to(self._device)
 
 
 class FixedData(EpochData):
@@ -172,7 +202,7 @@ class FixedData(EpochData):
                 f"together; use a multiple of {group}"
             )
         self.batch = batch
-        lengths = len(batch) // group if batch.layout.uniform else lengths_of(batch, group)
+        lengths = len(batch) // group if batch.layout.uniform else group_lengths(batch, group)
         super().__init__(lengths, task_text, seed, group, batch.tokens.device)
 
     def _take(self, rows: Tensor) -> Batch:
@@ -199,14 +229,12 @@ class FreshData:
 
     def __init__(self, task: Task, task_text: str, seed: int) -> None:
         """``task_text`` is the canonical spec of ``task``."""
-        self.task = task
-        self.task_text = task_text
-        self.seed = seed
+        self.task, self.text, self.seed = task, task_text, seed
         self._window = lru_cache(maxsize=1)(self._draw_window)
 
     def batch_at(self, step: int, size: int) -> Batch:
         """[size] examples from a stream of this step's own, on the CPU. Where rows differ in length, the stream is that
-        of a window of steps, and rows of a batch are alike in length (``bucketing.py``). Raises ``RequestError`` where
+        of a window of steps, and rows of a batch are alike in length. Raises ``RequestError`` where
         ``size`` is not a multiple of the task's group or the training split is empty."""
         _require_whole(size, self.task.group)
         if not self._lengths_differ:
@@ -218,31 +246,22 @@ class FreshData:
     @cached_property
     def _lengths_differ(self) -> bool:
         """Whether rows of the task do, by a look at a few: were it missed, batches would hold more padding."""
-        return not self.task.sample(PROBE * self.task.group, seeds.stream("lengths", self.task_text)).layout.uniform
+        return not self.task.sample(PROBE * self.task.group, seeds.stream("lengths", self.text)).layout.uniform
 
     def _draw_window(self, window: int, size: int) -> tuple[Batch, Tensor]:
         """The examples of ``WINDOW`` steps, and the order in which they come [WINDOW * size]."""
         batch, group = self._draw(WINDOW * size, "fresh window", self.seed, window), self.task.group
-        groups, rng = (
-            numpy.arange(len(batch) // group),
-            seeds.stream("fresh buckets", self.task_text, self.seed, window),
-        )
-        ordered = bucketed(groups, lengths_of(batch, group), size // group, 0, rng)
-        return batch, torch.from_numpy(rows_of(ordered, group))
+        groups, rng = numpy.arange(len(batch) // group), seeds.stream("fresh buckets", self.text, self.seed, window)
+        ordered = sort_by_length(groups, group_lengths(batch, group), size // group, 0, rng)
+        return batch, _group_rows(ordered, group)
 
     def _draw(self, size: int, *key: seeds.Key) -> Batch:
         group = self.task.group
         # Seven in eight groups are kept; five standard deviations more are drawn, so that one draw nearly always does.
         groups = size // group
         drawn = math.ceil(groups * 8 / 7 + 2 * math.sqrt(groups)) + 4
-        return _kept(
-            self.task,
-            self.task_text,
-            "train",
-            size,
-            drawn * group,
-            lambda block: seeds.stream("data", self.task_text, *key, block),
-        )
+        rows, text = drawn * group, self.text
+        return _keep(self.task, text, "train", size, rows, lambda block: seeds.stream("data", text, *key, block))
 
 
 def _require_whole(size: int, group: int) -> None:
@@ -279,13 +298,3 @@ def require_groups(task: Task, batch: Batch, where: str) -> None:
             f"{where}: example number {broken + 1} must begin with the same {task.shared_prefix} tokens as number "
             f"{broken // size * size + 1}, edges in the same order: this task reads them once for {size} examples"
         )
-
-
-def shared(task: Task, a: Batch, b: Batch) -> Tensor:
-    """[len(a)] bool: which rows of ``a`` hold a problem that is in ``b``."""
-    return torch.from_numpy(numpy.isin(task.identity(a), task.identity(b)))
-
-
-def overlap(task: Task, a: Batch, b: Batch) -> int:
-    """How many different problems of ``b`` are in ``a`` too."""
-    return len(numpy.intersect1d(task.identity(a), task.identity(b)))

@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import numpy
+import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
@@ -21,10 +22,9 @@ from foresee.training.data import (
     FreshData,
     StoredData,
     TrainingData,
+    concatenate,
     draw,
-    joined,
     require_groups,
-    shared,
 )
 from foresee.training.settings import Settings
 
@@ -106,7 +106,7 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
         raise RequestError(f"{spec.task} holds one test row, but a run takes at least 2; give more rows or a test file")
     if spec.data_file is not None:
         assert isinstance(data, FixedData)
-        test = test.rows(~shared(task, test, data.batch))
+        test = test.rows(torch.from_numpy(~numpy.isin(task.identity(test), task.identity(data.batch))))
         if len(test) <= WATCHED:
             raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
     return test
@@ -126,5 +126,5 @@ def first_trained(data: TrainingData, spec: Settings, steps: int, n: int) -> Bat
     if isinstance(data, EpochData):
         n = min(n, len(data))
     taken = min(steps, math.ceil(n / spec.batch))
-    seen = joined([data.batch_at(step, spec.batch) for step in range(taken)])
+    seen = concatenate([data.batch_at(step, spec.batch) for step in range(taken)])
     return seen.rows(slice(0, n))
