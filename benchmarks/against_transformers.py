@@ -22,6 +22,7 @@ Together the processes hold about 18 GB.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -66,6 +67,7 @@ def library_step(spec: Settings, name: str) -> Callable[[], object]:
     from transformers import AutoModelForCausalLM, GPT2Config
 
     ours = TrainingStep(spec)
+    steps = itertools.count()
     layout = ours.batch().layout
     tuned = name.startswith(TUNED)
     dropout = 0.1 if name.endswith(DROPOUT) else 0.0
@@ -99,8 +101,7 @@ def library_step(spec: Settings, name: str) -> Callable[[], object]:
         return functional.cross_entropy(out.logits.flatten(0, 1).float(), tokens[:, layout.first :].flatten())
 
     def step() -> None:
-        tokens = batch_of(ours.data, ours.task, spec, ours.step).tokens
-        ours.step += 1
+        tokens = batch_of(ours.data, ours.task, spec, next(steps)).tokens
         optimiser.zero_grad()
         loss(tokens).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip, foreach=True)

@@ -10,6 +10,7 @@ other is written out here without foresee's backbone, objective and loop. They t
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -37,6 +38,7 @@ def by_hand(spec: Settings, config: Any) -> Callable[[], None]:
     from transformers import AutoModelForCausalLM
 
     ours = TrainingStep(spec)  # for its batches alone
+    steps = itertools.count()
     auto: Any = AutoModelForCausalLM
     model = auto.from_config(config, dtype=torch.float32).transformer
     table = torch.nn.Parameter(model.wte.weight[: len(ours.task.vocab)].detach().clone())
@@ -50,8 +52,7 @@ def by_hand(spec: Settings, config: Any) -> Callable[[], None]:
     first = ours.batch().layout.first
 
     def step() -> None:
-        tokens = batch_of(ours.data, ours.task, spec, ours.step).tokens
-        ours.step += 1
+        tokens = batch_of(ours.data, ours.task, spec, next(steps)).tokens
         with autocast(spec):
             embedded = functional.embedding(tokens[:, :-1], table)
             hidden = model(inputs_embeds=embedded, use_cache=False).last_hidden_state

@@ -16,6 +16,7 @@ A library step takes many seconds: one call a turn, after one on a few rows that
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -87,6 +88,7 @@ def library_step(spec: Settings, tuned: bool) -> Callable[[int], None]:
     from transformers import MambaConfig, MambaForCausalLM
 
     ours = TrainingStep(spec)
+    steps = itertools.count()
     shape = ours.objective.backbone
     first = ours.batch().layout.first
     config = MambaConfig(
@@ -108,8 +110,7 @@ def library_step(spec: Settings, tuned: bool) -> Callable[[int], None]:
         return functional.cross_entropy(out.logits.flatten(0, 1).float(), tokens[:, first:].flatten())
 
     def step(rows: int) -> None:
-        tokens = batch_of(ours.data, ours.task, spec, ours.step).tokens[:rows]
-        ours.step += 1
+        tokens = batch_of(ours.data, ours.task, spec, next(steps)).tokens[:rows]
         optimiser.zero_grad()
         torch.autograd.backward(loss(tokens))
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip, foreach=True)
