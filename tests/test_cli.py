@@ -18,6 +18,8 @@ from tiny import EASY, TASK, arguments, tiny
 
 from foresee.cli import main
 from foresee.core import files
+from foresee.core.memory import keep_large_blocks
+from foresee.experiments.runner import run_all
 from foresee.training.loop import train
 from foresee.training.run import Run, load
 
@@ -103,6 +105,54 @@ def test_help_without_a_command(program: Program) -> None:
     for command in ("demo", "list", "generate", "train", "evaluate", "compare", "report", "bench"):
         assert f"\n  {command} " in out
     assert program("--help") == (0, out, "")
+
+
+LISTS = """
+import sys
+from foresee.cli import main
+for argv in (["--help"], ["list"], ["list", "--json"]):
+    sys.argv = ["foresee", *argv]
+    try:
+        main()
+    except SystemExit as ended:
+        assert ended.code == 0
+    print(argv, sorted({"torch", "pandas", "transformers", "altair"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_and_a_listing_wait_for_no_large_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing imports PyTorch once, and the same is said later without; a damaged one is made anew."""
+    monkeypatch.setenv("FORESEE_CACHE", str(tmp_path))
+    out, loaded = [], []
+    for _ in range(2):
+        ended = subprocess.run([sys.executable, "-c", LISTS], capture_output=True, text=True, check=True)
+        out.append(ended.stdout)
+        loaded.append(ended.stderr.splitlines())
+    assert loaded[0] == ["['--help'] []", "['list'] ['torch']", "['list', '--json'] ['torch']"]
+    assert loaded[1] == ["['--help'] []", "['list'] []", "['list', '--json'] []"]
+    (tmp_path / "list.json").write_text("{")
+    ended = subprocess.run([sys.executable, "-c", LISTS], capture_output=True, text=True, check=True)
+    assert {*out, ended.stdout} == {out[0]}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_commands_set_the_allocator_and_the_library_does_not(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    class Library:
+        @staticmethod
+        def mallopt(parameter: int, value: int) -> int:
+            told.append(parameter)
+            return 1
+
+    monkeypatch.setattr("foresee.core.memory.ctypes.CDLL", lambda _: Library)
+    keep_large_blocks.cache_clear()
+    run_all([tiny(**QUICK)], tmp_path / "library", engine="in-process")
+    assert told == []
+    program.json("train", TASK, *arguments(tmp_path / "runs", *QUICKLY))
+    assert len(told) == 3
 
 
 def test_every_option_is_explained(program: Program) -> None:

@@ -112,7 +112,7 @@ def state():
     return (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed(),
             torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision())
 before = state()
-import foresee
+import foresee.api
 assert state() == before
 heavy = {"transformers", "altair", "pandas", "ray", "datasets", "jinja2", "scipy.stats"}
 print(sorted(heavy & set(sys.modules)))
