@@ -110,6 +110,9 @@ class Stub(Recurrent):
         self.width, self.vocab_size, self.by, self.has = len(table), table.shape[1], by, frozenset(Cap)
         self.table = nn.Parameter(table)
 
+    def twin(self, generator: torch.Generator) -> Recurrent:  # type: ignore[override]  # a table has no fresh weights
+        return Recurrent(Vocabulary(()), generator, width=self.width)
+
     def embed(self, tokens: Tensor) -> Tensor:
         return functional.one_hot(tokens, self.width).float()
 

@@ -225,8 +225,3 @@ def test_planned_decoding_predicts_a_future_and_returns_the_answer_alone(backbon
         for n in range(4):
             assert torch.equal(made.generate(prompts, n), answers[:, :n])
             assert torch.equal(made.continue_answer(prompts, answers[:, :n], 4 - n), answers[:, n:])
-
-
-def test_planned_forcing_refuses_rows_of_differing_lengths() -> None:
-    with pytest.raises(ValueError, match="split the batch by length"):
-        made_on(":plan=true").forced(some_rows())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from objective_support import ragged_rows, rng, scrambled
-from support import SMALL, Stub, numbered, random_batch, right_padded, transformer
+from support import Stub, numbered, random_batch, right_padded, transformer
 from torch import Tensor
 
 from foresee.core.batch import Batch
@@ -126,18 +126,6 @@ def test_the_window_of_a_position_begins_with_its_own_token() -> None:
     assert reveal(embedded, 2)[0, :, :, 0].tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 0], [4, 0, 0]]
 
 
-def test_attention_and_later_slots_are_dropped_at_decoding() -> None:
-    made, batch = scrambled("joint-multi-token"), random_batch()
-    with torch.no_grad():
-        wrote, forced = made.generate(batch.prompts, 4), made.forced(batch)
-        made.fetch.queries_keys.fill_(math.nan)
-        made.fetch.bias_table.fill_(math.nan)
-        assert torch.equal(made.generate(batch.prompts, 4), wrote)
-        assert torch.equal(made.forced(batch), forced)
-        made.fetch.values.neg_()
-        assert not torch.equal(made.forced(batch), forced)
-
-
 @pytest.mark.parametrize("autocast", [False, True])
 @torch.no_grad()
 def test_the_next_token_path_is_the_same_in_training_and_forcing(autocast: bool) -> None:
@@ -171,11 +159,3 @@ def test_every_slot_teaches_the_whole_backbone() -> None:
     for part in parts.values():
         gradients = torch.autograd.grad(part, list(made.backbone.parameters()), retain_graph=True)
         assert all(gradient.any() for gradient in gradients)
-
-
-@pytest.mark.parametrize("backbone", SMALL)
-def test_it_asks_nothing_of_a_backbone_but_causal_reading(backbone: str) -> None:
-    net = SMALL[backbone](numbered(13), rng())
-    net.has = frozenset()
-    out = JointMultiToken(net, numbered(13), rng()).loss(random_batch(), rng())
-    assert out.total.isfinite()

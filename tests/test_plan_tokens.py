@@ -168,22 +168,6 @@ def test_what_is_planned_teaches_the_backbones_layers() -> None:
     assert all(gradient.any() for gradient in torch.autograd.grad(part, chosen))
 
 
-@pytest.mark.parametrize("backbone", [LEARNED, ROTARY, "recurrent"])
-def test_decoding_is_greedy_after_the_planning_tokens(backbone: str) -> None:
-    """Against whole passes, one a token; and an answer that is begun is continued by ``continue_answer``."""
-    made, prompts = scrambled("plan-tokens", backbone), random_batch().prompts
-    with torch.no_grad():
-        embed, plan = made.backbone.embed, made.plan_table.expand(16, -1, -1)
-        answer = prompts[:, :0]
-        for _ in range(4):
-            states = made.backbone(torch.cat((embed(prompts), plan, embed(answer)), 1))
-            answer = torch.cat((answer, made.backbone.logits(states[:, -1:]).argmax(-1)), 1)
-        assert torch.equal(made.generate(prompts, 4), answer)
-        for begun in range(4):
-            assert torch.equal(made.continue_answer(prompts, answer[:, :begun], 4 - begun), answer[:, begun:])
-        assert made.continue_answer(prompts, answer, 0).shape == (16, 0)
-
-
 def count(parameters: Sequence[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 

@@ -41,7 +41,7 @@ from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, draw_weights, objectives, require
 from foresee.objectives.decoding import decode
-from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, answer_mean, answer_states, cross_entropy
+from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, answer_states, further_loss
 
 INIT_GAMMA = 0.1
 
@@ -86,16 +86,12 @@ class JointMultiToken(Objective):
         slots: Tensor = self.fetch(states, reveal(embedded[:, start:], self.horizon))
 
         out = answer_loss(self.backbone.logits(slots[:, first - 1 - start :, 0]), batch, "next-token")
-        further = {}
+        further = {f"slot-{slot}": out.total.new_zeros(()) for slot in range(1, self.horizon + 1)}
         for slot in range(1, self.horizon + 1):
-            column = max(first, slot + 1)
-            if column >= last:
-                further[f"slot-{slot}"] = out.total.new_zeros(())
-                continue
-            before = slot + 1 + start
-            logits = self.backbone.logits(slots[:, column - before : last - before, slot])
-            losses = cross_entropy(logits, batch.tokens[:, column:last])
-            further[f"slot-{slot}"] = self.weight / self.horizon * answer_mean(losses, batch)
+            column, before = max(first, slot + 1), slot + 1 + start
+            if column < last:
+                logits = self.backbone.logits(slots[:, column - before : last - before, slot])
+                further[f"slot-{slot}"] = self.weight / self.horizon * further_loss(logits, batch)
         return out.plus(further)
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:

@@ -36,7 +36,7 @@ from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, objectives, require
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss, answer_mean, cross_entropy
+from foresee.objectives.teacher_forcing import answer_loss, further_loss
 
 
 @objectives.register("multi-token")
@@ -65,15 +65,12 @@ class MultiToken(NextToken):
         embedded = self.backbone.embed(batch.tokens[:, : last - 1])
         trunk, states = self.backbone.with_trunk(embedded, keep=slice(first - 1, last - 1))
         out = answer_loss(self.backbone.logits(states), batch, "next-token")
-        further = {}
+        further = {f"head-{ahead}": out.total.new_zeros(()) for ahead in range(2, len(self.further_heads) + 2)}
         for ahead, head in enumerate(self.further_heads, start=2):
             column = max(first, ahead)  # the first answer column that has a position ``ahead`` tokens before it
-            if column >= last:
-                further[f"head-{ahead}"] = out.total.new_zeros(())
-                continue
-            states = head(trunk[:, : last - ahead], keep=slice(column - ahead, last - ahead))
-            losses = cross_entropy(self.backbone.logits(states), batch.tokens[:, column:last])
-            further[f"head-{ahead}"] = self.weight * answer_mean(losses, batch)
+            if column < last:
+                states = head(trunk[:, : last - ahead], keep=slice(column - ahead, last - ahead))
+                further[f"head-{ahead}"] = self.weight * further_loss(self.backbone.logits(states), batch)
         return out.plus(further)
 
 

@@ -37,7 +37,7 @@ from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, draw_weights, objectives, require
 from foresee.objectives.multi_token import create_layer
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss, answer_mean, cross_entropy
+from foresee.objectives.teacher_forcing import answer_loss, further_loss
 
 NORM_EPS = 1e-6
 
@@ -72,20 +72,18 @@ class MultiTokenSequential(NextToken):
         states: Tensor = self.backbone(self.backbone.embed(inputs))
         out = answer_loss(self.backbone.logits(states[:, first - 1 :]), batch, "next-token")
         symbols = self.backbone.embed(torch.arange(len(self.vocab), device=inputs.device))
-        further = {}
+        further = {f"module-{ahead}": out.total.new_zeros(()) for ahead in range(1, len(self.chain) + 1)}
         for ahead, module in enumerate(self.chain, start=1):
             positions = last - 1 - ahead  # those whose target lies before the end
             column = max(first, ahead + 1)  # the first answer column that such a position predicts
             if column >= last:
-                further[f"module-{ahead}"] = out.total.new_zeros(())
-                continue
+                break
             wanted = column - 1 - ahead
             # The next module reads every position of this one.
             keep = slice(wanted, positions) if ahead == len(self.chain) else None
             states = module(states[:, :positions], inputs[:, ahead:], symbols, keep=keep)
             logits = self.backbone.logits(states if keep else states[:, wanted:])
-            losses = cross_entropy(logits, batch.tokens[:, column:last])
-            further[f"module-{ahead}"] = self.weight / len(self.chain) * answer_mean(losses, batch)
+            further[f"module-{ahead}"] = self.weight / len(self.chain) * further_loss(logits, batch)
         return out.plus(further)
 
 

@@ -68,6 +68,12 @@ def answer_mean(losses: Tensor, batch: Batch) -> Tensor:
     return (losses * batch.in_answer()[:, last - losses.shape[1] : last]).sum() / batch.answer_len.sum()
 
 
+def further_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """``answer_mean`` of the cross entropy of logits [B, K, V] for the last K answer columns."""
+    last = batch.layout.last
+    return answer_mean(cross_entropy(logits, batch.tokens[:, last - logits.shape[1] : last]), batch)
+
+
 def token_losses(losses: Tensor, batch: Batch) -> Tensor:
     """Losses [B, A] of the answer columns as ``LossOut.per_token`` [B, T]; those of other tokens must be zero."""
     return functional.pad(losses.detach(), (batch.layout.first, batch.tokens.shape[1] - batch.layout.last))

@@ -13,6 +13,7 @@ import textwrap
 import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
@@ -35,7 +36,7 @@ FAMILIES = (
     "The failure and the control", "Several tokens in advance", "A summary of the future",
     "Other orders and masked inputs",
 )  # fmt: skip
-FIRST = ("next-token", "reversed", "teacherless", "multi-token")
+FIRST = ("next-token", "teacherless", "multi-token")
 LABELS = "Family|Source|Loss|Decoding|Dropped|Deviations|Drawing"
 STUDY = "laptop-objectives"
 SMALL = {"transformer": "layers=1,width=32,heads=2", "mamba": "layers=1,width=32",
@@ -59,8 +60,7 @@ def write_pages(root: Path = Path()) -> None:
 def build_pages(root: Path) -> dict[Path, str]:
     """Every generated file below ``root``, the repository's folder, with its content."""
     said = {name: read_docstrings(name) for name in own_names(objectives)}
-    family = {name: FAMILIES.index(words["Family"]) for name, words in said.items()}
-    names = sorted(said, key=lambda name: (family[name], FIRST.index(name) if name in FIRST else len(FIRST), name))
+    names = sorted(said, key=lambda name: (FAMILIES.index(said[name]["Family"]), name not in FIRST, name))
     drawings = {name: parse_drawing(said[name]["Drawing"]) for name in names}
     built = build_backbones()
     page = render(
@@ -112,7 +112,6 @@ def read_options(name: str) -> list[tuple[str, str, str]]:
 def write_markdown(text: str) -> str:
     """A paragraph of a docstring as Markdown, on one line."""
     text = re.sub(r"\s+", " ", text).strip().replace("``", "`")
-    text = re.sub(r"(?<![`\w])(</?\w+>)(?![`\w])", r"`\1`", text) if "`" not in text else text
     return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
 
 
@@ -121,10 +120,8 @@ def wrap(line: str) -> str:
     indent = "  " if line.startswith("* ") else ""
     # Neither code nor a sign that would begin a list may stand first on a line.
     kept = re.sub(r"`[^`]*`| (?=[-+*] )", lambda found: found.group().replace(" ", "\0"), line[2:])
-    filled = textwrap.fill(
-        line[:2] + kept, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    return filled.replace("\0", " ")
+    wrapper = textwrap.TextWrapper(120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(line[:2] + kept).replace("\0", " ")
 
 
 def build_backbones() -> dict[str, Backbone]:
@@ -173,6 +170,11 @@ def refused_checkpoints(names: Sequence[str], page: Path) -> dict[str, list[str]
     return {name: families for name, families in found.items() if families}
 
 
+def count_parameters(run: Run) -> int:
+    """How many numbers a run trained; its weights need not be there."""
+    return sum(parameter.numel() for parameter in run.spec.build_objective(run.task).parameters())
+
+
 def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | None:
     """The study's finished runs as a table, and what it was measured on; None where there are none.
 
@@ -185,39 +187,28 @@ def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | Non
     if len({run.spec.replace(objective="next-token", seed=0, plugins="") for run in runs}) > 1:
         raise RequestError(f"{folder}: its runs differ in more than objective and seed, so one table cannot hold them")
     runs.sort(key=lambda run: (order.index(run.spec.objective.partition(":")[0]), run.spec.objective, run.spec.seed))
-    by_name: dict[str, list[Run]] = {}
-    for run in runs:
-        by_name.setdefault(run.spec.objective, []).append(run)
-    speeds = {name: median(run.timing[-1]["examples_per_second"] for run in group) for name, group in by_name.items()}
-    spec = runs[0].spec
-    preset = [name for name in backbones.presets() if resolve(backbones, name).text == spec.backbone]
+    groups = [Group(name, tuple(of)) for name, of in groupby(runs, lambda run: run.spec.objective)]
+    speeds = {each.objective: median(run.timing[-1]["examples_per_second"] for run in each.runs) for each in groups}
     return {
-        "spec": spec,
-        "task": task_title(spec.task),
-        "backbone": preset[0] if preset else brief(backbones, spec.backbone),
-        "budget": describe_budget(spec),
-        "seeds": ", ".join(map(str, sorted({run.spec.seed for run in runs}))),
-        "rows": [_measured_row(Group(name, tuple(group)), speeds) for name, group in by_name.items()],
-        "missing": [name for name in order if not any(each.partition(":")[0] == name for each in by_name)],
+        "spec": runs[0].spec,
+        "task": task_title(runs[0].spec.task),
+        "backbone": brief(backbones, runs[0].spec.backbone),
+        "budget": describe_budget(runs[0].spec),
+        "seeds": sorted({run.spec.seed for run in runs}),
+        "rows": [
+            {
+                "name": brief(objectives, each.objective),
+                "seeds": [f"{value:.3f}" for value in each.exact],
+                "solved": sum(value >= SOLVED for value in each.exact),
+                "steps": [f"not within {each.runs[0].spec.steps:,}" if step is None else f"{step:,}"
+                          for step in each.steps_to_solve],
+                "speed": f"{speeds[each.objective] / speeds['next-token']:.2f}" if "next-token" in speeds else "–",
+                "parameters": count_parameters(each.runs[0]),
+                "verdicts": Counter(run.verdict.name + " (inconclusive)" * run.verdict.inconclusive
+                                    for run in each.runs),
+            }
+            for each in groups
+        ],
+        "missing": [name for name in order if not any(each.partition(":")[0] == name for each in speeds)],
         "unfinished": len(begun) - len(runs),
-    }
-
-
-def _measured_row(group: Group, speeds: Mapping[str, float]) -> list[str]:
-    runs = group.runs
-    steps = [
-        f"not within {run.steps:,}" if first is None else f"{first:,}"
-        for first, run in zip(group.steps_to_solve, runs, strict=True)
-    ]
-    verdicts = Counter(run.verdict.name + (" (inconclusive)" if run.verdict.inconclusive else "") for run in runs)
-    base = speeds.get("next-token")
-    parameters = runs[0].spec.build_objective(runs[0].task).parameters()
-    return [
-        f"`{brief(objectives, group.objective)}`",
-        f"{sum(value >= SOLVED for value in group.exact)} of {len(runs)}",
-        ", ".join(f"{exact:.3f}" for exact in group.exact),
-        steps[0] if len(set(steps)) == 1 else ", ".join(steps),
-        "–" if base is None else f"{speeds[group.objective] / base:.2f}",
-        f"{sum(each.numel() for each in parameters):,}",
-        ", ".join(f"`{name}`" + (f" × {count}" if len(verdicts) > 1 else "") for name, count in verdicts.items()),
-    ]
+    }  # fmt: skip
