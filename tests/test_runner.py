@@ -145,6 +145,18 @@ def test_engines_by_name() -> None:
         make_engine("ray", slurm=["partition=gpu"])
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("partition", "write an option and its value"), ("nonsense=3", "nonsense"), ("timeout_min=x", "timeout_min")],
+)
+def test_a_wrong_option_of_slurm_is_one_sentence(option: str, message: str) -> None:
+    pytest.importorskip("submitit")
+    from foresee.experiments.cluster import Slurm
+
+    with pytest.raises(RequestError, match=message):
+        Slurm(options=[option], cluster="local")
+
+
 # Other processes ------------------------------------------------------------------------------------------------------
 
 

@@ -187,6 +187,6 @@ class Slurm(_Cluster):
             for name, _, value in self.options:
                 known = name if name in made._valid_parameters() else f"slurm_{name}"
                 made.update_parameters(**{known: int(value) if value.isdecimal() else value})
-        except (NameError, RuntimeError, TypeError) as error:
+        except (AssertionError, NameError, RuntimeError, TypeError) as error:  # as submitit says that one is wrong
             raise RequestError(f"engine slurm: {' '.join(str(error).split())[:300]}") from None
         return made
