@@ -10,7 +10,6 @@ from typing import Any, cast
 import data_files
 import pytest
 import torch
-from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.seeds import stream, torch_stream
@@ -144,61 +143,51 @@ def test_nothing_counted_is_no_rate() -> None:
 EXAMPLES = 60
 
 
-def _path(branch_hidden: float = 0.7, follow_hidden: float = 0.7) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses [1, E, 5] of a path: a copy, a blind branch, two look-ups, a copied goal."""
-    shown = torch.tensor([0.01, 0.69, 0.02, 0.02, 0.01]).expand(1, EXAMPLES, 5)
-    hidden = torch.tensor([0.01, branch_hidden, follow_hidden, follow_hidden, 0.01]).expand(1, EXAMPLES, 5)
-    return shown, hidden, torch.ones(EXAMPLES, 5, dtype=torch.bool)
+PATH = [0.01, 0.69, 0.02, 0.02, 0.01]
 
 
-def _decided(shown: Tensor, hidden: Tensor, mask: Tensor) -> list[int]:
-    flags = decisions.flag_tokens(shown, hidden, mask)
+def _decided(forced: list[float], hidden: list[float], length: int | None = None) -> list[int]:
+    """The places that are decisions by tokens, which are those by position."""
+    mask = (torch.arange(len(forced)) < (length or len(forced))).expand(EXAMPLES, len(forced))
+    shown, blind = ((torch.tensor(each) * mask)[None] for each in (forced, hidden))
+    flags = decisions.flag_tokens(shown, blind, mask)
     by_token = sorted(set(flags.decision[0].nonzero()[:, 1].tolist()))
-    assert by_token == [each["position"] for each in decisions.find_positions(shown, hidden, mask)]
+    assert by_token == [each["position"] for each in decisions.find_positions(shown, blind, mask)]
     return by_token
 
 
-def test_the_branch_is_the_decision() -> None:
-    assert _decided(*_path()) == [1]
+@pytest.mark.parametrize(
+    ("forced", "hidden", "places"),
+    [
+        # A path: a copy, a blind branch, two look-ups, a copied goal. The branch is the decision,
+        (PATH, [0.01, 0.7, 0.7, 0.7, 0.01], [1]),
+        # also where the hidden model has learned it;
+        (PATH, [0.01, 0.01, 0.01, 0.01, 0.01], [1]),
+        # not where nothing is given away after it, or what follows is not easy.
+        (PATH, [0.01, 0.69, 0.02, 0.02, 0.01], []),
+        ([0.01, 0.69, 0.3, 0.3, 0.3], [0.31, 1.0, 1.0, 1.0, 0.31], []),
+        # The last token decides nothing; what follows ends at the next hard token.
+        ([0.01, 0.69], [0.51, 1.19], []),
+        ([0.69, 0.02, 0.69, 0.02], [0.69, 0.69, 0.69, 0.69], [0, 2]),
+    ],
+)
+def test_decisions_are_hard_and_what_is_shown_after_them_is_easy(
+    forced: list[float], hidden: list[float], places: list[int]
+) -> None:
+    assert _decided(forced, hidden) == places
 
 
-def test_it_is_one_too_where_the_hidden_model_has_learned_it() -> None:
-    assert _decided(*_path(branch_hidden=0.01, follow_hidden=0.01)) == [1]
-
-
-def test_hard_tokens_are_none_where_nothing_is_given_away_after_them() -> None:
-    assert _decided(*_path(branch_hidden=0.69, follow_hidden=0.02)) == []
-
-
-def test_hard_tokens_are_none_where_what_follows_is_not_easy() -> None:
-    shown, hidden, mask = _path()
-    shown = shown.clone()
-    shown[:, :, 2:] = 0.3
-    assert _decided(shown, hidden + 0.3, mask) == []
-
-
-def test_the_last_token_decides_nothing() -> None:
-    shown = torch.tensor([0.01, 0.69]).expand(1, EXAMPLES, 2)
-    assert _decided(shown, shown + 0.5, torch.ones(EXAMPLES, 2, dtype=torch.bool)) == []
-
-
-def test_what_follows_ends_at_the_next_hard_token_and_at_the_response() -> None:
-    shown = torch.tensor([0.69, 0.02, 0.69, 0.02]).expand(1, EXAMPLES, 4)
-    hidden = torch.tensor([0.69, 0.69, 0.69, 0.69]).expand(1, EXAMPLES, 4)
-    assert _decided(shown, hidden, torch.ones(EXAMPLES, 4, dtype=torch.bool)) == [0, 2]
-    short = torch.tensor([True, True, True, False]).expand(EXAMPLES, 4)
-    assert _decided(shown * short, hidden * short, short) == [0]
+def test_what_follows_ends_with_the_response() -> None:
+    assert _decided([0.69, 0.02, 0.69, 0.02], [0.69, 0.69, 0.69, 0.69], length=3) == [0]
 
 
 # Tables.
 
 
 def test_the_share_absorbed_is_of_sums_over_responses() -> None:
-    shown, hidden, _ = _path()
-    row = decisions.absorbed(shown, hidden)
+    row = decisions.absorbed(torch.tensor([[PATH]]), torch.tensor([[[0.01, 0.7, 0.7, 0.7, 0.01]]]))
     assert row is not None
     assert row["value"] == pytest.approx((0.01 + 2.1 + 0.01 - 0.75) / (0.01 + 2.1 + 0.01))
-    assert row["low"] == pytest.approx(row["high"])
 
 
 def test_positions_count_from_the_start_and_from_the_end() -> None:
@@ -362,19 +351,16 @@ def test_a_verdict_has_its_rule_its_numbers_and_advice() -> None:
     assert found.seeds == (OPEN,)
 
 
-def test_noise_is_named_as_one_of_three_things_that_look_alike() -> None:
-    (remark,) = judge([Evidence(**NOISE)]).remarks
-    assert "noise, a free choice, or something that none of these models can learn" in remark
-
-
-def test_overfitting_is_remarked_on() -> None:
-    remarks = judge([Evidence(**(NOISE | {"overfit": 0.4}))]).remarks
-    assert any("0.40 nats above its least" in remark for remark in remarks)
-
-
-def test_few_different_prompts_are_remarked_on() -> None:
-    (remark,) = judge([Evidence(**(SOLVED | {"rows": 134, "prompts": 1}))]).remarks
-    assert remark.startswith("The 134 held-out rows hold 1 different prompt:")
+@pytest.mark.parametrize(
+    ("base", "changes", "remark"),
+    [
+        (NOISE, {}, "noise, a free choice, or something that none of these models can learn"),
+        (NOISE, {"overfit": 0.4}, "0.40 nats above its least"),
+        (SOLVED, {"rows": 134, "prompts": 1}, "The 134 held-out rows hold 1 different prompt:"),
+    ],
+)
+def test_what_must_be_known_is_remarked_on(base: dict[str, Any], changes: dict[str, Any], remark: str) -> None:
+    assert any(remark in each for each in judge([Evidence(**(base | changes))]).remarks)
     assert not judge([Evidence(**(SOLVED | {"prompts": 500}))]).remarks
 
 

@@ -174,10 +174,6 @@ class Plan:
     seconds: float | None
     speeds: dict[str, Speed]
 
-    def json(self) -> dict[str, Any]:
-        """As it stands in ``plan.json``."""
-        return asdict(self)
-
     def runs(self, asked: DiagnosisSettings) -> list[Settings]:
         """All runs, seed by seed, so that an interrupted diagnosis has whole seeds."""
         first = asked.run(self.steps, self.eval_every, self.test)
@@ -211,7 +207,7 @@ def make_plan(
         slow = 5 * asked.seeds * sum(speed.evaluation for speed in speeds.values()) > whole / 4
         steps, eval_every, seconds = fit_steps(speeds, asked.seeds, whole - (clock() - began))
         plan = Plan(steps, eval_every, MEASURED_IN_HASTE if slow else MEASURED, seconds, speeds)
-    files.write_json(path, {"question": asked.json(), "plan": plan.json()})
+    files.write_json(path, {"question": asked.json(), "plan": asdict(plan)})
     return plan
 
 

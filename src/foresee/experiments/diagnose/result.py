@@ -99,8 +99,8 @@ class Diagnosis:
     def json(self) -> dict[str, Any]:
         """The object that ``--json`` prints and ``diagnosis.json`` holds."""
         return {
-            "dir": str(self.folder), "question": self.question.json(), "plan": self.plan.json(),
-            "verdict": self.verdict.json(), "evidence": [each.json() for each in self.evidence],
+            "dir": str(self.folder), "question": self.question.json(), "plan": asdict(self.plan),
+            "verdict": asdict(self.verdict), "evidence": [each.json() for each in self.evidence],
             "objectives": [asdict(each) for each in self.learned], "absorbed": self.absorbed,
             "loss_shown": self.loss_shown, "loss_hidden": self.loss_hidden, "positions": self.positions,
             "from_end": self.from_end, "by_origin": self.by_origin, "by_shape": self.by_shape,

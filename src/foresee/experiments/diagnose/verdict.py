@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from foresee.core.spec import brief
 from foresee.experiments.diagnose.evidence import Evidence
@@ -64,10 +63,6 @@ class Verdict:
     remarks: tuple[str, ...]
     advice: tuple[str, ...]
     seeds: tuple[str, ...]
-
-    def json(self) -> dict[str, Any]:
-        """As it stands in ``--json`` output."""
-        return asdict(self)
 
 
 def judge(seeds: Sequence[Evidence]) -> Verdict:

@@ -83,11 +83,6 @@ class Published:
         """The middle of what is known, or None."""
         return None if self.low is None or self.high is None else (self.low + self.high) / 2
 
-    @property
-    def known(self) -> bool:
-        """Whether there is anything to compare with."""
-        return self.low is not None or self.side is not None
-
     def find_side(self, row: str, chance: float) -> str | None:
         """Its side, as said or as its number has it; None where nothing is known."""
         return self.side if self.value is None else side_of(row, self.value, chance)
@@ -141,9 +136,9 @@ def judge_agreement(
     ``unfitted``: no seed has learned even the easy part."""
     if not measured:
         return "not run"
-    if not published.known:
-        return "unknown"
     side, low, high = published.find_side(row, chance), published.low, published.high
+    if side is None:
+        return "unknown"
     if rule == "interval" and low is not None and high is not None:
         same = [low <= each["high"] + GIVE and each["low"] - GIVE <= high for each in measured]
     else:

@@ -103,15 +103,10 @@ class CellResult:
         """The share of seeds that solved (``exact``), with its interval."""
         return share_solved([seed.solved for seed in self.seeds]) if self.seeds else None
 
-    @property
-    def times(self) -> Times | None:
-        """Steps to solve, runs that did not solve censored at their last step."""
-        return times_of(self.seeds) if self.seeds else None
-
     @cached_property
     def survival(self) -> Curve | None:
-        """The share of runs not yet solved, by step."""
-        return kaplan_meier(self.times) if self.times else None
+        """The share of runs not yet solved by step, those that did not solve censored at their last step."""
+        return kaplan_meier(times_of(self.seeds)) if self.seeds else None
 
     @property
     def median_steps(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,68 +18,41 @@ from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_sc
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult, make_claims
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, judge
-from foresee.training.run import Run, exact_of, load, read_spec
+from foresee.training.run import DamagedRun, Run, exact_of, find_runs
 from foresee.training.settings import Settings
 
 RESULTS = "results"
 """The folder beside the current directory that is looked through for committed runs."""
 
 
-class FinishedRuns:
-    """Finished runs directly in ``runs`` and anywhere below ``results``; each that is asked for is read once.
+@dataclass
+class Plan:
+    """A study at one scale, and which of its runs are finished, by digest and by what they are on any machine.
 
     A run made on another kind of machine counts: device and precision are the machine's choice, and committed rows must
     count on any. ``warnings`` say what was wrong with folders that cannot be read.
     """
 
-    def __init__(self, runs: Path, results: Iterable[Path]) -> None:
-        self.warnings: list[str] = []
-        self._folders: dict[object, Path] = {}
-        self._read: dict[Path, Run] = {}
-        found = [
-            *sorted(runs.glob("*/rows.jsonl")),
-            *(path for each in results for path in sorted(each.rglob("rows.jsonl"))),
-        ]
-        for folder in (path.parent for path in found):
-            try:
-                settings = read_spec(folder)
-            except RequestError as error:
-                self.warnings.append(str(error))
-                continue
-            self._folders.setdefault(settings.digest, folder)
-            self._folders.setdefault(_on_any_machine(settings), folder)
-
-    def find(self, settings: Settings) -> Run | None:
-        """The run of these settings, or None. Raises ``RequestError`` where it is damaged."""
-        folder = self._folders.get(settings.digest) or self._folders.get(_on_any_machine(settings))
-        if folder is not None and folder not in self._read:
-            self._read[folder] = load(folder)
-        return None if folder is None else self._read[folder]
-
-    def find_all(self, settings: Iterable[Settings]) -> list[Run]:
-        """Those of these runs that are finished."""
-        return [run for run in map(self.find, settings) if run is not None]
-
-    def add(self, runs: Iterable[Run]) -> None:
-        """Counts these runs as finished too."""
-        for run in runs:
-            self._folders[run.spec.digest], self._read[run.dir] = run.dir, run
-
-
-def _on_any_machine(settings: Settings) -> tuple[object, ...]:
-    """Equal for settings that differ in nothing but what the machine decides."""
-    return tuple(settings.model_dump(exclude={"device", "precision"}).values())
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study at one scale, and which of its runs are there."""
-
     resolved: Resolved[Study]
     study: Study
     scale: Scale
-    cells: tuple[Cell, ...]
-    finished: FinishedRuns
+    cells: list[Cell]
+    finished: dict[object, Run] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, runs: Iterable[Run | DamagedRun]) -> None:
+        """Counts what is finished of these runs, unless it is known already."""
+        for run in runs:
+            if isinstance(run, DamagedRun):
+                self.warnings.append(run.reason)
+            elif run.state == "finished":
+                self.finished.setdefault(run.spec.digest, run)
+                self.finished.setdefault(_on_any_machine(run.spec), run)
+
+    def find(self, settings: Iterable[Settings]) -> list[Run]:
+        """Those of these runs that are finished."""
+        runs = (self.finished.get(each.digest) or self.finished.get(_on_any_machine(each)) for each in settings)
+        return [run for run in runs if run is not None]
 
     @cached_property
     def runs(self) -> list[Settings]:
@@ -90,7 +63,7 @@ class Plan:
     @property
     def missing(self) -> list[Settings]:
         """Runs that are not finished, in the order in which they are trained."""
-        return [run for run in self.runs if self.finished.find(run) is None]
+        return [run for run in self.runs if not self.find([run])]
 
     @cached_property
     def minutes(self) -> dict[str, float | None]:
@@ -109,28 +82,29 @@ class Plan:
 
     def json(self) -> dict[str, Any]:
         """What ``--dry-run --json`` prints."""
+        missing = [{"run": run.digest, "minutes": self.minutes[run.digest], **run.model_dump()} for run in self.missing]
         return {
             "study": self.resolved.text, "scale": self.scale, "runs_wanted": len(self.runs),
-            "runs_missing": len(self.missing), "minutes": self.minutes_missing,
-            "missing": [
-                {"run": run.digest, "minutes": self.minutes[run.digest], **run.model_dump()} for run in self.missing
-            ],
+            "runs_missing": len(missing), "minutes": self.minutes_missing, "missing": missing,
         }  # fmt: skip
+
+
+def _on_any_machine(settings: Settings) -> tuple[object, ...]:
+    return tuple(settings.model_dump(exclude={"device", "precision"}).values())
 
 
 def plan(
     name: str, scale: str = "laptop", runs: str | Path = "runs", results: Sequence[str | Path] | None = None
 ) -> Plan:
     """What ``study`` would do. Raises ``RequestError`` on an unknown study or scale."""
-    resolved = resolve(studies, name)
-    built, wanted = resolved.build(), check_scale(scale)
-    cells = tuple(built.cells(wanted))
-    if results is None:
-        results = [RESULTS] if Path(RESULTS).is_dir() else []
-    for folder in results:
+    resolved, wanted = resolve(studies, name), check_scale(scale)
+    built = resolved.build()
+    made = Plan(resolved, built, wanted, built.cells(wanted))
+    for folder in results or ():
         if not Path(folder).is_dir():
             raise RequestError(f"--results {folder}: no such folder; name one that holds finished runs")
-    return Plan(resolved, built, wanted, cells, FinishedRuns(Path(runs), map(Path, results)))
+    made.add(find_runs(*filter(Path.is_dir, map(Path, [runs, *([RESULTS] if results is None else results)]))))
+    return made
 
 
 def study(
@@ -153,7 +127,7 @@ def study(
     """
     asked = plan(name, scale, runs, results)
     if train and asked.missing:
-        asked.finished.add(run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress))
+        asked.add(run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress))
     return read(asked)
 
 
@@ -163,19 +137,19 @@ def read(asked: Plan) -> StudyResult:
     chances = {task: run.build_task().chance for task, run in {run.task: run for run in asked.runs}.items()}
     cells = tuple(_read_cell(cell, asked, chances) for cell in asked.cells)
     claims, untested = make_claims(cells, built.baseline)
-    finished = asked.finished.find_all(asked.runs)
+    finished = asked.find(asked.runs)
     return StudyResult(
         name=name, summary=built.summary, question=built.question, scale=asked.scale, cells=cells,
         cost=built.laptop_cost if smaller else built.paper_cost,
         hardware=built.hardware if smaller else "not run here", claims=claims,
         untested=untested, runs_wanted=len(asked.runs), runs_finished=len(finished),
         seconds=sum(run.seconds for run in finished), reproduce=f"foresee study {name} --scale {asked.scale}",
-        warnings=tuple(asked.finished.warnings),
+        warnings=tuple(asked.warnings),
     )  # fmt: skip
 
 
 def _read_cell(cell: Cell, asked: Plan, chances: dict[str, float]) -> CellResult:
-    runs, controls = asked.finished.find_all(cell.runs), asked.finished.find_all(cell.control_runs)
+    runs, controls = asked.find(cell.runs), asked.find(cell.control_runs)
     first, published, chance = cell.runs[0], cell.published, chances[cell.runs[0].task]
     seeds = tuple(_read_seed(run, cell.row, chances, controls) for run in runs)
     # Where a guess is the whole answer there is no shortcut to measure, and ``exact`` below chance alone says that
