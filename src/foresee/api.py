@@ -57,11 +57,10 @@ def train(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains, measures and saves a run, or continues or returns the one of the same spec under ``root``.
+    """Trains, measures and saves a run, or continues or returns the one of the same settings under ``root``.
 
-    ``settings`` are those of ``Settings.of``: steps, batch, lr, seed, data, test, eval_every, warmup, schedule,
-    weight_decay, beta2, clip, precision, device, until_solved, accumulate, recompute and processes. Raises
-    ``RequestError`` on anything that cannot be.
+    ``settings`` are the other fields of ``Settings``: steps, batch, lr, seed, data and so on, each with its default.
+    Raises ``RequestError`` on anything that cannot be.
     """
     text = task if isinstance(task, str) else describe(tasks, task)
     return train_spec(Settings.of(text, objective, backbone, **settings), root, progress)

@@ -30,10 +30,6 @@ from foresee.core.errors import ForeseeError, OtherProcessError, RequestError
 from foresee.objectives.base import LossOut, Objective
 
 T = TypeVar("T")
-LOST = (
-    "another process of this run ended or no longer answers, so all of them end; what it said itself tells why, and "
-    "the same command continues"
-)
 
 
 @contextmanager
@@ -44,7 +40,10 @@ def explain_lost_process() -> Iterator[None]:
     except RuntimeError as error:
         # gloo says it in plain RuntimeErrors, from its network layer.
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
-            raise OtherProcessError(LOST) from error
+            raise OtherProcessError(
+                "another process of this run ended or no longer answers, so all of them end; what it said itself tells "
+                "why, and the same command continues"
+            ) from error
         raise
 
 
@@ -129,20 +128,6 @@ class World:
         """What this process raises where all raise ``error``: the main one the error itself, which it prints."""
         return error if self.is_main else OtherProcessError(str(error), error.status)
 
-    def require_fit(self, processes: int, digest: str, device: str) -> None:
-        """Raises ``RequestError`` where a run is for another number of processes, they were given different ones, or
-        this one has no GPU."""
-        digests = self.all_gather_json(digest)
-        if processes != self.world_size:
-            are = f"{self.world_size} {'is' if self.world_size == 1 else 'are'} running"
-            raise RequestError(
-                f"this run is for processes={processes}, but {are}; start it with torchrun and as many processes"
-            )
-        if len(set(digests)) > 1:
-            raise RequestError("the processes were asked for different runs; give each the same command and data")
-        if device == "cuda" and self.world_size > 1 and _local_rank() >= torch.cuda.device_count():
-            raise RequestError(f"process {_local_rank() + 1} here has no GPU; start at most one process a GPU")
-
     @staticmethod
     def _wait(work: Any) -> None:
         nap = 1e-4
@@ -162,8 +147,8 @@ def init_process_group() -> World:
             return World()
         gpus = torch.cuda.is_available()
         try:
-            if gpus and _local_rank() < torch.cuda.device_count():
-                torch.cuda.set_device(_local_rank())
+            if gpus and local_rank() < torch.cuda.device_count():
+                torch.cuda.set_device(local_rank())
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(minutes=10))
         except (ValueError, RuntimeError) as error:
             said = str(error).splitlines()[0]
@@ -178,7 +163,7 @@ def _world_of(group: dist.ProcessGroup) -> World:
     return World(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=timedelta(days=365)))
 
 
-def _local_rank() -> int:
+def local_rank() -> int:
     """This process's number on its machine, and its GPU's."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 

@@ -39,7 +39,7 @@ from foresee.training.examples import (
 )
 from foresee.training.losses import Losses, term_shares, weigh
 from foresee.training.optimizer import adamw, autocast, learning_rate
-from foresee.training.process import locked, recorded_threads, stop_signals, use_threads
+from foresee.training.process import locked, recorded_threads, require_processes, stop_signals, use_threads
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load, read_spec
 from foresee.training.settings import Settings
@@ -66,7 +66,7 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
     shown = progress if progress is not None and world.is_main else Progress()
     directory = Path(root) / spec.digest
     if not world.broadcast((directory / "rows.jsonl").exists):
-        world.run_on_all(lambda: world.require_fit(spec.processes, spec.digest, spec.device))
+        world.run_on_all(lambda: require_processes(spec, world))
         parts = world.run_on_all(lambda: build_parts(spec))
         with ExitStack() as held:
             threads = world.broadcast(lambda: open_folder(spec, parts, directory, held))

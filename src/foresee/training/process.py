@@ -14,6 +14,8 @@ import torch
 
 from foresee.core import files
 from foresee.core.errors import RequestError
+from foresee.training.distributed import World, local_rank
+from foresee.training.settings import Settings
 
 
 @contextmanager
@@ -96,3 +98,18 @@ def recorded_threads(directory: Path) -> int | None:
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise files.damaged(path, "it does not say how many threads the run has")
     return threads
+
+
+def require_processes(spec: Settings, world: World) -> None:
+    """Raises ``RequestError`` where a run is for another number of processes, they were given different ones, or this
+    one has no GPU."""
+    digests = world.all_gather_json(spec.digest)
+    if spec.processes != world.world_size:
+        are = f"{world.world_size} {'is' if world.world_size == 1 else 'are'} running"
+        raise RequestError(
+            f"this run is for processes={spec.processes}, but {are}; start it with torchrun and as many processes"
+        )
+    if len(set(digests)) > 1:
+        raise RequestError("the processes were asked for different runs; give each the same command and data")
+    if spec.device == "cuda" and world.world_size > 1 and local_rank() >= torch.cuda.device_count():
+        raise RequestError(f"process {local_rank() + 1} here has no GPU; start at most one process a GPU")
