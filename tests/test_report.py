@@ -103,7 +103,7 @@ def test_the_page_says_what_happened(demo: tuple[list[Path], Path]) -> None:
     text = page.text
     assert "On path-star G(2, 5), 50 node labels: reversed solved it; next-token did not. A solver" in text
     for group in (group for section in arrange([read_run(path) for path in runs]) for group in section.groups):
-        verdict = group.runs[0].verdict
+        verdict = group.verdict(group.runs[0])
         assert verdict is not None
         assert verdict.name == ("clever-hans" if group.label == "next-token" else "solved")
         assert verdict.inconclusive is False
@@ -344,7 +344,9 @@ def test_a_study_is_shown_with_its_runs(study: StudyResult, tmp_path: Path) -> N
     assert section.count("✓ yes") == 1  # of the two claims
     assert '<section id="table">' in html
     cells = (tmp_path / "tables" / "study_a_study_laptop.tex").read_text(encoding="utf-8")
-    assert r"next-token & exact & 0.5 & 0.50 & RI & 0.500 {[}0.486, 0.514{]}; 1 to run & agrees & 0 of 1 &" in cells
+    assert (
+        r"next-token & exact, chance 0.5 & 0.50 (RI) & 0.500 {[}0.486, 0.514{]}; 1 to run & agrees & 0 of 1 &" in cells
+    )
     assert (tmp_path / "tables" / "claims_a_study_laptop.md").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 from fabricated_runs import PROMPTS, TASK, add_anatomy, add_position_loss, fabricate_run
 
 from foresee.core.seeds import stream
+from foresee.experiments.compare import steps_to_solve
 from foresee.metrics.anatomy import anatomy
 from foresee.report import charts, frames, write_report
 from foresee.report.examples import panels_of, pick
@@ -64,7 +65,8 @@ def test_a_control_vouches_for_its_own_settings_alone(tmp_path: Path) -> None:
     }  # fmt: skip
     for name, (vouches, settings) in controls.items():
         control = fabricate_run(tmp_path / name, "reversed", "solves", **settings)
-        verdict = sections_of(run, control)[0].groups[0].runs[0].verdict
+        group = sections_of(run, control)[0].groups[0]
+        verdict = group.verdict(group.runs[0])
         assert verdict is not None
         assert verdict.inconclusive is not vouches, name
 
@@ -76,7 +78,7 @@ def test_an_objective_that_cannot_be_forced_has_no_forced_values(tmp_path: Path)
     (group,) = sections_of(fabricate_run(tmp_path, "teacherless", "babbles", forced=False))[0].groups
     found = frames.curves([group])
     assert set(found["measure"]) == {"branch", "exact"}
-    last = group.runs[0].run.metrics[-1]
+    last = group.runs[0].metrics[-1]
     assert found[found["measure"] == "branch"]["value"].iloc[-1] == last["eval"]["free"][1]
     assert set(frames.positions([group])["kind"]) == {"free-running"}
 
@@ -84,7 +86,7 @@ def test_an_objective_that_cannot_be_forced_has_no_forced_values(tmp_path: Path)
 def test_survival_steps_down_where_runs_solve_and_marks_where_others_end(tmp_path: Path) -> None:
     runs = [fabricate_run(tmp_path, "reversed", "solves"), fabricate_run(tmp_path, "reversed", seed=1, steps=500)]
     (section,) = arrange([read_run(run) for run in runs])
-    solved_at = section.groups[0].runs[0].solved_at
+    solved_at = steps_to_solve(section.groups[0].runs[0])
     found = frames.survival(section.groups)
     solved = found[found["objective"] == section.groups[0].label]
     assert [(row.step, row.share) for row in solved.itertuples()][:2] == [(0, 1.0), (solved_at, 0.0)]
@@ -200,7 +202,7 @@ def test_what_training_writes_is_what_the_report_reads(name: str, tmp_path: Path
     assert panel.anatomy["order"] == {"next-token": "forward", "reversed": "backward", "teacherless": "parallel"}[name]
     assert set(panel.modes) == ({"free"} if name == "teacherless" else {"truth", "free"})
     assert all(len(columns) == 3 for columns in panel.modes.values())
-    assert len(set(panel.attention["head"])) == (0 if name == "teacherless" else 4)
+    assert len(set(frames.attention(panel.anatomy)["head"])) == (0 if name == "teacherless" else 4)
 
 
 def test_the_drawn_example_shows_what_each_run_mostly_does(tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_all_runs_are_shown_on_the_same_examples_as_far_as_they_fit(tmp_path: Pa
     (section,) = sections_of(*runs)
     assert [len(panels) for panels in pick(section, 100)] == [6, 6, 6]
     # Two groups by their first runs, on as many examples as then fit.
-    assert [[panel.run.seed for panel in panels] for panels in pick(section, 4)] == [[0, 0], [0, 0]]
+    assert [[panel.run.spec.seed for panel in panels] for panels in pick(section, 4)] == [[0, 0], [0, 0]]
 
 
 def test_the_anatomy_shows_probabilities_and_attention(tmp_path: Path) -> None:
@@ -228,7 +230,8 @@ def test_the_anatomy_shows_probabilities_and_attention(tmp_path: Path) -> None:
     assert html.count('class="step branch"') == 2 * len(PROMPTS)  # with the truth shown, and with its own
     assert '<li style="--p:0.512" class="gold"><b>34</b>.51</li><li style="--p:0.479"><b>3</b>.48</li>' in html
     group = sections_of(run)[0].groups[0]
-    rows = next(iter(panels_of(group, group.runs[0]).values())).attention
+    panel = next(iter(panels_of(group, group.runs[0]).values()))
+    rows = frames.attention(panel.anatomy or {})
     assert len(set(rows["head"])) == 12
     assert len(rows) == 12 * (3 * 8 + 3 + 1)  # eight edges, the question, and the start
 

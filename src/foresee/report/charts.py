@@ -23,6 +23,7 @@ MEASURES = {
 MOST_BANDS = 3
 """Objectives in a chart up to which intervals are shaded; more would hide each other."""
 
+_NAMES = {"objective", "seed", "kind", "cell", "head", "read"}
 C = TypeVar("C", alt.Chart, alt.LayerChart)
 Marks = Mapping[str, Mark]
 _KEY = alt.Legend(title=None, orient="bottom", symbolType="stroke", columns=4)
@@ -40,8 +41,8 @@ def learning_curve(
     here = rows[rows["measure"] == measure]
     colour, dash = _objectives(rows, marks, key)
     base = alt.Chart(here).encode(
-        x=_steps(rows), y=_rate("value"), color=colour, detail="seed:N", opacity=_front(),
-        tooltip=["objective:N", "seed:N", "step:Q", _number("value")],
+        x=_steps(rows), y=_rate("value"), color=colour, detail=alt.Detail("seed:N"), opacity=_front(),
+        tooltip=_tips("objective", "seed", "step", "value"),
     )  # fmt: skip
     ends = alt.Chart(here.groupby(["objective", "seed"], sort=False).tail(1)).mark_circle(size=30, opacity=1)
     layers = [*_chance(chance), base.mark_line().encode(strokeDash=dash),
@@ -68,12 +69,12 @@ def accuracy_by_position(
     across = _positions(rows, "position in the answer" + (f" ({branch}: the branch)" if branch else ""))
     kinds, colour = ["forced", "free-running"], _objectives(rows, marks, key=False)[0]
     base = alt.Chart(rows).encode(
-        x=across, y=_rate("value"), color=colour, detail="seed:N",
+        x=across, y=_rate("value"), color=colour, detail=alt.Detail("seed:N"),
         strokeDash=_dashes("kind", kinds, [[1, 0], [4, 3]], _ABOVE if key else None),
-        tooltip=["objective:N", "seed:N", "kind:N", "position:Q", _number("value")],
+        tooltip=_tips("objective", "seed", "kind", "position", "value"),
     )  # fmt: skip
     dots = base.mark_point(size=44, opacity=1).encode(
-        strokeDash=alt.value([1, 0]), fill=alt.Fill("objective:N", scale=colour["scale"], legend=None),
+        strokeDash=alt.StrokeDashValue([1, 0]), fill=alt.Fill("objective:N", scale=colour["scale"], legend=None),
         fillOpacity=alt.FillOpacity("kind:O", scale=alt.Scale(domain=kinds, range=[1, 0]), legend=None),
     )  # fmt: skip
     inside = [branch] if branch is not None and branch <= _last(rows) else []
@@ -88,12 +89,12 @@ def survival(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True
     plain = _objectives(rows, marks, key=False)[0]
     base = alt.Chart(rows).encode(
         x=_steps(rows), y=_rate("share"), color=colour, opacity=_front(),
-        tooltip=["objective:N", "step:Q", _number("share"), _number("low"), _number("high")],
+        tooltip=_tips("objective", "step", "share", "low", "high"),
     )  # fmt: skip
     shaded = alt.Chart(rows).mark_area(interpolate="step-after", opacity=0.12)
     ended = rows[rows["ended"].astype(bool)]
     ticks = alt.Chart(ended).mark_tick(orient="vertical", size=11, thickness=2)
-    bands = [shaded.encode(x=_steps(rows), y="low:Q", y2="high:Q", color=plain)]
+    bands = [shaded.encode(x=_steps(rows), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=plain)]
     layers = [
         *(bands if rows["objective"].nunique() <= MOST_BANDS else []),
         base.mark_line(interpolate="step-after").encode(strokeDash=dash),
@@ -113,8 +114,8 @@ def supervision(rows: pd.DataFrame, *, branch: int | None = None, title: str = "
         x=alt.X("step:Q", title="training steps", axis=_ACROSS, scale=alt.Scale(zero=False, nice=False)),
         y=alt.Y("share:Q", stack="zero", title="share of the loss", scale=alt.Scale(domain=[0, 1]),
                 axis=alt.Axis(values=[0, 0.5, 1], format="%")),
-        order="position:Q", color=alt.Color("position:O", scale=shades, legend=legend),
-        tooltip=["position:O", alt.Tooltip("share:Q", format=".0%"), _number("nats")],
+        order=alt.Order("position:Q"), color=alt.Color("position:O", scale=shades, legend=legend),
+        tooltip=_tips("position", "share", "nats"),
     )  # fmt: skip
     return _titled(chart, title)
 
@@ -124,7 +125,7 @@ def costs(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True) -
     chart: alt.Chart = alt.Chart(rows).mark_circle(size=70, opacity=0.9).encode(
         x=alt.X("seconds:Q", title="training time in seconds", axis=_ACROSS), y=_rate("exact"),
         color=_objectives(rows, marks, key)[0].legend(symbolType="circle") if key else _objectives(rows, marks, key)[0],
-        tooltip=["objective:N", "seed:N", alt.Tooltip("seconds:Q", format=",.0f"), _number("exact")],
+        tooltip=_tips("objective", "seed", "seconds", "exact"),
     )  # fmt: skip
     return _titled(chart, "Whole answer right, by training time")
 
@@ -138,7 +139,7 @@ def attention(rows: pd.DataFrame) -> alt.Chart:
         x=alt.X("read:O", title=None, axis=symbol),
         y=alt.Y("head:O", title="layer.head", sort=None, axis=alt.Axis(**bare)),
         opacity=alt.Opacity("weight:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.02, 1]), legend=None),
-        tooltip=["head:O", "read:O", alt.Tooltip("weight:Q", format=".2f")],
+        tooltip=_tips("head", "read", "weight"),
     )  # fmt: skip
     return chart.properties(width=alt.Step(18), height=alt.Step(11))
 
@@ -146,22 +147,22 @@ def attention(rows: pd.DataFrame) -> alt.Chart:
 def study_cells(rows: pd.DataFrame) -> alt.LayerChart:
     """Published beside measured: from 0 to 1, a bar for what is published, a dot and its interval a seed, a line for
     chance. Columns: cell (its name), kind ("published", "seed" or "chance"), seed, value, low, high."""
-    names = alt.Axis(labelLimit=260, ticks=False, domain=False)
+    names = alt.Axis(labelLimit=260, labelPadding=10, ticks=False, domain=False)
     base = alt.Chart(rows).encode(
         y=alt.Y("cell:N", title=None, sort=None, axis=names),
-        tooltip=["cell:N", "kind:N", "seed:N", _number("value"), _number("low"), _number("high")],
+        tooltip=_tips("cell", "kind", "seed", "value", "low", "high"),
     )  # fmt: skip
     low = alt.X("low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=4, format=".3~g"))
     bars = base.mark_bar(color=GOAL, stroke=GOAL, strokeWidth=3, size=16, opacity=0.75)
     chance = base.transform_filter("datum.kind == 'chance'")
-    seeds = base.transform_filter("datum.kind == 'seed'").encode(yOffset="seed:N")
+    seeds = base.transform_filter("datum.kind == 'seed'").encode(yOffset=alt.YOffset("seed:N"))
     layers = [
-        bars.transform_filter("datum.kind == 'published'").encode(x=low, x2="high:Q"),
-        chance.mark_tick(color=INK, thickness=1.5, size=22).encode(x="value:Q"),
-        seeds.mark_rule(color=HUES[1], strokeWidth=1.6).encode(x=low, x2="high:Q"),
-        seeds.mark_circle(color=HUES[1], size=38, opacity=1).encode(x="value:Q"),
+        bars.transform_filter("datum.kind == 'published'").encode(x=low, x2=alt.X2("high:Q")),
+        chance.mark_tick(color=INK, thickness=1.5, size=22).encode(x=alt.X("value:Q")),
+        seeds.mark_rule(color=HUES[1], strokeWidth=1.6).encode(x=low, x2=alt.X2("high:Q")),
+        seeds.mark_circle(color=HUES[1], size=38, opacity=1).encode(x=alt.X("value:Q")),
     ]
-    return _layered(layers).properties(height=alt.Step(26, **{"for": "position"}))
+    return _layered(layers).properties(height=26 * max(1, rows["cell"].nunique()))
 
 
 def token_losses(rows: pd.DataFrame, *, decisions: Sequence[int] = (), from_end: bool = False) -> alt.LayerChart:
@@ -172,7 +173,7 @@ def token_losses(rows: pd.DataFrame, *, decisions: Sequence[int] = (), from_end:
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[HUES[0], HUES[2]]), legend=_ABOVE)
     base = alt.Chart(rows).encode(
         x=across, y=alt.Y("value:Q", title="nats"), color=colour,
-        tooltip=["kind:N", "position:Q", _number("value"), _number("low"), _number("high")],
+        tooltip=_tips("kind", "position", "value", "low", "high"),
     )  # fmt: skip
     lines = base.mark_line().encode(strokeDash=_dashes("kind", kinds, [[1, 0], [8, 3]], _ABOVE))
     dots = base.mark_circle(size=30 if _last(rows) <= 40 else 0, opacity=1)
@@ -192,7 +193,7 @@ def _last(rows: pd.DataFrame) -> int:
 
 
 def _front() -> Any:
-    return alt.condition("front == '' || datum.objective == front", alt.value(0.95), alt.value(0.14))
+    return alt.OpacityValue(0.14, condition={"test": "front == '' || datum.objective == front", "value": 0.95})
 
 
 def _rate(field: str) -> alt.Y:
@@ -212,8 +213,13 @@ def _positions(rows: pd.DataFrame, title: str, from_end: bool = False) -> alt.X:
     return alt.X("position:Q", title=title, axis=axis, scale=scale)
 
 
-def _number(field: str) -> alt.Tooltip:
-    return alt.Tooltip(f"{field}:Q", format=".3f")
+def _tips(*fields: str) -> list[alt.Tooltip]:
+    """What pointing at a mark tells."""
+    forms = {"step": ",d", "position": "d", "seconds": ",.0f", "share": ".1%"}
+    return [
+        alt.Tooltip(f"{each}:N") if each in _NAMES else alt.Tooltip(f"{each}:Q", format=forms.get(each, ".3f"))
+        for each in fields
+    ]
 
 
 def _objectives(rows: pd.DataFrame, marks: Marks | None, key: bool) -> tuple[Any, alt.StrokeDash]:
@@ -234,9 +240,12 @@ def _chance(chance: float | None) -> list[Any]:
     """A dotted line at chance, labelled."""
     if chance is None:
         return []
-    base = alt.Chart(pd.DataFrame({"chance": [chance], "said": [f"chance {chance:.3g}"]})).encode(y="chance:Q")
-    label = base.mark_text(align="left", baseline="bottom", dx=3, dy=-2, fontSize=10.5, color=QUIET)
-    return [base.mark_rule(strokeDash=[1.2, 3.2], strokeWidth=1.2), label.encode(x=alt.value(0), text="said:N")]
+    base = alt.Chart(pd.DataFrame({"chance": [chance], "said": [f"chance {chance:.3g}"]})).encode(y=alt.Y("chance:Q"))
+    label = base.mark_text(align="left", baseline="bottom", dx=3, dy=-2, x=0, fontSize=10.5, color=QUIET)
+    return [
+        base.mark_rule(strokeDash=[1.2, 3.2], strokeWidth=1.2),
+        label.encode(text=alt.Text("said:N")),
+    ]
 
 
 def _shade(positions: Sequence[int], across: alt.X) -> list[Any]:
@@ -244,7 +253,7 @@ def _shade(positions: Sequence[int], across: alt.X) -> list[Any]:
     if not positions:
         return []
     places = pd.DataFrame({"position": [at - 0.4 for at in positions], "to": [at + 0.4 for at in positions]})
-    return [alt.Chart(places).mark_rect(color=BAND, opacity=0.5).encode(x=across, x2="to:Q")]
+    return [alt.Chart(places).mark_rect(color=BAND, opacity=0.5).encode(x=across, x2=alt.X2("to:Q"))]
 
 
 def _bands(rows: pd.DataFrame, across: alt.X, colour: alt.Color) -> list[Any]:
@@ -252,4 +261,4 @@ def _bands(rows: pd.DataFrame, across: alt.X, colour: alt.Color) -> list[Any]:
     if "low" not in rows:
         return []
     area = alt.Chart(rows).mark_area(opacity=0.12)
-    return [area.encode(x=across, y="low:Q", y2="high:Q", color=colour, detail="kind:N")]
+    return [area.encode(x=across, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour, detail=alt.Detail("kind:N"))]

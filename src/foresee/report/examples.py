@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-import pandas as pd
-
-from foresee.report import frames
-from foresee.report.groups import Group, JudgedRun, Section
-from foresee.report.star import Star, StarDrawing, Walk, draw_star, follow, nodes_of, read_star
+from foresee.report.groups import Group, Section
+from foresee.report.star import Star, Walk, follow, nodes_of, read_star
+from foresee.training.run import Run
 
 MOST_PANELS = 320
 """Panels on a page: what keeps a page of hundreds of runs below five megabytes."""
@@ -24,35 +22,21 @@ LEAST = 0.005
 @dataclass(frozen=True)
 class Panel:
     """One run on one example. ``anatomy`` is what ``anatomy.json`` says of it, None where it says nothing; ``star`` and
-    ``walk`` are None where the prompt is not a path-star."""
+    ``walk``, what was written against the graph, are None where the prompt is not a path-star."""
 
     group: Group
-    run: JudgedRun
+    run: Run
     prompt: str
     answer: str
     wrote: str
     anatomy: Mapping[str, Any] | None
     star: Star | None
+    walk: Walk | None
 
     @property
     def right(self) -> bool:
         """Whether the whole answer was written."""
         return self.wrote.replace(" ", "") == self.answer.replace(" ", "")
-
-    @property
-    def typical(self) -> bool:
-        """Whether it shows what the run mostly does: right where it solved, wrong where it did not."""
-        return self.right == (self.run.verdict is not None and self.run.verdict.name == "solved")
-
-    @property
-    def walk(self) -> Walk | None:
-        """What was written, against the graph."""
-        return follow(self.star, self.wrote) if self.star is not None else None
-
-    @property
-    def drawing(self) -> StarDrawing | None:
-        """Both, drawn."""
-        return draw_star(self.star, follow(self.star, self.wrote)) if self.star is not None else None
 
     @property
     def said(self) -> str:
@@ -70,9 +54,8 @@ class Panel:
         """The steps with the true answer shown ("truth") and with its own ("free"): of each the bars (symbol,
         probability, whether it is the right one) and the pass that decided it, where there are several."""
         told = self.anatomy or {}
-        return {
-            mode: self._columns(told[mode], told.get("passes") or []) for mode in ("truth", "free") if told.get(mode)
-        }
+        passes = told.get("passes") or []
+        return {mode: self._columns(told[mode], passes) for mode in ("truth", "free") if told.get(mode)}
 
     def _columns(self, steps: Sequence[Mapping[str, Any]], passes: Sequence[int]) -> list[dict[str, Any]]:
         columns = []
@@ -84,71 +67,59 @@ class Panel:
             columns.append({"bars": bars, "pass": passes[at] if max(passes, default=1) > 1 else None})
         return columns
 
-    @property
-    def attention(self) -> pd.DataFrame:
-        """Weights of all heads at the position that decides the branch."""
-        return frames.attention(self.anatomy or {})
 
-
-def panels_of(group: Group, run: JudgedRun) -> dict[str, Panel]:
+def panels_of(group: Group, run: Run) -> dict[str, Panel]:
     """By prompt: the examples with anatomy first, then the others that were kept."""
     found: dict[str, Panel] = {}
-    for each in [*run.run.anatomies, *run.run.examples]:
-        told = each if "order" in each else None
-        prompt = str(each["prompt"])
-        found.setdefault(
-            prompt, Panel(group, run, prompt, str(each["answer"]), str(each["wrote"]), told, read_star(prompt))
-        )
+    for each in [*run.anatomies, *run.examples]:
+        star = read_star(each["prompt"])
+        found.setdefault(each["prompt"], Panel(
+            group, run, each["prompt"], each["answer"], each["wrote"], each if "order" in each else None, star,
+            None if star is None else follow(star, each["wrote"]),
+        ))  # fmt: skip
     return found
 
 
 def pick(section: Section, panels: int) -> list[list[Panel]]:
-    """Examples that most runs have, each as the panels of its runs; so many that at most ``panels`` panels are drawn,
-    but at least one.
+    """Examples, each as the panels of its runs: those that most runs have, and one of every run that has none of them;
+    so many that at most ``panels`` panels are drawn, but at least one.
 
     The most telling one comes first (of those with anatomy, that on which most runs do what they mostly do), then the
     others in the order in which runs keep them. Where even one example would be too many panels, each group is shown by
     its first run.
     """
     kept = [found for group in section.groups for run in group.runs if (found := panels_of(group, run))]
-    if not kept:
-        return []
-    seen = Counter(prompt for found in kept for prompt in found)
-    most = max(seen.values())
-    common = [prompt for prompt in seen if seen[prompt] == most]
-    if shared := most == len(kept):
-        best = _most_telling(kept, common)
-        prompts = [best, *(prompt for prompt in common if prompt != best)][:MOST_EXAMPLES]
-    else:
-        # Not all have one in common: each run's own telling example too, so that every run is shown.
-        own = [_most_telling([found], list(found)) for found in kept]
-        prompts = list(dict.fromkeys([*(common if most > 1 else []), *own]))
     if len(kept) > panels:
-        first = {next(iter(found.values())).group.id: found for found in reversed(kept)}
-        kept = [found for found in kept if first[next(iter(found.values())).group.id] is found]
+        kept = list({next(iter(found.values())).group.id: found for found in reversed(kept)}.values())[::-1]
+    seen = Counter(prompt for found in kept for prompt in found)
+    common = [prompt for prompt in seen if seen[prompt] == max(seen.values())]
+    best = [max(common, key=lambda prompt: _telling(kept, prompt))] if common else []
+    prompts = list(dict.fromkeys([*best, *common]))[:MOST_EXAMPLES]
+    for found in kept:
+        if not found.keys() & set(prompts):
+            prompts.append(max(found, key=lambda prompt: _telling([found], prompt)))
     shown: list[list[Panel]] = []
-    left = panels
     for prompt in prompts:
         here = [found[prompt] for found in kept if prompt in found]
-        if here and (not shown or len(here) <= left):
+        if not shown or len(here) <= panels - sum(map(len, shown)):
             shown.append(here)
-            left -= len(here)
-    return shown if shared or shown else []
+    return shown
 
 
-def _most_telling(kept: Sequence[Mapping[str, Panel]], prompts: Sequence[str]) -> str:
-    def score(prompt: str) -> tuple[int, int]:
-        here = [found[prompt] for found in kept]
-        return sum(each.anatomy is not None for each in here), sum(each.typical for each in here)
-
-    return max(prompts, key=score)
+def _telling(kept: Sequence[Mapping[str, Panel]], prompt: str) -> tuple[int, int]:
+    """On how many runs the example has anatomy, and on how many it shows what they mostly do: right where a run solved,
+    wrong where it did not."""
+    here = [found[prompt] for found in kept if prompt in found]
+    solved = [each.group.outcome(each.run) == "solved" for each in here]
+    typical = sum(each.right == yes for each, yes in zip(here, solved, strict=True))
+    return sum(each.anatomy is not None for each in here), typical
 
 
 def left_out(section: Section, shown: Sequence[Sequence[Panel]]) -> str:
     """What is not shown, in a sentence; empty where everything that was kept is."""
     drawn = {id(panel.run) for each in shown for panel in each}
-    kept = [run for group in section.groups for run in group.runs if run.run.examples or run.run.anatomies]
-    most = max((len(run.run.examples) for run in kept), default=0)
+    kept = [run for group in section.groups for run in group.runs if run.examples or run.anatomies]
+    most = max((len(run.examples) for run in kept), default=0)
     parts = [f"{len(shown)} of up to {most} kept examples"] if most > len(shown) else []
     if any(id(run) not in drawn for run in kept):
         parts.append(f"{len(drawn)} of {len(kept)} runs that kept examples, each objective by its first")

@@ -11,7 +11,7 @@ import pandas as pd
 from foresee.experiments.studies.result import StudyResult
 from foresee.metrics.survival import kaplan_meier
 from foresee.report.charts import MEASURES
-from foresee.report.groups import BRANCH_PLACE, Group
+from foresee.report.groups import BRANCH_PLACE, Group, values_of
 
 MOST_POINTS = 60
 """Points of a line beyond which some are left out."""
@@ -42,8 +42,8 @@ def curves(groups: Sequence[Group]) -> pd.DataFrame:
     """Learning curves: objective, seed, step, measure, value."""
     return _frame(
         (
-            (group.label, run.seed, line["step"], measure, round(value, 4))
-            for group in groups for run in group.runs for measure in MEASURES for line in _thinned(run.run.metrics)
+            (group.label, run.spec.seed, line["step"], measure, round(value, 4))
+            for group in groups for run in group.runs for measure in MEASURES for line in _thinned(run.metrics)
             if (value := _rate_of(line["eval"], measure)) is not None
         ),
         "objective seed step measure value",
@@ -54,10 +54,10 @@ def positions(groups: Sequence[Group]) -> pd.DataFrame:
     """Accuracy by answer position: objective, seed, kind, position, value."""
     return _frame(
         (
-            (group.label, run.seed, kind, at, round(value, 4))
+            (group.label, run.spec.seed, kind, at, round(value, 4))
             for group in groups for run in group.finished
             for kind, row in (("forced", "forced"), ("free-running", "free"))
-            for at, value in enumerate(run.values(row), start=1)
+            for at, value in enumerate(values_of(run, row), start=1)
         ),
         "objective seed kind position value",
     )  # fmt: skip
@@ -83,7 +83,7 @@ def supervision(group: Group) -> pd.DataFrame:
     nats, means over the seeds that reported then: objective, step, position, share, nats. Empty where no run says its
     loss by position."""
     by_step: dict[int, list[Sequence[float | None]]] = {}
-    for line in (line for run in group.runs for line in run.run.metrics if line.get("position_loss")):
+    for line in (line for run in group.runs for line in run.metrics if line.get("position_loss")):
         by_step.setdefault(line["step"], []).append(line["position_loss"])
     count = max((len(nats) for found in by_step.values() for nats in found), default=0)
     rows = []
@@ -102,8 +102,8 @@ def costs(groups: Sequence[Group]) -> pd.DataFrame:
     """What runs cost and came to: objective, seed, seconds, exact."""
     return _frame(
         (
-            (group.label, run.seed, round(run.run.seconds, 1), round(run.values("exact")[0], 4))
-            for group in groups for run in group.finished if run.run.timing
+            (group.label, run.spec.seed, round(run.seconds, 1), round(values_of(run, "exact")[0], 4))
+            for group in groups for run in group.finished if run.timing
         ),
         "objective seed seconds exact",
     )  # fmt: skip

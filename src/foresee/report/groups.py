@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import count
+from pathlib import Path
 from statistics import median
 
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief, parse, resolve
+from foresee.experiments.compare import steps_to_solve
 from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
 from foresee.training.run import Run
@@ -22,71 +24,20 @@ BRANCH_PLACE = 1
 
 
 @dataclass(frozen=True)
-class JudgedRun:
-    """A run with what is said of it."""
-
-    run: Run
-    note: str | None
-
-    @property
-    def seed(self) -> int:
-        """Its seed."""
-        return self.run.spec.seed
-
-    @property
-    def finished(self) -> bool:
-        """Whether its final measurements are there."""
-        return bool(self.run.rows)
-
-    @cached_property
-    def verdict(self) -> Verdict | None:
-        """None while the run is unfinished, and where chance is unknown as its task is not installed here."""
-        try:
-            return self.run.verdict if self.finished else None
-        except RequestError:
-            return None
-
-    @property
-    def outcome(self) -> str:
-        """The verdict's name, marked where it is inconclusive, or what stands in for it."""
-        if self.verdict is None:
-            return "no verdict" if self.finished else "unfinished"
-        return self.verdict.label
-
-    @property
-    def story(self) -> str:
-        """The verdict in plain words, or why there is none."""
-        if self.verdict is not None:
-            return plain_words(self.verdict)
-        if self.finished:
-            return "The task is not installed here, so chance is unknown and no verdict can be given."
-        steps = f"{self.run.steps:,} of {self.run.spec.steps:,} steps done"
-        return f"This run is unfinished: {steps}, no final measurements yet."
-
-    @cached_property
-    def solved_at(self) -> int | None:
-        """The first evaluated step with ``exact`` of at least 0.95, or None where that has not happened."""
-        return next((line["step"] for line in self.run.metrics if line["eval"].get("exact", 0.0) >= SOLVED), None)
-
-    def values(self, row: str) -> list[float]:
-        """The values of a row in the task's order, one for a scalar; empty where it was not measured."""
-        found = self.run.rows.get(row, [])
-        return [float(each["value"]) for each in (found if isinstance(found, list) else [found])]
-
-
-@dataclass(frozen=True)
 class Group:
     """Runs that differ in nothing but their seed, in the order of their seeds. ``label`` is the objective, as short as
-    it can be told apart within the report, and what is special about its settings; ``id`` names it on the page."""
+    it can be told apart within the report, and what is special about its settings; ``id`` names it on the page, and
+    ``notes`` are remarks on its runs."""
 
     id: str
     label: str
-    runs: tuple[JudgedRun, ...]
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...]
 
     @property
     def spec(self) -> Settings:
         """The settings of its first run."""
-        return self.runs[0].run.spec
+        return self.runs[0].spec
 
     @property
     def backbone(self) -> str:
@@ -94,36 +45,52 @@ class Group:
         return short_backbone(self.spec.backbone)
 
     @property
-    def finished(self) -> list[JudgedRun]:
-        """Its finished runs."""
-        return [each for each in self.runs if each.finished]
+    def budget(self) -> str:
+        """The training settings that matter to a comparison, in a line."""
+        return describe_budget(self.spec)
+
+    @cached_property
+    def _verdicts(self) -> dict[Path, Verdict | None]:
+        return {run.dir: _verdict(run) for run in self.runs}
+
+    def verdict(self, run: Run) -> Verdict | None:
+        """None while the run is unfinished, and where chance is unknown as its task is not installed here."""
+        return self._verdicts[run.dir]
+
+    def outcome(self, run: Run) -> str:
+        """The verdict's name, marked where it is inconclusive, or what stands in for it."""
+        verdict = self.verdict(run)
+        return verdict.label if verdict is not None else "no verdict" if run.rows else "unfinished"
+
+    def story(self, run: Run) -> str:
+        """The verdict in plain words, or why there is none."""
+        if (verdict := self.verdict(run)) is not None:
+            return plain_words(verdict)
+        if run.rows:
+            return "The task is not installed here, so chance is unknown and no verdict can be given."
+        return f"This run is unfinished: {run.steps:,} of {run.spec.steps:,} steps done, no final measurements yet."
+
+    @property
+    def finished(self) -> list[Run]:
+        """The runs that have their final measurements."""
+        return [run for run in self.runs if run.rows]
 
     @property
     def solved(self) -> int:
         """How many finished runs solved the task."""
-        return sum(each.values("exact")[0] >= SOLVED for each in self.finished)
-
-    @property
-    def notes(self) -> list[str]:
-        """Remarks on its runs, each once."""
-        return [note for note in dict.fromkeys(each.note for each in self.runs) if note]
+        return sum(values_of(run, "exact")[0] >= SOLVED for run in self.finished)
 
     @property
     def speed(self) -> float | None:
         """Training examples a second, the median over runs; None where none was timed."""
-        found = [speed for each in self.runs if (speed := each.run.examples_per_second) is not None]
+        found = [speed for run in self.runs if (speed := run.examples_per_second) is not None]
         return median(found) if found else None
 
     @property
     def times(self) -> Times | None:
         """Steps to solve; a run that has not solved is censored at its last step. None where none has begun."""
-        begun = [each for each in self.runs if each.run.steps]
-        return Times.of([each.solved_at for each in begun], [each.run.steps for each in begun]) if begun else None
-
-    @property
-    def budget(self) -> str:
-        """The training settings that matter to a comparison, in a line."""
-        return describe_budget(self.spec)
+        begun = [run for run in self.runs if run.steps]
+        return Times.of([steps_to_solve(run) for run in begun], [run.steps for run in begun]) if begun else None
 
 
 @dataclass(frozen=True)
@@ -139,7 +106,7 @@ class Section:
     def branch(self) -> int | None:
         """Place of the one real decision in an answer: what the runs' anatomies say, else that of a path-star; None
         where the task is not known to have one."""
-        told = (each.get("branch") for group in self.groups for run in group.runs for each in run.run.anatomies)
+        told = (each.get("branch") for group in self.groups for run in group.runs for each in run.anatomies)
         found = next((place for place in told if place is not None), None)
         return BRANCH_PLACE if found is None and "path-star" in self.task.partition(":")[0] else found
 
@@ -157,19 +124,25 @@ def arrange(runs: Sequence[Run], notes: Mapping[str, str] | None = None) -> tupl
         places.setdefault((run.spec.task, run.spec.backbone), []).append(run)
     for (task, backbone), here in places.items():
         alike: dict[Settings, list[Run]] = {}
-        for run in here:
+        for run in sorted(here, key=lambda run: run.spec.seed):
             alike.setdefault(run.spec.model_copy(update={"seed": 0}), []).append(run)
         groups = []
-        for spec, same in alike.items():
+        for spec in dict.fromkeys(run.spec.model_copy(update={"seed": 0}) for run in here):
             others = [other for other in alike if other.objective == spec.objective]
-            same = sorted(same, key=lambda run: run.spec.seed)
-            judged = tuple(JudgedRun(run, (notes or {}).get(run.dir.name)) for run in same)
-            groups.append(Group(f"made-{next(ids)}", labels[spec.objective] + _special(spec, others), judged))
-        several = len({other for same_task, other in places if same_task == task}) > 1
+            noted = [note for run in alike[spec] if (note := (notes or {}).get(run.dir.name))]
+            label = labels[spec.objective] + _special(spec, others)
+            groups.append(Group(f"made-{next(ids)}", label, tuple(alike[spec]), tuple(dict.fromkeys(noted))))
+        several = len({other for same, other in places if same == task}) > 1
         title = task_title(task) + (f" · {short_backbone(backbone)}" if several else "")
         chance = next((found for run in here if (found := _chance(run)) is not None), None)
         sections.append(Section(task, title, chance, tuple(groups)))
     return tuple(sections)
+
+
+def values_of(run: Run, row: str) -> list[float]:
+    """The values of a row in the task's order, one for a scalar; empty where it was not measured."""
+    found = run.rows.get(row, [])
+    return [each["value"] for each in (found if isinstance(found, list) else [found])]
 
 
 def describe_budget(spec: Settings) -> str:
@@ -203,8 +176,15 @@ def short_backbone(backbone: str) -> str:
         return backbone
 
 
+def _verdict(run: Run) -> Verdict | None:
+    try:
+        return run.verdict if run.rows else None
+    except RequestError:
+        return None
+
+
 def _chance(run: Run) -> float | None:
-    """The task's chance; None where the run does not say and the task is not installed here."""
+    """None where the run does not say and the task is not installed here."""
     try:
         return run.chance
     except RequestError:

@@ -13,9 +13,9 @@ from foresee.experiments.studies.result import CellResult, StudyResult
 from foresee.metrics import verdict
 from foresee.report import examples, frames
 from foresee.report import tables as every_table
-from foresee.report.groups import Group, JudgedRun, Section, arrange
+from foresee.report.groups import Group, Section, arrange
 from foresee.report.rendering import count_of, listed, render_page
-from foresee.report.star import nodes_of
+from foresee.report.star import draw_star, nodes_of
 from foresee.report.style import assign_marks
 from foresee.training.run import DamagedRun, Run, find_runs
 
@@ -65,8 +65,8 @@ def write_report(
     groups = [group for section in sections for group in section.groups]
     page = render_page(
         "report.html.j2", title or TITLE, sections=sections, groups=groups, runs=runs, studies=studies, damaged=damaged,
-        tables=every_table, frames=frames, examples=examples, nodes_of=nodes_of, rules=verdict, lead=lead,
-        outcomes=outcomes, environments=_environments(runs), published_tags=TAGS,
+        tables=every_table, frames=frames, examples=examples, nodes_of=nodes_of, draw_star=draw_star, rules=verdict,
+        lead=lead, outcomes=outcomes, environments=_environments(runs), published_tags=TAGS,
         supervised=any("position_loss" in line for run in runs for line in run.metrics),
         marks=assign_marks([group.label for group in groups]),
         cell_groups=lambda study: [_group_of(cell, groups) for cell in study.cells], out=out.name,
@@ -92,22 +92,24 @@ def lead(sections: Sequence[Section]) -> str:
     return f"On {sections[0].title.partition(' · ')[0]}: {'; '.join(parts)}.{guess}"
 
 
-def outcomes(sections: Sequence[Section]) -> dict[tuple[str, str], list[tuple[Group, list[JudgedRun]]]]:
+def outcomes(
+    sections: Sequence[Section], only: Group | None = None
+) -> dict[tuple[str, str], list[tuple[Group, list[Run]]]]:
     """What happened, each outcome once: its name and story, and the groups that had it with those of their runs."""
-    found: dict[tuple[str, str], dict[str, tuple[Group, list[JudgedRun]]]] = {}
+    found: dict[tuple[str, str], dict[str, tuple[Group, list[Run]]]] = {}
     for section in sections:
-        for group in section.groups:
+        for group in section.groups if only is None else [only]:
             for run in group.runs:
                 # Unfinished runs differ in how far they are: the table says how far.
-                said = run.story if run.finished else "These runs have no final measurements yet."
-                found.setdefault((run.outcome, said), {}).setdefault(group.id, (group, []))[1].append(run)
+                said = group.story(run) if run.rows else "These runs have no final measurements yet."
+                found.setdefault((group.outcome(run), said), {}).setdefault(group.id, (group, []))[1].append(run)
     return {key: list(having.values()) for key, having in found.items()}
 
 
 def _group_of(cell: CellResult, groups: Sequence[Group]) -> Group | None:
     """The group of a cell's runs; None while none is finished."""
     names = {seed.run for seed in cell.seeds}
-    return next((group for group in groups if any(run.run.dir.name in names for run in group.runs)), None)
+    return next((group for group in groups if any(run.dir.name in names for run in group.runs)), None)
 
 
 def _environments(runs: Sequence[Run]) -> list[tuple[dict[str, str], list[str]]]:

@@ -36,9 +36,9 @@ class PageCharts:
         self._specs: dict[str, int] = {}
         self._charts: list[dict[str, Any]] = []
 
-    def add(self, chart: alt.TopLevelMixin, *, wide: bool = True) -> int:
-        """The number of a chart; a ``wide`` one takes the width that there is."""
-        spec = style.spec_of(chart) | ({"width": "container"} if wide else {})
+    def add(self, chart: alt.TopLevelMixin) -> int:
+        """The number of a chart, which takes the width that there is."""
+        spec = style.spec_of(chart) | {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
         data = {name: pd.DataFrame(rows) for name, rows in spec.pop("datasets", {}).items()}
         return self._keep(spec, data)
 

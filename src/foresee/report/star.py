@@ -8,7 +8,6 @@ than the prompt says.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,104 +123,84 @@ def _sentence(star: Star, nodes: tuple[str, ...], valid: tuple[bool, ...], right
     return f"took {which}, {jumped}"
 
 
-# Drawn ----------------------------------------------------------------------------------------------------
+# Drawn ---------------------------------------------------------------------------------------------------------------
 
 UNIT, RADIUS, RING, TOP, LEFT = 40.0, 12.0, 16.0, 22.0, 20.0
 """Distance between neighbours on an arm; radii of a node and of the ring around the goal; the centre's place."""
 
-Point = tuple[float, float]
-
 
 class Node(NamedTuple):
-    """A circle with its name; a long one is written smaller."""
+    """A circle with its name. A stray is a symbol that was written but is no node of the graph."""
 
     name: str
     x: float
     y: float
+    stray: bool
+    written: bool
 
 
 class Arrow(NamedTuple):
-    """The path of a step that was written and of its head; ``valid`` where the graph has that edge."""
+    """The paths of a step that was written and of its head; ``valid`` where the graph has that edge."""
 
     line: str
     head: str
     valid: bool
 
 
-@dataclass(frozen=True)
-class StarDrawing:
-    """Centre on the left, a row an arm, distance from the centre to the right. ``strays`` are symbols that were written
-    but are no nodes of the graph, in a row below; ``end`` is the node at which a wrong answer ended, off the goal."""
+class StarDrawing(NamedTuple):
+    """What ``templates/star.svg.j2`` draws: paths of the edges and of the right answer, nodes, arrows; ``end`` is the
+    node at which the walk ended."""
 
     width: float
     height: float
-    nodes: tuple[Node, ...]
     edges: str
     band: str
+    nodes: list[Node]
+    arrows: list[Arrow]
     goal: Node
-    strays: tuple[Node, ...]
-    arrows: tuple[Arrow, ...]
-    touched: tuple[Node, ...]
-    at_goal: str
     end: Node | None
 
 
 def draw_star(star: Star, walk: Walk) -> StarDrawing:
-    """The graph with a walk over it."""
+    """The graph with a walk over it: centre on the left, a row an arm, distance from the centre to the right, strays in
+    a row below. Places are complex numbers."""
     arms, row = len(star.arms), 36.0 if len(star.arms) <= 5 else 30.0
-    fan = max(1.0, 0.17 * (arms - 1)) * UNIT  # many arms fan out: their first nodes stand further from the centre
-    spots: dict[str, Point] = {star.start: (LEFT, TOP + (arms - 1) / 2 * row)}
-    for node, (arm, distance) in star.places.items():
-        spots[node] = (LEFT + fan + (distance - 1) * UNIT, TOP + arm * row)
-    known, bottom = dict(spots), TOP + (arms - 1) * row
+    fan = LEFT + max(1.0, 0.17 * (arms - 1)) * UNIT  # many arms fan out: their first nodes stand further away
+    spots = {star.start: complex(LEFT, TOP + (arms - 1) / 2 * row)}
+    spots |= {node: complex(fan + (far - 1) * UNIT, TOP + arm * row) for node, (arm, far) in star.places.items()}
+    known, right, bottom = set(spots), max(spot.real for spot in spots.values()) + 74.0, TOP + (arms - 1) * row
     for at, node in enumerate(walk.nodes):
-        if node not in spots:
-            spots[node] = (LEFT if at == 0 else LEFT + fan + (at - 1) * UNIT, bottom + row)
-    strays = [node for node in spots if node not in known]
-    arrows = tuple(
+        spots.setdefault(node, complex(LEFT if at == 0 else fan + (at - 1) * UNIT, bottom + row))
+    nodes = {
+        name: Node(name, spot.real, spot.imag, name not in known, name in walk.nodes) for name, spot in spots.items()
+    }
+    arrows = [
         _arrow(spots[here], spots[there], RING if there == star.goal else RADIUS, valid)
         for here, there, valid in zip(walk.nodes, walk.nodes[1:], walk.valid, strict=False)
         if here != there
-    )
-    at_goal = walk.nodes[-1:] == (star.goal,)
-    placed = {name: Node(name, *spot) for name, spot in spots.items()}
+    ]
     return StarDrawing(
-        width=max(
-            max(x for x, _ in known.values()) + 74.0, max((spots[each][0] + 40.0 for each in strays), default=0.0)
-        ),
-        height=bottom + (row if strays else 0.0) + 22.0,
-        nodes=tuple(placed[name] for name in known),
+        width=max(right, *(spot.real + 40.0 for spot in spots.values())),
+        height=max(spot.imag for spot in spots.values()) + 22.0,
         edges="".join(_path(spots[parent], spots[child]) for parent, child in sorted(star.edges)),
         band=_path(*(spots[node] for node in star.path)),
-        goal=placed[star.goal],
-        strays=tuple(placed[name] for name in strays),
-        arrows=arrows,
-        touched=tuple(placed[node] for node in dict.fromkeys(walk.nodes)),
-        at_goal=(" ✓" if walk.right else " ✗") if at_goal else "",
-        end=placed[walk.nodes[-1]] if walk.nodes and not at_goal else None,
-    )
+        nodes=list(nodes.values()), arrows=arrows, goal=nodes[star.goal],
+        end=nodes[walk.nodes[-1]] if walk.nodes else None,
+    )  # fmt: skip
 
 
-def _path(*points: Point, close: bool = False) -> str:
-    return "M" + "L".join(f"{x:.4g} {y:.4g}" for x, y in points) + ("Z" if close else "")
+def _path(*points: complex) -> str:
+    return "M" + "L".join(f"{point.real:.4g} {point.imag:.4g}" for point in points)
 
 
-def _arrow(here: Point, there: Point, radius: float, valid: bool) -> Arrow:
+def _arrow(here: complex, there: complex, radius: float, valid: bool) -> Arrow:
     """Along an edge of the graph it is straight; a jump bends away from the arms, so that it crosses no node that it
     does not visit."""
-    distance = math.dist(here, there)
-    along = _unit(here, there)
-    bend = 0.0 if valid else min(0.45 * distance, 34.0)
-    middle = ((here[0] + there[0]) / 2 + along[1] * bend, (here[1] + there[1]) / 2 - along[0] * bend)
-    out, into = _unit(here, middle if bend else there), _unit(middle if bend else here, there)
-    start = (here[0] + out[0] * RADIUS, here[1] + out[1] * RADIUS)
-    tip = (there[0] - into[0] * (radius + 1), there[1] - into[1] * (radius + 1))
-    base = (tip[0] - into[0] * 6, tip[1] - into[1] * 6)
-    sides = [(base[0] - into[1] * side, base[1] + into[0] * side) for side in (3.6, -3.6)]
-    line = f"{_path(start)}Q{middle[0]:.4g} {middle[1]:.4g} {base[0]:.4g} {base[1]:.4g}" if bend else _path(start, base)
-    return Arrow(line, _path(tip, *sides, close=True), valid)
-
-
-def _unit(here: Point, there: Point) -> Point:
-    distance = math.dist(here, there) or 1.0
-    return (there[0] - here[0]) / distance, (there[1] - here[1]) / distance
+    across = there - here
+    bend = 0.0 if valid else min(0.45, 34.0 / abs(across))
+    middle = (here + there) / 2 - 1j * bend * across
+    out, into = (middle - here) / abs(middle - here), (there - middle) / abs(there - middle)
+    tip = there - into * (radius + 1)
+    base = tip - into * 6
+    line = f"{_path(here + out * RADIUS)}Q{_path(middle, base)[1:].replace('L', ' ')}"
+    return Arrow(line, _path(tip, base + 3.6j * into, base - 3.6j * into) + "Z", valid)

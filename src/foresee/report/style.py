@@ -99,7 +99,9 @@ def spec_of(chart: alt.TopLevelMixin) -> dict[str, Any]:
             return [clean(each) for each in value]
         return printable(value) if isinstance(value, str) else value
 
-    return {name: clean(value) for name, value in chart.to_dict().items() if name not in ("config", "$schema")}
+    return {
+        name: clean(value) for name, value in chart.to_dict(validate=False).items() if name not in ("config", "$schema")
+    }
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from foresee.core import files
+from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.studies.result import StudyResult
 from foresee.metrics.intervals import rate
 from foresee.metrics.survival import kaplan_meier, median, restricted_mean
@@ -24,15 +25,16 @@ def runs_table(section: Section) -> pd.DataFrame:
     """Final measurements, a line a seed."""
     return pd.DataFrame([
         {
-            "objective": group.label, "seeds": ", ".join(str(run.seed) for run in group.runs), "solved": _solved(group),
-            **{row: _by_seed([show_rate(run.run.rows.get(row)) for run in group.runs])
+            "objective": group.label, "seeds": ", ".join(str(run.spec.seed) for run in group.runs),
+            "solved": _solved(group),
+            **{row: _by_seed([show_rate(run.rows.get(row)) for run in group.runs])
                for row in ("exact", "branch", "follow")},
             "steps to solve": "; ".join(
-                f"{run.solved_at:,}" if run.solved_at is not None
-                else f"not within {run.run.steps:,}" if run.run.steps else NOTHING for run in group.runs
+                f"{steps_to_solve(run):,}" if steps_to_solve(run) is not None
+                else f"not within {run.steps:,}" if run.steps else NOTHING for run in group.runs
             ),
             "verdict": _by_seed([f"{name} × {n}" if len(group.runs) > 1 else name
-                                 for name, n in Counter(run.outcome for run in group.runs).items()]),
+                                 for name, n in Counter(group.outcome(run) for run in group.runs).items()]),
         }
         for group in section.groups
     ])  # fmt: skip
@@ -43,11 +45,11 @@ def costs_table(section: Section) -> pd.DataFrame:
     return pd.DataFrame([
         {
             "objective": group.label,
-            "parameters": _number(next((n for run in group.runs if (n := run.run.parameters) is not None), None), ",d"),
+            "parameters": _number(next((n for run in group.runs if (n := run.parameters) is not None), None), ",d"),
             "examples/s": _number(group.speed, ",.0f"),
             "beside next-token": _number(section.relative_speed(group), ".2f"),
-            "training time": _by_seed([show_duration(run.run.seconds) for run in group.runs if run.run.timing], ", "),
-            "steps": ", ".join(dict.fromkeys(f"{run.run.steps:,}" for run in group.runs)),
+            "training time": _by_seed([show_duration(run.seconds) for run in group.runs if run.timing], ", "),
+            "steps": ", ".join(dict.fromkeys(f"{run.steps:,}" for run in group.runs)),
         }
         for group in section.groups
     ])  # fmt: skip
@@ -81,8 +83,8 @@ def study_table(study: StudyResult) -> pd.DataFrame:
         lines = [f"{seed.value:.3f} [{seed.low:.3f}, {seed.high:.3f}]" for seed in cell.seeds]
         missing = cell.seeds_wanted - len(lines)
         rows.append({
-            "graph": cell.graph, "trained with": cell.label, "row": cell.row, "chance": f"{cell.chance:.3g}",
-            "published": cell.published_text, "confidence": cell.tag,
+            "graph": cell.graph, "trained with": cell.label, "row": f"{cell.row}, chance {cell.chance:.3g}",
+            "published": cell.published_text + ("" if cell.tag == "unknown" else f" ({cell.tag})"),
             "measured": "; ".join([*lines, *([f"{missing} to run"] if missing > 0 else [])]) if lines else "not run",
             "agreement": cell.agreement + (" (inconclusive)" if cell.inconclusive else ""),
             "solved": f"{sum(seed.solved for seed in cell.seeds)} of {len(lines)}" if lines else NOTHING,
@@ -112,7 +114,7 @@ def write_tables(sections: Sequence[Section], studies: Sequence[StudyResult], fo
     found: dict[str, tuple[str, pd.DataFrame, list[str]]] = {}
     for place, section in enumerate(sections, start=1):
         end = f"_{place}" if len(sections) > 1 else ""
-        commands = [run.run.spec.command for group in section.groups for run in group.runs]
+        commands = [run.spec.command for group in section.groups for run in group.runs]
         for kind, made in (("runs", runs_table), ("costs", costs_table), ("survival", survival_table)):
             found[kind + end] = (f"{kind.capitalize()} on {section.title}", made(section), commands)
     for study in studies:
