@@ -27,7 +27,7 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.explore import Server, Session
 from foresee.explore.calls import CALLS, answer
 from foresee.explore.server import page_files
-from foresee.explore.steps import Manner, in_task_order, likeliest, manner, step_log_probs
+from foresee.explore.steps import Decoding, decide, find_decoding, in_task_order, step_log_probs
 from foresee.objectives.base import objectives
 from foresee.tasks.path_star import PathStar
 from foresee.training.loop import train
@@ -61,11 +61,11 @@ def test_stepping_decides_what_decoding_decides(name: str) -> None:
     scramble(objective, 0.1)
     length = 4
     for prompt in random_batch(4, answer=length).prompts.tolist():
-        how = manner(objective, prompt, length)
-        assert (how is Manner.whole) == (objective.order == "parallel")
+        how = find_decoding(objective, prompt, length)
+        assert (how is Decoding.whole) == (objective.order == "parallel")
         decided: list[int] = []
         while len(decided) < length:
-            decided += likeliest(objective, prompt, decided, length, how)
+            decided += decide(objective, prompt, decided, length, how)
         with torch.inference_mode():
             whole = objective.generate(torch.tensor([prompt]), length)[0].tolist()
         assert in_task_order(objective, decided) == whole
@@ -93,7 +93,7 @@ def test_a_step_is_scored_after_any_symbols_whatever_fills_the_rest(name: str) -
 
 def test_a_solved_run_is_right_and_told_so(solved: Session) -> None:
     told = solved.describe()
-    assert (told["order"], told["manner"]) == ("forward", "scored")
+    assert (told["order"], told["decoding"]) == ("forward", "scored")
     assert told["exact"] > 0.9
     problem = solved.draw(0)
     assert problem["truth"] == solved.task.solve(problem["prompt"])
@@ -156,7 +156,7 @@ def test_reversed_decides_from_the_last_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "passes"), [("teacherless", 1), ("masked-diffusion", 3)])
 def test_an_answer_decided_as_a_whole_comes_with_the_pass_of_each_place(name: str, passes: int, tmp_path: Path) -> None:
     it = session(tmp_path, name, "path-star:degree=2,length=3,nodes=10")
-    assert it.describe()["manner"] == "whole"
+    assert it.describe()["decoding"] == "whole"
     problem = it.draw(0)
     assert it.decide(problem["prompt"], [], 0)["steps"] == []
     done = it.decide(problem["prompt"], [], 1)

@@ -208,8 +208,8 @@ def test_a_typed_prompt_is_used_and_a_bad_one_is_explained(follower: Run, browse
         before = browser.run("return document.getElementById('line').value")
         field = browser.one("#line")
         for line, says in (
-            ("nonsense", "there is no '/'"),
-            ("<img src=x onerror=alert(1)>", "'/'"),
+            ("nonsense", "there is no '='"),
+            ("<img src=x onerror=alert(1)>", "label '<img src'"),
             ("1,2|2,3/1,3=", ""),
         ):
             field.clear()

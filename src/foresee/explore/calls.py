@@ -10,8 +10,8 @@ from foresee.core.errors import RequestError
 from foresee.explore.session import Json, Session
 
 LARGEST = 2**31 - 1
-LONGEST_LINE = 20_000
-LONGEST_LIST = 20_000
+LONGEST = 20_000
+"""Characters of a line, and tokens of a list."""
 
 
 def answer(session: Session, name: str, body: bytes) -> Json:
@@ -19,57 +19,46 @@ def answer(session: Session, name: str, body: bytes) -> Json:
     if name not in CALLS:
         raise RequestError(f"there is no call {name!r}; the calls are {', '.join(CALLS)}")
     call, readers = CALLS[name]
-    given = _parse(body)
+    try:
+        given = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise RequestError("the body of a call must be one JSON object in UTF-8") from None
+    if not isinstance(given, dict):
+        raise RequestError("the body of a call must be a JSON object, as in {}")
     for key in given:
         if key not in readers:
             raise RequestError(f"{name} does not take {key!r}; it takes {', '.join(readers) or 'nothing'}")
     for key in readers:
         if key not in given:
             raise RequestError(f"{name} lacks {key!r}; it takes {', '.join(readers)}")
-    return call(session, **{key: read(given[key], key, session) for key, read in readers.items()})
+    with session.turn:
+        return call(session, **{key: read(given[key], key, session) for key, read in readers.items()})
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
-
-    try:
-        given = json.loads(body.decode("utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError):
-        raise RequestError("the body of a call must be one JSON object in UTF-8") from None
-    if not isinstance(given, dict):
-        raise RequestError("the body of a call must be a JSON object, as in {}")
-    return given
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
-def _whole(value: Any, key: str, most: int) -> int:
+def _number(value: Any, key: str, session: Session, most: int = LARGEST) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise RequestError(f"{key} must be a whole number from 0 to {most}")
     return value
 
 
-def _number(value: Any, key: str, session: Session) -> int:
-    return _whole(value, key, LARGEST)
-
-
 def _token(value: Any, key: str, session: Session) -> int:
-    return _whole(value, key, len(session.vocab) - 1)
+    return _number(value, key, session, len(session.vocab) - 1)
 
 
 def _tokens(value: Any, key: str, session: Session) -> list[int]:
-    if not isinstance(value, list) or len(value) > LONGEST_LIST:
-        raise RequestError(f"{key} must be a list of at most {LONGEST_LIST} tokens")
-    return [_whole(token, f"every token in {key}", len(session.vocab) - 1) for token in value]
-
-
-def _is_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"
+    if not isinstance(value, list) or len(value) > LONGEST:
+        raise RequestError(f"{key} must be a list of at most {LONGEST} tokens")
+    return [_token(token, f"every token in {key}", session) for token in value]
 
 
 def _line(value: Any, key: str, session: Session) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST_LINE:
-        raise RequestError(f"{key} must be a text of at most {LONGEST_LINE} characters")
-    if "\n" in value or "\r" in value or any(map(_is_surrogate, value)):
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise RequestError(f"{key} must be a text of at most {LONGEST} characters")
+    if any(each in "\n\r" or "\ud800" <= each <= "\udfff" for each in value):
         raise RequestError(f"{key} must be one line of Unicode text")
     return value
 

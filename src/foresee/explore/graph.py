@@ -19,16 +19,14 @@ from foresee.tasks.path_star_draw import Tokens
 
 @dataclass(frozen=True)
 class Graph:
-    """Tokens of a star, or of a tree where arms split."""
+    """Tokens of a star, or of a tree where arms split: paths from the start to each end, the nodes that a prompt may
+    ask for, and whether prompts hold the edges in any order."""
 
     start: int
     goal: int
     paths: tuple[tuple[int, ...], ...]
-    """From the start to each end; paths that split later begin alike."""
     goals: tuple[int, ...]
-    """Nodes that a prompt may ask for."""
     edges_may_move: bool
-    """Whether prompts hold the edges in any order."""
 
 
 def read_graph(task: Task, prompt: Sequence[int]) -> Graph | None:
@@ -45,41 +43,36 @@ def read_graph(task: Task, prompt: Sequence[int]) -> Graph | None:
     return Graph(start, goal, paths, ends if task.generalised == "none" else anywhere, task.order == "shuffled")
 
 
-def with_goal(task: Task, prompt: Sequence[int], goal: int) -> list[int]:
+def replace_goal(task: Task, prompt: Sequence[int], goal: int) -> list[int]:
     """The same prompt, asking for another node. Raises ``RequestError`` where the prompt may not ask for it."""
-    graph = read_graph(task, prompt)
-    if graph is None or not isinstance(task, PathStar):
-        raise RequestError("this task has no graph, so no goal can be chosen; type another prompt")
+    star, graph, tokens, edges = _require_graph(task, prompt)
     if goal not in graph.goals:
         allowed = ", ".join(task.vocab.decode(graph.goals))
         raise RequestError(f"{task.vocab.decode([goal])[0]} cannot be the goal; it must be one of {allowed}")
-    tokens, edges = _row(task, prompt)
-    task.form.query_in(tokens, edges)[1][...] = goal
+    star.form.query_in(tokens, edges)[1][...] = goal
     return [int(token) for token in tokens[0]]
 
 
-def shuffled(task: Task, prompt: Sequence[int], rng: numpy.random.Generator) -> list[int]:
+def shuffle_edges(task: Task, prompt: Sequence[int], rng: numpy.random.Generator) -> list[int]:
     """The same graph and question with the edges in another order. Raises ``RequestError`` where the order of edges is
     part of the task."""
-    graph = read_graph(task, prompt)
-    if graph is None or not isinstance(task, PathStar):
-        raise RequestError("this task has no graph, so there are no edges to shuffle; draw a new example")
+    star, graph, tokens, edges = _require_graph(task, prompt)
     if not graph.edges_may_move:
-        raise RequestError(f"this task writes its edges in one order ({task.order}), so they cannot be shuffled")
-    tokens, edges = _row(task, prompt)
+        raise RequestError(f"this task writes its edges in one order ({star.order}), so they cannot be shuffled")
     order = rng.permutation(edges)
-    for column in task.form.edges_in(tokens, edges):
+    for column in star.form.edges_in(tokens, edges):
         column[...] = column[:, order]
     return [int(token) for token in tokens[0]]
 
 
-def _row(task: PathStar, prompt: Sequence[int]) -> tuple[Tokens, int]:
-    """[1, P] tokens, and how many edges they hold."""
-    tokens = numpy.array([prompt], numpy.int64)
-    return tokens, int(task.form.edge_counts(numpy.array([len(prompt)]))[0])
+def _require_graph(task: Task, prompt: Sequence[int]) -> tuple[PathStar, Graph, Tokens, int]:
+    graph = read_graph(task, prompt)
+    if graph is None or not isinstance(task, PathStar):
+        raise RequestError("this task has no graph, so no goal can be chosen and no edges shuffled; draw a new example")
+    return task, graph, *_row(task, prompt)
 
 
-def said_of(task: Task, graph: Graph | None, answer: Sequence[int]) -> str | None:
+def describe_answer(task: Task, graph: Graph | None, answer: Sequence[int]) -> str | None:
     """What a whole answer does on a star, in words without a full stop; None where that is not defined: without plain
     arms that are asked for by their ends, or where the answer does not begin at the centre."""
     if graph is None or not isinstance(task, PathStar) or task.answer_length == 1:
@@ -89,5 +82,10 @@ def said_of(task: Task, graph: Graph | None, answer: Sequence[int]) -> str | Non
     start, goal = task.vocab.decode([graph.start, graph.goal])
     arms = tuple(tuple(task.vocab.decode(path[1:])) for path in graph.paths)
     goal_arm = next(place for place, path in enumerate(graph.paths) if path[-1] == graph.goal)
-    wrote = ",".join(task.vocab.decode(answer))
-    return follow(Star(start, goal, arms, goal_arm), wrote).said
+    return follow(Star(start, goal, arms, goal_arm), ",".join(task.vocab.decode(answer))).said
+
+
+def _row(task: PathStar, prompt: Sequence[int]) -> tuple[Tokens, int]:
+    """[1, P] tokens, and how many edges they hold."""
+    tokens = numpy.array([prompt], numpy.int64)
+    return tokens, int(task.form.edge_counts(numpy.array([len(prompt)]))[0])

@@ -25,25 +25,19 @@ from foresee.explore.session import Session
 
 ADDRESS = "127.0.0.1"
 LARGEST_BODY = 256 * 1024
-SILENCE = 30
-"""Seconds after which a connection that says nothing is closed."""
-
 KINDS = {
     "html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }  # fmt: skip
-
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+    "Content-Security-Policy": POLICY, "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+}  # fmt: skip
 
 
 @cache
@@ -62,22 +56,13 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, session: Session, port: int = 0) -> None:
         """``port`` 0 takes any free one. Raises ``RequestError`` where it cannot be had."""
-        self.session = session
-        self.word = secrets.token_urlsafe(24)
+        self.session, self.word = session, secrets.token_urlsafe(24)
         try:
             super().__init__((ADDRESS, port), Handler)
         except (OSError, OverflowError) as error:
             raise RequestError(f"port {port} of {ADDRESS} cannot be used ({error}); 0 takes any free one") from None
-
-    @property
-    def url(self) -> str:
-        """The page's address, its secret word included."""
-        return f"http://{ADDRESS}:{self.server_port}/{self.word}/"
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """What a request may call this server."""
-        return tuple(f"{name}:{self.server_port}" for name in (ADDRESS, "localhost"))
+        self.hosts = tuple(f"{name}:{self.server_port}" for name in (ADDRESS, "localhost"))
+        self.url = f"http://{self.hosts[0]}/{self.word}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A page that goes away in the middle is no error."""
@@ -86,22 +71,21 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """One connection, closed after half a minute of silence."""
 
     server: Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "foresee", ""
-    timeout = SILENCE
+    timeout = 30
 
     def do_GET(self) -> None:
-        name = self._asked()
+        name = self._own_name()
         if name is None:
             return
-        content = page_files().get(name)
-        if content is None:
+        if name in page_files():
+            self._send(HTTPStatus.OK, page_files()[name], KINDS[(name or "index.html").rpartition(".")[2]])
+        else:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such file")
-            return
-        self._send(HTTPStatus.OK, content, KINDS[(name or "index.html").rpartition(".")[2]])
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
@@ -109,26 +93,22 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # what follows is the body, which was not read
             self._refuse(HTTPStatus.BAD_REQUEST, f"a call has a Content-Length of at most {LARGEST_BODY}")
             return
-        body = self.rfile.read(int(length))
-        name = self._asked()
+        body, name = self.rfile.read(int(length)), self._own_name()
         if name is None:
             return
         if not name.startswith("api/"):
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such call")
-            return
-        if self.headers.get_content_type() != "application/json":
+        elif self.headers.get_content_type() != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a call has the Content-Type application/json")
-            return
-        try:
-            told = answer(self.server.session, name.removeprefix("api/"), body)
-        except RequestError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-        except ForeseeError as error:
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         else:
-            self._json(HTTPStatus.OK, told)
+            try:
+                self._send_json(HTTPStatus.OK, answer(self.server.session, name.removeprefix("api/"), body))
+            except RequestError as error:
+                self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            except ForeseeError as error:
+                self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
-    def _asked(self) -> str | None:
+    def _own_name(self) -> str | None:
         """The name after the secret word; None, and an answer sent, where the request is not this page's own."""
         own = {None, *(f"http://{host}" for host in self.server.hosts)}
         origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site")
@@ -145,9 +125,9 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
-        self._json(status, {"error": sentence})
+        self._send_json(status, {"error": sentence})
 
-    def _json(self, status: HTTPStatus, value: Any) -> None:
+    def _send_json(self, status: HTTPStatus, value: Any) -> None:
         self._send(status, json.dumps(value, allow_nan=False).encode(), "application/json")
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property, lru_cache
-from itertools import islice
 from threading import Lock
 from typing import Any
 
@@ -18,90 +17,75 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
-from foresee.explore.graph import read_graph, said_of, shuffled, with_goal
-from foresee.explore.steps import Manner, in_task_order, likeliest, manner, place_of, step_log_probs, trace
+from foresee.explore.graph import describe_answer, read_graph, replace_goal, shuffle_edges
+from foresee.explore.steps import Decoding, decide, find_decoding, in_task_order, step_log_probs, trace
 from foresee.training.data import draw
-from foresee.training.run import Run
+from foresee.training.run import Run, exact_of
 
-SHOWN = 10
-"""Symbols of a step that are sent with their probability; the true one and the one written are sent besides."""
-
-POOL = 256
-"""Test examples that are drawn at a time."""
-
-REMEMBERED = 10_000
-"""Prompts that are known to be the task's own."""
+SHOWN, POOL, REMEMBERED = 10, 256, 10_000
+"""Symbols of a step that are sent with their probability, beside the true one and the one written; test examples that
+are drawn at a time; prompts that are known to be the task's own."""
 
 Json = dict[str, Any]
 
 
 class Session:
-    """One run, ready to be asked. Threads may call at the same time; they take turns."""
+    """One run, ready to be asked by one thread at a time; whoever asks holds ``turn``."""
 
     def __init__(self, run: Run) -> None:
         """Raises ``RequestError`` where the run's weights cannot be read."""
         self.run, self.task, self.objective = run, run.task, run.objective
-        self.vocab = self.objective.vocab
-        self._turn = Lock()
+        self.vocab, self.turn = self.objective.vocab, Lock()
         self._known: dict[tuple[int, ...], None] = {}
         self._pool = lru_cache(maxsize=4)(lambda block: draw(self.task, run.spec.task, "test", POOL, block))
 
     @cached_property
-    def manner(self) -> Manner:
+    def decoding(self) -> Decoding:
         """What of its decisions the objective can show."""
         prompt = self._example(0)
-        return manner(self.objective, prompt, self._length(prompt))
+        return find_decoding(self.objective, prompt, self._length(prompt))
 
     def describe(self) -> Json:
         """The run, and the symbol of every token."""
-        with self._turn:
-            spec, verdict = self.run.spec, self.run.verdict
-            exact = self.run.rows["exact"]
-            assert isinstance(exact, dict)
-            return {
-                "task": spec.task, "objective": spec.objective, "backbone": spec.backbone, "steps": self.run.steps,
-                "summary": self.objective.summary, "order": self.objective.order, "manner": self.manner.value,
-                "chance": self.task.chance, "exact": exact["value"], "verdict": verdict.name,
-                "inconclusive": verdict.inconclusive, "symbols": list(self.vocab), "task_symbols": len(self.task.vocab),
-            }  # fmt: skip
+        spec, verdict = self.run.spec, self.run.verdict
+        return {
+            "task": spec.task, "objective": spec.objective, "backbone": spec.backbone, "steps": self.run.steps,
+            "summary": self.objective.summary, "order": self.objective.order, "decoding": self.decoding.value,
+            "chance": self.task.chance, "exact": exact_of(self.run.rows), "verdict": verdict.name,
+            "inconclusive": verdict.inconclusive, "symbols": list(self.vocab), "task_symbols": len(self.task.vocab),
+        }  # fmt: skip
 
     def draw(self, number: int) -> Json:
         """Test example ``number``, which training has not seen unless it read it in a file of the user's."""
-        with self._turn:
-            return self._problem(self._example(number))
+        return self._problem(self._example(number))
 
     def read(self, line: str) -> Json:
         """The problem of a line in the task's text form; an answer after the prompt is left out."""
-        with self._turn:
-            return self._problem(self.task.read_line(line)[0])
+        return self._problem(self.task.read_line(line)[0])
 
     def choose_goal(self, prompt: Sequence[int], goal: int) -> Json:
         """The problem of the same graph with another goal."""
-        with self._turn:
-            self._require_prompt(prompt)
-            return self._problem(with_goal(self.task, prompt, goal))
+        self._require_prompt(prompt)
+        return self._problem(replace_goal(self.task, prompt, goal))
 
     def shuffle(self, prompt: Sequence[int], number: int) -> Json:
         """The same problem with its edges in another order, one for each ``number``."""
-        with self._turn:
-            self._require_prompt(prompt)
-            return self._problem(shuffled(self.task, prompt, stream("explore", "edges", number)))
+        self._require_prompt(prompt)
+        return self._problem(shuffle_edges(self.task, prompt, stream("explore", "edges", number)))
 
     def decide(self, prompt: Sequence[int], begun: Sequence[int], ahead: int) -> Json:
         """Lets the model decide up to ``ahead`` more symbols of an answer of which ``begun`` are decided, in the
         objective's own order, and says how likely every step was. Steps lie in that order, ``place`` in the task's."""
-        with self._turn:
-            self._require_prompt(prompt)
-            length = self._length(prompt)
-            if len(begun) > length:
-                raise RequestError(f"{len(begun)} symbols are decided, but the answer has {length}")
-            if self.manner is Manner.whole and 0 < len(begun) < length:
-                raise RequestError(f"{self.run.spec.objective} decides its answer as a whole; none of it can be begun")
-            decided = list(begun)
-            while ahead > 0 and not self._complete(decided, length):
-                decided += likeliest(self.objective, prompt, decided, length, self.manner)
-                ahead -= 1
-            return self._told(prompt, decided, length)
+        self._require_prompt(prompt)
+        length, decided = self._length(prompt), list(begun)
+        if len(begun) > length:
+            raise RequestError(f"{len(begun)} symbols are decided, but the answer has {length}")
+        if self.decoding is Decoding.whole and 0 < len(begun) < length:
+            raise RequestError(f"{self.run.spec.objective} decides its answer as a whole; none of it can be begun")
+        while ahead > 0 and not self._complete(decided, length):
+            decided += decide(self.objective, prompt, decided, length, self.decoding)
+            ahead -= 1
+        return self._view(prompt, decided, length)
 
     # What is behind ------------------------------------------------------------------------------------------------
 
@@ -168,37 +152,30 @@ class Session:
         place = int(facts["branch"][0]) if "branch" in facts else -1
         return place if place >= 0 else None  # a row that asks for a bare fact holds no decision
 
-    def _told(self, prompt: Sequence[int], decided: list[int], length: int) -> Json:
+    def _view(self, prompt: Sequence[int], decided: list[int], length: int) -> Json:
+        """What is decided so far, how likely every step was, and what came of it."""
         complete, answer = self._complete(decided, length), in_task_order(self.objective, decided)
+        places = in_task_order(self.objective, range(length))
+        truth = self._truth(prompt) or []
         steps: list[Json] = []
-        if self.manner is Manner.scored:
+        if self.decoding is Decoding.scored:
             scores = step_log_probs(self.objective, prompt, decided, length)
             assert scores is not None
-            truth = self._truth(prompt) or []
             expected = in_task_order(self.objective, truth)
-            open_steps = 0 if complete else 1
-            for step, row in enumerate(islice(scores, len(decided) + open_steps)):
+            for step, row in enumerate(scores[: len(decided) + (not complete)]):
                 besides = [*decided[step : step + 1], *expected[step : step + 1]]
-                steps.append({"place": place_of(self.objective, step, length), **_shares(row, besides)})
-        elif self.manner is Manner.whole and complete and decided:
-            steps = self._traced(prompt, answer)
+                steps.append({"place": places[step], **_shares(row, besides)})
+        elif self.decoding is Decoding.whole and complete and decided:
+            found = trace(self.objective, prompt, len(answer))
+            for place in places:
+                if found is not None:
+                    shares = _shares(found.log_probs[place], [answer[place], *truth[place : place + 1]])
+                    steps.append({"place": place, "pass": int(found.passes[place]), **shares})
         return {
             "begun": decided, "complete": complete, "steps": steps,
             "right": self._right(prompt, answer) if complete else None,
-            "said": said_of(self.task, read_graph(self.task, prompt), answer) if complete else None,
+            "said": describe_answer(self.task, read_graph(self.task, prompt), answer) if complete else None,
         }  # fmt: skip
-
-    def _traced(self, prompt: Sequence[int], answer: Sequence[int]) -> list[Json]:
-        """The places of an answer that was decided as a whole, in the objective's order, with the pass that decided
-        each; nothing where the objective does not tell."""
-        found = trace(self.objective, prompt, len(answer))
-        if found is None:
-            return []
-        truth, steps = self._truth(prompt) or [], []
-        for place in (place_of(self.objective, step, len(answer)) for step in range(len(answer))):
-            shares = _shares(found.log_probs[place], [answer[place], *truth[place : place + 1]])
-            steps.append({"place": place, "pass": int(found.passes[place]), **shares})
-        return steps
 
 
 def _shares(log_probs: Tensor, besides: Sequence[int]) -> Json:

@@ -21,35 +21,29 @@ FILLER = 0
 NOT_NUMBERS = "the model's scores are not numbers, so it decides nothing; its training went astray"
 
 
-class Manner(StrEnum):
-    """What an objective can show of how it decides."""
+class Decoding(StrEnum):
+    """How an objective decides, as far as it can be shown."""
 
     scored = "scored"
     """One symbol at a time, each with the probabilities that it was chosen by."""
     continued = "continued"
     """One symbol at a time from the first to the last, without probabilities."""
     whole = "whole"
-    """The answer at once, with probabilities where the objective tells them (``Objective.traced``): its symbols are not
-    decided one after the other, or it cannot take up an answer."""
+    """The answer at once, with probabilities where the objective tells them (``Objective.trace``)."""
 
 
-def manner(objective: Objective, prompt: Sequence[int], length: int) -> Manner:
+def find_decoding(objective: Objective, prompt: Sequence[int], length: int) -> Decoding:
     """What ``objective`` can show; tried on one prompt."""
     if objective.order == "parallel":
-        return Manner.whole
+        return Decoding.whole
     if step_log_probs(objective, prompt, [], length) is not None:
-        return Manner.scored
-    return Manner.continued if objective.order == "forward" else Manner.whole
+        return Decoding.scored
+    return Decoding.continued if objective.order == "forward" else Decoding.whole
 
 
 def in_task_order(objective: Objective, decided: Sequence[int]) -> list[int]:
     """A list in the order of decision, in the task's order; the other way round too."""
     return list(reversed(decided)) if objective.order == "backward" else list(decided)
-
-
-def place_of(objective: Objective, step: int, length: int) -> int:
-    """The place in the answer that a step decides, both from 0."""
-    return length - 1 - step if objective.order == "backward" else step
 
 
 @torch.inference_mode()
@@ -64,30 +58,32 @@ def step_log_probs(objective: Objective, prompt: Sequence[int], begun: Sequence[
     if scores is None:
         return None
     ordered = scores[0].flip(0) if objective.order == "backward" else scores[0]
-    known = ordered[: len(begun) + 1].float()
-    if known.isnan().any():
-        raise ForeseeError(NOT_NUMBERS)
-    return known
+    return _require_numbers(ordered[: len(begun) + 1].float())
 
 
 @torch.inference_mode()
 def trace(objective: Objective, prompt: Sequence[int], length: int) -> Trace | None:
-    """How an objective whose ``Manner`` is ``whole`` comes to its answer of at least one symbol; None where it does not
-    say. Raises ``ForeseeError`` where its scores are not numbers."""
+    """How an objective that decides an answer as a whole comes to it; None where it does not say."""
     found = objective.trace(torch.tensor([list(prompt)]), length)
-    if found is not None and found.log_probs.isnan().any():
-        raise ForeseeError(NOT_NUMBERS)
+    if found is not None:
+        _require_numbers(found.log_probs)
     return found
 
 
 @torch.inference_mode()
-def likeliest(objective: Objective, prompt: Sequence[int], begun: Sequence[int], length: int, how: Manner) -> list[int]:
-    """What the model decides next: one symbol, or the whole answer where its ``Manner`` is that."""
-    if how is Manner.scored:
+def decide(objective: Objective, prompt: Sequence[int], begun: Sequence[int], length: int, how: Decoding) -> list[int]:
+    """What the model decides next, in its own order: one symbol, or the whole answer."""
+    if how is Decoding.scored:
         scores = step_log_probs(objective, prompt, begun, length)
         assert scores is not None
         return [int(scores[-1].argmax())]
     asked, written = (torch.tensor([row], dtype=torch.int64) for row in (prompt, begun))
-    if how is Manner.continued:
+    if how is Decoding.continued:
         return [int(objective.continue_answer(asked, written, 1)[0, 0])]
     return in_task_order(objective, [int(token) for token in objective.generate(asked, length)[0]])
+
+
+def _require_numbers(scores: Tensor) -> Tensor:
+    if scores.isnan().any():
+        raise ForeseeError(NOT_NUMBERS)
+    return scores

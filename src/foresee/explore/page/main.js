@@ -78,10 +78,10 @@ function introduce(run) {
     `: ${rate} of new examples exactly right, where guessing the decision gives ${run.chance.toPrecision(2)}. Verdict: `,
     make("b", {}, run.verdict), run.inconclusive ? " (inconclusive)." : ".",
   );
-  find("order").textContent = run.manner === "whole" ? ORDERS.parallel : ORDERS[run.order];
-  find("mode").hidden = run.manner !== "scored";
-  find("end").hidden = run.manner === "whole";
-  if (run.manner === "whole") find("step").firstChild.textContent = "Let it answer ";
+  find("order").textContent = run.decoding === "whole" ? ORDERS.parallel : ORDERS[run.order];
+  find("mode").hidden = run.decoding !== "scored";
+  find("end").hidden = run.decoding === "whole";
+  if (run.decoding === "whole") find("step").firstChild.textContent = "Let it answer ";
   find("symbols").replaceChildren(...run.symbols.slice(0, MOST_OFFERED).map((symbol) => make("option", { value: symbol })));
 }
 

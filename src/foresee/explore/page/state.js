@@ -23,11 +23,11 @@ export class Explorer {
   }
 
   get scored() {
-    return this.run.manner === "scored";
+    return this.run.decoding === "scored";
   }
 
   get whole() {
-    return this.run.manner === "whole";
+    return this.run.decoding === "whole";
   }
 
   // Whether it is known how likely the symbols of the steps so far were.
