@@ -40,21 +40,14 @@ def learning_curve(
     measure, value. ``chance`` is a dotted line; ``marks`` say how objectives are drawn; ``key`` draws a legend."""
     here = rows[rows["measure"] == measure]
     colour, dash = _objectives(rows, marks, key)
-    base = alt.Chart(here).encode(
+    base = alt.Chart().encode(
         x=_steps(rows), y=_rate("value"), color=colour, detail=alt.Detail("seed:N"), opacity=_front(),
         tooltip=_tips("objective", "seed", "step", "value"),
     )  # fmt: skip
     ends = alt.Chart(here.groupby(["objective", "seed"], sort=False).tail(1)).mark_circle(size=30, opacity=1)
     layers = [*_chance(chance), base.mark_line().encode(strokeDash=dash),
               ends.encode(x=_steps(rows), y=_rate("value"), color=colour)]  # fmt: skip
-    return _layered(layers, MEASURES.get(measure, measure)).add_params(_FRONT)
-
-
-def learning_curves(rows: pd.DataFrame, *, chance: float | None = None, marks: Marks | None = None) -> alt.HConcatChart:
-    """Every measure that was taken, side by side."""
-    taken = [measure for measure in MEASURES if (rows["measure"] == measure).any()] or ["exact"]
-    drawn = (learning_curve(rows, m, chance=None if m == "forced" else chance, marks=marks) for m in taken)
-    return alt.hconcat(*drawn)
+    return _layered(here, layers, MEASURES.get(measure, measure)).add_params(_FRONT)
 
 
 def accuracy_by_position(
@@ -68,7 +61,7 @@ def accuracy_by_position(
     """
     across = _positions(rows, "position in the answer" + (f" ({branch}: the branch)" if branch else ""))
     kinds, colour = ["forced", "free-running"], _objectives(rows, marks, key=False)[0]
-    base = alt.Chart(rows).encode(
+    base = alt.Chart().encode(
         x=across, y=_rate("value"), color=colour, detail=alt.Detail("seed:N"),
         strokeDash=_dashes("kind", kinds, [[1, 0], [4, 3]], _ABOVE if key else None),
         tooltip=_tips("objective", "seed", "kind", "position", "value"),
@@ -79,7 +72,7 @@ def accuracy_by_position(
     )  # fmt: skip
     inside = [branch] if branch is not None and branch <= _last(rows) else []
     layers = [*_shade(inside, across), *_chance(chance), *_bands(rows, across, colour), base.mark_line(), dots]
-    return _layered(layers, title)
+    return _layered(rows, layers, title)
 
 
 def survival(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True) -> alt.LayerChart:
@@ -87,11 +80,11 @@ def survival(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True
     Columns: objective, step, share, low, high, ended (whether runs ended unsolved there)."""
     colour, dash = _objectives(rows, marks, key)
     plain = _objectives(rows, marks, key=False)[0]
-    base = alt.Chart(rows).encode(
+    base = alt.Chart().encode(
         x=_steps(rows), y=_rate("share"), color=colour, opacity=_front(),
         tooltip=_tips("objective", "step", "share", "low", "high"),
     )  # fmt: skip
-    shaded = alt.Chart(rows).mark_area(interpolate="step-after", opacity=0.12)
+    shaded = alt.Chart().mark_area(interpolate="step-after", opacity=0.12)
     ended = rows[rows["ended"].astype(bool)]
     ticks = alt.Chart(ended).mark_tick(orient="vertical", size=11, thickness=2)
     bands = [shaded.encode(x=_steps(rows), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=plain)]
@@ -100,7 +93,7 @@ def survival(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True
         base.mark_line(interpolate="step-after").encode(strokeDash=dash),
         *([ticks.encode(x=_steps(rows), y=_rate("share"), color=plain)] if len(ended) else []),
     ]
-    return _layered(layers, "Runs not yet solved").add_params(_FRONT)
+    return _layered(rows, layers, "Runs not yet solved").add_params(_FRONT)
 
 
 def supervision(rows: pd.DataFrame, *, branch: int | None = None, title: str = "") -> alt.Chart:
@@ -148,7 +141,7 @@ def study_cells(rows: pd.DataFrame) -> alt.LayerChart:
     """Published beside measured: from 0 to 1, a bar for what is published, a dot and its interval a seed, a line for
     chance. Columns: cell (its name), kind ("published", "seed" or "chance"), seed, value, low, high."""
     names = alt.Axis(labelLimit=260, labelPadding=10, ticks=False, domain=False)
-    base = alt.Chart(rows).encode(
+    base = alt.Chart().encode(
         y=alt.Y("cell:N", title=None, sort=None, axis=names),
         tooltip=_tips("cell", "kind", "seed", "value", "low", "high"),
     )  # fmt: skip
@@ -162,7 +155,7 @@ def study_cells(rows: pd.DataFrame) -> alt.LayerChart:
         seeds.mark_rule(color=HUES[1], strokeWidth=1.6).encode(x=low, x2=alt.X2("high:Q")),
         seeds.mark_circle(color=HUES[1], size=38, opacity=1).encode(x=alt.X("value:Q")),
     ]
-    return _layered(layers).properties(height=26 * max(1, rows["cell"].nunique()))
+    return _layered(rows, layers).properties(height=26 * max(1, rows["cell"].nunique()))
 
 
 def token_losses(rows: pd.DataFrame, *, decisions: Sequence[int] = (), from_end: bool = False) -> alt.LayerChart:
@@ -171,17 +164,18 @@ def token_losses(rows: pd.DataFrame, *, decisions: Sequence[int] = (), from_end:
     across = _positions(rows, "position, counted from the end" if from_end else "position in the response", from_end)
     kinds = ["shown", "hidden"]
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[HUES[0], HUES[2]]), legend=_ABOVE)
-    base = alt.Chart(rows).encode(
+    base = alt.Chart().encode(
         x=across, y=alt.Y("value:Q", title="nats"), color=colour,
         tooltip=_tips("kind", "position", "value", "low", "high"),
     )  # fmt: skip
     lines = base.mark_line().encode(strokeDash=_dashes("kind", kinds, [[1, 0], [8, 3]], _ABOVE))
     dots = base.mark_circle(size=30 if _last(rows) <= 40 else 0, opacity=1)
-    return _layered([*_shade(decisions, across), *_bands(rows, across, colour), lines, dots])
+    return _layered(rows, [*_shade(decisions, across), *_bands(rows, across, colour), lines, dots])
 
 
-def _layered(layers: Sequence[Any], title: str = "") -> alt.LayerChart:
-    return _titled(alt.LayerChart(layer=list(layers)), title)
+def _layered(rows: pd.DataFrame, layers: Sequence[Any], title: str = "") -> alt.LayerChart:
+    """Layers that share their rows, but for those that bring their own."""
+    return _titled(alt.LayerChart(data=rows, layer=list(layers)), title)
 
 
 def _titled(chart: C, title: str) -> C:
@@ -260,5 +254,5 @@ def _bands(rows: pd.DataFrame, across: alt.X, colour: alt.Color) -> list[Any]:
     """Intervals, where there are any."""
     if "low" not in rows:
         return []
-    area = alt.Chart(rows).mark_area(opacity=0.12)
+    area = alt.Chart().mark_area(opacity=0.12)
     return [area.encode(x=across, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour, detail=alt.Detail("kind:N"))]

@@ -61,7 +61,10 @@ def write_figures(sections: Sequence[Section], folder: Path) -> None:
         rows, costs = frames.curves(section.groups), frames.costs(section.groups)
         shares = {group.label: frames.supervision(group) for group in section.groups}
         made: dict[str, list[Any]] = {
-            "learning_curves": [charts.learning_curves(rows, chance=chance, marks=marks)],
+            "learning_curves": [
+                charts.learning_curve(rows, each, chance=None if each == "forced" else chance, marks=marks)
+                for each in charts.MEASURES if each in set(rows["measure"]) or (each == "exact" and rows.empty)
+            ],
             "survival": [charts.survival(frames.survival(section.groups), marks=marks)],
             "accuracy_by_position": [
                 charts.accuracy_by_position(frames.positions([group]), chance=chance, branch=branch, marks=marks,
