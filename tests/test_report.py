@@ -261,6 +261,7 @@ def test_what_cannot_be_reported_is_refused_and_damage_is_named(tmp_path: Path) 
     with pytest.raises(RequestError, match=r"rows\.jsonl"):
         write_report([bad], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+    (good / "model.safetensors").write_bytes(b"no header")  # which a page does without
     told: list[str] = []
     html = write_report([bad, good], tmp_path / "page.html", warn=told.append).read_text(encoding="utf-8")
     (sentence,) = told

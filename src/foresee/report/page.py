@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from foresee.core import files
 from foresee.core.errors import RequestError
@@ -112,20 +114,9 @@ def _group_of(cell: CellResult, groups: Sequence[Group]) -> Group | None:
     return next((group for group in groups if any(run.dir.name in names for run in group.runs)), None)
 
 
-def _environments(runs: Sequence[Run]) -> list[tuple[dict[str, str], list[str]]]:
-    """What runs were made with, and the names of those that were."""
-    made: dict[tuple[tuple[str, str], ...], list[str]] = {}
+def _environments(runs: Sequence[Run]) -> list[tuple[dict[str, object], list[str]]]:
+    """What runs were made with, nested names joined by dots, and the names of those that were."""
+    made: dict[str, list[str]] = {}
     for run in runs:
-        made.setdefault(tuple(sorted(flat(run.environment).items())), []).append(run.dir.name)
-    return [(dict(facts), names) for facts, names in made.items()]
-
-
-def flat(environment: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested JSON as dotted names and texts."""
-    found: dict[str, str] = {}
-    for key, value in environment.items():
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return found
+        made.setdefault(json.dumps(run.environment, sort_keys=True), []).append(run.dir.name)
+    return [(dict(pd.json_normalize(json.loads(facts)).iloc[0]), names) for facts, names in made.items()]
