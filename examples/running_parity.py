@@ -19,10 +19,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from foresee.core.batch import Batch
+from foresee.core.batch import NOTHING, Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks import Task, TextForm, tasks
+from foresee.tasks import Task, TextForm, WrongTurn, tasks
 
 VOCABULARY = Vocabulary(("0", "1", "="))
 EQUALS = VOCABULARY.token("=")
@@ -74,6 +74,21 @@ class RunningParity(Task):
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         """The decision is always at the start."""
         return self._facts(len(batch))
+
+    @property
+    def hops(self) -> int:
+        """A parity needs no chain of look-ups: one layer can add all bits up."""
+        return 1
+
+    def implied(self, batch: Batch, decisions: Tensor) -> Tensor:
+        """[B] first parities -> [B, bits]: the answers that follow, each parity one bit from the one before it."""
+        flipped = decisions != batch.answers[:, 0]
+        return (batch.answers ^ flipped[:, None].long()).masked_fill((decisions > 1)[:, None], NOTHING)
+
+    def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn:
+        """Every row begun with the other parity."""
+        rows = torch.arange(len(batch), device=batch.tokens.device)
+        return WrongTurn(rows, batch.facts["branch"], 1 - batch.answers)
 
     def _facts(self, n: int) -> dict[str, Tensor]:
         return {"branch": torch.zeros(n, dtype=torch.int64)}

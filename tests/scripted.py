@@ -182,6 +182,53 @@ class Backward(Planner):
     order: ClassVar[Literal["forward", "backward", "parallel"]] = "backward"
 
 
+class ParallelGuesser(Follower):
+    """Decides every token at once, all rightly but the first step, which it guesses; cannot be forced."""
+
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+
+    def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
+        return self.first_step(graph) if prefix.shape[1] == 1 else graph.path[:, prefix.shape[1]]
+
+    def forced(self, batch: Batch) -> None:
+        return None
+
+
+class HalfPlanner(Follower):
+    """Takes the right arm with chance ``sure``, else guesses; walks whatever arm it is on."""
+
+    def __init__(self, task: PathStar, *, sure: float) -> None:
+        super().__init__(task)
+        self.sure = sure
+
+    def first_step(self, graph: Graph) -> Tensor:
+        knows = guess(graph.prompt, "knows", 10_000) < round(10_000 * self.sure)
+        return torch.where(knows, graph.path[:, 1], super().first_step(graph))
+
+
+class GoalCopier(Follower):
+    """Guesses an arm, walks it, and writes the goal at its end whatever arm it is on."""
+
+    def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
+        last = prefix.shape[1] == self.task.length - 1
+        return graph.path[:, -1] if last else super().write_next(graph, prefix)
+
+
+class WeakPosition(Scripted):
+    """Knows every token but the third, which it gets right with chance ``sure``, and recovers after it."""
+
+    def __init__(self, task: PathStar, *, sure: float) -> None:
+        super().__init__(task)
+        self.sure = sure
+
+    def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
+        right = graph.path[:, prefix.shape[1]]
+        if prefix.shape[1] != 2:
+            return right
+        slips = guess(graph.prompt, "weak", 10_000) >= round(10_000 * self.sure)
+        return torch.where(slips, torch.full_like(right, self.task.nodes), right)
+
+
 class Broken(Planner):
     """A diverged model: every log-probability is not a number."""
 
@@ -189,9 +236,9 @@ class Broken(Planner):
         return torch.full((*wanted.shape, len(self.vocab)), torch.nan)
 
 
-def examples(task: PathStar, n: int, split: str = "test") -> Batch:
-    """``n`` examples from a stream of their own."""
-    return task.sample(n, seeds.stream("scripted", split, task.degree, task.length, task.nodes))
+def examples(task: PathStar, n: int, split: str = "test", draw: int = 0) -> Batch:
+    """``n`` examples from a stream of their own, another one for each ``draw``."""
+    return task.sample(n, seeds.stream("scripted", split, task.degree, task.length, task.nodes, draw))
 
 
 def subject(
@@ -199,4 +246,4 @@ def subject(
 ) -> Subject:
     """An objective with ``n`` test examples, in chunks that do not divide them evenly."""
     batch = examples(objective.task, n) if test is None else test
-    return Subject(objective.task, objective, batch, train, seeds.torch_stream("scripted", "subject"), chunk)
+    return Subject(objective.task, objective, batch, train, lambda name: seeds.torch_stream("scripted", name), chunk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -28,6 +28,12 @@ class Measured:
     predictions: Tensor
     scores: Scores | None
     task: Any = TASK
+    problems: Tensor = field(default_factory=lambda: torch.arange(90))
+
+    @property
+    def decided(self) -> Tensor:
+        """As ``Subject.decided``."""
+        return cast(Tensor, (self.test.facts["branch"] >= 0).nonzero().flatten())
 
 
 def measured(scores: Scores | None, **facts: Tensor) -> dict[str, Any]:

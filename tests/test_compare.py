@@ -122,11 +122,17 @@ def test_the_table(tmp_path: Path) -> None:
     assert f"teacherless: 1 of 2 seeds solved (95 % interval {low:.2f} to {high:.2f})" in lines
 
 
-def test_a_verdict_is_conclusive_once_the_control_of_the_same_seed_has_solved(tmp_path: Path) -> None:
+def test_the_control_is_in_doubt_until_that_of_the_same_seed_has_solved(tmp_path: Path) -> None:
     groups = compare(tiny(**QUICK), ["next-token"], 2, tmp_path, engine="in-process")
-    assert [run.verdict.inconclusive for run in groups[0].runs] == [True, True]
+
+    def in_doubt() -> list[tuple[bool, bool]]:
+        doubts = [" ".join(run.verdict.doubts) for run in groups[0].runs]
+        return [("control" in each, "layers" in each) for each in doubts]
+
+    assert in_doubt() == [(True, True)] * 2
     with_exact(groups[1].runs[1], {4: 1.0}, 1.0)
-    assert [run.verdict.inconclusive for run in groups[0].runs] == [True, False]
+    # Reversed training needs two layers at any length, so it says nothing of depth.
+    assert in_doubt() == [(True, True), (False, True)]
 
 
 def test_never_solved(solved: list[Group], tmp_path: Path) -> None:

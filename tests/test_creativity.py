@@ -74,7 +74,7 @@ def subject(task: Task, objective: Objective, n: int, trained: list[str] | None,
         tokens = [TASK.vocab.encode(["=", *line.split(",")]) for line in trained]
         known = TASK.identity(Batch.of(torch.tensor(tokens, dtype=torch.int64).view(-1, 4), 1, 3))
     found = None if known is None else (lambda: known)
-    return Subject(task, objective, batch, None, torch.Generator(), chunk, cast(Any, found))
+    return Subject(task, objective, batch, None, lambda name: torch.Generator(), chunk, cast(Any, found))
 
 
 def values(rows: Rows) -> dict[str, float]:

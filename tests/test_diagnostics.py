@@ -35,10 +35,9 @@ from foresee.core.errors import RequestError
 from foresee.metrics.accuracy import right_answers
 from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
 from foresee.metrics.child import are_edges
-from foresee.metrics.intervals import rate
 from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers, score_answers
-from foresee.metrics.shortcut import Shortcut, wrong_arms
+from foresee.metrics.shortcut import Shortcut
 from foresee.tasks.path_star import PathStar
 
 TASK = PathStar(degree=2, length=5, nodes=50)
@@ -141,7 +140,8 @@ def test_with_one_token_left_copying_the_goal_is_no_walk() -> None:
             return graph.path[:, -1] if prefix.shape[1] == 2 else super().write_next(graph, prefix)
 
     rows = measure_all(subject(Copies(PathStar(degree=2, length=3, nodes=50))))
-    assert (value(rows, "follow"), value(rows, "follow_to_end")) == (0.0, 0.0)
+    assert "follow" not in rows  # nothing lies between the decision and the end
+    assert value(rows, "follow_to_end") == 0.0
 
 
 def test_follow_puts_the_objective_on_each_wrong_arm_equally_often() -> None:
@@ -166,11 +166,14 @@ def test_follow_puts_the_objective_on_each_wrong_arm_equally_often() -> None:
     assert all(1000 - 4.5 * math.sqrt(4000 * 0.25 * 0.75) < count < 1000 + 4.5 * 27.4 for count in away[1:])
 
 
-def test_wrong_arms_are_never_the_goal_and_always_an_arm() -> None:
-    goal = torch.arange(3).repeat(1000)
-    wrong = wrong_arms(goal, 3, seeds.torch_stream("test", "wrong"))
-    drawn = set(zip(goal.tolist(), wrong.tolist(), strict=True))
-    assert drawn == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
+def test_wrong_arms_are_never_the_goals_and_any_of_the_others() -> None:
+    batch = examples(WIDE, 3000)
+    turn = WIDE.wrong_turn(batch, seeds.torch_stream("test", "wrong"))
+    assert turn is not None
+    arms = batch.facts["arms"][:, :, 1]
+    drawn = (arms == turn.answers[:, 1:2]).int().argmax(1)
+    assert (drawn != batch.facts["goal_arm"]).all()
+    assert set(((drawn - batch.facts["goal_arm"]) % 5).tolist()) == {1, 2, 3, 4}
 
 
 def test_following_repeats_with_the_same_stream() -> None:
@@ -183,7 +186,7 @@ def test_following_repeats_with_the_same_stream() -> None:
 
     first = measure_all(subject(Picky(WIDE)))
     assert first == measure_all(subject(Picky(WIDE)))
-    other = replace(subject(Picky(WIDE)), rng=seeds.torch_stream("test", "another"))
+    other = replace(subject(Picky(WIDE)), stream=lambda name: seeds.torch_stream("test", "another"))
     assert first["follow"] != measure_all(other)["follow"]
     assert 0.3 < value(first, "follow") < 0.7
 
@@ -198,7 +201,8 @@ def test_branches_at_different_places_are_each_forced_at_their_own() -> None:
     batch = examples(TASK, 600)
     late = replace(batch, facts={**batch.facts, "branch": torch.arange(600) % 3 + 1})
     rows = Shortcut().measure(subject(Watches(TASK).eval(), test=late))
-    assert one(rows, "follow") == rate(600, 600)
+    # Where the decision is the last token but one, nothing lies between it and the end.
+    assert [(one(rows, name)["value"], one(rows, name)["n"]) for name in rows] == [(1.0, 400), (1.0, 600)]
     assert Counter(prefix_lengths) == {2: 200, 3: 200, 4: 200}
 
 
@@ -239,8 +243,8 @@ def test_memory_shows_on_training_examples_alone() -> None:
 def test_what_cannot_be_forced_has_no_forced_rows() -> None:
     objective = Parallel(TASK)
     rows = measure_all(subject(objective, train=examples(TASK, 10, "train")))
-    assert set(rows) == {"exact", "free", "child"}
-    assert set(measure_quickly(TASK, objective, examples(TASK, 10))) == {"n", "exact", "free", "child"}
+    assert set(rows) == {"exact", "free", "child", "decision", "rest"}
+    assert set(measure_quickly(TASK, objective, examples(TASK, 10))) == {"n", *rows}
 
 
 def test_a_backward_objective_is_not_put_on_an_arm_but_keeps_its_branch() -> None:
@@ -297,8 +301,10 @@ def test_the_objective_keeps_its_mode(training: bool) -> None:
 def test_quick_gives_the_values_of_the_rows() -> None:
     objective = Slipping(TASK, sure=0.9)
     rows, plain = measure_all(subject(objective)), measure_quickly(TASK, objective, examples(TASK, 2000), chunk=300)
-    assert list(plain) == ["n", "exact", "branch", "forced_loss", "forced", "free", "child"]
-    for name in ("exact", "branch", "child"):
+    assert list(plain) == [
+        "n", "forced_loss", "exact", "branch", "margin", "decision", "rest", "forced", "free", "child",
+    ]  # fmt: skip
+    for name in ("exact", "branch", "margin", "decision", "rest", "child"):
         assert plain[name] == value(rows, name)
     for name in ("forced", "free"):
         assert plain[name] == values(rows, name)

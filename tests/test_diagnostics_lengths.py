@@ -19,10 +19,8 @@ from foresee.core.batch import NOTHING, Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.metrics.accuracy import compounded, right_answers
 from foresee.metrics.base import Row, Rows, Subject
-from foresee.metrics.intervals import rate
 from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers, score_answers, stop_at_end
-from foresee.metrics.shortcut import left_to_walk
 from foresee.objectives.base import LossOut, Objective
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
@@ -59,7 +57,9 @@ def drawn(task: PathStar, n: int = 600) -> Batch:
 
 
 def examined(objective: Objective, task: Task, batch: Batch, chunk: int = 50) -> Subject:
-    return Subject(task, objective.eval(), batch, batch.rows(slice(0, 40)), seeds.torch_stream("lengths"), chunk)
+    return Subject(
+        task, objective.eval(), batch, batch.rows(slice(0, 40)), lambda name: seeds.torch_stream("lengths", name), chunk
+    )
 
 
 def one(rows: Rows, name: str) -> Row:
@@ -80,14 +80,15 @@ def test_a_planner_of_mixed_sizes_is_right_everywhere() -> None:
     having = [int((batch.answer_len > place).sum()) for place in range(5)]
     assert having[0] == having[1] == 600 > having[2] > having[4] > 0
     for name in ("free", "forced"):
-        assert each(rows, name) == [rate(n, n) for n in having]
-    assert one(rows, "exact") == one(rows, "branch") == rate(600, 600)
+        assert [(row["value"], row["n"]) for row in each(rows, name)] == [(1.0, n) for n in having]
+    for name in ("exact", "branch", "rest", "decision"):
+        assert (one(rows, name)["value"], one(rows, name)["n"]) == (1.0, 600)
     assert one(rows, "compounded") == {"value": pytest.approx(1.0), "n": 600}
     steps = int((batch.answer_len - 1).sum())
-    assert one(rows, "child") == rate(steps, steps)
-    assert one(rows, "train_branch") == rate(40, 40)
-    # Arms of one edge leave nothing to walk.
-    assert one(rows, "follow")["n"] == having[2]
+    assert (one(rows, "child")["value"], one(rows, "child")["n"]) == (1.0, steps)
+    assert (one(rows, "train_branch")["value"], one(rows, "train_branch")["n"]) == (1.0, 40)
+    # Arms of one edge leave nothing to walk, and of two nothing between the decision and the end.
+    assert (one(rows, "follow_to_end")["n"], one(rows, "follow")["n"]) == (having[2], having[3])
     assert one(rows, "follow")["value"] == 0.0
 
 
@@ -98,11 +99,16 @@ def test_counts_are_those_of_each_length_added_up() -> None:
     assert len(apart) == 4
     for name in ("exact", "branch", "child"):
         right = [one(rows, name)["value"] * one(rows, name)["n"] for rows in apart]
-        assert one(together, name) == rate(round(sum(right)), sum(one(rows, name)["n"] for rows in apart))
+        n = sum(one(rows, name)["n"] for rows in apart)
+        assert one(together, name)["value"] == pytest.approx(sum(right) / n)
+        assert one(together, name)["n"] == n
     for name in ("free", "forced"):
         for place, row in enumerate(each(together, name)):
             parts = [each(rows, name)[place] for rows in apart if len(each(rows, name)) > place]
-            assert row == rate(round(sum(part["value"] * part["n"] for part in parts)), sum(p["n"] for p in parts))
+            n = sum(part["n"] for part in parts)
+            right_here = sum(part["value"] * part["n"] for part in parts)
+            assert row["value"] == pytest.approx(right_here / n)
+            assert row["n"] == n
     tokens = [int(part.answer_len.sum()) for _, part in batch.uniform_parts()]
     losses = [one(rows, "plateau")["value"] * n for rows, n in zip(apart, tokens, strict=True)]
     assert one(together, "plateau")["value"] == pytest.approx(sum(losses) / sum(tokens))
@@ -112,8 +118,9 @@ def test_counts_are_those_of_each_length_added_up() -> None:
 
 def test_a_follower_of_mixed_sizes_walks_each_arm_to_its_own_end() -> None:
     rows = measure_all(examined(BySize(Follower), MIXED, drawn(MIXED)))
-    walked = int((drawn(MIXED).answer_len >= 3).sum())
-    assert one(rows, "follow") == one(rows, "follow_to_end") == rate(walked, walked)
+    for name, least in (("follow", 4), ("follow_to_end", 3)):
+        walked = int((drawn(MIXED).answer_len >= least).sum())
+        assert (one(rows, name)["value"], one(rows, name)["n"]) == (1.0, walked)
     assert one(rows, "child")["value"] == 1.0
     assert one(rows, "branch")["low"] < 0.5 < one(rows, "branch")["high"]
 
@@ -121,11 +128,10 @@ def test_a_follower_of_mixed_sizes_walks_each_arm_to_its_own_end() -> None:
 def test_where_answers_stop_at_the_goal_a_wrong_arm_is_walked_as_far() -> None:
     batch = drawn(STOPS)
     rows = measure_all(examined(Follower(STOPS), STOPS, batch))
-    left = left_to_walk(batch)
-    assert left.tolist() == (batch.answer_len - 2).tolist()
+    left = batch.answer_len - 2
     assert set(left.tolist()) == {0, 1, 2, 3}
-    walked = int((left > 0).sum())
-    assert one(rows, "follow") == one(rows, "follow_to_end") == rate(walked, walked)
+    for name, least in (("follow", 2), ("follow_to_end", 1)):
+        assert (one(rows, name)["value"], one(rows, name)["n"]) == (1.0, int((left >= least).sum()))
 
 
 def test_the_objective_is_never_shown_padding_or_rows_of_two_lengths() -> None:
@@ -157,7 +163,7 @@ def test_what_cannot_be_forced_has_no_forced_rows_where_lengths_differ() -> None
         order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
 
     rows = measure_all(examined(AtOnce(Parallel), MIXED, drawn(MIXED, 50)))
-    assert set(rows) == {"exact", "free", "child"}
+    assert set(rows) == {"exact", "free", "child", "decision", "rest"}
 
 
 def test_scores_and_answers_are_put_back_in_their_places() -> None:
@@ -291,7 +297,7 @@ def test_without_the_end_in_place_nothing_is_right() -> None:
     for task in (Counting(), Counting(lenient=True)):
         batch = task.of([0, 3, 1, 4])
         rows = measure_all(examined(Counts(late=1), task, batch))
-        assert one(rows, "exact") == rate(0, 4)
+        assert (one(rows, "exact")["value"], one(rows, "exact")["n"]) == (0.0, 4)
         # Every digit is right; only the full stops are missing.
         assert [row["value"] for row in each(rows, "free")] == [1.0, 3 / 4, 2 / 3, 1.0, 1 / 2, 0.0]
 

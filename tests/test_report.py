@@ -292,7 +292,9 @@ def seed(run: Path, value: float, verdict: str = "clever-hans", number: int = 0)
     row = rate(round(value * 5000), 5000)
     return SeedResult(
         seed=number, run=run.name, dir=str(run), value=row["value"], low=row["low"], high=row["high"], n=5000,
-        exact=value, solved=value >= 0.95, verdict=verdict, inconclusive=False, because="", steps=600,
+        effective=5000,
+        exact=value, exact_effective=5000, solved=value >= 0.95, verdict=verdict, inconclusive=False, because="",
+        steps=600,
         solved_at=450 if value >= 0.95 else None, seconds=60.0,
     )  # fmt: skip
 

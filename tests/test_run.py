@@ -21,8 +21,8 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.objectives.next_token import NextToken
 from foresee.training.evaluate import evaluate
 from foresee.training.loop import train
-from foresee.training.records import read_rows, rows_as_lines
-from foresee.training.run import Run, load, read_spec
+from foresee.training.records import read_rows, read_spec, rows_as_lines
+from foresee.training.run import Run, load
 from foresee.training.settings import Settings, settable
 
 
@@ -236,12 +236,13 @@ def test_what_json_holds(finished: Run) -> None:
     ]  # fmt: skip
     assert shown["run"] == finished.spec.digest == finished.dir.name
     assert shown["steps"] == 20
-    assert {"exact", "branch", "margin", "forced", "free", "follow", "child", "train_branch", "plateau"} <= set(
-        shown["rows"]
-    )
-    assert set(shown["rows"]["exact"]) == {"value", "low", "high", "n"}
+    assert {
+        "exact", "branch", "margin", "forced", "free", "follow_to_end", "child", "train_branch", "plateau", "decision",
+        "rest",
+    } <= set(shown["rows"])  # fmt: skip
+    assert {"value", "low", "high", "n", "problems"} <= set(shown["rows"]["exact"])
     assert len(shown["rows"]["forced"]) == 3
-    assert list(shown["verdict"]) == ["name", "inconclusive", "because"]
+    assert list(shown["verdict"]) == ["name", "inconclusive", "because", "doubts"]
 
 
 def test_rows_survive_writing_and_reading(finished: Run, tmp_path: Path) -> None:

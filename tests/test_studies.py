@@ -176,7 +176,7 @@ def test_what_cannot_be_cited_is_refused(wrong: dict[str, Any]) -> None:
     ("row", "value", "chance", "side"),
     [
         ("exact", 0.97, 0.5, "solved"), ("exact", 0.54, 0.5, "chance"), ("exact", 0.44, 0.5, "below chance"),
-        ("exact", 0.7, 0.5, "between"), ("exact", 0.02, 0.05, "below chance"), ("exact", 0.07, 0.05, "chance"),
+        ("exact", 0.7, 0.5, "between"), ("exact", 0.02, 0.05, "below chance"), ("exact", 0.06, 0.05, "chance"),
         ("exact", 0.001, 0.2, "below chance"), ("follow", 0.95, 0.5, "followed"), ("follow", 0.2, 0.5, "not followed"),
     ],
 )  # fmt: skip
@@ -427,7 +427,8 @@ def test_the_mamba_table_is_rebuilt_from_committed_runs(tmp_path: Path) -> None:
     result = foresee.study("pitfalls-mamba", runs=tmp_path, results=[ROOT / "results"])
     assert result.complete
     (cell,) = result.cells
-    assert (cell.agreement, cell.inconclusive) == ("agrees", False)
+    # Three layers, four look-ups: nothing has shown that the network can represent the decision.
+    assert (cell.agreement, cell.inconclusive) == ("agrees", True)
     assert [round(seed.value, 4) for seed in cell.seeds] == [0.4973, 0.5006, 0.4958]
     assert [seed.verdict for seed in cell.seeds] == ["clever-hans"] * 3
     assert not list(tmp_path.iterdir())

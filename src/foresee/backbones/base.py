@@ -138,6 +138,14 @@ class Backbone(nn.Module, metaclass=_Measured):
         ``RequestError`` unless overridden."""
         raise self._refusal("does not list its layers")
 
+    @property
+    def layer_count(self) -> int | None:
+        """How many layers it has; None where it does not list them."""
+        try:
+            return len(self.layer_list())
+        except RequestError:
+            return None
+
     def trace(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [L + 1, B, T, D]: the input of every layer, positions included, then the final normed output."""
         with _inputs_noted(self.layer_list()) as inputs:

@@ -13,12 +13,14 @@ from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.datasets.inspection import DataSummary
 from foresee.experiments.compare import Group
+from foresee.metrics.control import describe_shallow
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
 from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
 from foresee.training.run import Run
 from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
+from foresee.training.settings import Settings
 
 
 def table_of(*headings: str) -> Table:
@@ -34,10 +36,16 @@ def verdict_of(verdict: Verdict) -> str:
     return verdict.name + (" (inconclusive)" if verdict.inconclusive else "")
 
 
+def warn_if_shallow(asked: Settings, console: Console) -> None:
+    """Says before training that the backbone may be too shallow for the decision."""
+    if (warning := describe_shallow(asked.layers, asked.build_task().hops)) is not None:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+
+
 def show_run(run: Run, console: Console) -> None:
     """Prints rows, verdict and what it means."""
-    table = Table("measure", "value", "95 % interval", "n", title=f"{run.spec.objective} on {run.spec.task}")
-    table.title_justify = "left"
+    table = Table("measure", "value", "95 % interval", "n", "problems")
+    table.title, table.title_justify = f"{run.spec.objective} on {run.spec.task}", "left"
     for name, row in run.rows.items():
         if isinstance(row, list):
             for place, one in enumerate(row):
@@ -51,11 +59,12 @@ def show_run(run: Run, console: Console) -> None:
     console.print(f"run: {run.dir}", markup=False, soft_wrap=True)
 
 
-def _measurement(row: Row) -> tuple[str, str, str]:
+def _measurement(row: Row) -> tuple[str, str, str, str]:
     interval = f"{row['low']:.3f} to {row['high']:.3f}" if "low" in row else ""
     if "reference" in row:
         interval = f"beside {row['reference']:.4f}"
-    return f"{row['value']:.4f}", interval, f"{row['n']:,}"
+    problems = f"{row['problems']:,}" if row.get("problems", row["n"]) != row["n"] else ""
+    return f"{row['value']:.4f}", interval, f"{row['n']:,}", problems
 
 
 def show_groups(groups: Sequence[Group], title: str, console: Console) -> None:
@@ -71,6 +80,9 @@ def show_groups(groups: Sequence[Group], title: str, console: Console) -> None:
             )  # fmt: skip
         table.add_section()
     console.print(table)
+    doubts = dict.fromkeys(doubt for group in groups for run in group.runs for doubt in run.verdict.doubts)
+    for doubt in doubts:
+        console.print(f"inconclusive: {doubt}", markup=False, soft_wrap=True)
     for group in groups:
         share, solved = group.solved, sum(exact >= SOLVED for exact in group.exact)
         console.print(

@@ -72,11 +72,11 @@ class Accuracy(Metric):
     def measure(self, subject: Subject) -> Rows:
         batch, predictions, scores = subject.test, subject.predictions, subject.scores
         rows: Rows = {
-            "exact": share(right_answers(subject.task, batch, predictions)),
-            "free": share_by_position(*_compare(predictions, batch)),
+            "exact": share(right_answers(subject.task, batch, predictions), subject.problems),
+            "free": share_by_position(*_compare(predictions, batch), subject.problems),
         }
         if scores is not None:
-            forced = share_by_position(scores.right, scores.mask)
+            forced = share_by_position(scores.right, scores.mask, subject.problems)
             rows["forced"] = forced
             rows["compounded"] = {"value": compounded(forced, batch.answer_len), "n": len(batch)}
         return rows

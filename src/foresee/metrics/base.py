@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -28,19 +29,19 @@ Rows = dict[str, Row | list[Row]]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is examined: a task, an objective in evaluation mode, test examples, and training examples where there are
+    """What is measured: a task, an objective in evaluation mode, test examples, and training examples where there are
     any to compare with.
 
-    Batches lie on the objective's device; their rows may differ in length. ``rng`` may lie on any. ``chunk`` is how
-    many rows are put through the objective at a time. Raises ``RequestError`` on an empty test set or a ``chunk`` below
-    1.
+    Batches lie on the objective's device; their rows may differ in length. ``stream`` gives a random stream of a
+    metric's own by its name, so that what one draws changes nothing for another. ``chunk`` is how many rows are put
+    through the objective at a time. Raises ``RequestError`` on an empty test set or a ``chunk`` below 1.
     """
 
     task: Task
     objective: Objective
     test: Batch
     train: Batch | None
-    rng: torch.Generator
+    stream: Callable[[str], torch.Generator]
     chunk: int = 1024
     trained: Callable[[], Fingerprints] | None = None
     """Gives the identities of all problems that were trained on, each once; None where they are not known."""
@@ -56,15 +57,28 @@ class Subject:
         return split_chunks(batch, self.chunk)
 
     @cached_property
+    def problems(self) -> Tensor:
+        """[B]: a number of the problem behind each test row, the unit that rates and intervals count."""
+        return number_problems(self.task, self.test)
+
+    @cached_property
     def predictions(self) -> Tensor:
-        """[B, A]: greedy free-running answers to the test prompts, decoded once for all diagnostics; ``NOTHING``
-        follows shorter ones (``passes.write``)."""
+        """[B, A]: greedy free-running answers to the test prompts, decoded once for all metrics; ``NOTHING`` follows
+        shorter ones (``passes.predict_answers``)."""
         return predict_answers(self.objective, self.test, self.chunk, self.task)
 
     @cached_property
     def scores(self) -> Scores | None:
-        """Test answers scored with the truth revealed, once for all diagnostics; None where that is undefined."""
+        """Test answers scored with the truth revealed, once for all metrics; None where that is undefined."""
         return score_answers(self.objective, self.test, self.chunk)
+
+    @cached_property
+    def decided(self) -> Tensor:
+        """[K]: numbers of the test rows that hold a decision (a fact ``branch`` that is not negative); none where the
+        task has no such fact."""
+        branch = self.test.facts.get("branch")
+        rows = torch.zeros(0, dtype=torch.int64, device=self.test.tokens.device)
+        return rows if branch is None else (branch >= 0).nonzero().flatten()
 
     def distributions(self) -> Iterator[tuple[Batch, Tensor]]:
         """The test examples in uniform pieces, each with the log-probabilities [B, A, V] of its answer tokens given the
@@ -75,6 +89,12 @@ class Subject:
                 if log_probs is None:
                     return
                 yield piece, log_probs.float()
+
+
+def number_problems(task: Task, batch: Batch) -> Tensor:
+    """[B] int64 on the batch's device: rows of one problem (``Task.identity``) have one number."""
+    _, numbers = numpy.unique(task.identity(batch), return_inverse=True)
+    return torch.from_numpy(numbers).to(batch.tokens.device)
 
 
 class Metric(ABC):

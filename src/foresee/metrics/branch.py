@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.metrics.base import Metric, Rows, Subject, metrics
-from foresee.metrics.intervals import share
+from foresee.metrics.base import Metric, Rows, Subject, metrics, number_problems
+from foresee.metrics.intervals import mean, share
 from foresee.metrics.passes import score_answers
 
 
@@ -38,16 +36,18 @@ class Branch(Metric):
     summary = "the decision token given the true prefix: on test and training examples, and its margin"
 
     def measure(self, subject: Subject) -> Rows:
-        scores = subject.scores
-        if scores is None or "branch" not in subject.test.facts or not (subject.test.facts["branch"] >= 0).any():
+        scores, problems = subject.scores, subject.problems[subject.decided]
+        if scores is None or not len(problems):
             return {}
-        rows: Rows = {"branch": share(select_branch(scores.right, subject.test))}
-        margin = float(select_branch(scores.margin, subject.test).mean(dtype=torch.float64))
-        if math.isfinite(margin):
-            rows["margin"] = {"value": margin, "n": len(subject.test)}
+        rows: Rows = {"branch": share(select_branch(scores.right, subject.test), problems)}
+        margins = select_branch(scores.margin, subject.test)
+        if bool(torch.isfinite(margins).all()):
+            rows["margin"] = mean(margins, problems)
         train = subject.train
         if train is not None and len(train) and "branch" in train.facts:
             learned = score_answers(subject.objective, train, subject.chunk)
-            if learned is not None and (train.facts["branch"] >= 0).any():
-                rows["train_branch"] = share(select_branch(learned.right, train))
+            decided = train.facts["branch"] >= 0
+            if learned is not None and bool(decided.any()):
+                problems = number_problems(subject.task, train)[decided]
+                rows["train_branch"] = share(select_branch(learned.right, train), problems)
         return rows

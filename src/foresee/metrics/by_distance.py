@@ -11,9 +11,10 @@ from foresee.metrics.branch import select_branch
 from foresee.metrics.intervals import share
 
 
-def share_by_distance(flags: Tensor, distance: Tensor) -> list[Row]:
-    """[B] bool and [B] distances -> a rate for each distance that occurs, ascending, with the distance beside it."""
-    return [{"distance": each, **share(flags[distance == each])} for each in torch.unique(distance).tolist()]
+def share_by_distance(flags: Tensor, distance: Tensor, problems: Tensor) -> list[Row]:
+    """[B] bool, distances and problems -> a rate for each distance that occurs, ascending, the distance beside it."""
+    here = [(each, distance == each) for each in torch.unique(distance).tolist()]
+    return [{"distance": each, **share(flags[rows], problems[rows])} for each, rows in here]
 
 
 @metrics.register("by-distance")
@@ -33,9 +34,8 @@ class ByDistance(Metric):
         if distance is None:
             return {}
         right = right_answers(subject.task, subject.test, subject.predictions)
-        rows: Rows = {"exact_by_distance": share_by_distance(right, distance)}
+        rows: Rows = {"exact_by_distance": share_by_distance(right, distance, subject.problems)}
         if subject.scores is not None and "branch" in subject.test.facts:
-            decided = subject.test.facts["branch"] >= 0
-            chosen = select_branch(subject.scores.right, subject.test)
-            rows["branch_by_distance"] = share_by_distance(chosen, distance[decided])
+            chosen, decided = select_branch(subject.scores.right, subject.test), subject.decided
+            rows["branch_by_distance"] = share_by_distance(chosen, distance[decided], subject.problems[decided])
         return rows

@@ -23,8 +23,7 @@ class Child(Metric):
     """``child``: the share of free-running transitions, over all rows and steps, that are edges of the graph.
 
     A transition leads from one written token to the next; into a task's ``end`` symbol there is none. Absent where the
-    task gives no arms or nothing written has two tokens. The interval takes transitions as independent; those of one
-    answer are not, so it is somewhat too narrow.
+    task gives no arms or nothing written has two tokens. Transitions of one problem are a cluster.
     """
 
     summary = "free-running steps that follow an edge of the graph"
@@ -39,4 +38,5 @@ class Child(Metric):
         if not made.any():
             return {}
         pieces = [slice(at, at + subject.chunk) for at in range(0, len(arms), subject.chunk)]
-        return {"child": share(torch.cat([are_edges(predictions[piece], arms[piece]) for piece in pieces])[made])}
+        edges = torch.cat([are_edges(predictions[piece], arms[piece]) for piece in pieces])
+        return {"child": share(edges[made], subject.problems[:, None].expand_as(made)[made])}

@@ -76,9 +76,10 @@ class Creativity(Metric):
         if isinstance(subject.task, Conditioned):
             return subject.predictions[: len(batch)]
         pieces: list[Tensor] = []
+        stream = subject.stream("creativity")
         for piece in subject.chunks(batch):
             with torch.inference_mode():
-                drawn = subject.objective.sample(piece.prompts, piece.layout.width, self.temperature, subject.rng)
+                drawn = subject.objective.sample(piece.prompts, piece.layout.width, self.temperature, stream)
             if drawn is None:
                 return None
             pieces.append(drawn)

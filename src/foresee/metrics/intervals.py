@@ -1,4 +1,11 @@
-"""What a measurement is, and the interval of a rate."""
+"""What a measurement is, and its interval. The unit of evidence is a problem, not a row.
+
+Rows of one problem (all goals of a graph, say) are a cluster: right together or wrong together, to a degree that is
+measured. Intervals and tests use the *effective* number of rows: n over the design effect, the variance of the rate
+between clusters beside that of independent rows (Rao & Scott 1992; Kish 1965). With a thousand problems intervals
+cover 93 to 97 % for groups of up to 20 rows, whatever ties them (tests/test_coverage.py). With a hundred, near 0 or 1
+and with some groups all alike and others not at all, they are too narrow: as few as two in three cover.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
+import torch
 from torch import Tensor
 
 Z95 = 1.959963984540054
@@ -17,7 +25,11 @@ class Row(TypedDict):
 
     value: float
     n: int
-    """Units that it rests on: test examples, transitions or seeds."""
+    """Rows that it was measured on: test examples, transitions or seeds."""
+    problems: NotRequired[int]
+    """Distinct problems among them."""
+    effective: NotRequired[float]
+    """Independent rows that they are worth, where that is not ``n``."""
     low: NotRequired[float]
     high: NotRequired[float]
     distance: NotRequired[int]
@@ -26,33 +38,52 @@ class Row(TypedDict):
     """The value of a perfect shortcut with a blind decision, where the task defines it."""
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a rate. Raises ``ValueError`` on no trials or more successes than trials."""
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes in {n} trials: need at least one trial and from none to all successes")
-    share = successes / n
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share of ``n`` independent trials, which may be no whole number.
+
+    SciPy has it for whole numbers alone (a test holds them together). Raises ``ValueError`` on no trials or a share
+    outside 0 to 1.
+    """
+    if not n > 0 or not 0 <= share <= 1:
+        raise ValueError(f"a share of {share} of {n} trials: need a share from 0 to 1 of at least one trial")
     scale = 1.0 + Z95**2 / n
     centre = (share + Z95**2 / (2 * n)) / scale
     half = Z95 * math.sqrt(share * (1.0 - share) / n + (Z95 / (2 * n)) ** 2) / scale
     # Exact at the ends, where rounding could leave 1e-18 in place of 0.
-    return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
+    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
 
 
 def rate(successes: int, n: int) -> Row:
-    """``successes`` of ``n`` with its interval. Raises ``ValueError`` for n = 0: a rate of nothing is absent, not 0."""
-    low, high = wilson(successes, n)
+    """``successes`` of ``n`` independent trials. Raises ``ValueError`` for n = 0: a rate of nothing is absent."""
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes in {n} trials: need at least one trial and from none to all successes")
+    low, high = wilson(successes / n, n)
     return {"value": successes / n, "low": low, "high": high, "n": n}
 
 
-def share(flags: Tensor) -> Row:
-    """The rate of true values in a bool tensor of any shape."""
-    return rate(int(flags.sum()), flags.numel())
+def share(flags: Tensor, problems: Tensor) -> Row:
+    """The rate of true values among ``flags`` [n] bool, whose rows belong to ``problems`` [n] int64 (any numbers)."""
+    n = flags.numel()
+    _, cluster = torch.unique(problems, return_inverse=True)
+    size = torch.bincount(cluster).double()
+    right = torch.bincount(cluster, weights=flags.double(), minlength=len(size))
+    count, value = len(size), int(flags.sum()) / n if n else 0.0
+    if count == n:
+        return {**rate(int(flags.sum()), n), "problems": n}
+    effective = float(
+        count
+    )  # where all rows are alike nothing tells how clusters vary; they may all be one row's worth
+    if 0 < value < 1 and count > 1:
+        between = count / (count - 1) * float(((right - value * size) ** 2).sum())
+        # Rows of a problem that exclude each other would be worth more than independent ones; that is not relied on.
+        effective = n / max(1.0, between / (n * value * (1 - value)))
+    low, high = wilson(value, effective)
+    return {"value": value, "low": low, "high": high, "n": n, "problems": count, "effective": effective}
 
 
-def share_by_position(flags: Tensor, mask: Tensor) -> list[Row]:
+def share_by_position(flags: Tensor, mask: Tensor, problems: Tensor) -> list[Row]:
     """[B, A] bool, counted where ``mask`` [B, A] is true -> a rate for each position, of the rows that have it."""
-    counts = zip((flags & mask).sum(0).tolist(), mask.sum(0).tolist(), strict=True)
-    return [rate(count, rows) for count, rows in counts]
+    return [share(flags[rows, at], problems[rows]) for at, rows in enumerate(mask.unbind(1)) if rows.any()]
 
 
 def share_solved(solved: Sequence[bool]) -> Row:
@@ -60,15 +91,18 @@ def share_solved(solved: Sequence[bool]) -> Row:
     return rate(sum(solved), len(solved))
 
 
-def mean(values: Tensor) -> Row:
-    """The mean of values [n] with its 95 % interval (normal, so for n of a few dozen or more; for a single value the
-    interval is left out). Raises ``ValueError`` for n = 0."""
-    count = values.numel()
-    if not count:
+def mean(values: Tensor, problems: Tensor) -> Row:
+    """The mean of ``values`` [n] with its 95 % interval, from the spread of the means of ``problems`` [n]; normal, so
+    for a few dozen problems or more. One problem has no interval. Raises ``ValueError`` for n = 0."""
+    n = values.numel()
+    if not n:
         raise ValueError("a mean of nothing is absent, not 0")
-    values = values.double()
-    row: Row = {"value": float(values.mean()), "n": count}
+    _, cluster = torch.unique(problems, return_inverse=True)
+    size = torch.bincount(cluster).double()
+    value, count = float(values.mean(dtype=torch.float64)), len(size)
+    row: Row = {"value": value, "n": n, "problems": count}
     if count > 1:
-        half = Z95 * float(values.std()) / math.sqrt(count)
-        row["low"], row["high"] = row["value"] - half, row["value"] + half
+        off = torch.bincount(cluster, weights=values.double() - value, minlength=count)
+        half = Z95 * math.sqrt(count / (count - 1) * float((off**2).sum())) / n
+        row["low"], row["high"] = value - half, value + half
     return row

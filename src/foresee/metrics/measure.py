@@ -16,6 +16,7 @@ from foresee.metrics.accuracy import Accuracy
 from foresee.metrics.base import Row, Rows, Subject, metrics
 from foresee.metrics.branch import Branch
 from foresee.metrics.child import Child
+from foresee.metrics.decision import Decision
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 
@@ -50,24 +51,27 @@ def measure_all(subject: Subject) -> Rows:
     return rows
 
 
+QUICK = (Accuracy, Branch, Child, Decision)
+QUICK_ROWS = ("exact", "branch", "margin", "decision", "rest", "forced", "free", "child")
+
+
 def measure_quickly(task: Task, objective: Objective, batch: Batch, chunk: int = 1024) -> dict[str, Any]:
     """The ``eval`` object of a line in ``metrics.jsonl``: plain numbers without intervals.
 
-    Keys ``n``, ``exact``, ``branch``, ``forced_loss`` (nats a token), ``forced`` and ``free`` (lists over answer
-    positions) and ``child``; one that the task or the objective does not define, or that is not finite, is absent.
-    Decodes once and scores once, draws nothing at random, and leaves the objective in the mode it was in.
+    Keys ``n``, ``forced_loss`` (nats a token) and those of ``QUICK_ROWS`` (``forced`` and ``free`` are lists over
+    answer positions); one that the task or the objective does not define, or that is not finite, is absent. Decodes
+    once and scores once, draws nothing at random, and leaves the objective in the mode it was in.
     """
-    subject = Subject(task, objective, batch, None, torch.Generator(), chunk)
+    subject = Subject(task, objective, batch, None, lambda name: torch.Generator(), chunk)
+    rows: Rows = {}
     with evaluation_mode(objective):
-        rows = Accuracy().measure(subject) | Branch().measure(subject) | Child().measure(subject)
-        loss = None if subject.scores is None else subject.scores.mean_loss()
+        for metric in QUICK:
+            rows |= metric().measure(subject)
+        loss = math.nan if subject.scores is None else subject.scores.mean_loss()
     found: dict[str, Any] = {"n": len(batch)}
-    for name in ("exact", "branch", "forced_loss", "forced", "free", "child"):
-        if name in rows:
-            found[name] = _values(rows[name])
-        elif name == "forced_loss" and loss is not None and math.isfinite(loss):
-            found[name] = loss
-    return found
+    if math.isfinite(loss):
+        found["forced_loss"] = loss
+    return found | {name: _values(rows[name]) for name in QUICK_ROWS if name in rows}
 
 
 def _values(row: Row | list[Row]) -> Any:

@@ -1,91 +1,81 @@
-"""The shortcut, measured alone: put on a wrong arm, does the model walk it to its end whatever the goal?
+"""The shortcut, measured alone: begun with a wrong decision, does the model go on as that decision implies?
 
-The paper reports an accuracy of the Clever Hans cheat, but its formula is not known to us. This one is our own:
-a forced wrong first step, then the rest of that arm.
+The paper reports an accuracy of the Clever Hans cheat, but its formula is not known to us. This one is our own: the
+task begins an answer with a wrong decision (``Task.wrong_turn``: a step onto a wrong arm, a flipped parity), and the
+rest is decoded freely.
 
-The last token is a case of its own. The prompt names the goal, so on the true path the last token can be copied from
-the prompt as well as looked up, and a network with absolute positions learns to copy it before it learns any look-up.
-Put on a wrong arm, such a network walks the arm and then writes the goal. That is the same failure by two short cuts
-instead of one: no token is decided by looking ahead. So ``follow`` lets the last token be either, and
-``follow_to_end`` beside it asks for the arm's own end.
+The last token is a case of its own. On path-star the prompt names the goal, so on the true path the last token can be
+copied from the prompt as well as looked up, and a network with absolute positions learns to copy it before it learns
+any look-up. Put on a wrong arm, such a network walks the arm and then writes the goal. That is the same failure by two
+short cuts instead of one: no token is decided by looking ahead. So ``follow`` lets the last token be either, and
+``follow_to_end`` beside it asks for the implied one.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from foresee.core.batch import NOTHING, Batch
+from foresee.core.batch import NOTHING
 from foresee.metrics.base import Metric, Rows, Subject, metrics
 from foresee.metrics.intervals import share
-
-FACTS = frozenset({"arms", "goal_arm", "branch"})
-
-
-def wrong_arms(goal_arm: Tensor, degree: int, rng: torch.Generator) -> Tensor:
-    """[B] -> [B]: for each row an arm drawn uniformly among the ``degree - 1`` that do not lead to the goal."""
-    draw = torch.randint(degree - 1, goal_arm.shape, generator=rng, device=rng.device).to(goal_arm.device)
-    return draw + (draw >= goal_arm)
+from foresee.tasks.base import WrongTurn
 
 
 @metrics.register("shortcut")
 class Shortcut(Metric):
-    """``follow``: the share of wrong arms that are walked edge by edge; ``follow_to_end``: to the arm's own end too.
+    """``follow``: the share of answers begun wrongly that go on as the wrong decision implies, where at least one token
+    lies between the decision and the last; ``follow_to_end``: with the implied last token too.
 
-    The prompt is continued by the true answer up to the branch token and by the first node of an arm drawn uniformly
-    among the wrong ones. For ``follow_to_end``, what the objective then writes freely must be exactly the rest of that
-    arm. For ``follow`` the last token may be the goal instead, provided that a node before it was walked: where the
-    last token is all that is left to write (length 3), the two rows are the same.
-
-    Where answers differ in length, a wrong arm counts as ending where an answer of the row's own length would: at its
-    end where graphs differ in size, and before it where the answer stops at a goal on the way. Rows with nothing left
-    to walk are left out.
-
-    Absent for objectives that do not decide forwards (they cannot be put on an arm), for tasks without arms, with one
-    arm only (no wrong one), and with arms that end at their first node (nothing left to walk).
+    Absent for objectives that do not decide forwards (they cannot be put on a wrong way), for tasks without a wrong
+    turn, ``follow`` where nothing lies between decision and end, ``follow_to_end`` where nothing follows the decision.
     """
 
-    summary = "put on a wrong arm, walks it edge by edge whatever the goal"
+    summary = "begun with a wrong decision, goes on as that decision implies"
 
     def measure(self, subject: Subject) -> Rows:
-        facts = subject.test.facts
-        if subject.objective.order != "forward" or not facts.keys() >= FACTS or facts["arms"].shape[1] < 2:
+        if subject.objective.order != "forward":
             return {}
-        wrong = wrong_arms(facts["goal_arm"], facts["arms"].shape[1], subject.rng)
-        left = left_to_walk(subject.test)
-        test = replace(subject.test, facts={**facts, "wrong_arm": wrong})
-        walked: list[tuple[Tensor, Tensor]] = []
-        # One prefix length and one number of steps at a time; on path-star of one size there is only one of each.
-        for at, steps in sorted(set(zip(facts["branch"].tolist(), left.tolist(), strict=True))):
-            if steps >= 1:
-                for _, part in test.rows((facts["branch"] == at) & (left == steps)).uniform_parts():
-                    walked.extend(walks(subject, piece, at, steps) for piece in subject.chunks(part))
-        if not walked:
+        turn = subject.task.wrong_turn(subject.test, subject.stream("shortcut"))
+        if turn is None:
             return {}
-        follow, to_end = (share(torch.cat(rows)) for rows in zip(*walked, strict=True))
-        return {"follow": follow, "follow_to_end": to_end}
+        left = (turn.answers != NOTHING).sum(1) - turn.place - 1
+        follow, to_end, rows = [], [], []
+        # One prompt length, place and number of tokens at a time; on path-star of one size there is only one of each.
+        lengths = torch.stack((subject.test.prompt_len[turn.rows], turn.place, left), 1)
+        for kind in torch.unique(lengths[left >= 1], dim=0).tolist():
+            chosen = (lengths == lengths.new_tensor(kind)).all(1).nonzero().flatten()
+            for piece in torch.split(chosen, subject.chunk):
+                between, end = continue_wrongly(subject, turn, piece, *kind)
+                follow.append(between & end.any(1))
+                to_end.append(between & end[:, 0])
+                rows.append(turn.rows[piece])
+        if not rows:
+            return {}
+        problems, left = subject.problems[torch.cat(rows)], self._left(turn, left, rows)
+        found: Rows = {}
+        if bool((left > 1).any()):
+            found["follow"] = share(torch.cat(follow)[left > 1], problems[left > 1])
+        found["follow_to_end"] = share(torch.cat(to_end), problems)
+        return found
 
-
-def left_to_walk(batch: Batch) -> Tensor:
-    """[B]: how many nodes follow the first of an arm, to its end or as far as the answer goes."""
-    nodes = (batch.facts["arms"][:, 0] != NOTHING).sum(1)
-    return torch.minimum(nodes - 2, batch.answer_len - batch.facts["branch"] - 1)
+    @staticmethod
+    def _left(turn: WrongTurn, left: Tensor, rows: list[Tensor]) -> Tensor:
+        """[K]: ``left`` in the order of ``rows``."""
+        of_row = torch.zeros(int(turn.rows.max()) + 1, dtype=left.dtype, device=left.device)
+        of_row[turn.rows] = left
+        return of_row[torch.cat(rows)]
 
 
 @torch.inference_mode()
-def walks(subject: Subject, batch: Batch, at: int, steps: int) -> tuple[Tensor, Tensor]:
-    """[B] bool, twice: rows whose objective, put on the ``wrong_arm`` of a uniform batch at answer index ``at``, walks
-    ``steps`` more nodes of it and ends at its end or at the goal; and those that end at its end."""
-    arms = batch.facts["arms"]
-    arm = arms[torch.arange(len(batch), device=arms.device), batch.facts["wrong_arm"]]
-    begun = torch.cat([batch.answers[:, :at], arm[:, 1:2]], 1)
-    rest = arm[:, 2 : 2 + steps]
-    predictions = subject.objective.continue_answer(batch.prompts, begun, steps)
-    on_edges = predictions == rest
-    to_end = on_edges.all(1)
-    if steps == 1:
-        return to_end, to_end
-    copied_goal = predictions[:, -1] == batch.answers[:, -1]
-    return on_edges[:, :-1].all(1) & (on_edges[:, -1] | copied_goal), to_end
+def continue_wrongly(
+    subject: Subject, turn: WrongTurn, piece: Tensor, prompt_length: int, place: int, left: int
+) -> tuple[Tensor, Tensor]:
+    """Rows ``piece`` of the turn, decoded on for ``left`` tokens: [K] bool, all but the last token is implied; and
+    [K, 2] bool, the last token is the implied one, and it is the true answer's."""
+    batch = subject.test
+    prompts, answers = batch.tokens[turn.rows[piece], :prompt_length], turn.answers[piece]
+    written = subject.objective.continue_answer(prompts, answers[:, : place + 1], left)
+    as_implied = written == answers[:, place + 1 : place + 1 + left]
+    last = batch.padded_answers()[turn.rows[piece], place + left]
+    return as_implied[:, :-1].all(1), torch.stack((as_implied[:, -1], written[:, -1] == last), 1)

@@ -1,10 +1,11 @@
 """Claims and the exact tests that they rest on.
 
-A run keeps counts (right answers of n test examples), and all seeds are tested on the same examples. So a run is
-compared with a known rate by ``equivalence`` and ``at_least``; with another trained model by ``differ``, which holds
-however their outcomes on the same examples depend on each other; and over seeds, the seed being the unit, by
-``sign_flip`` where runs are paired and ``log_rank`` (survival.py) where they have times. The pooled examples of several
-seeds are never treated as independent. SciPy is imported where it is used: reading its statistics takes half a second.
+A run keeps rates and what they are worth (``Row.effective``; ``n`` where its rows are independent), and all seeds are
+tested on the same examples. So a run is compared with a known rate by ``equivalence`` and ``at_least``; with another
+trained model by ``differ``, which holds however their outcomes on the same examples depend on each other; and over
+seeds, the seed being the unit, by ``sign_flip`` where runs are paired and ``log_rank`` (survival.py) where they have
+times. The pooled examples of several seeds are never treated as independent.
+SciPy is imported where it is used: reading its statistics takes half a second.
 """
 
 from __future__ import annotations
@@ -81,14 +82,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def at_least(successes: int, n: int, floor: float) -> Evidence:
-    """Whether a rate lies above ``floor``: the exact one-sided binomial test. Raises ``ValueError`` on impossible
+def at_least(successes: float, n: float, floor: float) -> Evidence:
+    """Whether a rate lies above ``floor``: the exact one-sided binomial test on ``successes`` of ``n`` independent or
+    effective trials, which need not be whole numbers. Raises ``ValueError`` on impossible
     counts or a floor outside (0, 1)."""
     _check(successes, n, floor)
-    return Evidence("exact binomial, one-sided", successes / n, _upper_tail(successes, n, floor), n, "test examples")
+    return Evidence(
+        "exact binomial, one-sided", successes / n, _upper_tail(successes, n, floor), round(n), "test examples"
+    )
 
 
-def equivalence(successes: int, n: int, chance: float, margin: float) -> Evidence:
+def equivalence(successes: float, n: float, chance: float, margin: float) -> Evidence:
     """Whether a rate lies within ``margin`` of ``chance``: two one-sided exact binomial tests (Schuirmann 1987), of
     which the larger p-value counts. A small one is evidence that the rate *is* near chance, which failing to find a
     difference is not. Where chance - margin is not above 0, or chance + margin not below 1, that side holds by itself.
@@ -98,10 +102,10 @@ def equivalence(successes: int, n: int, chance: float, margin: float) -> Evidenc
     above = 0.0 if low <= 0.0 else _upper_tail(successes, n, low)
     below = 0.0 if high >= 1.0 else _upper_tail(n - successes, n, 1.0 - high)
     name = f"two one-sided exact binomial tests, margin {margin:g}"
-    return Evidence(name, successes / n, max(above, below), n, "test examples")
+    return Evidence(name, successes / n, max(above, below), round(n), "test examples")
 
 
-def differ(pairs: Sequence[tuple[int, int, int]]) -> Evidence:
+def differ(pairs: Sequence[tuple[float, float, float]]) -> Evidence:
     """Whether of two models the first is right more often than the second, or less often, in every pair: each pair is
     (right answers of the first, of the second, test examples of each).
 
@@ -120,12 +124,12 @@ def differ(pairs: Sequence[tuple[int, int, int]]) -> Evidence:
     more = max(_separated(first, second, n) for first, second, n in pairs)
     less = max(_separated(second, first, n) for first, second, n in pairs)
     difference = math.fsum((first - second) / n for first, second, n in pairs) / len(pairs)
-    examples = min(n for _, _, n in pairs)
+    examples = round(min(n for _, _, n in pairs))
     p = min(1.0, 2 * min(more, less))
     return Evidence("two exact binomial tests, union bound", difference, p, examples, "test examples")
 
 
-def _separated(first: int, second: int, n: int) -> float:
+def _separated(first: float, second: float, n: float) -> float:
     """The one-sided p-value of ``differ`` for one pair."""
     from scipy.optimize import brentq
 
@@ -161,15 +165,16 @@ def sign_flip(differences: Sequence[float]) -> Evidence:
     return Evidence(name, math.fsum(differences) / n, p, n, "pairs of runs", 2 / 2 ** max(1, moving))
 
 
-def _upper_tail(count: int, n: int, share: float) -> float:
-    """The probability of ``count`` successes or more."""
-    from scipy.stats import binom
+def _upper_tail(count: float, n: float, share: float) -> float:
+    """The probability of ``count`` successes or more: the binomial's, carried on between whole numbers as its
+    incomplete beta function is."""
+    from scipy.special import betainc
 
-    return float(binom.sf(count - 1, n, share))
+    return 1.0 if count <= 0 else float(betainc(count, n - count + 1, share))
 
 
-def _check(successes: int, n: int, share: float = 0.5) -> None:
-    if n < 1 or not 0 <= successes <= n:
+def _check(successes: float, n: float, share: float = 0.5) -> None:
+    if not n > 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes in {n} trials: need at least one trial and from none to all successes")
     if not 0.0 < share < 1.0:
         raise ValueError(f"chance {share} must lie between 0 and 1")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from foresee.metrics.base import Row, Rows
@@ -11,30 +12,34 @@ from foresee.metrics.base import Row, Rows
 SOLVED = 0.95
 """Least ``exact`` of a solved task."""
 RELIABLE = 0.9
-"""Least rate of something that a model can be said to do: follow an arm, step along edges, know a token."""
+"""Least rate of something that a model can be said to do: follow an arm, know a token."""
 NEAR = 0.05
-"""How far apart two rates may be that count as equal."""
+"""How far ``exact`` may be from ``compounded``."""
 MEMORY_GAP = 0.2
 """Least gap between ``train_branch`` and ``branch`` that counts as memorising."""
-
 ROUNDING = 1e-9
 """Differences of rates are compared with this slack, so that 0.7 - 0.5 is at least 0.2."""
+MARGIN, SHARE_OF_CHANCE = 0.05, 4
+"""At chance is within the smaller of ``MARGIN`` and chance / ``SHARE_OF_CHANCE``."""
 
 NEED_NO_CONTROL = ("solved", "open-ended")
 """Verdicts that a budget too small cannot have caused."""
 
-REASONS_FOR_NONE = ("exact", "follow", "branch", "compounded", "child")
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """``name`` is solved, memorised, clever-hans, compounding, unfitted, partial or open-ended;
-    ``inconclusive`` says that the positive control has not been seen to solve, so that a verdict other than solved
-    proves nothing; ``because`` is one sentence with the rule that fired and its numbers."""
+    """``name`` is solved, memorised, clever-hans, undecided, compounding, unfitted, partial or open-ended; ``because``
+    is one sentence with the rule that fired and its numbers. ``doubts`` say why a verdict other than solved is not
+    conclusive (``control.py``); none where it is."""
 
     name: str
-    inconclusive: bool
     because: str
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether anything is in doubt."""
+        return bool(self.doubts)
 
     @property
     def label(self) -> str:
@@ -43,55 +48,56 @@ class Verdict:
 
     def json(self) -> dict[str, Any]:
         """As it stands in ``--json`` output."""
-        return asdict(self)
+        return {"name": self.name, "inconclusive": self.inconclusive, "because": self.because,
+                "doubts": list(self.doubts)}  # fmt: skip
 
 
-def judge(rows: Rows, chance: float, control_solved: bool | None) -> Verdict:
-    """The verdict on a run's rows (DESIGN section 5). The first rule that holds gives the name:
+def judge(rows: Rows, chance: float, doubts: Sequence[str] = ()) -> Verdict:
+    """The verdict on a run's rows. The first rule that holds gives the name:
 
     1. ``solved``: ``exact`` >= 0.95.
-    2. ``memorised``: ``train_branch`` - ``branch`` >= 0.2, the low end of ``train_branch`` lies above the high end of
-       ``branch`` (disjoint intervals), and ``branch`` holds chance: low <= ``chance`` <= high of its interval.
-    3. ``clever-hans``: ``follow`` >= 0.9, and ``branch`` holds chance or its whole interval lies within 0.05 of it.
-    4. ``compounding``: every ``forced[i]`` >= 0.9, and ``exact`` at most 0.05 from ``compounded``, either way.
-    5. ``unfitted``: ``child`` < 0.9 and ``exact`` < ``chance``.
-    6. ``partial``: anything else.
+    2. ``memorised``: ``train_branch`` - ``branch`` >= 0.2 with disjoint intervals, and ``branch`` at chance.
+    3. ``clever-hans``: ``follow`` >= 0.9, and ``branch`` at chance.
+    4. ``undecided``: there is no ``follow`` (the objective sees no prefix of the answer, or the task has no wrong
+       turn), ``rest`` >= 0.9, and ``decision`` at chance.
+    5. ``compounding``: every ``forced[i]`` >= 0.9, no position holds more than half of all that is forced wrong, and
+       ``exact`` at most 0.05 from ``compounded``.
+    6. ``unfitted``: the high end of ``exact`` is below chance, and ``rest`` < 0.9.
+    7. ``partial``: anything else, with the rows that were nearest to a rule.
 
-    A task with many right answers to one prompt (it has a row ``valid``) has none of these: its verdict is
-    ``open-ended``, which only repeats how creative the answers were. DESIGN section 5 does not speak of such tasks.
-
-    Rates are compared by their values; intervals count only where a rule names them. A rule cannot fire where one of
-    its rows is absent or not a finite number. A small ``n`` gives a wide interval, which holds chance easily: see ``n``
-    before trusting rules 2 and 3.
-
-    ``control_solved`` says whether reversed training on the same task, backbone and budget solved; None where it was
-    not run. Any verdict but solved is inconclusive unless it is True.
+    At chance is said of an interval that lies within min(0.05, chance / 4) of chance, or that holds chance and is no
+    wider than twice that. A rule cannot fire where one of its rows is absent or not a finite number. A task with many
+    right answers to one prompt (it has a row ``valid``) has none of these: it is ``open-ended``. ``doubts`` count for
+    any verdict but solved and open-ended.
     """
-    found = (
-        _open_ended(rows)
-        or _solved(rows)
-        or _memorised(rows, chance)
-        or _clever_hans(rows, chance)
-        or _compounding(rows)
-        or _unfitted(rows, chance)
-        or ("partial", _no_rule(rows, chance))
-    )
-    name, because = found
-    return Verdict(name, name not in NEED_NO_CONTROL and control_solved is not True, because)
+    rules = (_open_ended, _solved, _memorised, _clever_hans, _undecided, _compounding, _unfitted, _partial)
+    name, because = next(found for rule in rules if (found := rule(rows, chance)) is not None)
+    return Verdict(name, because, () if name in NEED_NO_CONTROL else tuple(doubts))
+
+
+def at_chance(row: Row, chance: float) -> bool:
+    """Whether a rate with an interval is at chance: the one definition, for verdicts, claims and studies."""
+    margin = chance_margin(chance) + ROUNDING
+    within = chance - margin <= row["low"] and row["high"] <= chance + margin
+    return within or (row["low"] <= chance <= row["high"] and row["high"] - row["low"] <= 2 * margin)
+
+
+def chance_margin(chance: float) -> float:
+    """How far from chance a rate may lie that is called at chance."""
+    return min(MARGIN, chance / SHARE_OF_CHANCE)
 
 
 Found = tuple[str, str] | None
 
 
-def _open_ended(rows: Rows) -> Found:
+def _open_ended(rows: Rows, chance: float) -> Found:
     if _value(rows, "valid") is None:
         return None
-    measured = ((name, _value(rows, name)) for name in ("creativity", "valid", "novel", "distinct"))
-    listed = ", ".join(f"{name} {value:.3f}" for name, value in measured if value is not None)
+    listed = _list_values(rows, ("creativity", "valid", "novel", "distinct"))
     return "open-ended", f"a prompt has many right answers, so exact decides nothing; {listed}"
 
 
-def _solved(rows: Rows) -> Found:
+def _solved(rows: Rows, chance: float) -> Found:
     exact = _value(rows, "exact")
     if exact is None or exact < SOLVED:
         return None
@@ -100,85 +106,83 @@ def _solved(rows: Rows) -> Found:
 
 def _memorised(rows: Rows, chance: float) -> Found:
     train, branch = _rate(rows, "train_branch"), _rate(rows, "branch")
-    if train is None or branch is None or not _holds(branch, chance):
+    if train is None or branch is None or not at_chance(branch, chance):
         return None
     gap = train["value"] - branch["value"]
     if gap < MEMORY_GAP - ROUNDING or train["low"] <= branch["high"]:
         return None
     return "memorised", (
         f"train_branch {_interval(train)} exceeds branch by {_shown(gap, MEMORY_GAP)} >= {MEMORY_GAP} with disjoint "
-        f"intervals, and branch {_interval(branch)} holds chance {chance:.3g}"
+        f"intervals, and branch {_interval(branch)} is at chance {chance:.3g}"
     )
 
 
 def _clever_hans(rows: Rows, chance: float) -> Found:
     follow, branch = _value(rows, "follow"), _rate(rows, "branch")
-    if follow is None or branch is None or follow < RELIABLE:
+    if follow is None or follow < RELIABLE or branch is None or not at_chance(branch, chance):
         return None
-    if _holds(branch, chance):
-        how = f"holds chance {chance:.3g}"
-    elif chance - NEAR - ROUNDING <= branch["low"] and branch["high"] <= chance + NEAR + ROUNDING:
-        how = f"lies within {NEAR} of chance {chance:.3g}"
-    else:
-        return None
-    return "clever-hans", f"follow {_shown(follow, RELIABLE)} >= {RELIABLE}, and branch {_interval(branch)} {how}"
+    shown = _shown(follow, RELIABLE)
+    return "clever-hans", f"follow {shown} >= {RELIABLE}, and branch {_interval(branch)} is at chance {chance:.3g}"
 
 
-def _compounding(rows: Rows) -> Found:
-    exact, compounded, least = _value(rows, "exact"), _value(rows, "compounded"), _least(rows, "forced")
-    if exact is None or compounded is None or least is None or least < RELIABLE:
+def _undecided(rows: Rows, chance: float) -> Found:
+    rest, decision = _value(rows, "rest"), _rate(rows, "decision")
+    if "follow" in rows or rest is None or rest < RELIABLE or decision is None or not at_chance(decision, chance):
         return None
-    if abs(exact - compounded) > NEAR + ROUNDING:
+    shown = _shown(rest, RELIABLE)
+    return "undecided", f"rest {shown} >= {RELIABLE}, and decision {_interval(decision)} is at chance {chance:.3g}"
+
+
+def _compounding(rows: Rows, chance: float) -> Found:
+    exact, compounded, forced = _value(rows, "exact"), _value(rows, "compounded"), _values(rows, "forced")
+    if exact is None or compounded is None or not forced or min(forced) < RELIABLE:
+        return None
+    if abs(exact - compounded) > NEAR + ROUNDING or max(1 - each for each in forced) > sum(1 - x for x in forced) / 2:
         return None
     return "compounding", (
-        f"every forced position is at least {_shown(least, RELIABLE)} >= {RELIABLE}, and exact {exact:.3f} is within "
-        f"{NEAR} of compounded {compounded:.3f}"
+        f"every forced position is at least {_shown(min(forced), RELIABLE)} >= {RELIABLE}, none holds more than half "
+        f"of what is lost, and exact {exact:.3f} is within {NEAR} of compounded {compounded:.3f}"
     )
 
 
 def _unfitted(rows: Rows, chance: float) -> Found:
-    child, exact = _value(rows, "child"), _value(rows, "exact")
-    if child is None or exact is None or child >= RELIABLE or exact >= chance:
+    exact, rest = _rate(rows, "exact"), _value(rows, "rest")
+    if exact is None or exact["high"] >= chance or rest is None or rest >= RELIABLE:
         return None
-    below = f"exact {_shown(exact, chance)} < chance {chance:.3g}"
-    return "unfitted", f"child {_shown(child, RELIABLE)} < {RELIABLE}, and {below}"
+    below = f"exact {_interval(exact)} lies below chance {chance:.3g}"
+    return "unfitted", f"{below}, and rest {_shown(rest, RELIABLE)} < {RELIABLE}"
 
 
-def _no_rule(rows: Rows, chance: float) -> str:
-    measured = []
-    for name in REASONS_FOR_NONE:
-        value = _value(rows, name)
-        if value is not None:
-            measured.append(f"{name} {value:.3f}")
-    listed = ", ".join(measured) or "no finite measurement"
-    return f"no other rule fits {listed}, at chance {chance:.3g}"
+def _partial(rows: Rows, chance: float) -> Found:
+    near = _list_values(rows, ("exact", "branch", "decision", "follow", "rest")) or "no finite measurement"
+    branch = _rate(rows, "branch") or _rate(rows, "decision")
+    where = "" if branch is None else ", the decision at it" if at_chance(branch, chance) else ", the decision off it"
+    return "partial", f"no other rule fits {near}; chance is {chance:.3g}{where}"
+
+
+def _list_values(rows: Rows, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name in names if (value := _value(rows, name)) is not None)
 
 
 def _value(rows: Rows, name: str) -> float | None:
     """The finite value of a scalar row, or None."""
     row = rows.get(name)
-    if not isinstance(row, dict):
-        return None
-    return float(row["value"]) if math.isfinite(row["value"]) else None
+    return float(row["value"]) if isinstance(row, dict) and math.isfinite(row["value"]) else None
 
 
 def _rate(rows: Rows, name: str) -> Row | None:
     """A scalar row whose value and interval are finite, or None."""
     row = rows.get(name)
-    if not isinstance(row, dict) or not {"value", "low", "high"} <= row.keys():
+    if not isinstance(row, dict) or "low" not in row or "high" not in row:
         return None
-    return row if all(math.isfinite(row[key]) for key in ("value", "low", "high")) else None
+    return row if all(map(math.isfinite, (row["value"], row["low"], row["high"]))) else None
 
 
-def _least(rows: Rows, name: str) -> float | None:
-    """The least value of a list row, or None where it is absent, empty or holds one that is not finite."""
+def _values(rows: Rows, name: str) -> list[float]:
+    """The values of a list row; empty where it is absent or holds one that is not finite."""
     row = rows.get(name)
     values = [each["value"] for each in row] if isinstance(row, list) else []
-    return min(values) if values and all(map(math.isfinite, values)) else None
-
-
-def _holds(row: Row, chance: float) -> bool:
-    return bool(row["low"] <= chance <= row["high"])
+    return values if all(map(math.isfinite, values)) else []
 
 
 def _interval(row: Row) -> str:
@@ -201,16 +205,19 @@ PLAIN = {
         "examples, where it only guesses."
     ),
     "clever-hans": (
-        "It learned a shortcut in place of looking ahead: put on any path it follows that path, wherever the goal is, "
-        "but at the one real decision it guesses."
+        "It learned a shortcut in place of looking ahead: put on a wrong way it follows that way to the end, but at "
+        "the one real decision it guesses."
+    ),
+    "undecided": (
+        "It learned everything but the one real decision, which it guesses. Nothing shows that copying is the cause: "
+        "it never saw earlier answer tokens, or the task has no wrong way to put it on."
     ),
     "compounding": (
         "It knows nearly every step when shown the right ones before it, and its whole answers fail about as often as "
         "those small mistakes add up to."
     ),
     "unfitted": (
-        "It has not learned even the easy part: it often steps where the graph has no edge and does worse than a "
-        "solver that guesses only the one real decision."
+        "It has not learned even the easy part: it does worse than a solver that guesses only the one real decision."
     ),
     "open-ended": (
         "Many answers are right here, so what counts is how many of those it wrote are valid, new and different from "
@@ -219,12 +226,8 @@ PLAIN = {
     "partial": "It learned a part of the task, and no simple story fits its numbers.",
 }
 
-CAVEAT = (
-    "This is not conclusive: reversed training within the same budget, the positive control, has not been seen to "
-    "solve the task, so the budget may be too small."
-)
-
 
 def plain_words(verdict: Verdict) -> str:
-    """One sentence for a reader who never read the paper, and a second one where the verdict is inconclusive."""
-    return f"{PLAIN[verdict.name]} {CAVEAT}" if verdict.inconclusive else PLAIN[verdict.name]
+    """One sentence for a reader who never read the paper, and one for each doubt."""
+    doubts = [f"Not conclusive: {doubt}." for doubt in verdict.doubts]
+    return " ".join([PLAIN[verdict.name], *doubts])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +20,27 @@ from foresee.core.fingerprints import Fingerprints, fingerprint, mix, one_in_eig
 from foresee.core.registry import Registry
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.text import TextForm, difference
+
+
+@dataclass(frozen=True)
+class WrongTurn:
+    """Answers that take the decision wrongly, for those rows of a batch that have a wrong way to go."""
+
+    rows: Tensor
+    """[K] int64: their numbers in the batch."""
+    place: Tensor
+    """[K] int64: where in the answer the decision stands."""
+    answers: Tensor
+    """[K, A] int64: the right tokens before it, the wrong decision, and what follows from that; ``NOTHING`` after."""
+
+
+@dataclass(frozen=True)
+class Lure:
+    """Two edits of the same prompts, alike to the eye, of which one changes the right decision. Rows are those of the
+    batch, answers the right ones after the edit."""
+
+    critical: Batch
+    safe: Batch
 
 
 class Task(ABC):
@@ -167,6 +190,26 @@ class Task(ABC):
         """Raises ``RequestError`` with the reason where tokens are no prompt of the task. Where ``solve`` is slow, or
         takes more than ``sample`` draws, the task has a check of its own."""
         self.solve(prompt)
+
+    @property
+    def hops(self) -> int | None:
+        """Steps of look-up, one after the other, that the decision needs; None where there is no such number."""
+        return None
+
+    def implied(self, batch: Batch, decisions: Tensor) -> Tensor | None:
+        """[B] tokens at the place of the decision (the fact ``branch``) -> [B, A]: the answer that each implies, with
+        ``NOTHING`` after its end and for rows where it implies none. None where what follows from a decision is not
+        determined."""
+        return None
+
+    def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn | None:
+        """Answers begun with a wrong decision, drawn uniformly; None where there is no decision, or what follows from
+        one is not determined."""
+        return None
+
+    def lure(self, batch: Batch, rng: torch.Generator) -> Lure | None:
+        """Matched edits of the prompts of a batch; None where the task has none."""
+        return None
 
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:

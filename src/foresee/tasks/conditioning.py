@@ -22,7 +22,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, tasks
+from foresee.tasks.base import Task, WrongTurn, tasks
 from foresee.tasks.stored import StoredTask
 
 ALPHABET = string.ascii_lowercase + string.digits
@@ -119,3 +119,13 @@ class Conditioned(Task):
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return self.inner.facts_of(self.unseeded(batch))
+
+    @property
+    def hops(self) -> int | None:
+        return self.inner.hops
+
+    def implied(self, batch: Batch, decisions: Tensor) -> Tensor | None:
+        return self.inner.implied(self.unseeded(batch), decisions)
+
+    def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn | None:
+        return self.inner.wrong_turn(self.unseeded(batch), rng)

@@ -23,7 +23,8 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, require_choice, require_option, tasks
+from foresee.tasks.arms import draw_wrong_arms, follow_arms
+from foresee.tasks.base import Task, WrongTurn, require_choice, require_option, tasks
 from foresee.tasks.text import TextForm
 
 EDGE, PATH, PAUSE = "edge:", "path:", "_"
@@ -152,6 +153,12 @@ class InWeightsPathStar(Task):
             facts["goal_arm"] = torch.from_numpy(self._arm_of[numpy.where(fact, outer, goal)])
             facts["arms"] = torch.from_numpy(self.arms).expand(len(tokens), -1, -1)
         return facts
+
+    def implied(self, batch: Batch, decisions: Tensor) -> Tensor | None:
+        return follow_arms(batch, decisions) if self.answer == "path" else None
+
+    def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn | None:
+        return draw_wrong_arms(batch, rng) if self.answer == "path" else None
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
         """The path, by walking back from its end; for an edge, the neighbour nearest to the centre."""

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foresee.core.batch import Batch
+from foresee.core.batch import NOTHING, Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, fingerprint_set, require_option, tasks
+from foresee.tasks.base import Task, WrongTurn, fingerprint_set, require_option, tasks
 from foresee.tasks.path_star_draw import distinct
 from foresee.tasks.text import TextForm, pairs_in, split_at
 
@@ -137,6 +137,40 @@ class MinimalPlanning(Task):
             if path[-1] == goal:
                 return path
         raise RequestError(f"no path of {self.steps} edges leads from {start} to {goal}")
+
+    @property
+    def hops(self) -> int | None:
+        """Edges between the goal and the crossing, at the largest distance."""
+        return self.steps
+
+    def implied(self, batch: Batch, decisions: Tensor) -> Tensor | None:
+        tokens, place = batch.tokens.cpu().numpy(), batch.facts["branch"].cpu().numpy()
+        answers, rows = batch.answers.cpu().numpy().copy(), numpy.arange(len(batch))
+        edge_from, edge_to = tokens[:, 0 : 3 * self.edges : 3], tokens[:, 1 : 3 * self.edges : 3]
+        crossing, node = answers[rows, place - 1], decisions.cpu().numpy()
+        possible = ((edge_from == crossing[:, None]) & (edge_to == node[:, None])).any(1)
+        # Edge after edge behind the decision; a node without a way on, an end, stays where it is.
+        for step in range(self.steps):
+            at = 3 * step
+            behind = at > place
+            onward = edge_from == node[:, None]
+            child = numpy.where(onward.any(1), edge_to[rows, onward.argmax(1)], node)
+            answers[behind, at], answers[behind, at + 1] = node[behind], child[behind]
+            node = numpy.where(behind, child, node)
+        answers[rows, place] = decisions.cpu().numpy()
+        answers[~possible] = NOTHING
+        return torch.from_numpy(answers).to(batch.tokens.device)
+
+    def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn | None:
+        tokens, place = batch.tokens.cpu().numpy(), batch.facts["branch"].cpu().numpy()
+        answers, rows = batch.answers.cpu().numpy(), numpy.arange(len(batch))
+        edge_from, edge_to = tokens[:, 0 : 3 * self.edges : 3], tokens[:, 1 : 3 * self.edges : 3]
+        leaves = edge_from == answers[rows, place - 1][:, None]
+        other = leaves & (edge_to != answers[rows, place][:, None])
+        wrong = torch.from_numpy(edge_to[rows, other.argmax(1)]).to(batch.tokens.device)
+        implied = self.implied(batch, wrong)
+        assert implied is not None
+        return WrongTurn(torch.arange(len(batch), device=wrong.device), batch.facts["branch"], implied)
 
     def identity(self, batch: Batch) -> Fingerprints:
         tokens = batch.tokens.cpu().numpy()

@@ -26,7 +26,8 @@ from foresee.core.fingerprints import Fingerprints, mix
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import path_star_draw as drawing
 from foresee.tasks import path_star_oracle as oracle
-from foresee.tasks.base import Task, require_choice, require_option, tasks
+from foresee.tasks.arms import draw_lures, draw_wrong_arms, follow_arms
+from foresee.tasks.base import Lure, Task, WrongTurn, require_choice, require_option, tasks
 from foresee.tasks.path_star_draw import PromptForm, Sampler, Shape, Tokens
 from foresee.tasks.text import TextForm, difference
 
@@ -183,6 +184,22 @@ class PathStar(Task):
             arms[here, :, : shape.length] = found
             goal_arm[here] = (found[:, :, 1:] == goal[:, None, None]).any(2).argmax(1)
         return self._facts(arms, goal_arm)
+
+    @property
+    def hops(self) -> int | None:
+        """Edges from the goal back to the first node of its arm, and one more to the centre."""
+        return self.length - 1
+
+    def implied(self, batch: Batch, decisions: Tensor) -> Tensor | None:
+        return follow_arms(batch, decisions)
+
+    def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn | None:
+        return draw_wrong_arms(batch, rng)
+
+    def lure(self, batch: Batch, rng: torch.Generator) -> Lure | None:
+        if self.sizes != "fixed" or self.generalised != "none":
+            return None
+        return draw_lures(batch, lambda tokens: self.form.edges_in(tokens, self.edges)[1], rng)
 
     def _facts(self, arms: Tokens, goal_arm: NDArray[numpy.int64]) -> dict[str, Tensor]:
         facts = {"arms": torch.from_numpy(arms), "branch": torch.ones(len(arms), dtype=torch.int64)}

@@ -131,7 +131,7 @@ def sort_by_length(groups: Numbers, lengths: Numbers, a_batch: int, first: int, 
     return ordered
 
 
-def _group_rows(groups: NDArray[Any], group: int) -> Tensor:
+def group_rows(groups: NDArray[Any], group: int) -> Tensor:
     """[n] numbers of groups -> [n * group] numbers of rows."""
     return torch.from_numpy((groups[:, None] * group + numpy.arange(group)).reshape(-1))
 
@@ -187,7 +187,7 @@ class EpochData(ABC):
             first = min(-epoch * self._groups % a_batch, self._groups)  # these complete a batch of the epoch before
             rng = seeds.stream("buckets", self.text, self.seed, epoch)
             groups = sort_by_length(groups, self._lengths, a_batch, first, rng)
-        return _group_rows(groups, self.group).to(self._device)
+        return group_rows(groups, self.group).to(self._device)
 
 
 class FixedData(EpochData):
@@ -253,7 +253,7 @@ class FreshData:
         batch, group = self._draw(WINDOW * size, "fresh window", self.seed, window), self.task.group
         groups, rng = numpy.arange(len(batch) // group), seeds.stream("fresh buckets", self.text, self.seed, window)
         ordered = sort_by_length(groups, group_lengths(batch, group), size // group, 0, rng)
-        return batch, _group_rows(ordered, group)
+        return batch, group_rows(ordered, group)
 
     def _draw(self, size: int, *key: seeds.Key) -> Batch:
         group = self.task.group

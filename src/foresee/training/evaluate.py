@@ -70,7 +70,7 @@ def measure_trained(
         objective=objective.eval(),
         test=test.to(spec.device),
         train=first_trained(data, spec, steps, len(test)).to(spec.device),
-        rng=torch_stream("diagnostics", spec.digest),
+        stream=partial(torch_stream, "metrics", spec.digest),
         chunk=chunk,
         trained=lambda: problems_trained(task, data, spec, steps),
     )
@@ -103,7 +103,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
     trained = None
     if data is None:
         drawn = training_data(run.spec, run.task)
-        _, test = watched_and_measured(test_examples(run.spec, run.task, drawn), run.spec)
+        _, test = watched_and_measured(test_examples(run.spec, run.task, drawn), run.spec, run.task.group)
         trained = partial(problems_trained, run.task, drawn, run.spec, run.steps)
     else:
         test = read_examples(data, run.task)
@@ -115,7 +115,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
             run.objective.to(spec.device),
             test.to(spec.device),
             train=None,
-            rng=torch_stream("diagnostics", run.spec.digest),
+            stream=partial(torch_stream, "metrics", run.spec.digest),
             chunk=rows_at_a_time(run.task, run.objective),
             trained=trained,
         )

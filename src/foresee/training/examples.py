@@ -24,6 +24,7 @@ from foresee.training.data import (
     TrainingData,
     concatenate,
     draw,
+    group_rows,
     require_groups,
 )
 from foresee.training.settings import Settings
@@ -84,24 +85,24 @@ def training_data(spec: Settings, task: Task) -> TrainingData:
     return FreshData(task, spec.task, spec.seed)
 
 
-def watched_and_measured(test: Batch, spec: Settings) -> tuple[Batch, Batch]:
+def watched_and_measured(test: Batch, spec: Settings, group: int) -> tuple[Batch, Batch]:
     """``test_examples`` in two: those that the evaluations during training look at, and those of the final measurement.
 
-    Where a user's file gave so few that the latter would be less than half of what was asked for, and of ``WATCHED``,
-    each is a half.
+    No problem is in both: groups of ``group`` rows stay whole. Where there are so few that the latter would be less
+    than half of what was asked for, and of ``WATCHED``, each is a half.
     """
     few = len(test) < WATCHED + min(spec.test, WATCHED) // 2
-    watched = len(test) // 2 if few else WATCHED
+    watched = max(1, (len(test) // 2 if few else WATCHED) // group) * group
     return test.rows(slice(0, watched)), test.rows(slice(watched, None))
 
 
 def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
-    """The watched examples, then the ones of the final measurement: the same for every seed, so that runs can be
-    paired.
+    """The watched examples, then the ones of the final measurement, each problem once: the same for every seed, so that
+    runs can be paired.
 
     A user's file may hold problems of the test split; test examples whose problem is in it are left out.
     """
-    test = draw(task, spec.task, "test", WATCHED + spec.test, 0)
+    test = draw_problems(task, spec.task, WATCHED + spec.test, 0)
     if len(test) < 2:
         raise RequestError(f"{spec.task} holds one test row, but a run takes at least 2; give more rows or a test file")
     if spec.data_file is not None:
@@ -110,6 +111,24 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
         if len(test) <= WATCHED:
             raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
     return test
+
+
+def draw_problems(task: Task, task_text: str, n: int, seed: int) -> Batch:
+    """Test rows of different problems: the first ``n`` of ``draw``, or all there are where the task has fewer. Rows of
+    one group count as many as they are, and stay together. An open-ended task, whose test examples share one prompt,
+    and one that owns its examples give ``n`` rows as ``draw`` does."""
+    if task.open_ended or isinstance(task, StoredTask):
+        return draw(task, task_text, "test", n, seed)
+    wanted, found, before = max(1, n // task.group), numpy.empty(0, numpy.int64), -1
+    asked = wanted
+    # Twice what was drawn, until it holds enough different problems or adds none.
+    while len(found) < wanted and len(found) != before:
+        before = len(found)
+        drawn = draw(task, task_text, "test", asked * task.group, seed)
+        _, first = numpy.unique(task.identity(drawn)[:: task.group], return_index=True)
+        found = numpy.sort(first)[:wanted]
+        asked *= 2
+    return drawn.rows(group_rows(found, task.group))
 
 
 def problems_trained(task: Task, data: TrainingData, spec: Settings, steps: int) -> Fingerprints:

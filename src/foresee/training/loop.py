@@ -41,7 +41,8 @@ from foresee.training.losses import Losses, term_shares, weigh
 from foresee.training.optimizer import adamw, autocast, learning_rate
 from foresee.training.process import locked, recorded_threads, require_processes, stop_signals, use_threads
 from foresee.training.progress import Progress
-from foresee.training.run import Run, load, read_spec
+from foresee.training.records import read_spec
+from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
 SOLVED_ENOUGH = 0.97
@@ -122,7 +123,10 @@ def open_folder(spec: Settings, parts: Parts, directory: Path, held: ExitStack) 
         read_spec(directory)
     else:
         trained = sum(each.numel() for each in parts.objective.parameters() if each.requires_grad)
-        recorded = {**environment(), "parameters": trained, "chance": parts.task.chance}
+        recorded = {
+            **environment(), "parameters": trained, "chance": parts.task.chance, "hops": parts.task.hops,
+            "layers": parts.objective.backbone.layer_count,
+        }  # fmt: skip
         files.write_json(directory / "env.json", recorded)
         files.write_json(directory / "spec.json", spec.model_dump())
     return recorded_threads(directory)
@@ -130,7 +134,7 @@ def open_folder(spec: Settings, parts: Parts, directory: Path, held: ExitStack) 
 
 def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: Progress, world: World) -> None:
     """Trains from wherever the folder stands, then measures."""
-    watched, test = watched_and_measured(parts.test, spec)
+    watched, test = watched_and_measured(parts.test, spec, parts.task.group)
     training = Training(spec, parts.task, parts.data, Model(parts.objective, spec.device, world))
     checkpoint = Checkpoint(directory, training.model, training.optimizer, training.losses, spec.device)
     if (trained := checkpoint.load_weights()) is not None:

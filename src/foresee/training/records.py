@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
 
@@ -12,6 +13,7 @@ from typing_extensions import TypedDict
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.metrics.base import Rows
+from foresee.training.settings import Settings
 
 T = TypeVar("T")
 
@@ -175,3 +177,28 @@ def _checked(path: Path, kind: TypeAdapter[T], text: str, where: str) -> T:
         first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     raise files.damaged(path, f"{where}{place}: {first['msg']}" if place else f"{where}{first['msg']}")
+
+
+def read_spec(directory: Path) -> Settings:
+    """The settings of a run's folder. Raises ``RequestError`` where it is none or is damaged."""
+    if not directory.is_dir():
+        raise RequestError(f"{directory} is not a run directory: no such folder")
+    path = directory / "spec.json"
+    if not path.exists():
+        raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
+    try:
+        spec = Settings.read(files.read_json(path))
+    except RequestError as error:
+        raise error if str(path) in str(error) else files.damaged(path, error) from None
+    # A folder that was given another name says nothing; one that has a digest's form must have the right one.
+    name = directory.resolve().name
+    if re.fullmatch("[0-9a-f]{16}", name) and name != spec.digest:
+        raise files.damaged(path, f"its digest is {spec.digest}, not the name of its folder")
+    return spec
+
+
+def exact_of(rows: Rows) -> float:
+    """The value of the row ``exact``, which every finished run has."""
+    row = rows["exact"]
+    assert isinstance(row, dict)
+    return float(row["value"])

@@ -9,7 +9,6 @@ finished. All but the weights is JSON, and reading it builds no model.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,7 +22,8 @@ import torch
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.metrics.base import Rows
-from foresee.metrics.verdict import SOLVED, Verdict, judge
+from foresee.metrics.control import Circumstances, list_doubts
+from foresee.metrics.verdict import Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 from foresee.training.records import (
@@ -37,15 +37,11 @@ from foresee.training.records import (
     Timing,
     read_lines,
     read_rows,
+    read_spec,
     read_whole,
 )
-from foresee.training.settings import CONTROL, Settings
-
-FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
-"""Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
-
-Control = tuple[Settings, float]
-"""A finished run of the control's objective, and its ``exact``."""
+from foresee.training.settings import Settings
+from foresee.training.witnesses import Witness, control_solved, find_witnesses, is_represented
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,9 @@ class Run:
     examples: list[Example] = field(default_factory=list)
     anatomies: list[Anatomy] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
-    controls: tuple[Control, ...] | None = field(default=None, repr=False, compare=False)
-    """Among which the run's positive control is looked for; the folders beside it where None."""
+    witnesses: tuple[Witness, ...] | None = field(default=None, repr=False, compare=False)
+    """Among which its positive control, and whoever solved its task, are looked for; the folders beside it where
+    None."""
 
     @property
     def state(self) -> Literal["finished", "unfinished"]:
@@ -135,8 +132,37 @@ class Run:
         the run is unfinished, and where chance is unknown because the task is not installed here."""
         if not self.rows:
             raise RequestError(f"{self.dir} holds an unfinished run, which has no verdict yet")
-        controls = controls_in(self.dir.parent, self.spec) if self.controls is None else self.controls
-        return judge(self.rows, self.chance, control_solved(self.spec, controls))
+        witnesses = find_witnesses(self.dir.parent, self.spec) if self.witnesses is None else self.witnesses
+        return judge(self.rows, self.chance, list_doubts(self.describe_circumstances(witnesses)))
+
+    def describe_circumstances(self, witnesses: Sequence[Witness]) -> Circumstances:
+        """What is known beside its measurements: what ``witnesses`` did on its task, the depth of its backbone, and its
+        losses."""
+        return Circumstances(
+            control_solved=control_solved(self.spec, witnesses),
+            control=self.spec.control().command,
+            layers=self.layers,
+            hops=self.hops,
+            represented=is_represented(self.spec, witnesses),
+            losses=[(line["step"], line["loss"]) for line in self.metrics],
+        )
+
+    @cached_property
+    def layers(self) -> int | None:
+        """Layers of the backbone, as recorded when training began; by its spec in runs of older versions."""
+        recorded = self.environment.get("layers")
+        return recorded if isinstance(recorded, int) else self.spec.layers
+
+    @cached_property
+    def hops(self) -> int | None:
+        """``Task.hops``, as recorded when training began; the task itself is asked by runs of older versions."""
+        if "chance" in self.environment and "hops" in self.environment:
+            recorded = self.environment["hops"]
+            return recorded if isinstance(recorded, int) else None
+        try:
+            return self.task.hops
+        except RequestError:
+            return None
 
     def generate(self, prompt: str) -> str:
         """The answer that the trained model writes for a prompt in the task's text form.
@@ -209,73 +235,11 @@ def find_runs(*places: str | Path) -> list[Run | DamagedRun]:
         except RequestError as error:
             found.append(DamagedRun(folder, str(error)))
     # Those beside a single run that was asked for count too.
-    controls = tuple(control for parent in {folder.parent for folder in folders} for control in controls_in(parent))
-    return [replace(run, controls=controls) if isinstance(run, Run) else run for run in found]
-
-
-# The positive control ------------------------------------------------------------------------------------------------
-
-
-def control_solved(spec: Settings, controls: Sequence[Control]) -> bool | None:
-    """Whether reversed training on the same task, backbone, seed and training settings solved, in no more steps than
-    ``spec`` was given; None where no such run is among ``controls``."""
-    exact = [exact for control, exact in controls if is_control_of(control, spec)]
-    return max(exact) >= SOLVED if exact else None
-
-
-def is_control_of(control: Settings, spec: Settings) -> bool:
-    """Whether runs of ``control`` vouch for runs of ``spec``."""
-    if control.objective.partition(":")[0] != CONTROL or control.steps > spec.steps or control.seed != spec.seed:
-        return False
-    return control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
-
-
-def controls_in(folder: Path, spec: Settings | None = None) -> tuple[Control, ...]:
-    """The finished controls whose folders lie directly in ``folder``: of one run, or all that can be read. Raises
-    ``RequestError`` where the control of that one run is damaged."""
-    found: list[Control] = []
-    for path in folder.glob("*/spec.json"):
-        try:
-            control = read_spec(path.parent) if f'"{CONTROL}' in path.read_text("utf-8") else None
-        except (RequestError, OSError, ValueError):
-            continue
-        if control is None or not (spec is None or is_control_of(control, spec)):
-            continue
-        try:
-            if (path.parent / "rows.jsonl").exists():
-                found.append((control, exact_of(read_rows(path.parent))))
-        except RequestError:
-            if spec is not None:
-                raise
-    return tuple(found)
+    witnesses = tuple(each for parent in {folder.parent for folder in folders} for each in find_witnesses(parent))
+    return [replace(run, witnesses=witnesses) if isinstance(run, Run) else run for run in found]
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
-
-
-def read_spec(directory: Path) -> Settings:
-    """The settings of a run's folder. Raises ``RequestError`` where it is none or is damaged."""
-    if not directory.is_dir():
-        raise RequestError(f"{directory} is not a run directory: no such folder")
-    path = directory / "spec.json"
-    if not path.exists():
-        raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
-    try:
-        spec = Settings.read(files.read_json(path))
-    except RequestError as error:
-        raise error if str(path) in str(error) else files.damaged(path, error) from None
-    # A folder that was given another name says nothing; one that has a digest's form must have the right one.
-    name = directory.resolve().name
-    if re.fullmatch("[0-9a-f]{16}", name) and name != spec.digest:
-        raise files.damaged(path, f"its digest is {spec.digest}, not the name of its folder")
-    return spec
-
-
-def exact_of(rows: Rows) -> float:
-    """The value of the row ``exact``, which every finished run has."""
-    row = rows["exact"]
-    assert isinstance(row, dict)
-    return float(row["value"])
 
 
 def saved_weights(objective: Objective) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import numbers
 import operator
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
@@ -200,6 +201,11 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         return int(self.data.removeprefix("fixed:")) if self.data.startswith("fixed:") else None
 
     @property
+    def layers(self) -> int | None:
+        """Layers that the backbone's spec names; None where it names none, as a checkpoint's."""
+        return int(found[1]) if (found := re.search(r"[:,]layers=([0-9]+)", self.backbone)) else None
+
+    @property
     def digest(self) -> str:
         """16 hexadecimal characters: the run's name."""
         later = {name: Settings.model_fields[name].default for name in LATER}
@@ -240,16 +246,13 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
         network.recompute = self.recompute
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
-        made: Objective = objective.build(
-            network, vocab, torch_stream("weights", self.backbone, self.objective, self.seed)
-        )
+        stream = torch_stream("weights", self.backbone, self.objective, self.seed)
+        made: Objective = objective.build(network, vocab, stream)
         needed = task.prompt_length + task.answer_length + made.extra_positions
         if network.longest is not None and network.longest < needed:
-            raise RequestError(
-                f"task {self.task} with objective {self.objective} needs {needed} positions, but backbone "
-                f"{self.backbone} has {network.longest}; choose one that reads more, or give it more where it has such "
-                f"an option (context={needed})"
-            )
+            needs = f"task {self.task} with objective {self.objective} needs {needed} positions"
+            remedy = f"choose one that reads more, or give it more where it has such an option (context={needed})"
+            raise RequestError(f"{needs}, but backbone {self.backbone} has {network.longest}; {remedy}")
         return made
 
 
@@ -273,9 +276,8 @@ LIMITS = {
 
 
 def _refuse_unknown(given: Iterable[str], known: list[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise RequestError(f"there is no setting {name!r}: {nearest(name, known)}")
+    for name in set(given) - set(known):
+        raise RequestError(f"there is no setting {name!r}: {nearest(name, known)}")
 
 
 def _checked(given: Mapping[str, Any]) -> Settings:
@@ -287,13 +289,12 @@ def _checked(given: Mapping[str, Any]) -> Settings:
     cause, name = first.get("ctx", {}).get("error"), str(first["loc"][0]) if first["loc"] else ""
     if isinstance(cause, RequestError):
         raise cause
-    value, limit = first["input"], first.get("ctx", {})
     if first["type"] == "value_error":
         wanted = str(cause)
     elif name in LIMITS:
         wanted = LIMITS[name]
     elif first["type"] == "greater_than_equal":
-        wanted = f"at least {limit['ge']}"
+        wanted = f"at least {first['ctx']['ge']}"
     else:
         wanted = "a text"
-    raise RequestError(f"{name}={value!r} must be {wanted}")
+    raise RequestError(f"{name}={first['input']!r} must be {wanted}")

@@ -199,7 +199,7 @@ def make_plan(
     if asked.steps is not None:
         plan = Plan(asked.steps, max(10, asked.steps // 20), MEASURED, None, {})
     else:
-        watched, _ = watched_and_measured(test_examples(first, task, data), first)
+        watched, _ = watched_and_measured(test_examples(first, task, data), first, task.group)
         whole, speeds = asked.minutes * 60, {}
         for run in runs:
             say(f"measuring the speed of {run.objective}")

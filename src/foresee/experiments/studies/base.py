@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, get_args
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.metrics.intervals import Row
-from foresee.metrics.verdict import NEAR, RELIABLE, SOLVED
+from foresee.metrics.verdict import RELIABLE, SOLVED, chance_margin
 from foresee.training.settings import Settings
 
 Scale = Literal["laptop", "paper"]
@@ -34,8 +34,8 @@ TAGS = {
 """What a confidence tag means."""
 
 SIDES = ("solved", "chance", "below chance", "between", "followed", "not followed")
-"""Where a result lies. ``exact`` and ``branch``: solved (0.95 or more), at chance (within 0.05 of it; for chances below
-0.1 within half of it), below that, or between. ``follow``: followed (0.9 or more) or not."""
+"""Where a result lies. ``exact`` and ``branch``: solved (0.95 or more), at chance (within 0.05 of it, or within a
+quarter of it where that is less), below that, or between. ``follow``: followed (0.9 or more) or not."""
 
 Rule = Literal["interval", "side"]
 """How agreement is judged: by numbers, which at chance hold whatever the model, or by the outcome alone, where settings
@@ -117,7 +117,7 @@ def side_of(row: str, value: float, chance: float) -> str:
         return "followed" if value >= RELIABLE else "not followed"
     if value >= SOLVED:
         return "solved"
-    if abs(value - chance) <= min(NEAR, chance / 2) + 1e-9:
+    if abs(value - chance) <= chance_margin(chance) + 1e-9:
         return "chance"
     return "below chance" if value < chance else "between"
 

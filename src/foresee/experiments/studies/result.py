@@ -29,14 +29,15 @@ from foresee.metrics.significance import (
     sign_flip,
 )
 from foresee.metrics.survival import Curve, Times, kaplan_meier, log_rank, median, restricted_mean
-from foresee.metrics.verdict import NEAR, RELIABLE, SOLVED
+from foresee.metrics.verdict import RELIABLE, SOLVED, chance_margin
 
 Tested = tuple[str, Evidence]
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One finished run, named by its digest: the compared row of ``n`` test examples, the verdict, and when it solved
+    """One finished run, named by its digest: the compared row of ``n`` test examples, which are worth
+    ``effective`` independent ones, the verdict, and when it solved
     (the first evaluation during training with ``exact`` of at least 0.95)."""
 
     seed: int
@@ -46,7 +47,9 @@ class SeedResult:
     low: float
     high: float
     n: int
+    effective: float
     exact: float
+    exact_effective: float
     solved: bool
     verdict: str
     inconclusive: bool
@@ -187,9 +190,9 @@ def make_claims(cells: Sequence[CellResult], baseline: str | None) -> tuple[tupl
 def test_side(cell: CellResult) -> list[Tested]:
     """What one cell was expected to show, by the published side of it."""
     floors = {"solved": SOLVED, "followed": RELIABLE}
-    test: Callable[[int, int], Evidence]
+    test: Callable[[float, float], Evidence]
     if cell.published_side == "chance" and 0 < cell.chance < 1:
-        margin = min(NEAR, cell.chance / 2)
+        margin = chance_margin(cell.chance)
         expected = f"lies within {margin:g} of chance ({cell.chance:.3g})"
         test = lambda right, n: equivalence(right, n, cell.chance, margin)  # noqa: E731  # one of two
     elif cell.published_side in floors:
@@ -198,7 +201,9 @@ def test_side(cell: CellResult) -> list[Tested]:
         test = lambda right, n: at_least(right, n, floor)  # noqa: E731  # as above
     else:
         return []
-    weakest = max((test(round(seed.value * seed.n), seed.n) for seed in cell.seeds), key=lambda evidence: evidence.p)
+    weakest = max(
+        (test(seed.value * seed.effective, seed.effective) for seed in cell.seeds), key=lambda evidence: evidence.p
+    )
     sentence = f"{cell.graph}, {cell.label}: {cell.row} {expected} under every seed"
     return [(sentence, name_largest(weakest, len(cell.seeds), "seed"))]
 
@@ -232,8 +237,8 @@ def compare_with_controls(cells: Sequence[CellResult]) -> list[Tested]:
 def compare_models(pairs: Sequence[tuple[SeedResult, SeedResult]]) -> Evidence:
     """Whether one of two runs is right more often than the other, the same one in every pair."""
     # The smaller number of examples stands for both where they differ, which can only make the p-value larger.
-    counts = [(one, other, min(one.n, other.n)) for one, other in pairs]
-    evidence = differ([(round(one.exact * n), round(other.exact * n), n) for one, other, n in counts])
+    counts = [(one, other, min(one.exact_effective, other.exact_effective)) for one, other in pairs]
+    evidence = differ([(one.exact * n, other.exact * n, n) for one, other, n in counts])
     return name_largest(evidence, len(pairs), "pair")
 
 

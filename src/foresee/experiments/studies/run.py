@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from foresee.experiments.progress import RunsProgress
 from foresee.experiments.runner import run_all, unique
 from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_scale, judge_agreement, studies
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult, make_claims
+from foresee.metrics.control import list_doubts
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, judge
-from foresee.training.run import DamagedRun, Run, exact_of, find_runs
+from foresee.training.records import exact_of
+from foresee.training.run import DamagedRun, Run, find_runs
 from foresee.training.settings import Settings
+from foresee.training.witnesses import Witness
 
 RESULTS = "results"
 """The folder beside the current directory that is looked through for committed runs."""
@@ -150,8 +153,9 @@ def read(asked: Plan) -> StudyResult:
 
 def _read_cell(cell: Cell, asked: Plan, chances: dict[str, float]) -> CellResult:
     runs, controls = asked.find(cell.runs), asked.find(cell.control_runs)
+    witnesses = [(run.spec, exact_of(run.rows)) for run in asked.find(asked.runs)]
     first, published, chance = cell.runs[0], cell.published, chances[cell.runs[0].task]
-    seeds = tuple(_read_seed(run, cell.row, chances, controls) for run in runs)
+    seeds = tuple(_read_seed(run, cell.row, chances, controls, witnesses) for run in runs)
     # Where a guess is the whole answer there is no shortcut to measure, and ``exact`` below chance alone says that
     # candidates are not told from other symbols.
     unfitted = all(seed.verdict == "unfitted" or (cell.row == "exact" and seed.high < chance) for seed in seeds)
@@ -164,21 +168,25 @@ def _read_cell(cell: Cell, asked: Plan, chances: dict[str, float]) -> CellResult
             smaller=asked.scale == "laptop", unfitted=unfitted,
         ),
         inconclusive=any(seed.inconclusive for seed in seeds), seeds_wanted=len(cell.runs), seeds=seeds,
-        controls=tuple(_read_seed(run, "exact", chances, controls) for run in controls), note=cell.note,
+        controls=tuple(_read_seed(run, "exact", chances, controls, witnesses) for run in controls), note=cell.note,
     )  # fmt: skip
 
 
-def _read_seed(run: Run, row: str, chances: dict[str, float], controls: Sequence[Run]) -> SeedResult:
+def _read_seed(
+    run: Run, row: str, chances: dict[str, float], controls: Sequence[Run], witnesses: Sequence[Witness]
+) -> SeedResult:
     """One run, whose control is the one with its seed, or all of them where none has it."""
     measured, exact = _rate(run, row), exact_of(run.rows)
     beside = [control for control in controls if control.spec.seed == run.spec.seed] or controls
     solved = all(exact_of(control.rows) >= SOLVED for control in beside) if beside else None
-    verdict = judge(run.rows, chances[run.spec.task], solved)
+    known = replace(run.describe_circumstances(witnesses), control_solved=solved)
+    verdict = judge(run.rows, chances[run.spec.task], list_doubts(known))
     return SeedResult(
         seed=run.spec.seed, run=run.spec.digest, dir=str(run.dir), value=measured["value"], low=measured["low"],
-        high=measured["high"], n=measured["n"], exact=exact, solved=exact >= SOLVED, verdict=verdict.name,
-        inconclusive=verdict.inconclusive, because=verdict.because, steps=run.steps, solved_at=steps_to_solve(run),
-        seconds=run.seconds,
+        high=measured["high"], n=measured["n"], effective=measured.get("effective", measured["n"]), exact=exact,
+        exact_effective=_rate(run, "exact").get("effective", measured["n"]), solved=exact >= SOLVED,
+        verdict=verdict.name, inconclusive=verdict.inconclusive, because=verdict.because, steps=run.steps,
+        solved_at=steps_to_solve(run), seconds=run.seconds,
     )  # fmt: skip
 
 

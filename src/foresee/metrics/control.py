@@ -1,0 +1,79 @@
+"""When a failure proves something: the one rule that decides whether a verdict other than solved is conclusive.
+
+A failure says nothing about an objective while the budget may be too small, the network too shallow or training not
+over. So it is in doubt (a) until the positive control has solved: reversed training on the same task, backbone and
+settings; (b) while the backbone has fewer layers than the decision has hops and no objective that has to look ahead has
+solved the task on it, for reversed training needs two layers at any length and so does not certify depth; (c) while the
+loss was still falling.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEAST_FALL = 0.02
+"""Least share by which the loss must fall from the third to the last quarter of training to count as falling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What is known beside a run's own measurements."""
+
+    control_solved: bool | None
+    """Whether the positive control solved; None where it was not run."""
+    control: str
+    """The command that runs it."""
+    layers: int | None
+    """Layers of the backbone, where it has such a number."""
+    hops: int | None
+    """``Task.hops``."""
+    represented: bool
+    """Whether an objective that does not decide backwards has solved this task on this backbone."""
+    losses: Sequence[tuple[int, float]]
+    """(step, mean training loss since the report before), ascending."""
+
+
+def list_doubts(known: Circumstances) -> list[str]:
+    """Why a failure under these circumstances is not conclusive, each with what would settle it; none where it is."""
+    doubts = []
+    if known.control_solved is None:
+        doubts.append(f"the positive control, reversed training, has not been run; run `{known.control}`")
+    elif not known.control_solved:
+        doubts.append(
+            "the positive control, reversed training within the same budget, has not solved, so the budget may be too "
+            f"small; give both more steps (`{known.control}`)"
+        )
+    shallow = describe_shallow(known.layers, known.hops)
+    if shallow is not None and not known.represented:
+        doubts.append(shallow)
+    if (fall := find_fall(known.losses)) is not None:
+        doubts.append(f"the loss was still falling ({fall[0]:.3g} to {fall[1]:.3g} over the last half); use more steps")
+    return doubts
+
+
+def describe_shallow(layers: int | None, hops: int | None) -> str | None:
+    """What is to be said of a backbone with fewer layers than the decision has hops; None where it has enough, or
+    either is not known."""
+    if layers is None or hops is None or layers >= hops:
+        return None
+    return (
+        f"the backbone has {layers} layers and the decision takes {hops} look-ups one after the other; nothing has "
+        f"shown that it can represent them; use layers={hops} or more"
+    )
+
+
+def find_fall(losses: Sequence[tuple[int, float]]) -> tuple[float, float] | None:
+    """Mean loss of the third and of the last quarter of training where it fell by 2 % or more and by more than twice
+    the standard error of the difference; None where it did not, or where a quarter holds fewer than two reports."""
+    if not losses:
+        return None
+    end = losses[-1][0]
+    before = [loss for step, loss in losses if end / 2 < step <= 3 * end / 4]
+    after = [loss for step, loss in losses if 3 * end / 4 < step]
+    if min(len(before), len(after)) < 2:
+        return None
+    first, last = statistics.fmean(before), statistics.fmean(after)
+    error = (statistics.variance(before) / len(before) + statistics.variance(after) / len(after)) ** 0.5
+    return (first, last) if first - last > max(LEAST_FALL * first, 2 * error) else None

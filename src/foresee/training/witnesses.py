@@ -1,0 +1,67 @@
+"""What other runs say of a run: whether its control solved, and whether its network can represent the decision."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from foresee.core.errors import RequestError
+from foresee.metrics.verdict import SOLVED
+from foresee.objectives.base import objectives
+from foresee.training.records import exact_of, read_rows, read_spec
+from foresee.training.settings import CONTROL, Settings
+
+FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
+"""Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
+
+Witness = tuple[Settings, float]
+"""A finished run, and its ``exact``."""
+
+
+def control_solved(spec: Settings, witnesses: Sequence[Witness]) -> bool | None:
+    """Whether reversed training on the same task, backbone, seed and settings solved, in no more steps; None where no
+    such run is among ``witnesses``."""
+    exact = [exact for other, exact in witnesses if is_control_of(other, spec)]
+    return max(exact) >= SOLVED if exact else None
+
+
+def is_represented(spec: Settings, witnesses: Sequence[Witness]) -> bool:
+    """Whether an objective that does not decide backwards solved this task on this backbone."""
+    same = [other for other, exact in witnesses if exact >= SOLVED and other.task == spec.task]
+    return any(other.backbone == spec.backbone and not decides_backwards(other) for other in same)
+
+
+def is_control_of(control: Settings, spec: Settings) -> bool:
+    """Whether runs of ``control`` vouch for runs of ``spec``."""
+    if control.objective.partition(":")[0] != CONTROL or control.steps > spec.steps or control.seed != spec.seed:
+        return False
+    return control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
+
+
+def decides_backwards(spec: Settings) -> bool:
+    """Whether the objective decides the answer from its end; also where it is a plug-in that is not loaded, since it
+    vouches for nothing then."""
+    name = spec.objective.partition(":")[0]
+    return name not in objectives.names() or objectives.get(name).order == "backward"
+
+
+def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness, ...]:
+    """The finished runs whose folders lie directly in ``folder``: those of one run's task and backbone, or all that can
+    be read. Raises ``RequestError`` where the control of that one run is damaged."""
+    found: list[Witness] = []
+    for path in folder.glob("*/spec.json"):
+        try:
+            text = path.read_text("utf-8")
+            near = spec is None or json.dumps(spec.backbone) in text
+            other = read_spec(path.parent) if near and (path.parent / "rows.jsonl").exists() else None
+        except (RequestError, OSError, ValueError):
+            continue
+        if other is None or not (spec is None or (other.task, other.backbone) == (spec.task, spec.backbone)):
+            continue
+        try:
+            found.append((other, exact_of(read_rows(path.parent))))
+        except RequestError:
+            if spec is not None and is_control_of(other, spec):
+                raise
+    return tuple(found)

@@ -1,0 +1,102 @@
+"""What tasks say follows from a decision, and the matched edits, each against the tasks' own solvers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from scripted import Follower, GoalCopier, HalfPlanner, Planner, examples, subject
+
+from foresee.core import seeds
+from foresee.core.batch import NOTHING
+from foresee.core.registry import load_plugin_file
+from foresee.core.spec import resolve
+from foresee.metrics.lure import LureProbe
+from foresee.metrics.measure import evaluation_mode
+from foresee.tasks import Task, tasks
+from foresee.tasks.path_star import PathStar
+
+load_plugin_file(Path(__file__).resolve().parent.parent / "examples" / "running_parity.py")
+
+
+def built(spec: str) -> Task:
+    return resolve(tasks, spec).build()
+
+
+BRANCH = "path-star-branch:degree=2,length=4,nodes=20"
+DECIDED = [
+    "path-star:degree=5,length=5,nodes=50",
+    "path-star:degree=3,length=4,nodes=20,goals=all",
+    "path-star:degree=2,length=6,nodes=40,sizes=mixed,query=first",
+    "path-star:degree=3,length=5,nodes=40,generalised=path",
+    "path-star:degree=2,length=4,nodes=20,seed_length=3",
+    "in-weights-path-star:degree=20,length=5",
+    "minimal-planning:steps=4,nodes=20",
+    "running-parity:bits=8",
+]
+
+
+@pytest.mark.parametrize("spec", DECIDED)
+def test_the_right_decision_implies_the_answer_and_a_wrong_one_another(spec: str) -> None:
+    task = built(spec)
+    batch = task.sample(200, seeds.stream("probes", spec))
+    answers, branch = batch.padded_answers(), batch.facts["branch"]
+    decided = (branch >= 0).nonzero().flatten()
+    right = answers.gather(1, branch.clamp(min=0)[:, None])[:, 0]
+    implied = task.implied(batch, right)
+    assert implied is not None
+    assert torch.equal(implied[decided], answers[decided])
+    nowhere = task.implied(batch, torch.full_like(right, len(task.vocab) - 1))
+    assert nowhere is not None
+    assert (nowhere == NOTHING).all()
+    turn = task.wrong_turn(batch, seeds.torch_stream("probes", spec))
+    assert turn is not None
+    assert torch.equal(turn.rows, decided)
+    rows = torch.arange(len(turn.rows))
+    wrong = turn.answers[rows, turn.place]
+    assert (wrong != right[turn.rows]).all()
+    columns = torch.arange(answers.shape[1])
+    before = columns < turn.place[:, None]
+    assert torch.equal(turn.answers[before], answers[turn.rows][before])
+    again = task.implied(batch, right.index_put((turn.rows,), wrong))
+    assert again is not None
+    assert torch.equal(again[turn.rows], turn.answers)
+
+
+@pytest.mark.parametrize("spec", ["copying", "sorting", "noisy-chain", "addition", "countdown", BRANCH])
+def test_tasks_where_nothing_follows_from_a_decision_say_so(spec: str) -> None:
+    task = built(spec)
+    batch = task.sample(4, seeds.stream("probes", spec))
+    assert task.wrong_turn(batch, seeds.torch_stream("probes", spec)) is None
+
+
+@pytest.mark.parametrize(("degree", "length"), [(3, 3), (3, 4), (5, 5), (20, 5)])
+@pytest.mark.parametrize("query", ["last", "first"])
+def test_edits_change_two_tokens_and_the_answer_or_nothing(degree: int, length: int, query: str) -> None:
+    task = PathStar(degree=degree, length=length, nodes=120, query=query)  # type: ignore[arg-type]  # both are choices
+    batch = examples(task, 300)
+    lure = task.lure(batch, seeds.torch_stream("lure"))
+    assert lure is not None
+    for edited in (lure.critical, lure.safe):
+        assert ((edited.prompts != batch.prompts).sum(1) == 2).all()
+        for prompt, answer in list(edited.pairs())[:50]:
+            task.check_prompt(prompt)
+            assert task.solve(prompt) == answer
+    assert (lure.critical.answers[:, 1] != batch.answers[:, 1]).all()
+    assert torch.equal(lure.safe.answers, batch.answers)
+    two = PathStar(degree=2, length=length, nodes=120)
+    assert two.lure(examples(two, 4), seeds.torch_stream("lure")) is None
+
+
+def test_a_planner_heeds_the_edit_that_matters_and_a_follower_does_not() -> None:
+    task = PathStar(degree=5, length=5, nodes=50)
+    found = []
+    for objective in (Planner(task), HalfPlanner(task, sure=0.5), Follower(task), GoalCopier(task)):
+        with evaluation_mode(objective):
+            row = LureProbe().measure(subject(objective, 1000))["heeds"]
+        assert isinstance(row, dict)
+        found.append(row["value"])
+    assert found[0] == 1.0
+    assert 0.2 < found[1] < 0.6
+    assert max(found[2:]) < 0.1
