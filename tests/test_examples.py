@@ -292,3 +292,19 @@ def test_without_the_library_one_sentence_says_how_to_get_it(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "chess", None)
     with pytest.raises(RequestError, match="install it with: pip install chess"):
         puzzles_of(OWN)
+
+
+# certainty_metric.py
+
+
+def test_a_model_is_uncertain_of_the_decision_alone(tmp_path: Path) -> None:
+    run = foresee.train(
+        "path-star:degree=2,length=3,nodes=8", "reversed", "transformer:layers=1,width=16,heads=2", root=tmp_path,
+        steps=3, batch=16, data="fixed:64", test=40, eval_every=3, device="cpu",
+    )  # fmt: skip
+    entropy = run.rows["entropy"]
+    assert isinstance(entropy, list)
+    assert len(entropy) == 3
+    for row in entropy:
+        assert 0 <= row["low"] <= row["value"] <= row["high"] <= math.log(12) + 0.1
+        assert row["n"] == 40
