@@ -32,4 +32,4 @@ class Certainty(Metric):
         if not pieces:
             return {}
         entropy = torch.cat(pieces)
-        return {"entropy": [mean(entropy[:, place]) for place in range(entropy.shape[1])]}
+        return {"entropy": [mean(of_place, subject.problems) for of_place in entropy.unbind(1)]}
