@@ -34,16 +34,19 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from foresee.core.batch import Batch
 from foresee.core.memory import keep_large_blocks
+from foresee.core.seeds import torch_stream
 from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of
 from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import objectives
 from foresee.training.data import FixedData, draw
 from foresee.training.environment import environment
+from foresee.training.examples import batch_of
 from foresee.training.loop import InterruptedTrainingError
 from foresee.training.loop import train as train_run
+from foresee.training.optimizer import autocast, learning_rate
 from foresee.training.settings import Settings
-from foresee.training.step import autocast, batch_of, update
 
 G25 = "path-star:degree=2,length=5,nodes=50"
 G55 = "path-star:degree=5,length=5,nodes=50"
@@ -120,6 +123,21 @@ TOLERANCE = 2e-3
 """Of a float32 loss on the two devices, relative; both add in another order, and three updates lie between."""
 
 
+def update(training: TrainingStep, batch: Batch, step: int) -> torch.Tensor:
+    """One update on a given batch, which a graph can record: that of ``train_steps`` on one process and in one part."""
+    spec, optimizer = training.spec, training.training.optimizer
+    optimizer.zero_grad()
+    with autocast(spec):
+        out = training.objective.loss(batch, torch_stream("objective", spec.objective, spec.seed, step))
+    out.total.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
+    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(weights, spec.clip, foreach=True)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(spec, step)
+    optimizer.step()
+    return out.total.detach()
+
+
 def losses_of(objective: str, device: str, precision: str, options: argparse.Namespace) -> tuple[list[float], bool]:
     """Losses of three updates, and whether decoding gives whole answers of known tokens and scores are finite."""
     backbone = TINY if options.quick else "gpt-nano"
@@ -130,8 +148,8 @@ def losses_of(objective: str, device: str, precision: str, options: argparse.Nam
     training.objective.train()
     losses = []
     for step in range(3):
-        batch = batch_of(training.data, training.task, spec, step)
-        losses.append(float(update(training.objective, training.optimiser, batch, spec, step).total))
+        batch = batch_of(training.data, training.task, spec, step).to(spec.device)
+        losses.append(float(update(training, batch, step)))
     test = draw(training.task, spec.task, "test", 64, 0).to(device)
     with autocast(spec):
         seen = measure_quickly(training.task, training.objective, test)
@@ -226,13 +244,14 @@ def on_device(training: TrainingStep) -> None:
     """Puts all training examples on the device once."""
     data, spec = training.data, training.spec
     assert isinstance(data, FixedData)
-    training.data = FixedData(data.batch.to(spec.device), spec.task, spec.seed, training.task.group)
+    resident = FixedData(data.batch.to(spec.device), spec.task, spec.seed, training.task.group)
+    training.data = training.training.data = resident
 
 
 def captured(training: TrainingStep) -> Callable[[], object]:
     """The same step, as one recorded graph that is played again on each new batch. The learning rate is the recorded
     one, which is of no matter to a rate of steps."""
-    for group in training.optimiser.param_groups:
+    for group in training.training.optimizer.param_groups:
         group["capturable"] = True
     spec = training.spec
     held = training.batch()
@@ -241,15 +260,15 @@ def captured(training: TrainingStep) -> Callable[[], object]:
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            update(training.objective, training.optimiser, held, spec, spec.warmup)
+            update(training, held, spec.warmup)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        update(training.objective, training.optimiser, held, spec, spec.warmup)
+        update(training, held, spec.warmup)
 
     def step() -> None:
         held.tokens.copy_(training.batch().tokens)
-        training.step += 1
+        training.training.position.step += 1
         graph.replay()
 
     return step
@@ -308,7 +327,7 @@ def library_step(size: str, way: str, options: argparse.Namespace) -> tuple[Call
 
     def step() -> None:
         tokens = training.batch().tokens
-        training.step += 1
+        training.training.position.step += 1
         if way.endswith(REDUCED):
             torch.compiler.cudagraph_mark_step_begin()
         optimiser.zero_grad()

@@ -137,7 +137,7 @@ def _need(library: str, path: Path) -> Any:
     try:
         return importlib.import_module(library)
     except ModuleNotFoundError:
-        raise RequestError(f"{path}: this is read with {library}; pip install 'foresee[data]' adds it") from None
+        raise RequestError(f"{path}: this is read with {library}; pip install 'foresee-lm[data]' adds it") from None
 
 
 def find_files(path: str) -> tuple[list[Path], list[Path]]:

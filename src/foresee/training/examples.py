@@ -93,7 +93,8 @@ def watched_and_measured(test: Batch, spec: Settings, group: int) -> tuple[Batch
     """
     few = len(test) < WATCHED + min(spec.test, WATCHED) // 2
     watched = max(1, (len(test) // 2 if few else WATCHED) // group) * group
-    return test.rows(slice(0, watched)), test.rows(slice(watched, None))
+    measured = max(1, spec.test // group) * group
+    return test.rows(slice(0, watched)), test.rows(slice(watched, watched + measured))
 
 
 def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:

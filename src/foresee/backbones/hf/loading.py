@@ -145,7 +145,7 @@ def add_adapters(body: Any, rank: int, alpha: int, generator: torch.Generator) -
         if error.name != "peft":
             raise
         raise RequestError(
-            f"hf: lora={rank} needs the package peft, which is not installed; pip install 'foresee[lora]' adds it"
+            f"hf: lora={rank} needs the package peft, which is not installed; pip install 'foresee-lm[lora]' adds it"
         ) from None
     from transformers.pytorch_utils import Conv1D
 
