@@ -14,7 +14,7 @@ from foresee.training.settings import Settings
 Behaviour = Literal["follows", "solves", "babbles"]
 
 TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
-BACKBONE = "transformer:layers=3,width=128,heads=4"
+BACKBONE = "transformer:layers=4,width=128,heads=4"
 
 PROMPTS = (
     ("32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=", "32,34,6,16,12", "32,3,19,47,28", "32,34,6,28,41"),
@@ -101,7 +101,7 @@ def _metric(
     seen: dict[str, Any] = {"n": 1000, "exact": free[-1], "free": free, "child": walked, "branch_free": free[1]}
     if forced:
         seen |= {"branch": round(branch, 4), "forced": [1.0, round(branch, 4), *[round(walked, 4)] * (length - 2)]}
-    loss = 0.14 + 2.0 * math.exp(-4.0 * step / steps)
+    loss = 0.14 + 2.0 * math.exp(-16.0 * step / steps)
     return {"step": step, "examples": step * 256, "loss": loss, "parts": {"it": loss}, "lr": 0.001, "eval": seen}
 
 

@@ -263,7 +263,8 @@ def test_what_training_shows(program: Program, tmp_path: Path) -> None:
         assert word in out
     lines = err.splitlines()
     assert lines[0].startswith("training next-token on path-star:")
-    assert [line.split("  ")[0] for line in lines[1:3]] == [
+    assert lines[1].startswith("warning: the backbone has 1 layers and the decision takes 2")
+    assert [line.split("  ")[0] for line in lines[2:4]] == [
         "next-token on path-star, seed 0: step 2/4", "next-token on path-star, seed 0: step 4/4",
     ]  # fmt: skip
     assert lines[3:] == ["measuring on 40 test examples"]
@@ -314,7 +315,7 @@ def test_report(program: Program, finished: Run, tmp_path: Path) -> None:
     assert finished.spec.digest in one
     assert program("report", str(finished.dir.parent), "-o", str(page))[0] == 0
     assert finished.spec.digest in page.read_text()
-    assert "holds no runs; name some, or train one first" in program.refusal("report", "--runs", str(tmp_path / "none"))
+    assert "is no folder of runs" in program.refusal("report", "--runs", str(tmp_path / "none"))
 
 
 # Plug-ins -----------------------------------------------------------------------------------------------------------
@@ -423,7 +424,7 @@ def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, sa
         (f"generate {TASK} --out .", "is a folder; give the path of a file"),
         ("evaluate nowhere", "nowhere is not a run directory: no such folder"),
         ("evaluate .", "is not a run directory: it holds no spec.json"),
-        ("report nowhere", "nowhere: no such run directory"),
+        ("report nowhere", "nowhere is no folder of runs"),
         ("list --plugin nowhere.py", "--plugin nowhere.py: no such file"),
     ],
 )  # fmt: skip

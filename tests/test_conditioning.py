@@ -109,7 +109,7 @@ def test_train_and_compare_work_with_seeds(tmp_path: Path) -> None:
     assert [group.objective for group in groups] == ["next-token", "reversed"]
     run = groups[0].runs[0]
     assert run.spec.task == f"{PLAIN},goals=one,seed_length=2,seed_symbols=4"
-    assert {"exact", "branch", "follow"} <= run.rows.keys()
+    assert {"exact", "branch", "follow_to_end"} <= run.rows.keys()
     assert len(run.generate(f"[ab]{LINE}").split(",")) == 3
     again = train(
         Conditioned(G23, seed_length=2, seed_symbols=4),

@@ -379,7 +379,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(gpt2: Path, tmp_path: Path, mo
     loop = importlib.import_module("foresee.training.loop")
     spec = Settings.of(TASK, "teacherless:hybrid=0.5", f"hf:{gpt2}", **SETTINGS)
     whole_run = train(spec, tmp_path / "whole")
-    real, steps = loop.update, []
+    real, steps = loop.torch_stream, []  # drawn once a step
 
     def fails_at_the_fourth(*given: Any) -> Any:
         steps.append(1)
@@ -388,7 +388,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(gpt2: Path, tmp_path: Path, mo
         return real(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "update", fails_at_the_fourth)
+        patch.setattr(loop, "torch_stream", fails_at_the_fourth)
         patch.setattr(loop, "SAVE_SECONDS", -1.0)
         with pytest.raises(ForeseeError, match="stopped by the test"):
             train(spec, tmp_path / "stopped")

@@ -276,7 +276,7 @@ def test_backbones_are_named_shortly_where_a_task_has_several(tmp_path: Path) ->
     text = Page(write_report(runs, tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "next-token on gpt-nano:layers=8" in text or "next-token on transformer:layers=8" in text
     assert "next-token on not-loaded:size=3" in text
-    assert "G(2, 5), 50 node labels · gpt-nano" in text
+    assert "G(2, 5), 50 node labels · gpt-nano:layers=4" in text or "· transformer:layers=4" in text
 
 
 @pytest.mark.parametrize(("ending", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])

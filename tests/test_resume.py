@@ -485,9 +485,9 @@ def test_a_full_disk_at_every_moment(
 
 def test_a_limit_on_the_size_of_files(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     # Room for spec.json and the first two lines of metrics.jsonl or so; one of its lines is cut.
-    status, said = command(tmp_path, Plan(largest_file=700, save_seconds=1e9))
+    status, said = command(tmp_path, Plan(largest_file=1000, save_seconds=1e9))
     assert status == 1
     assert sentence(said).startswith(f"{run_directory(tmp_path) / 'metrics.jsonl'} could not be written: ")
-    assert (run_directory(tmp_path) / "metrics.jsonl").stat().st_size == 700
+    assert (run_directory(tmp_path) / "metrics.jsonl").stat().st_size == 1000
     assert command(tmp_path, Plan())[0] == 0
     assert outcome(run_directory(tmp_path)) == undisturbed

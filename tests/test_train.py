@@ -24,7 +24,7 @@ from foresee.objectives.next_token import NextToken
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.training.data import FixedData, FreshData, draw
 from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
-from foresee.training.examples import WATCHED, batch_of, first_trained, test_examples, training_data
+from foresee.training.examples import WATCHED, batch_of, draw_problems, first_trained, test_examples, training_data
 from foresee.training.loop import train
 from foresee.training.progress import Progress
 from foresee.training.run import Run
@@ -302,7 +302,7 @@ def test_test_examples_whose_problem_is_in_the_file_are_left_out(tmp_path: Path)
     path = tmp_path / "examples.txt"
     lines = [write(tmp_path / "train.txt").read_text()]
     # The first test examples of every run: 40 of the watched and then 10 of the final ones.
-    test = draw(task, CANONICAL, "test", WATCHED + 200, 0)
+    test = draw_problems(task, CANONICAL, WATCHED + 200, 0)
     leaked = test.rows(torch.cat([torch.arange(40), torch.arange(WATCHED, WATCHED + 10)]))
     write_examples(task, leaked, tmp_path / "leaked.txt")
     path.write_text("".join([*lines, (tmp_path / "leaked.txt").read_text()]))

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from foresee.backbones.base import backbones
 from foresee.cli.options import AsJson, Jobs, Page, Runs, TaskSpec, Track, emit, output
-from foresee.cli.show import show_groups, warn_if_shallow
+from foresee.cli.show import show_groups
 from foresee.core.spec import brief, split_list
 from foresee.experiments.compare import compare
 from foresee.experiments.progress import show_runs
@@ -31,7 +30,6 @@ def command(
     """Trains objectives on one task over seeds, always with the positive control (reversed)."""
     chosen = split_list(objective)
     asked = Settings.of(task, chosen[0], **settings)
-    warn_if_shallow(asked, Console(stderr=True))
     groups = compare(asked, chosen, seed, runs, jobs=jobs, progress=show_runs(track, runs))
     if report is not None:
         from foresee.report import write_report

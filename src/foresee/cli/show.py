@@ -13,14 +13,12 @@ from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.datasets.inspection import DataSummary
 from foresee.experiments.compare import Group
-from foresee.metrics.control import describe_shallow
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
 from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
 from foresee.training.run import Run
 from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
-from foresee.training.settings import Settings
 
 
 def table_of(*headings: str) -> Table:
@@ -34,12 +32,6 @@ def table_of(*headings: str) -> Table:
 def verdict_of(verdict: Verdict) -> str:
     """Its name, and whether it is inconclusive."""
     return verdict.name + (" (inconclusive)" if verdict.inconclusive else "")
-
-
-def warn_if_shallow(asked: Settings, console: Console) -> None:
-    """Says before training that the backbone may be too shallow for the decision."""
-    if (warning := describe_shallow(asked.layers, asked.build_task().hops)) is not None:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_run(run: Run, console: Console) -> None:

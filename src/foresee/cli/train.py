@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from foresee.cli.options import AsJson, Runs, TaskSpec, Track, emit, output
-from foresee.cli.show import show_run, warn_if_shallow
+from foresee.cli.show import show_run
 from foresee.core.errors import OtherProcessError
 from foresee.core.memory import keep_large_blocks
 from foresee.training.distributed import init_process_group
@@ -32,8 +31,6 @@ def command(
     world = init_process_group()
     try:
         asked = world.run_on_all(lambda: Settings.of(task, objective, processes=world.world_size, **settings))
-        if world.is_main:
-            warn_if_shallow(asked, Console(stderr=True))
         progress = world.run_on_all(lambda: tracked(on_standard_error(), track, runs) if world.is_main else None)
         run = train(asked, runs, progress)
     except OtherProcessError as error:

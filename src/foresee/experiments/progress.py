@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 from foresee.core.errors import ForeseeError
-from foresee.training.progress import Progress, describe, title
+from foresee.training.progress import Progress, describe, title, warn_of_depth
 from foresee.training.records import REPORT, TIMING, read_lines
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
@@ -52,12 +52,20 @@ class RunsLines(RunsProgress):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._runs = self._done = 0
+        self._warned: set[tuple[str, str]] = set()
+
+    def warn(self, settings: Settings) -> None:
+        """Says once of a task and a backbone where it may be too shallow."""
+        if (settings.task, settings.backbone) not in self._warned:
+            self._warned.add((settings.task, settings.backbone))
+            warn_of_depth(settings, self._console)
 
     def plan(self, text: str, runs: int, finished: int) -> None:
         self._runs, self._done = runs, finished
         self._print(f"{runs} {'run' if runs == 1 else 'runs'}, {finished} finished before; {text}")
 
     def start(self, settings: Settings, step: int) -> None:
+        self.warn(settings)
         self.note(settings, f"continues from about step {step}" if step else "begins")
 
     def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
@@ -99,6 +107,7 @@ class RunsBars(RunsLines):
 
     def start(self, settings: Settings, step: int) -> None:
         self._remove(settings)
+        self.warn(settings)
         name = f"{settings.objective.partition(':')[0]}, seed {settings.seed}"
         self._bar[settings.digest] = self._bars.add_task(name, total=settings.steps, completed=step, seen="")
 

@@ -20,7 +20,8 @@ from foresee.core.seeds import stream
 from foresee.explore.graph import describe_answer, read_graph, replace_goal, shuffle_edges
 from foresee.explore.steps import Decoding, decide, find_decoding, in_task_order, step_log_probs, trace
 from foresee.training.data import draw
-from foresee.training.run import Run, exact_of
+from foresee.training.records import exact_of
+from foresee.training.run import Run
 
 SHOWN, POOL, REMEMBERED = 10, 256, 10_000
 """Symbols of a step that are sent with their probability, beside the true one and the one written; test examples that

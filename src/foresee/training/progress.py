@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from foresee.metrics.control import describe_shallow
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -47,6 +48,12 @@ def title(spec: Settings) -> str:
     return f"{spec.objective.partition(':')[0]} on {spec.task.partition(':')[0]}, seed {spec.seed}"
 
 
+def warn_of_depth(spec: Settings, console: Console) -> None:
+    """Says that the backbone may be too shallow for the task's decision, where it may."""
+    if (warning := describe_shallow(spec.layers, spec.build_task().hops)) is not None:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
 class Lines(Progress):
     """A plain line at each report, with the time left."""
 
@@ -57,6 +64,7 @@ class Lines(Progress):
         self._spec, self._first, self._began = spec, step, time.perf_counter()
         resumed = f", from step {step}" if step else ""
         self._print(f"training {spec.objective} on {spec.task} with {spec.backbone}{resumed}")
+        warn_of_depth(spec, self._console)
 
     def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
         done, steps = line["step"], self._spec.steps
@@ -86,6 +94,7 @@ class Bar(Progress):
     def start(self, spec: Settings, step: int) -> None:
         for shown in self._bar.task_ids:
             self._bar.remove_task(shown)
+        warn_of_depth(spec, self._bar.console)
         self._task = self._bar.add_task(title(spec), total=spec.steps, completed=step, seen="")
         self._bar.start()
 
