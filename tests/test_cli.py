@@ -267,7 +267,7 @@ def test_what_training_shows(program: Program, tmp_path: Path) -> None:
     assert [line.split("  ")[0] for line in lines[2:4]] == [
         "next-token on path-star, seed 0: step 2/4", "next-token on path-star, seed 0: step 4/4",
     ]  # fmt: skip
-    assert lines[3:] == ["measuring on 40 test examples"]
+    assert lines[4:] == ["measuring on 40 test examples"]
 
 
 def test_options_reach_the_run(program: Program, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -398,7 +398,21 @@ def _here(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", TRAINED)
+HANDFUL = (
+    "next-token on transformer",
+    "belief-state on transformer",
+    "reversed on mamba",
+    "multi-token on hf",
+    "path-star",
+)
+"""What is checked at every change; the rest is slow."""
+
+
+def handful(names: Iterable[str]) -> list[Any]:
+    return [name if name.startswith(HANDFUL) else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", handful(TRAINED))
 def test_training(name: str) -> None:
     expected = TRAINED[name]
     found = trained(expected["objective"], expected["backbone"], expected["settings"])
@@ -411,7 +425,7 @@ def test_training(name: str) -> None:
     pytest.skip("all is as recorded but for the weights' last bits, which are those of another machine")
 
 
-@pytest.mark.parametrize("spec", DRAWN_HERE)
+@pytest.mark.parametrize("spec", handful(DRAWN_HERE))
 def test_examples(spec: str) -> None:
     agree(DRAWN_HERE[spec], drawn(spec))
 

@@ -99,6 +99,7 @@ def test_a_worker_that_is_killed_is_replaced(asked: Settings, tmp_path: Path) ->
     assert first[0] != second[0]
 
 
+@pytest.mark.slow
 def test_a_run_whose_workers_die_without_getting_further_is_given_up(asked: Settings, tmp_path: Path) -> None:
     found = trained(asked, tmp_path, DIES, FINISHES, jobs=2)
     assert found[FINISHES] is None
@@ -106,6 +107,7 @@ def test_a_run_whose_workers_die_without_getting_further_is_given_up(asked: Sett
     assert len(starts(tmp_path, DIES)) == 5
 
 
+@pytest.mark.slow
 def test_a_run_that_gets_further_each_time_is_not(asked: Settings, tmp_path: Path) -> None:
     assert trained(asked, tmp_path, GETS_ON) == {GETS_ON: None}
     assert len(starts(tmp_path, GETS_ON)) == 8
