@@ -399,12 +399,8 @@ def _here(tmp_path: Path) -> Iterator[None]:
 
 
 HANDFUL = (
-    "next-token on transformer",
-    "belief-state on transformer",
-    "reversed on mamba",
-    "multi-token on hf",
-    "path-star",
-)
+    "next-token on transformer", "belief-state on transformer", "reversed on mamba", "multi-token on hf", "path-star",
+)  # fmt: skip
 """What is checked at every change; the rest is slow."""
 
 
