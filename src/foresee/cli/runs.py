@@ -25,6 +25,8 @@ def command(
     columns: Annotated[str | None, typer.Option(help="Columns to show, joined by commas; all: every one.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write every column as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Also write every column as Parquet.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the columns shown as a Markdown table.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Also write the columns shown as a LaTeX table.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
@@ -36,9 +38,12 @@ def command(
     for name in wanted:
         if records and name not in known:
             raise RequestError(f"--columns: no run has a column {name!r}; {nearest(name, known)}")
-    for path, form in ((csv, "csv"), (parquet, "parquet")):
+    shown = table[[name for name in wanted if name in known]]
+    for path, form, written in (
+        (csv, "csv", table), (parquet, "parquet", table), (markdown, "md", shown), (latex, "tex", shown),
+    ):  # fmt: skip
         if path is not None:
-            write_table(table, path, form)
+            write_table(written, path, form)
     if as_json:
         emit({"runs": records})
     else:

@@ -120,6 +120,9 @@ def show_records(
 ) -> None:
     """Prints rows of a table of runs; what all agree on once, above it, where ``brief_columns``."""
     cells = {name: _column(name, [record.get(name) for record in records]) for name in columns}
+    doubted = [bool(record.get("inconclusive")) for record in records]
+    if "verdict" in cells:
+        cells["verdict"] = [name + "?" * doubt for name, doubt in zip(cells["verdict"], doubted, strict=True)]
     if brief_columns and len(records) > 1:
         for name in COMMON:
             if len(set(cells.get(name, ("", "-")))) == 1:
@@ -130,7 +133,8 @@ def show_records(
     for row in zip(*cells.values(), strict=True):
         table.add_row(*map(escape, row))
     console.print(table)
-    console.print(f"{len(records)} run{'s' * (len(records) != 1)}")
+    note = "; ?: inconclusive, `foresee evaluate RUN` says why" if any(doubted) and "verdict" in columns else ""
+    console.print(f"{len(records)} run{'s' * (len(records) != 1)}{note}", markup=False, soft_wrap=True)
 
 
 def _column(name: str, values: Sequence[Any]) -> list[str]:
