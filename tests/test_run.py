@@ -18,8 +18,9 @@ from tiny import BACKBONE, EASY, SOLVING, TASK, arguments, tiny
 from foresee.backbones import Cap
 from foresee.core import files
 from foresee.core.errors import ForeseeError, RequestError
+from foresee.metrics.intervals import rate
 from foresee.objectives.next_token import NextToken
-from foresee.training.evaluate import evaluate
+from foresee.training.evaluate import evaluate, keep_rows
 from foresee.training.loop import train
 from foresee.training.records import read_rows, read_spec, rows_as_lines
 from foresee.training.run import Run, load
@@ -431,3 +432,16 @@ def test_random_damage_is_a_sentence_or_harmless(
         assert len(sentences) == 40
     (copy / name).write_bytes(whole)
     assert load(copy).json()["run"] == copy.name
+
+
+def test_rows_of_a_metric_added_later_are_kept_beside_those_that_are_there(finished: Run, tmp_path: Path) -> None:
+    directory = tmp_path / finished.dir.name
+    shutil.copytree(finished.dir, directory)
+    older = {name: row for name, row in finished.rows.items() if name not in ("decision", "rest")}
+    older["exact"] = rate(1, 8)
+    (directory / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows_as_lines(older)))
+    run = load(directory)
+    keep_rows(run, evaluate(run))
+    assert load(directory).rows.keys() == finished.rows.keys()
+    assert load(directory).rows["decision"] == finished.rows["decision"]
+    assert load(directory).rows["exact"] == older["exact"]

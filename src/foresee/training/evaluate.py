@@ -29,6 +29,7 @@ from foresee.training.examples import (
     watched_and_measured,
 )
 from foresee.training.optimizer import autocast
+from foresee.training.process import locked
 from foresee.training.records import rows_as_lines
 from foresee.training.run import Run
 from foresee.training.settings import Settings
@@ -120,3 +121,11 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
             trained=trained,
         )
         return measure_all(subject)
+
+
+def keep_rows(run: Run, measured: Rows) -> None:
+    """Adds to a finished run's file the rows that it has not, as those of a metric that was added since; what it has
+    stays as it was measured."""
+    rows = {**measured, **run.rows}
+    with locked(run.dir):
+        files.write_json_lines(run.dir / "rows.jsonl", rows_as_lines(rows))
