@@ -1,13 +1,12 @@
-"""The paper's claim in a few minutes: the failure, the control, and two repairs.
+"""The paper's claim in a few minutes: the failure, the control, and a repair.
 
-On G(2, 5), next-token training shows the failure, reversed training that the task can be learned within the budget,
-and belief-state training that the same network on the same graph can be taught to look ahead, forwards. Teacherless
-training, the paper's own cure, takes longer, so it is given the largest graph that it solves within minutes
-(docs/log.md has what was tried).
+Next-token training on G(2, 5) shows the failure, reversed training that the task can be learned within the budget. Six
+layers are more than the four look-ups that the decision takes one after the other, so that the failure is not one of
+depth. Teacherless training then writes a path forwards. It takes longest, so it is given the largest graph that it
+solves within minutes (docs/log.md has what was tried).
 
-Six layers are more than the four look-ups that the decision takes one after the other, so that a failure is not one of
-depth. Networks as narrow as these gain little from a second core, so the runs go beside each other, on one core each.
-That also makes their numbers the same on any number of cores.
+Networks as narrow as these gain little from a second core, so the runs go beside each other, on one core each. That
+also makes their numbers the same on any number of cores.
 """
 
 from __future__ import annotations
@@ -29,24 +28,21 @@ TEACHERLESS_SEED = 1
 
 
 def demo_settings() -> list[Settings]:
-    """The demo's runs: the failure, the control and the repairs."""
+    """The demo's runs: the failure, the control and the repair."""
     failure = Settings.of(
         GRAPH, "next-token", BACKBONE, steps=500, batch=128, lr=2e-3, eval_every=25, until_solved=True
-    )
-    belief_state = Settings.of(
-        GRAPH, "belief-state", BACKBONE, steps=2000, batch=128, lr=1e-3, eval_every=50, until_solved=True
     )
     teacherless = Settings.of(
         TEACHERLESS_GRAPH, "teacherless", TEACHERLESS_BACKBONE, seed=TEACHERLESS_SEED, steps=3500, data="fresh",
         until_solved=True,
     )  # fmt: skip
-    return [failure, failure.control(), belief_state, teacherless]
+    return [failure, failure.control(), teacherless]
 
 
 def demo(
     root: Path, *, engine: str | Engine = "local", jobs: int | None = None, progress: RunsProgress | None = None
 ) -> list[Run]:
-    """Trains what is not yet trained under ``root``, and gives failure, control and repairs; as ``run_all``."""
+    """Trains what is not yet trained under ``root``, and gives failure, control and repair; as ``run_all``."""
     # The longest goes first, so that the others are done beside it.
     runs = run_all(demo_settings()[::-1], root, engine=engine, jobs=jobs, progress=progress)
     return runs[::-1]
