@@ -260,7 +260,8 @@ def test_a_worker_saves_and_ends_when_the_process_that_leads_is_killed(tmp_path:
     script.write_text(LEADS)
     plugin.write_text(DROPS_ONE_INTERRUPT)
     argv = [sys.executable, str(script), str(tmp_path / "runs"), *([str(plugin)] if drops else [])]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as leads:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}  # where ``tiny`` lies
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment) as leads:
         assert leads.stderr is not None
         if drops:
             assert leads.stderr.readline() == "finalising\n"
