@@ -30,7 +30,7 @@ TEACHERLESS_SEED = 1
 def demo_settings() -> list[Settings]:
     """The demo's runs: the failure, the control and the repair."""
     failure = Settings.of(
-        GRAPH, "next-token", BACKBONE, steps=500, batch=128, lr=2e-3, eval_every=25, until_solved=True
+        GRAPH, "next-token", BACKBONE, steps=1000, batch=128, lr=2e-3, eval_every=25, until_solved=True
     )
     teacherless = Settings.of(
         TEACHERLESS_GRAPH, "teacherless", TEACHERLESS_BACKBONE, seed=TEACHERLESS_SEED, steps=3500, data="fresh",
