@@ -45,9 +45,10 @@ def show_run(run: Run, console: Console) -> None:
         else:
             table.add_row(name, *_measurement(row))
     console.print(table)
-    console.print(f"verdict: {verdict_of(run.verdict)}")
-    console.print(f"because: {run.verdict.because}", markup=False)
-    console.print(plain_words(run.verdict), markup=False)
+    verdict = run.verdict  # looks through the folders beside it for witnesses
+    console.print(f"verdict: {verdict_of(verdict)}")
+    console.print(f"because: {verdict.because}", markup=False)
+    console.print(plain_words(verdict), markup=False)
     console.print(f"run: {run.dir}", markup=False, soft_wrap=True)
 
 
@@ -96,7 +97,8 @@ def show_findings(runs: Sequence[Run], console: Console) -> None:
         parts = [f"exact {_rate(run, 'exact')} (chance {run.task.chance:.2f})"]
         parts += [f"{name} {_rate(run, name)}" for name in ("branch", "follow") if name in run.rows]
         console.print(f"  {', '.join(parts)}, {run.steps} steps, {run.seconds:.0f} s")
-        console.print(f"  {run.verdict.name}: {plain_words(run.verdict)}", markup=False)
+        verdict = run.verdict
+        console.print(f"  {verdict.name}: {plain_words(verdict)}", markup=False)
 
 
 def show_plan(listed: Sequence[Mapping[str, str]], plan: str, console: Console) -> None:
