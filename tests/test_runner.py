@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,24 @@ def test_a_worker_that_is_killed_is_replaced(asked: Settings, tmp_path: Path) ->
     assert [text for text in heard.of(DIES_ONCE) if "killed" in text and "another continues it" in text]
     first, second = starts(tmp_path, DIES_ONCE)
     assert first[0] != second[0]
+
+
+def test_a_worker_that_is_killed_between_two_runs_is_replaced(asked: Settings, tmp_path: Path) -> None:
+    engine = Scripted(jobs=1)
+    try:
+        first = engine.start(job(asked, FINISHES), tmp_path)
+        assert isinstance(first, Future)
+        first.result()
+        ((killed, _),) = starts(tmp_path, FINISHES)
+        os.kill(int(killed), signal.SIGKILL)
+        while is_alive(int(killed)):  # until the pool has seen it and waited for it
+            time.sleep(0.01)
+        second = engine.start(job(asked, FINISHES), tmp_path)
+        assert isinstance(second, Future)
+        second.result()
+        assert starts(tmp_path, FINISHES)[1][0] != killed
+    finally:
+        engine.close()
 
 
 @pytest.mark.slow

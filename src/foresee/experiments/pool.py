@@ -89,8 +89,9 @@ class WorkerPool(Engine):
         kind, order = (job.memory, gpu), job.order(root, self.threads)
         for worker in self._workers:
             if worker.kind == kind and worker.run.done() and worker.run.exception() is None:
-                worker.run = worker.executor.submit(_work, self.work, order)
-                return worker.run
+                with suppress(BrokenProcessPool):  # it was killed since its last run: another takes its place
+                    worker.run = worker.executor.submit(_work, self.work, order)
+                    return worker.run
         self.release_idle()  # those of other kinds hold memory
         context = get_context("spawn")
         theirs, ours = context.Pipe(duplex=False)
