@@ -12,15 +12,16 @@ TOGETHER := -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint slow bench docs clean
+.PHONY: help demo test lint quick slow bench docs clean
 
 help:
 	@echo "make demo   train three objectives, then explain the result on one page (about five minutes)"
 	@echo "make test   linter, formatter, type checker and the quick tests"
 	@echo "make lint   the same without the tests"
+	@echo "make quick  the quick tests alone"
 	@echo "make slow   the tests that take longer"
 	@echo "make bench  training speed on this machine"
-	@echo "make docs   docs/objectives.md and its drawings, anew"
+	@echo "make docs   docs/objectives.md and its drawings, and the API reference in build/reference"
 	@echo "make clean  remove the environment and every cache; runs/ stays"
 
 # PYTHON=... chooses the interpreter; otherwise the first of these that is 3.11 or newer.
@@ -59,7 +60,9 @@ lint: $(VENV)/installed-dev
 	$(call stage,ruff format,$(BIN)/python -m ruff format --check)
 	$(call stage,mypy,$(BIN)/python -m mypy)
 
-test: lint
+test: lint quick
+
+quick: $(VENV)/installed-dev
 	$(call stage,pytest,$(BIN)/python -m pytest -q $(TOGETHER))
 
 # pytest exits 5 where no test is marked slow.
@@ -69,8 +72,9 @@ slow: $(VENV)/installed-dev
 bench: $(VENV)/installed
 	@$(BIN)/foresee bench
 
-docs: $(VENV)/installed
+docs: $(VENV)/installed-dev
 	@$(BIN)/python -c 'from foresee.report.objectives_page import write_pages; write_pages()'
+	@$(BIN)/python docs/reference.py
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/foresee.egg-info

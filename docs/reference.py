@@ -1,0 +1,24 @@
+"""Writes the API reference into build/reference: what ``import foresee`` offers, and what plug-ins are written against."""
+
+from pathlib import Path
+
+import pdoc
+
+import foresee
+
+MODULES = (
+    "foresee",
+    "foresee.training.settings", "foresee.training.run",
+    "foresee.core.batch", "foresee.core.vocabulary", "foresee.core.seeds", "foresee.core.errors",
+    "foresee.tasks.base", "foresee.tasks.text", "foresee.backbones.base", "foresee.objectives.base",
+    "foresee.objectives.teacher_forcing", "foresee.metrics.base", "foresee.metrics.intervals",
+    "foresee.metrics.survival", "foresee.metrics.significance", "foresee.experiments.runner",
+    "foresee.experiments.studies.base", "foresee.report.charts", "foresee.report.frames",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    # pdoc looks only at names that are there, and these are imported once they are asked for.
+    vars(foresee).update({name: getattr(foresee, name) for name in foresee.__all__})
+    folder = Path("build/reference")
+    pdoc.pdoc(*MODULES, output_directory=folder)
+    print(folder / "index.html")
