@@ -23,7 +23,8 @@ import foresee
 assert pathlib.Path(foresee.__file__).is_relative_to(sys.prefix), foresee.__file__
 assert len(foresee.task("path-star:degree=2,length=3,nodes=10").vocab) == 14
 backbone = "transformer:layers=1,width=16,heads=1"
-run = foresee.train("copying:length=2,symbols=4", "next-token", backbone, steps=2, batch=8, data=64, test=16, eval_every=2)
+small = {"steps": 2, "batch": 8, "data": 64, "test": 16, "eval_every": 2}
+run = foresee.train("copying:length=2,symbols=4", "next-token", backbone, **small)
 assert foresee.load(run.dir).rows["exact"] == run.rows["exact"]
 """
 

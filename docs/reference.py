@@ -1,4 +1,4 @@
-"""Writes the API reference into build/reference: what ``import foresee`` offers, and what plug-ins are written against."""
+"""Writes the API reference into build/reference: what ``import foresee`` offers, and what plug-ins build on."""
 
 from pathlib import Path
 
