@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy
@@ -22,7 +23,7 @@ from tiny import tiny
 
 from foresee.core import seeds
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import cache_folder
 from foresee.datasets.inspection import DataSummary, inspect
 from foresee.datasets.sources import Row, read_rows
@@ -209,9 +210,9 @@ def write_as(kind: str, folder: Path, rows: list[tuple[str, str]]) -> Path:
         "response": [row[1] for row in rows],
     }
     table = pyarrow.table(columns)
-    if kind in (".csv", ".tsv"):
+    if kind == ".csv":
         with path.open("w", newline="", encoding="utf-8") as opened:
-            writer = csv.writer(opened, delimiter="," if kind == ".csv" else "\t")
+            writer = csv.writer(opened)
             writer.writerows([list(columns), *zip(*columns.values(), strict=True)])
     elif kind == ".parquet":
         parquet.write_table(table, path, row_group_size=3)
@@ -234,9 +235,56 @@ TRICKY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [".jsonl", ".json", ".jsonl.gz", ".csv", ".tsv", ".parquet", ".arrow", ""])
+@pytest.mark.parametrize("kind", [".jsonl", ".json", ".jsonl.gz", ".csv", ".parquet", ".arrow", ""])
 def test_every_format_gives_the_same_rows(kind: str, tmp_path: Path) -> None:
     assert rows_of(data(write_as(kind, tmp_path, TRICKY), tokenizer="bytes")) == TRICKY
+
+
+def test_between_tabs_a_quotation_mark_is_text_unless_the_header_is_quoted(tmp_path: Path) -> None:
+    rows = [("say 3", '"hi 3'), ("say 4", 'ho 4"'), ("say 5", '"whole"'), ("é", "a , b")]
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join(map("\t".join, [("prompt", "response"), *rows])), encoding="utf-8")
+    assert rows_of(data(path)) == rows
+    path.write_text('prompt\tresponse\na\tb\na\t"b ""c"""\n')
+    with pytest.raises(RequestError, match=r"line 3: a field is written in CSV's quotes"):
+        data(path)
+    path.write_text('"prompt"\t"response"\n"a ""b"""\t"c\td"\n')
+    assert rows_of(data(path, tokenizer="bytes")) == [('a "b"', "c\td")]
+
+
+def test_a_long_field_is_read_and_the_limit_of_the_process_stays(tmp_path: Path) -> None:
+    path, long, limit = tmp_path / "a.csv", "x" * 200_000, csv.field_size_limit()
+    path.write_text(f"prompt,response\n{long},b\n")
+    assert rows_of(data(path)) == [(long, "b")]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_numbers_of_any_precision_are_written_with_their_own_digits(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    values = numpy.array([0.1, 2.5, 1e-5, 7], kind)
+    parquet.write_table(pyarrow.table({"prompt": list("abcd"), "response": pyarrow.array(values)}), path)
+    assert [response for _, response in rows_of(data(path))] == ["0.1", "2.5", "1e-05", "7.0"]
+
+
+def test_words_keep_their_combining_marks(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [("अनुवाद 1", "नमस्ते हिन्दी"), ("e\u0301te\u0301", "क्\u200dष")])
+    symbols = data(path, tokenizer="words").vocab.symbols
+    assert set(symbols[:-3]) == {"अनुवाद", "1", "नमस्ते", "हिन्दी", "e\u0301te\u0301", "क्\u200dष"}
+
+
+def test_an_unknown_token_is_never_right_and_is_counted(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [(f"q{n}", f"w{n}") for n in range(200)])
+    with pytest.warns(ForeseeWarning, match=r"test answers hold a token that is not among the 4"):
+        run = train(tiny(task=f"data:{path},tokenizer=words,vocabulary=1,boundary=none", steps=4), tmp_path / "runs")
+    task = run.task
+    prompt, answer = task.read_line('{"prompt": "q1", "response": "w1"}')
+    assert answer == [task.unknown, task.end]
+    assert not task.verify(prompt, answer)
+    assert task.chance < 0.1
+    rows: Any = run.rows
+    assert [rows["exact"]["value"], rows["unknown"]["value"]] == [0, 1]
+    assert [rows["free"][0]["value"], rows["forced"][0]["value"]] == [0, 0]
 
 
 def test_a_folder_of_splits_brings_its_test_split(tmp_path: Path) -> None:

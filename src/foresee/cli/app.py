@@ -4,6 +4,7 @@ import ast
 import os
 import signal
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from foresee.cli.options import add_options
-from foresee.core.errors import ForeseeError
+from foresee.core.errors import ForeseeError, ForeseeWarning
 
 # Typer carries its own copy of click and exports only the leaves of its exceptions; this is their common base.
 ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+SHOW_OTHERS = warnings.showwarning
 
 COMMANDS = (
     "demo", "diagnose", "list", "generate", "inspect", "train", "evaluate", "compare", "study", "sweep", "report",
@@ -60,6 +63,7 @@ program = Commands(
 
 def main() -> None:
     """Runs the command line; every expected failure is one sentence on standard error."""
+    warnings.showwarning = _show_warning
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(status())
 
@@ -86,6 +90,14 @@ def status() -> int:
     except OSError as error:
         return failed(f"{error.filename or 'standard output'} could not be read or written: {error.strerror}", 1)
     return 0
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Says a warning of this package as one sentence; others as Python does."""
+    if issubclass(category, ForeseeWarning):
+        print(f"foresee: warning: {message}", file=sys.stderr)
+    else:
+        SHOW_OTHERS(message, category, *place, **more)
 
 
 def failed(sentence: str, exit_status: int) -> int:

@@ -1,6 +1,6 @@
-"""The two ways in which a command ends badly.
+"""The two ways in which a command ends badly, and the warning of what goes on all the same.
 
-The command line prints either as one sentence and exits with ``status``; anything else that escapes is a defect.
+The command line prints each as one sentence, and exits with ``status``; anything else that escapes is a defect.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ class RequestError(ForeseeError, ValueError):
     """What was asked for is wrong (exit status 2): the message says what, where, and what would be right."""
 
     status = 2
+
+
+class ForeseeWarning(UserWarning):
+    """What was asked for is done, but not as may have been thought."""
 
 
 class OtherProcessError(ForeseeError):

@@ -166,6 +166,12 @@ class DataSet:
         """The token that ends a response, where there is one."""
         return None if self.tokenizer.end is None else int(self._number_of[self.tokenizer.end])
 
+    @property
+    def unknown(self) -> int | None:
+        """The token of what is not in a vocabulary of characters or words; a checkpoint's tokenizer and bytes have
+        none."""
+        return self.tokenizer.unknown
+
     def encode(self, prompt: str, response: str | None) -> tuple[list[int], list[int]]:
         """Cuts a row into the vocabulary's tokens, with their frame; no response gives no tokens. Raises
         ``RequestError`` on a token that is not in the vocabulary."""
@@ -199,6 +205,7 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
     bad_counts: Counter[str] = Counter()
     counts = numpy.zeros(len(tokenizer.symbols), numpy.int64)
     longest = numpy.zeros(2, numpy.int64)
+    never_right = [numpy.empty(0, numpy.uint64)]  # fingerprints of responses with an unknown token
     in_file = numpy.zeros(len(files), numpy.int64)
     at = 0
     rows = read_rows(files, request.fields)
@@ -220,6 +227,9 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
         flat, lengths = flat[numpy.repeat(kept, lengths.sum(1))].astype(kind), lengths[kept]
         flat, lengths = tokenizer.frame(flat, lengths)
         words = fingerprint_ragged(flat, lengths.reshape(-1))
+        if tokenizer.unknown is not None:
+            sides = numpy.repeat(numpy.arange(lengths.size), lengths.reshape(-1))[flat == tokenizer.unknown]
+            never_right.append(numpy.unique(words[sides[sides % 2 == 1]]))
         counts += numpy.bincount(flat, minlength=len(counts))
         longest = numpy.maximum(longest, lengths.max(0))
         places = numpy.array([row[:2] for row in good], numpy.int64)[kept]
@@ -238,7 +248,8 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
     append(folder, "order", numpy.argsort(map_array(folder, "prompts"), kind="stable"))
     append(folder, "counts", counts)
     train_rows = int(in_file[:train].sum())
-    _, shares = numpy.unique(map_array(folder, "responses")[:train_rows], return_counts=True)
+    responses, shares = numpy.unique(map_array(folder, "responses")[:train_rows], return_counts=True)
+    shares[numpy.isin(responses, numpy.concatenate(never_right))] = 0
     return {
         "bad": bad, "bad_counts": dict(bad_counts), "longest": longest.tolist(), "train_rows": train_rows,
         "file_ends": numpy.cumsum(in_file).tolist(), "majority": int(shares.max()) / train_rows,

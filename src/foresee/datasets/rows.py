@@ -10,8 +10,10 @@ import csv
 import gzip
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ LONGEST_LINE = 1 << 26
 """Bytes of a line above which it is taken for a file without line ends: a guard for memory."""
 
 WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
+"""A field in quotes with doubled ones inside, as only a writer of CSV makes it."""
 
 # Numbers stay as they are written, so that 1.10 is not read as 1.1 and no whole number is too long.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -65,7 +70,7 @@ def text_of(row: Record, field: str) -> str:
         raise BadRowError("nested value", f"field {field!r} holds {what}; it must hold text or a number")
     if isinstance(value, bool) or not math.isfinite(value):
         raise BadRowError("wrong type", f"field {field!r} is {str(value).lower()}; it must hold text or a number")
-    return repr(value)
+    return str(value)
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -116,13 +121,16 @@ def _read_object(line: bytes) -> Record:
 
 def read_delimited(path: Path, fields: Sequence[str], delimiter: str) -> Iterator[tuple[int, Record]]:
     """Reads the rows after the header. A row's number is the line it starts on, since a quoted field may hold line
-    ends; blank lines are passed over. Raises ``RequestError`` where the header lacks a field or has it twice."""
+    ends; blank lines are passed over. Between tabs a quotation mark is text, as tab-separated values are defined,
+    unless the header is quoted. Raises ``RequestError`` where the header lacks a field or has it twice."""
     # Bytes that are no UTF-8 are kept apart, so that only the rows that hold them are bad.
-    text = (line.decode("utf-8", "surrogateescape") for line in read_lines(path))
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    text: Iterator[str] = (line.decode("utf-8", "surrogateescape") for line in read_lines(path))
+    text = chain([first := next(text, "")], text)
+    bare = delimiter == "\t" and not first.startswith('"')
+    reader = csv.reader(text, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL)
     header: list[str] = []
     while True:
-        number = reader.line_num + 1
+        number, limit = reader.line_num + 1, csv.field_size_limit(LONGEST_LINE)
         try:
             values = next(reader)
         except StopIteration:
@@ -133,11 +141,16 @@ def read_delimited(path: Path, fields: Sequence[str], delimiter: str) -> Iterato
             reach = f" (up to line {reader.line_num})" if reader.line_num > number else ""
             yield number, BadRowError("not CSV", f"not CSV: {error}{reach}; is a quote not closed?")
             continue
+        finally:
+            csv.field_size_limit(limit)  # it is the process's, not the reader's
         if values in ([], [""]):
             continue
         if not header:
             header = values
             check_names(f"{path}: the header has", "field", header, fields)
+        elif bare and any(map(QUOTED.fullmatch, values)):
+            why = "a field is written in CSV's quotes, which tab-separated values do not have; save the file as .csv"
+            yield number, BadRowError("quoted field", why)
         elif len(values) == len(header):
             yield number, dict(zip(header, values, strict=True))
         else:

@@ -126,8 +126,12 @@ def _values(path: Path, field: str, column: Any) -> list[Any]:
     kind = column.type
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         column = column.cast(binary())  # Arrow does not check that its text is UTF-8
-    elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)):
+    elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)):
         raise RequestError(f"{path}: column {field!r} holds {kind}; it must hold text or numbers")
+    if types.is_float32(kind) or types.is_float16(kind):
+        # As numbers of their own precision, which are written with fewer digits than the float64 nearest to them.
+        numbers = column.to_numpy(zero_copy_only=False)
+        return [number if there else None for number, there in zip(numbers, column.is_valid().to_pylist(), strict=True)]
     values: list[Any] = column.to_pylist()
     return values
 

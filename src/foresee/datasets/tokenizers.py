@@ -7,11 +7,13 @@ Devanagari, otherwise than Python's, so they are a few lines here.
 from __future__ import annotations
 
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence, Sized
-from functools import cached_property
-from itertools import chain
+from functools import cache, cached_property
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,20 @@ UNKNOWN = "<unknown>"
 REPLACEMENT = "\ufffd"
 """How an unknown character is written."""
 
-WORD = re.compile(r"<unknown>|\w+|[^\w\s]")
-"""A run of letters, digits and underscores, or any other character that is no white space."""
+
+@cache
+def word_pattern() -> re.Pattern[str]:
+    """A run of letters, digits, underscores and the combining marks on them (Unicode's category M, as vowel signs are
+    in Indic scripts, and the joiners between them), or any other character that is no white space."""
+    marks = [code for code in range(0x1E900 + 0x100) if unicodedata.category(chr(code))[0] == "M"]
+    spans = "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in _runs(marks)) + "\U000e0100-\U000e01ef"
+    return re.compile(rf"<unknown>|\w(?:[\w{spans}]|[\u200c\u200d](?=[\w{spans}]))*|[^\w\s]")
+
+
+def _runs(numbers: list[int]) -> list[list[int]]:
+    """Ascending numbers, in runs without a gap."""
+    return [list(map(itemgetter(1), run)) for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+
 
 MOST_COUNTED = 1 << 20
 """Different pieces that are counted at a time."""
@@ -38,13 +52,15 @@ MOST_COUNTED = 1 << 20
 
 class Tokenizer(ABC):
     """Text to tokens and back, and the frame: tokens ``before`` and ``after`` every prompt and at the ``end`` of every
-    response. ``symbols`` are distinct names of all tokens, the frame's too; ``key`` names the content for the cache."""
+    response. ``symbols`` are distinct names of all tokens, the frame's too; ``unknown`` is that of whatever else there
+    may be; ``key`` names the content for the cache."""
 
     key: list[str]
     symbols: tuple[str, ...]
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     end: int | None = None
+    unknown: int | None = None
 
     @abstractmethod
     def encode(self, texts: list[str]) -> tuple[Array, Rows]:
@@ -67,8 +83,8 @@ class Tokenizer(ABC):
 
 
 class PieceTokenizer(Tokenizer):
-    """Pieces of text: characters, words and marks (``WORD``) which are written with single spaces, or the bytes of its
-    UTF-8. The last character or word stands for every other. After the pieces come the two symbols of the frame."""
+    """Pieces of text: characters, words and marks (``word_pattern``) which are written with single spaces, or the bytes
+    of its UTF-8. The last character or word stands for every other. After the pieces come the frame's two symbols."""
 
     def __init__(self, request: Request, files: list[Path]) -> None:
         """Learns characters or words from the files, once for each content. Raises as ``learn_pieces`` does."""
@@ -82,6 +98,7 @@ class PieceTokenizer(Tokenizer):
         self.symbols = (*pieces, "<response>", "<end>")
         self.after = () if request.boundary == "none" else (len(pieces),)
         self.end = len(pieces) + 1 if request.ending == "symbol" else None
+        self.unknown = None if kind == "bytes" else len(pieces) - 1
         self._token_of = {piece: token for token, piece in enumerate(pieces[:-1])}
         self._unknown = len(pieces) - 1
 
@@ -95,7 +112,7 @@ class PieceTokenizer(Tokenizer):
     def encode(self, texts: list[str]) -> tuple[Array, Rows]:
         if self.kind == "words":
             find = self._token_of.get
-            return _flatten([[find(word, self._unknown) for word in WORD.findall(text)] for text in texts])
+            return _flatten([[find(word, self._unknown) for word in word_pattern().findall(text)] for text in texts])
         if self.kind == "characters":
             codes = numpy.frombuffer("".join(texts).encode("utf-32-le"), "<u4")
             return self._token_of_code[codes], _count(texts)
@@ -136,7 +153,9 @@ def learn_pieces(request: Request, files: list[Path]) -> list[str]:
 
     for row in read_rows(files, request.fields):
         if not isinstance(row, BadRow):
-            counts.update(WORD.findall(f"{row.prompt}\n{row.response}") if words else row.prompt + row.response)
+            counts.update(
+                word_pattern().findall(f"{row.prompt}\n{row.response}") if words else row.prompt + row.response
+            )
         elif not request.skip_bad:
             raise refuse(files, row)
         if len(counts) > MOST_COUNTED:

@@ -19,7 +19,8 @@ def right_answers(task: Task, batch: Batch, predictions: Tensor) -> Tensor:
     """[B] bool: rows of ``wrote`` [B, W] (``NOTHING`` after shorter ones) that answer their prompt.
 
     A row equal to the batch's answer, in length too, is right; any other is put to ``task.verify``, which settles tasks
-    with several valid answers. Where the task has an ``end`` symbol, nothing is right that does not end with it.
+    with several valid answers. Where the task has an ``end`` symbol, nothing is right that does not end with it, and
+    where it has an ``unknown`` one, nothing that holds it.
     """
     answers = batch.padded_answers()
     width = max(answers.shape[1], predictions.shape[1])
@@ -33,7 +34,7 @@ def right_answers(task: Task, batch: Batch, predictions: Tensor) -> Tensor:
             ended = task.end is None or (answer[-1:] == [task.end] and answer.count(task.end) == 1)
             verified.append(ended and task.verify(row[:length], answer))
         right[doubtful] = torch.tensor(verified, device=right.device)
-    return right
+    return right if task.unknown is None else right & (predictions != task.unknown).all(1)
 
 
 def _pad_to(tokens: Tensor, width: int) -> Tensor:
@@ -51,7 +52,7 @@ def compounded(forced: Sequence[Row], lengths: Tensor) -> float:
 
 @metrics.register("accuracy")
 class Accuracy(Metric):
-    """``exact``, ``free``, ``forced`` and ``compounded``.
+    """``exact``, ``free``, ``forced``, ``compounded`` and ``unknown``.
 
     * ``exact``: the greedy free-running response is right as a whole (``right_answers``).
     * ``free[i]``: token i of that response equals the answer's, over the answers that have a token i. Where a task has
@@ -64,6 +65,9 @@ class Accuracy(Metric):
       lengths all the same, so that where a position is harder in some lengths than in others, ``compounded`` is what
       errors would give that did not depend on the length.
 
+    * ``unknown``: the share of test answers with a token that stands for whatever is not in the vocabulary
+      (``Task.unknown``), none of which can be right; absent where there are none.
+
     ``forced`` and ``compounded`` are absent where the objective cannot be forced.
     """
 
@@ -73,17 +77,25 @@ class Accuracy(Metric):
         batch, predictions, scores = subject.test, subject.predictions, subject.scores
         rows: Rows = {
             "exact": share(right_answers(subject.task, batch, predictions), subject.problems),
-            "free": share_by_position(*_compare(predictions, batch), subject.problems),
+            "free": share_by_position(*_compare(predictions, batch, subject.task.unknown), subject.problems),
         }
         if scores is not None:
             forced = share_by_position(scores.right, scores.mask, subject.problems)
             rows["forced"] = forced
             rows["compounded"] = {"value": compounded(forced, batch.answer_len), "n": len(batch)}
+        if bool((unknown := holds_unknown(subject.task, batch)).any()):
+            rows["unknown"] = share(unknown, subject.problems)
         return rows
 
 
-def _compare(predictions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """[B, A] bool, twice: where what was written is the answer's token, and where the answer has one."""
+def holds_unknown(task: Task, batch: Batch) -> Tensor:
+    """[B] bool: which answers hold the task's ``unknown`` token, so that nothing is right for them."""
+    return (batch.padded_answers() == (NOTHING - 1 if task.unknown is None else task.unknown)).any(1)
+
+
+def _compare(predictions: Tensor, batch: Batch, unknown: int | None) -> tuple[Tensor, Tensor]:
+    """[B, A] bool, twice: where what was written is the answer's token, a known one, and where the answer has one."""
     answers = batch.padded_answers()
     width = answers.shape[1]
-    return _pad_to(predictions[:, :width], width) == answers, batch.answer_mask()
+    right = _pad_to(predictions[:, :width], width) == answers
+    return right if unknown is None else right & (answers != unknown), batch.answer_mask()

@@ -70,7 +70,7 @@ class Subject:
     @cached_property
     def scores(self) -> Scores | None:
         """Test answers scored with the truth revealed, once for all metrics; None where that is undefined."""
-        return score_answers(self.objective, self.test, self.chunk)
+        return score_answers(self.objective, self.test, self.chunk, self.task.unknown)
 
     @cached_property
     def decided(self) -> Tensor:

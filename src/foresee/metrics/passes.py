@@ -116,8 +116,8 @@ def _scatter(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = NO
 
 
 @torch.inference_mode()
-def score_answers(objective: Objective, batch: Batch, chunk: int) -> Scores | None:
-    """Scores of a batch, or None where the objective cannot be forced."""
+def score_answers(objective: Objective, batch: Batch, chunk: int, unknown: int | None = None) -> Scores | None:
+    """Scores of a batch, or None where the objective cannot be forced. The token ``unknown`` is never right."""
     scored: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]] = []
     ragged_forward = objective.order == "forward" and not batch.layout.uniform
     for index, part in split_by_prompt(batch) if ragged_forward else batch.uniform_parts():
@@ -133,7 +133,7 @@ def score_answers(objective: Objective, batch: Batch, chunk: int) -> Scores | No
     right, loss, margin = (_scatter(batch, [(index, each[n]) for index, each in scored], 0) for n in range(3))
     if ragged_forward:  # scores of padding are no scores
         right, loss, margin = (values.masked_fill(~mask, 0) for values in (right, loss, margin))
-    return Scores(right, loss, margin, mask)
+    return Scores(right if unknown is None else right & (batch.padded_answers() != unknown), loss, margin, mask)
 
 
 def _reduce(log_probs: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -98,6 +98,12 @@ class Task(ABC):
         return None
 
     @cached_property
+    def unknown(self) -> int | None:
+        """The token that stands for whatever the vocabulary lacks, where there is one. An answer that holds it is never
+        right: nobody can tell what it stands for."""
+        return None
+
+    @cached_property
     def group(self) -> int:
         """How many consecutive rows of ``sample`` belong together: they share one identity and stay side by side in
         every batch."""

@@ -50,7 +50,7 @@ class Data(Request, StoredTask):
     on. Without one, one prompt in eight, by a hash of its tokens, belongs to the test split. A folder with splits named
     train and test brings its own.
 
-    ``chance`` is the share of rows that hold the most frequent response.
+    ``chance`` is the share of rows that hold the most frequent response without an unknown token.
 
     Raises ``RequestError`` on a file, a row or an option that cannot be used.
     """
@@ -92,6 +92,10 @@ class Data(Request, StoredTask):
     def end(self) -> int | None:
         return self.stored.end
 
+    @property
+    def unknown(self) -> int | None:
+        return self.stored.unknown
+
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
         return StoredRows(self.stored, self.stored.split(split))
 
@@ -109,8 +113,10 @@ class Data(Request, StoredTask):
         return responses[0]
 
     def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        """Whether some row gives this response, its end included, to the prompt."""
-        return [int(token) for token in answer] in self.stored.responses_to([int(token) for token in prompt])
+        """Whether some row gives this response, its end included and nothing of it unknown, to the prompt."""
+        return self.unknown not in answer and [int(token) for token in answer] in self.stored.responses_to(
+            [int(token) for token in prompt]
+        )
 
     def identity(self, batch: Batch) -> Fingerprints:
         """[B] uint64: a fingerprint of the prompt's tokens."""

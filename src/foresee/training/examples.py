@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 
 import numpy
 import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import file_digest
 from foresee.core.fingerprints import Fingerprints
+from foresee.metrics.accuracy import holds_unknown
 from foresee.tasks.base import Task
 from foresee.tasks.example_files import read_examples
 from foresee.tasks.stored import StoredTask
@@ -112,6 +114,17 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
         if len(test) <= WATCHED:
             raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
     return test
+
+
+def warn_of_unknown(task: Task, test: Batch) -> None:
+    """Warns of test answers that cannot be right because they hold the task's ``unknown`` token."""
+    if unknown := int(holds_unknown(task, test).sum()):
+        warnings.warn(
+            f"{unknown:,} of {len(test):,} test answers hold a token that is not among the {len(task.vocab):,} of the "
+            "vocabulary, and nothing counts as right for them; give it more (vocabulary=N), or use characters or bytes",
+            ForeseeWarning,
+            stacklevel=3,
+        )
 
 
 def draw_problems(task: Task, task_text: str, n: int, seed: int) -> Batch:

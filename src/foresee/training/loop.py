@@ -35,6 +35,7 @@ from foresee.training.examples import (
     split_batch,
     test_examples,
     training_data,
+    warn_of_unknown,
     watched_and_measured,
 )
 from foresee.training.losses import Losses, term_shares, weigh
@@ -99,6 +100,7 @@ def build_parts(spec: Settings) -> Parts:
     objective = spec.build_objective(task)
     data = training_data(spec, task)
     test = test_examples(spec, task, data)
+    warn_of_unknown(task, test)
     data.batch_at(0, spec.batch)  # refuses a size that splits groups
     if (spec.batch // spec.processes // spec.accumulate) % task.group:
         of_processes = f" on processes={spec.processes}" if spec.processes > 1 else ""

@@ -107,8 +107,9 @@ def measure(objective: Objective, task: Task, batch: Batch) -> Scores:
     answers, mask = batch.padded_answers(), batch.answer_mask()
     width = answers.shape[1]
     padding = (0, max(0, width - predictions.shape[1]))
-    free = (torch.nn.functional.pad(predictions[:, :width], padding, value=-1) == answers) & mask
-    return Scores(kind, loss.float().cpu(), right.cpu(), free.cpu(), exact.cpu())
+    known = mask if task.unknown is None else mask & (answers != task.unknown)
+    free = (torch.nn.functional.pad(predictions[:, :width], padding, value=-1) == answers) & known
+    return Scores(kind, loss.float().cpu(), (right & known).cpu(), free.cpu(), exact.cpu())
 
 
 def _score(objective: Objective, batch: Batch) -> tuple[Kind, Tensor, Tensor]:
