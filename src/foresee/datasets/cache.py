@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from foresee.core import files
 
-FORMAT = 2
+FORMAT = 1
 """Of the arrays in it: another number makes them all anew."""
 
 Array = NDArray[Any]

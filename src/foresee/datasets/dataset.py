@@ -52,7 +52,7 @@ class DataSet:
         read = [digest_of(files) for files in (train, test) if files]
         folder, meta = load_or_build(
             "rows",
-            key_of("rows", read, request.fields, self.tokenizer.key, request.boundary, request.ending, limits),
+            key_of("rows", 2, read, request.fields, self.tokenizer.key, request.boundary, request.ending, limits),
             lambda place: _build(place, request, self.tokenizer, self.files, len(train)),
         )
         self.bad = [BadRow(*row) for row in meta["bad"]]

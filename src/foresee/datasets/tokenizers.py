@@ -91,7 +91,7 @@ class PieceTokenizer(Tokenizer):
         self.kind = kind = request.tokenizer
         pieces = [chr(byte) if 33 <= byte < 127 else f"<0x{byte:02X}>" for byte in range(256)]
         if kind != "bytes":
-            key = key_of("vocabulary", digest_of(files), request.fields, kind, request.vocabulary)
+            key = key_of("vocabulary", 2, digest_of(files), request.fields, kind, request.vocabulary)
             _, found = load_or_build("vocabularies", key, lambda _: {"known": learn_pieces(request, files)})
             pieces = [*found["known"], UNKNOWN]
         self.key = [kind, key_of(pieces)]
