@@ -71,7 +71,7 @@ def test_attention_is_read_from_the_position_that_decides_the_branch(name: str, 
 
 
 @pytest.mark.parametrize(
-    ("name", "passes"), [("teacherless", 1), ("masked-diffusion:steps=2", 2), ("masked-diffusion", 4)]
+    ("name", "passes"), [("teacherless", 1), ("masked-diffusion:steps=2", 2), ("masked-diffusion", 4), ("insertion", 4)]
 )
 def test_an_objective_that_cannot_be_forced_tells_how_it_wrote_its_own_answer(name: str, passes: int) -> None:
     net = objective(name).eval()

@@ -153,7 +153,7 @@ def test_reversed_decides_from_the_last_place(tmp_path: Path) -> None:
     assert done["said"].startswith("right: ")
 
 
-@pytest.mark.parametrize(("name", "passes"), [("teacherless", 1), ("masked-diffusion", 3)])
+@pytest.mark.parametrize(("name", "passes"), [("teacherless", 1), ("masked-diffusion", 3), ("insertion", 3)])
 def test_an_answer_decided_as_a_whole_comes_with_the_pass_of_each_place(name: str, passes: int, tmp_path: Path) -> None:
     it = session(tmp_path, name, "path-star:degree=2,length=3,nodes=10")
     assert it.describe()["decoding"] == "whole"

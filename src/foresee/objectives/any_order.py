@@ -61,7 +61,7 @@ class AnyOrder(Objective):
         context: the longest sequence that the table of places to predict holds, at most the backbone's longest
     """
 
-    summary = "next-token in random orders of the answer, each token told which place comes next"
+    summary = "next-token in random orders, each input with the position to predict next (sigma-GPT)"
     backbone_alone = False
     needs = frozenset({Cap.POSITIONS})
     undecayed = frozenset({"target_table"})

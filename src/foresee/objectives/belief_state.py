@@ -80,7 +80,7 @@ class BeliefState(Objective):
     """Needs nothing but a causal backbone and its ``twin``. ``per_token`` is the loss of the next token without a
     suffix, as in decoding."""
 
-    summary = "forward and backward encoders predict both neighbours of every gap in the answer"
+    summary = "forward and backward encoders predict both neighbours of every gap in the answer (BST)"
     backbone_alone = False
     symbols = (END,)
 

@@ -74,7 +74,7 @@ class FutureInsertion(NextToken):
         plan: at decoding, predict a future first
     """
 
-    summary = "half of the rows show a copied span of the answer's future before the answer (TRELAWNEY)"
+    summary = "a span of the answer's future is copied before the answer in half of the rows (TRELAWNEY)"
     symbols = (OPEN, CLOSE)
 
     def __init__(

@@ -57,7 +57,7 @@ class JointMultiToken(Objective):
         weight: of the further slots' mean loss beside next-token's
     """
 
-    summary = "one state predicts several tokens through a small attention over those revealed (JTP)"
+    summary = "one hidden state predicts several tokens, each given the ones before it (JTP)"
     backbone_alone = False
 
     def __init__(

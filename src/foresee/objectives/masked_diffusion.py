@@ -87,7 +87,7 @@ class MaskedDiffusion(Objective):
         steps: passes at decoding; `none` is one for each token, 1 is teacherless decoding
     """
 
-    summary = "restore randomly masked answer tokens, reading both ways; write the easiest first"
+    summary = "predict masked answer tokens with bidirectional attention; decode the surest first"
     needs = frozenset({Cap.LOOKAHEAD, Cap.POSITIONS})
     symbols = (MASK,)
     order = "parallel"

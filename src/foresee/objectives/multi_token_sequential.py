@@ -51,7 +51,7 @@ class MultiTokenSequential(NextToken):
         weight: of the modules' mean loss beside next-token's
     """
 
-    summary = "modules in sequence predict one token further each, the earlier ones shown (DeepSeek-V3)"
+    summary = "sequential modules, each predicting one token further ahead (DeepSeek-V3)"
 
     def __init__(
         self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, depth: int = 1, weight: float = 0.3

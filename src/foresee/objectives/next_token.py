@@ -30,7 +30,7 @@ from foresee.objectives.teacher_forcing import answer_log_probs, answer_logits, 
 class NextToken(Objective):
     """Teacher forcing, greedy left-to-right decoding."""
 
-    summary = "teacher forcing: predict each answer token with the true earlier ones shown"
+    summary = "predict each answer token from the true tokens before it (teacher forcing)"
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         return answer_loss(answer_logits(self.backbone, batch.tokens, batch), batch, "next-token")

@@ -63,7 +63,7 @@ class PlanTokens(Objective):
         beta: weight of the reconstruction, without which the codes collapse
     """
 
-    summary = "learned planning tokens after the prompt, taught to hold the answer (Semformer)"
+    summary = "learned planning tokens after the prompt, trained to encode the whole answer (Semformer)"
     backbone_alone = False
     undecayed = frozenset({"plan_table"})
 

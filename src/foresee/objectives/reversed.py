@@ -39,7 +39,7 @@ def flip_answers(batch: Batch) -> Batch:
 class Reversed(NextToken):
     """Teacher forcing from the last answer token to the first."""
 
-    summary = "teacher forcing on the answer written backwards: the positive control"
+    summary = "teacher forcing on the reversed answer, last token first: the positive control"
     order = "backward"
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:

@@ -46,7 +46,7 @@ class TokenMasking(NextToken):
         replace: masked tokens by the `mask` or by `random` tokens of other answers
     """
 
-    summary = "teacher forcing with a random amount of the shown answer masked"
+    summary = "teacher forcing with a random part of the answer masked in the input"
     symbols = (MASK,)
 
     def __init__(

@@ -165,7 +165,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         return self.replace(objective=objective)
 
     def control(self) -> Settings:
-        """The positive control: the same run with the answer written backwards."""
+        """The positive control: the same run on the reversed answer."""
         return self.replace(objective=CONTROL)
 
     def _derived(self, changed: Set[str], given: Mapping[str, Any]) -> Settings:

@@ -37,7 +37,7 @@ class LaptopObjectives(Study):
 
     summary = "every objective on G(2, 5) with one budget: which are quick"
     question = "Which objectives choose the arm on G(2, 5) within 2,000 steps of a small network, and how soon?"
-    laptop_cost = "51 runs of 2 to 4 minutes, about 130 core minutes"
+    laptop_cost = "54 runs of 2 to 4 minutes, about 140 core minutes"
     paper_cost = PAPER_COST
     baseline = "next-token"
 

@@ -1,0 +1,132 @@
+"""Insertion language model: tokens are inserted anywhere, and the network chooses place and token together (ILM).
+
+A random part of the answer is dropped and what is left moves together, so that nothing shows where a token is missing.
+The state of each token left says what is to be inserted right after it. The surest tokens can come first and the
+decision last, as in masked diffusion, but one at a time and at places that shift as the answer grows.
+
+Family: other orders and masked inputs.
+Source: Patel et al. 2025, arXiv 2505.05755, as its code (xlm-core) builds it.
+Loss: for each row n ~ U{0 ... l} of its l answer tokens are dropped, any n of them alike. The network reads what is
+left in both directions; the last prompt token stands for the place before the answer. With s the last token left
+before a dropped token v, the loss of v is ``-log p(s, v)``, p one softmax over all places and symbols together: the
+mean over a row's dropped tokens. A classifier on the last prompt token's state says whether anything was dropped
+(part "stop"). Both are means over rows, which count by their number of answer tokens.
+Decoding: n passes over the whole sequence, each inserting the likeliest pair of place and token. No cache can be used.
+Dropped: the stop classifier, as the answer's length is given.
+Deviations: the code puts a token of its own at the answer's beginning and one for the classifier at the prompt's; here
+the last prompt token is both. Its star graphs choose a place among the two likeliest at random, then the token; here
+the likeliest pair is taken.
+Drawing:
+    fed                            p1 p2 p3 a1 a4
+    title                          one draw: a2 and a3 are dropped
+    reads                          full
+    inserted after it (insertion)  . . {} {a2,a3} {}
+    ~anything missing? (stop)      . . yes . .
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foresee.backbones import Backbone, Cap
+from foresee.core.batch import Batch
+from foresee.core.vocabulary import Vocabulary
+from foresee.objectives.base import LossOut, Objective, Trace, draw_weights, objectives
+from foresee.objectives.teacher_forcing import answer_mask, answer_mean, answer_targets, token_losses
+
+
+def draw_dropped(batch: Batch, rng: torch.Generator) -> tuple[Tensor, int]:
+    """Which of the answer columns are dropped [B, A], and a number of tokens that every row drops at least.
+
+    The number is known without asking the device, and 0 where rows differ in length.
+    """
+    answered = answer_mask(batch)
+    share = torch.rand(len(batch), 1, dtype=torch.float64, generator=rng, device=rng.device)
+    order = torch.rand(answered.shape, generator=rng, device=rng.device).to(answered.device)
+    number = (share.to(answered.device) * (batch.answer_len[:, None] + 1)).long()
+    rank = order.masked_fill(~answered, 2.0).argsort(1).argsort(1)
+    least = int(share.min() * (batch.layout.width + 1)) if batch.layout.uniform else 0
+    return rank < number, least
+
+
+@objectives.register("insertion")
+class Insertion(Objective):
+    """Needs LOOKAHEAD and VISIBILITY to read a shortened answer in both directions, and POSITIONS to know its order."""
+
+    summary = "drop random answer tokens, and predict which to insert after which of those left (ILM)"
+    needs = frozenset({Cap.LOOKAHEAD, Cap.VISIBILITY, Cap.POSITIONS})
+    order = "parallel"
+
+    def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
+        super().__init__(backbone, vocab, generator)
+        self.stop_head = draw_weights(generator, 1, backbone.width)
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        first, answers = batch.layout.first, answer_targets(batch)
+        dropped, least = draw_dropped(batch, rng)
+        number = dropped.sum(1)
+
+        # Tokens that are left move to the front; the dropped ones, now behind them, are read by nobody.
+        together = dropped.int().argsort(dim=1, stable=True)
+        tokens = torch.cat((batch.tokens[:, :first], answers.gather(1, together)), 1)[:, : batch.layout.last - least]
+        columns = torch.arange(tokens.shape[1], device=tokens.device)
+        left = columns < (batch.prompt_len + batch.answer_len - number)[:, None]
+        attend = left[:, None].expand(-1, len(columns), -1)
+        states = self.backbone(self.backbone.embed(tokens), attend=attend, keep=slice(first - 1, len(columns)))
+
+        logits = self.backbone.logits(states)
+        slots = (left & (columns >= batch.prompt_len[:, None] - 1))[:, first - 1 :]
+        log_probs = logits.float().masked_fill(~slots[..., None], -math.inf).flatten(1).log_softmax(-1)
+        slot = (~dropped).cumsum(1)  # how many of the columns before a dropped one are left
+        losses = -log_probs.gather(1, slot * logits.shape[-1] + answers)
+        losses = losses.masked_fill(~dropped, 0.0) * (batch.answer_len / number.clamp(min=1))[:, None]
+
+        before = states[torch.arange(len(batch), device=number.device), batch.prompt_len - first]
+        score = functional.linear(before, self.stop_head)[:, 0].float()
+        stop = functional.binary_cross_entropy_with_logits(score, (number > 0).float(), reduction="none")
+        parts = {
+            "insertion": answer_mean(losses, batch),
+            "stop": (stop * batch.answer_len).sum() / batch.answer_len.sum(),
+        }
+        return LossOut(parts["insertion"] + parts["stop"], parts, token_losses(losses, batch))
+
+    def generate(self, prompt: Tensor, n: int) -> Tensor:
+        answer = prompt[:, :0]
+        for slot, logits in self._insertions(prompt, n):
+            answer = insert(answer, slot, logits.argmax(-1))
+        return answer
+
+    def _insertions(self, prompt: Tensor, n: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The place [B] of each of ``n`` insertions, and the logits [B, V] of the token there, of which the largest is
+        inserted."""
+        answer, rows = prompt[:, :0], torch.arange(len(prompt), device=prompt.device)
+        for _ in range(n):
+            tokens = torch.cat((prompt, answer), 1)
+            keep = slice(prompt.shape[1] - 1, tokens.shape[1])
+            logits = self.backbone.logits(self.backbone(self.backbone.embed(tokens), attend="full", keep=keep))
+            slot = logits.amax(-1).argmax(-1)
+            yield slot, logits[rows, slot]
+            answer = insert(answer, slot, logits[rows, slot].argmax(-1))
+
+    def forced(self, batch: Batch) -> None:
+        return None
+
+    def trace(self, prompt: Tensor, n: int) -> Trace:
+        """``log_probs`` are those of tokens at the place that was chosen."""
+        rows, passes = list[Tensor](), list[int]()
+        for number, (slot, logits) in enumerate(self._insertions(prompt, n), start=1):
+            rows.insert(int(slot), logits[0].float().log_softmax(-1))
+            passes.insert(int(slot), number)
+        return Trace(torch.stack(rows), torch.tensor(passes, device=prompt.device))
+
+
+def insert(answer: Tensor, slot: Tensor, token: Tensor) -> Tensor:
+    """Answers [B, n] with each row's token [B] put before place ``slot`` [B], [B, n + 1]."""
+    columns = torch.arange(answer.shape[1] + 1, device=answer.device)
+    moved = functional.pad(answer, (0, 1)).gather(1, columns - (columns > slot[:, None]).long())
+    return torch.where(columns == slot[:, None], token[:, None], moved)
