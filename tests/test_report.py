@@ -25,7 +25,10 @@ from foresee.report import write_picture, write_report
 from foresee.report.groups import arrange
 from foresee.training.run import read_run
 
-SECTIONS = ("happened", "table", "curves", "survival", "positions", "example", "costs", "meaning", "reproduce")
+SECTIONS = (
+    "task", "table", "happened", "words", "curves", "positions", "example", "costs", "meaning", "reproduce",
+)  # fmt: skip
+"""Of a page of runs, one seed each: nothing is said of how many steps a share of the seeds takes."""
 VOID = {"meta", "br", "wbr", "input"}
 
 
@@ -141,13 +144,13 @@ def test_the_page_is_closed_to_the_world(demo: tuple[list[Path], Path]) -> None:
 def test_drawings_are_described(demo: tuple[list[Path], Path]) -> None:
     html = demo[1].read_text(encoding="utf-8")
     svgs = list(map(ElementTree.fromstring, inline_svgs(html)))
-    # A key of each group; a graph of each run on each example.
-    assert Counter(svg.attrib["class"].split()[0] for svg in svgs) == {"sample": 3, "star": 2 * 3 + 1, "shared": 3 + 1}
+    # A key of each group; a graph of each task, and of each run on each example.
+    assert Counter(svg.attrib["class"].split()[0] for svg in svgs) == {"sample": 3, "star": 2 + 7, "shared": 3 + 1}
     assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in svgs)
     charts = re.findall(r'<div class="chart" data-chart="(\d+)" role="img" aria-label="[^"]{20,}">', html)
-    # Three curves of one section, two of the other (nothing is forced there), survival and costs of both, positions of
-    # each group, attention on each of three examples.
-    assert list(map(int, charts)) == list(range(3 + 2 + 2 + 2 + 3 + 3))
+    # Three curves of one section, two of the other (nothing is forced there), costs of both, positions of each group,
+    # attention on each of three examples.
+    assert list(map(int, charts)) == list(range(3 + 2 + 2 + 3 + 3))
     found = charts_of(html)
     assert len(found["charts"]) == len(charts)
     assert max(each["spec"] for each in found["charts"]) < len(charts) - 2  # attention has one spec for all
@@ -274,9 +277,10 @@ def test_backbones_are_named_shortly_where_a_task_has_several(tmp_path: Path) ->
     long = "transformer:layers=8,width=128,heads=4,context=256,positions=learned,norm=layer"
     runs = [fabricate_run(tmp_path, backbone=each) for each in (long, BACKBONE, "not-loaded:size=3")]
     text = Page(write_report(runs, tmp_path / "page.html").read_text(encoding="utf-8")).text
-    assert "next-token on gpt-nano:layers=8" in text or "next-token on transformer:layers=8" in text
+    assert "next-token on transformer 8×128, 4 heads" in text
     assert "next-token on not-loaded:size=3" in text
-    assert "G(2, 5), 50 node labels · gpt-nano:layers=4" in text or "· transformer:layers=4" in text
+    assert "G(2, 5), 50 node labels · transformer 4×128, 4 heads" in text
+    assert "next-token (0 of 3 runs)" in text
 
 
 @pytest.mark.parametrize(("ending", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])

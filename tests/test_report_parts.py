@@ -45,7 +45,7 @@ def test_runs_of_one_objective_with_other_settings_are_told_apart(tmp_path: Path
     drawn = assign_marks(labels)
     assert len({mark.colour for mark in drawn.values()}) == 2
     assert assign_marks(["next-token"])["next-token"] in drawn.values()
-    assert "next-token (steps=400) and next-token (steps=600) did not solve it." in lead(sections)
+    assert "next-token (0 of 2 runs) did not solve it." in lead(sections)
 
 
 def test_an_objective_keeps_its_colour() -> None:

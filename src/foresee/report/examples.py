@@ -50,6 +50,11 @@ class Panel:
         return [(node, right[at : at + 1] == (node,)) for at, node in enumerate(nodes_of(self.wrote))]
 
     @property
+    def unwritten(self) -> Walk:
+        """Nothing written on its graph."""
+        return Walk((), False, (), "")
+
+    @property
     def modes(self) -> dict[str, list[dict[str, Any]]]:
         """The steps with the true answer shown ("truth") and with its own ("free"): of each the bars (symbol,
         probability, whether it is the right one) and the pass that decided it, where there are several."""
@@ -78,6 +83,12 @@ def panels_of(group: Group, run: Run) -> dict[str, Panel]:
             None if star is None else follow(star, each["wrote"]),
         ))  # fmt: skip
     return found
+
+
+def first(section: Section) -> Panel | None:
+    """The first example that its runs kept, to show what the task asks; None where none did."""
+    kept = (panel for group in section.groups for run in group.runs for panel in panels_of(group, run).values())
+    return next(kept, None)
 
 
 def pick(section: Section, panels: int) -> list[list[Panel]]:

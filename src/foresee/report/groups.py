@@ -40,6 +40,11 @@ class Group:
         return self.runs[0].spec
 
     @property
+    def objective(self) -> str:
+        """The label without what is special about its settings."""
+        return self.label.partition(" (")[0]
+
+    @property
     def backbone(self) -> str:
         """The backbone, as a reader would say it."""
         return short_backbone(self.spec.backbone)
@@ -110,6 +115,16 @@ class Section:
         found = next((place for place in told if place is not None), None)
         return BRANCH_PLACE if found is None and "path-star" in self.task.partition(":")[0] else found
 
+    @property
+    def short_title(self) -> str:
+        """The title without the backbone."""
+        return self.title.partition(" · ")[0]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether any of its settings ran under several seeds; a survival curve of one run says nothing."""
+        return any(len(group.runs) > 1 for group in self.groups)
+
     def relative_speed(self, group: Group) -> float | None:
         """A group's examples a second beside next-token's; None where either was not timed."""
         speeds = [each.speed for each in self.groups if each.spec.objective.partition(":")[0] == "next-token"]
@@ -166,12 +181,18 @@ def task_title(task: str) -> str:
 
 @cache
 def short_backbone(backbone: str) -> str:
-    """A preset's name where one means the same, else the spec without what is at its default; the spec itself where it
-    is of a plug-in that is not loaded."""
+    """A preset's name where one means the same, else as "transformer 6×128, 2 heads, positions=rotary": the sizes, then
+    what is not at its default. The spec itself where it is of a plug-in that is not loaded."""
     try:
         text = resolve(backbones, backbone).text
         same = [name for name in backbones.presets() if resolve(backbones, name).text == text]
-        return same[0] if same else brief(backbones, backbone)
+        name, options = parse(text)
+        if same or not {"layers", "width"} <= options.keys():
+            return same[0] if same else brief(backbones, backbone)
+        heads = [f"{options['heads']} head{'' if options['heads'] == '1' else 's'}"] if "heads" in options else []
+        shown = [f"{key}={value}" for key, value in parse(brief(backbones, backbone))[1].items()
+                 if key not in ("layers", "width", "heads")]  # fmt: skip
+        return ", ".join([f"{name} {options['layers']}×{options['width']}", *heads, *shown])
     except RequestError:
         return backbone
 

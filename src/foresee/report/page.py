@@ -16,7 +16,7 @@ from foresee.metrics import verdict
 from foresee.report import examples, frames
 from foresee.report import tables as every_table
 from foresee.report.groups import Group, Section, arrange
-from foresee.report.rendering import count_of, listed, render_page
+from foresee.report.rendering import listed, render_page
 from foresee.report.star import draw_star, nodes_of
 from foresee.report.style import assign_marks
 from foresee.training.run import DamagedRun, Run, find_runs
@@ -80,18 +80,20 @@ def write_report(
 
 
 def lead(sections: Sequence[Section]) -> str:
-    """One sentence on a task, of which these are the sections: who solved it and who did not."""
-    who: dict[str, list[str]] = {"solved": [], "failed": [], "waiting": []}
+    """One sentence on a task, of which these are the sections: which objectives solved it and which did not."""
+    alike: dict[str, list[Group]] = {}
     for group in (group for section in sections for group in section.groups):
-        done = len(group.finished)
-        name = group.label if len(sections) == 1 else f"{group.label} on {group.backbone}"
-        of = f" ({group.solved} of {count_of(done, 'seed')})" if done > 1 else ""
-        who["solved" if group.solved else "failed" if done else "waiting"].append(name + of)
+        alike.setdefault(group.objective, []).append(group)
+    who: dict[str, list[str]] = {"solved": [], "failed": [], "waiting": []}
+    for objective, groups in alike.items():
+        solved, done = sum(group.solved for group in groups), sum(len(group.finished) for group in groups)
+        of = f" ({solved} of {done} {'runs' if groups[1:] else 'seeds'})" if done > 1 else ""
+        who["solved" if solved else "failed" if done else "waiting"].append(objective + of)
     parts = [f"{listed(who['solved'])} solved it"] if who["solved"] else []
     parts += [f"{listed(who['failed'])} did not{'' if parts else ' solve it'}"] if who["failed"] else []
     parts += [f"{listed(who['waiting'])} {'are' if who['waiting'][1:] else 'is'} unfinished"] if who["waiting"] else []
     guess = f" A solver that guesses the one decision gets {sections[0].chance:.3g}." if sections[0].chance else ""
-    return f"On {sections[0].title.partition(' · ')[0]}: {'; '.join(parts)}.{guess}"
+    return f"On {sections[0].short_title}: {'; '.join(parts)}.{guess}"
 
 
 def outcomes(
