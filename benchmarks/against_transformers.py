@@ -44,7 +44,7 @@ from foresee.training.examples import batch_of
 from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
 
-TASK = "path-star:degree=2,length=5,nodes=50"
+TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
 OURS, DEFAULT, TUNED, MATRIX = "foresee", "transformers", "transformers, tuned", "matrix products"
 DROPOUT, KEPT, GELU = " + dropout", " + allocator", " + gelu"
 CONTENDERS = (OURS, DEFAULT, TUNED, DEFAULT + DROPOUT, DEFAULT + KEPT, TUNED + KEPT, TUNED + KEPT + GELU, MATRIX)

@@ -35,7 +35,7 @@ def main() -> None:
     arguments = options.parse_args()
     keep_large_blocks()
     examples, rounds = (64, 1) if arguments.quick else (20_000, 3)
-    spec = Settings.of("path-star:degree=5,length=5,nodes=50", "next-token", arguments.backbone, device="cpu")
+    spec = Settings.of("path-star:degree=5,length=5,nodes=50,goals=one", "next-token", arguments.backbone, device="cpu")
     task = spec.build_task()
     backbone = spec.build_objective(task).backbone.eval()
     batch = draw(task, spec.task, "test", examples, 0)

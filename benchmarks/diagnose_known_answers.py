@@ -87,8 +87,9 @@ def noisy(pairs: list[Pair], seed: int, share: float = 0.1) -> list[Pair]:
     return changed
 
 
-G25, G34 = "path-star:degree=2,length=5,nodes=20", "path-star:degree=3,length=4,nodes=20"
-MORE_LABELS = "path-star:degree=2,length=5,nodes=50"
+G25, G34 = "path-star:degree=2,length=5,nodes=20,goals=one", "path-star:degree=3,length=4,nodes=20,goals=one"
+MORE_LABELS = "path-star:degree=2,length=5,nodes=50,goals=one"
+LARGER = "path-star:degree=4,length=6,nodes=40,goals=one"
 """Where only two tokens are look-ups, some seeds found them sooner among more labels (docs/log.md, 2026-11-21)."""
 
 CASES: dict[str, Case] = {
@@ -105,7 +106,9 @@ CASES: dict[str, Case] = {
         "noisy-chain:length=12,noise=0.05,key=6,states=8", (COMPOUNDING,), TINY, 700, 64, 2e-3, rewrite=plain
     ),
     "label-noise": Case("copying:length=6,symbols=12", (NONE_NEEDED,), TINY, 600, 64, 2e-3, rewrite=noisy),
-    "too-hard": Case("path-star:degree=4,length=6,nodes=40", (TOO_SMALL,), TINY, 300, 64, 2e-3, rewrite=plain),
+    "too-hard": Case(
+        "path-star:degree=4,length=6,nodes=40,goals=one", (TOO_SMALL,), TINY, 300, 64, 2e-3, rewrite=plain
+    ),
 }
 
 

@@ -48,8 +48,8 @@ from foresee.training.loop import train as train_run
 from foresee.training.optimizer import autocast, learning_rate
 from foresee.training.settings import Settings
 
-G25 = "path-star:degree=2,length=5,nodes=50"
-G55 = "path-star:degree=5,length=5,nodes=50"
+G25 = "path-star:degree=2,length=5,nodes=50,goals=one"
+G55 = "path-star:degree=5,length=5,nodes=50,goals=one"
 ALL = ",goals=all"
 TINY = "transformer:layers=2,width=32,heads=2,positions=rotary"
 PAPER = "transformer:layers=12,width=384,heads=6,positions=rotary"

@@ -28,7 +28,7 @@ from foresee.training.examples import batch_of
 from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
 
-TASK = "path-star:degree=2,length=5,nodes=50"
+TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
 MOST_RATIO = 1.05
 ADAPTER, BY_HAND = "hf backbone", "by hand"
 

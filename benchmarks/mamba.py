@@ -42,7 +42,7 @@ from foresee.training.examples import batch_of
 from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
 
-TASK = "path-star:degree=2,length=5,nodes=50"
+TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
 OURS, DUAL = "foresee mamba", "foresee mamba2"
 LOOP, DEFAULT, TUNED, KEPT = "plain loop over time", "transformers", "transformers, tuned", " + allocator"
 CONTENDERS = (OURS, DUAL, LOOP, DEFAULT, TUNED, DEFAULT + KEPT, TUNED + KEPT)

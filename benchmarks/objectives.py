@@ -29,7 +29,7 @@ from foresee.objectives.teacher_forcing import answer_loss
 from foresee.training.environment import environment
 from foresee.training.settings import Settings
 
-TASK = "path-star:degree=2,length=5,nodes=50"
+TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
 BASELINE, EVERYWHERE = "next-token", "next-token-everywhere"
 MOST = {
     "multi-token": 1.6, "multi-token-sequential": 1.24, "joint-multi-token": 1.22, "registers": 1.16,

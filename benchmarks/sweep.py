@@ -40,7 +40,7 @@ def main() -> None:
     arguments = made.parse_args()
     steps, batch, test = (4, 32, 100) if arguments.quick else (arguments.steps, 256, 2000)
     specs = [
-        Settings.of("path-star:degree=2,length=5,nodes=50", "next-token", "gpt-nano", steps=steps, batch=batch,
+        Settings.of("path-star:degree=2,length=5,nodes=50,goals=one", "next-token", steps=steps, batch=batch,
                    data="fixed:20000", test=test, seed=seed)
         for seed in range(2 if arguments.quick else RUNS)
     ]  # fmt: skip

@@ -21,7 +21,7 @@ from common import Target, parser, write
 from foresee.experiments.bench import TrainingStep
 from foresee.training.settings import Settings
 
-TASK = "path-star:degree=2,length=5,nodes=50"
+TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
 GIB = 2**30
 
 

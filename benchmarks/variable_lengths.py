@@ -25,8 +25,8 @@ from foresee.training.data import WINDOW, FixedData
 from foresee.training.loop import train_steps
 from foresee.training.settings import Settings
 
-FIXED = "path-star:degree=2,length=5,nodes=50"
-MIXED = "path-star:degree=2,length=8,nodes=50,sizes=mixed"
+FIXED = "path-star:degree=2,length=5,nodes=50,goals=one"
+MIXED = "path-star:degree=2,length=8,nodes=50,goals=one,sizes=mixed"
 LEAST_RATIO = 0.85
 
 

@@ -16,7 +16,7 @@ from foresee.objectives.base import Objective
 from foresee.objectives.masked_diffusion import MaskedDiffusion
 from foresee.tasks.base import Task
 
-TASK = foresee.task("path-star:degree=2,length=4,nodes=12")
+TASK = foresee.task("path-star:degree=2,length=4,nodes=12,goals=one")
 
 
 def objective(name: str, backbone: str = "transformer:layers=2,width=16,heads=2") -> Objective:

@@ -359,7 +359,7 @@ def test_sizes_by_formula() -> None:
 @pytest.mark.parametrize(
     ("preset", "options"),
     [
-        ("gpt-nano", {"layers": 3, "width": 128, "heads": 4, "positions": "learned", "norm": "layer", "tied": True}),
+        ("gpt-nano", {"layers": 6, "width": 128, "heads": 2, "positions": "rotary", "norm": "layer", "tied": True}),
         ("gpt-mini", {"layers": 12, "width": 384, "heads": 6, "positions": "learned", "norm": "layer", "tied": True}),
         ("mamba-nano", {"layers": 3, "width": 128, "state": 16, "convolution": 4, "expansion": 2, "tied": True}),
         ("mamba2-nano", {"layers": 3, "width": 128, "state": 64, "head_width": 64, "groups": 1, "convolution": 4}),
@@ -433,7 +433,7 @@ def test_what_a_plug_in_of_five_methods_lacks_is_refused_in_one_sentence(net: Ba
 def test_a_plug_in_of_five_methods_trains_and_decodes(objective: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"steps": 60, "batch": 64, "lr": 1e-2, "warmup": 5, "test": 50, "device": "cpu"}
     run = foresee.train(
-        "path-star:degree=2,length=2,nodes=6", objective=objective, backbone="gru:layers=1,width=32",
+        "path-star:degree=2,length=2,nodes=6,goals=one", objective=objective, backbone="gru:layers=1,width=32",
         data="fixed:500", eval_every=30, root=tmp_path, **settings,
     )  # fmt: skip
     assert run.metrics[-1]["loss"] < run.metrics[0]["loss"]
@@ -448,5 +448,5 @@ def test_a_plug_in_of_five_methods_trains_and_decodes(objective: str, tmp_path: 
 def test_an_objective_that_a_plug_in_cannot_serve_is_refused(objective: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=f"{objective}.*{says}"):
         foresee.train(
-            "path-star:degree=2,length=3,nodes=8", objective=objective, backbone="gru", root=tmp_path, steps=1
+            "path-star:degree=2,length=3,nodes=8,goals=one", objective=objective, backbone="gru", root=tmp_path, steps=1
         )

@@ -20,7 +20,7 @@ from foresee.objectives.decoding import decode_greedily
 from foresee.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-TASK = "path-star:degree=2,length=3,nodes=10"
+TASK = "path-star:degree=2,length=3,nodes=10,goals=one"
 TINY = "transformer:layers=1,width=32,heads=2,context=32"
 
 

@@ -15,7 +15,7 @@ from foresee.tasks.path_star import PathStar
 from foresee.training import data
 from foresee.training.data import WINDOW, FixedData, FreshData, draw, group_lengths, sort_by_length
 
-MIXED = PathStar(degree=2, length=6, nodes=30, sizes="mixed")
+MIXED = PathStar(degree=2, length=6, nodes=30, sizes="mixed", goals="one")
 PAIRED = PathStar(degree=2, length=4, nodes=30, sizes="mixed", generalised="path", goals="all")
 TEXT = "mixed"
 

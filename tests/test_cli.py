@@ -168,7 +168,7 @@ def test_every_option_is_explained(program: Program) -> None:
 def test_list(program: Program) -> None:
     _, out, _ = program("list")
     words = (
-        "tasks", "path-star", "degree=<int>", "goals=one", "objectives", "teacherless", "hybrid=0.0", "backbones",
+        "tasks", "path-star", "pairs=<int>", "goals=all", "objectives", "teacherless", "hybrid=0.0", "backbones",
         "transformer", "gpt-nano", "preset for transformer:", "metrics", "shortcut",
     )  # fmt: skip
     for word in words:
@@ -184,7 +184,7 @@ def test_list_as_json(program: Program) -> None:
     assert {"next-token", "reversed", "teacherless"} <= listed["objectives"].keys()
     assert listed["objectives"]["teacherless"]["options"] == {"hybrid": "0.0"}
     assert listed["tasks"]["path-star"]["summary"]
-    assert listed["backbones"]["gpt-nano"] == {"preset": "transformer:layers=3,width=128,heads=4"}
+    assert listed["backbones"]["gpt-nano"] == {"preset": "transformer:layers=6,width=128,heads=2,positions=rotary"}
     assert program.json("list", "tasks") == {"tasks": listed["tasks"]}
 
 
@@ -294,7 +294,7 @@ def test_compare(program: Program, tmp_path: Path) -> None:
     given += arguments(tmp_path / "runs", *QUICKLY)
     compared = program.json(*given)
     assert list(compared) == ["task", "backbone", "groups"]
-    assert compared["task"] == f"{TASK},goals=one"
+    assert compared["task"] == TASK
     assert [group["objective"] for group in compared["groups"]] == ["next-token", "teacherless:hybrid=0.5", "reversed"]
     for group in compared["groups"]:
         assert list(group) == ["objective", "solved", "exact", "steps_to_solve", "runs"]
@@ -395,11 +395,11 @@ def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, sa
         (f"compare {TASK}", "Missing option '--objectives'"),
         (f"generate {TASK} --split tset", "Invalid value for '--split'"),
         ("train path-star:degree=2,length=5,nodes=8", "nodes=8, but degree=2,length=5 needs at least 9 node labels"),
-        ("train path-star:degree=0,length=5,nodes=8", "degree=0, but it must be at least 1"),
-        ("train path-star:degree=2,length=1,nodes=8", "length=1, but it must be at least 2"),
-        ("generate path-star:degree=2,length=1,nodes=8", "length=1, but it must be at least 2"),
+        ("train path-star:degree=0,length=5,nodes=8,goals=one", "degree=0, but it must be at least 1"),
+        ("train path-star:degree=2,length=1,nodes=8,goals=one", "length=1, but it must be at least 2"),
+        ("generate path-star:degree=2,length=1,nodes=8,goals=one", "length=1, but it must be at least 2"),
         ("compare path-star:degree=0,length=5,nodes=8 --objectives reversed", "degree=0, but it must be at least 1"),
-        ("train path-star:degree=2,length=5", "needs nodes=..., as in path-star:degree="),
+        ("train in-weights-path-star:degree=5", "needs length=..., as in in-weights-path-star:degree="),
         ("train path-star:degree=2,lenght=5,nodes=9", "has no option 'lenght': did you mean 'length'"),
         ("train path-star:degree=two,length=5,nodes=9", "degree='two' must be a whole number"),
         ("train pathstar:degree=2,length=5,nodes=9", "unknown task 'pathstar': did you mean 'path-star'"),
@@ -415,7 +415,7 @@ def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, sa
         (f"train {TASK} --schedule linear", "schedule='linear' must be constant or cosine"),
         (f"train {TASK} --data none.txt", "none.txt: cannot be read: No such file or directory"),
         (f"train {TASK} --data frehs", "data 'frehs' is none of fixed:N"),
-        (f"train {TASK},goals=all --batch 5 --data 100", "batch must be a multiple of 2"),
+        ("train path-star-mini --batch 5 --data 100", "batch must be a multiple of 2"),
         (f"compare {TASK} --objectives next-token,revresed", "unknown objective 'revresed': did you mean 'reversed'?"),
         (f"compare {TASK} --objectives ,", "spec '' is not of the form"),
         (f"compare {TASK} --objectives next-token --seeds 0", "Invalid value for '--seeds'"),
@@ -475,7 +475,7 @@ def test_damaged_runs_are_refused(program: Program, finished: Run, tmp_path: Pat
 
 
 def test_weights_of_another_vocabulary_are_refused(program: Program, finished: Run, tmp_path: Path) -> None:
-    other = train(tiny(task="path-star:degree=2,length=3,nodes=12", **QUICK), tmp_path)
+    other = train(tiny(task="path-star:degree=2,length=3,nodes=12,goals=one", **QUICK), tmp_path)
     shutil.copy(finished.dir / "model.safetensors", other.dir)
     assert "was it made for another vocabulary or size?" in program.refusal("evaluate", str(other.dir))
 

@@ -19,8 +19,8 @@ from foresee.tasks.conditioning import Conditioned
 from foresee.tasks.path_star import PathStar
 from foresee.training.data import draw
 
-PLAIN = "path-star:degree=2,length=3,nodes=10"
-G23 = PathStar(degree=2, length=3, nodes=10)
+PLAIN = "path-star:degree=2,length=3,nodes=10,goals=one"
+G23 = PathStar(degree=2, length=3, nodes=10, goals="one")
 LINE = "1,2|1,3|2,4|3,5/1,4="
 
 

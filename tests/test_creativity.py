@@ -119,7 +119,7 @@ def test_options_say_how_many_are_drawn_and_how() -> None:
 
 def test_absent_where_it_has_no_meaning() -> None:
     assert Creativity().measure(subject(TASK, Lister(TASK, RIGHT, draws=False), 4, [])) == {}
-    closed = PathStar(degree=2, length=3, nodes=10)
+    closed = PathStar(degree=2, length=3, nodes=10, goals="one")
     assert Creativity().measure(subject(closed, Lister(closed, ["0,1,2"]), 4, None)) == {}
 
 

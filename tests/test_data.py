@@ -29,9 +29,9 @@ from foresee.tasks.example_files import read_examples, write_examples
 from foresee.tasks.path_star import PathStar
 from foresee.training import data
 from foresee.training.data import FixedData, FreshData, draw
-from foresee.training.settings import canonical_data
+from foresee.training.values import canonical_data
 
-G25 = PathStar(degree=2, length=5, nodes=50)
+G25 = PathStar(degree=2, length=5, nodes=50, goals="one")
 PAIRED = PathStar(degree=3, length=3, nodes=30, goals="all")
 TEXT = "path-star:degree=2,length=5,nodes=50,goals=one"
 PAIRED_TEXT = "path-star:degree=3,length=3,nodes=30,goals=all"
@@ -62,7 +62,7 @@ def test_splits_and_seeds_share_no_problem() -> None:
 
 def test_splits_are_disjoint_where_problems_run_out() -> None:
     # 5 * 4 * 3 = 60 graphs: both splits repeat theirs, and no other seed brings one across.
-    task = PathStar(degree=1, length=3, nodes=5)
+    task = PathStar(degree=1, length=3, nodes=5, goals="one")
     train = [set(task.identity(draw(task, "small", "train", 2000, seed)).tolist()) for seed in (0, 1)]
     test = [set(task.identity(draw(task, "small", "test", 500, seed)).tolist()) for seed in (0, 1)]
     assert train[0] == train[1]
@@ -80,7 +80,7 @@ def test_one_problem_in_eight_is_a_test_problem() -> None:
 
 def test_an_empty_split_is_refused() -> None:
     # There are three graphs, one for each centre, and all of them happen to be training problems.
-    task = PathStar(degree=2, length=2, nodes=3)
+    task = PathStar(degree=2, length=2, nodes=3, goals="one")
     empty: list[Literal["train", "test"]] = []
     for split in ("train", "test"):
         present = (one_in_eight(task.identity(task.sample(300, seeds.stream("all three")))) == (split == "test")).any()
@@ -106,7 +106,7 @@ def test_groups_stay_whole_in_a_split(split: Literal["train", "test"]) -> None:
 
 
 def test_paired_and_single_goals_are_split_alike() -> None:
-    single = PathStar(degree=3, length=3, nodes=30)
+    single = PathStar(degree=3, length=3, nodes=30, goals="one")
     assert one_in_eight(single.identity(draw(PAIRED, PAIRED_TEXT, "test", 900, 0))).all()
 
 

@@ -258,7 +258,7 @@ def test_a_prompt_is_shown_as_it_is_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_seed_is_shown_before_its_prompt() -> None:
-    task = resolve(tasks, "path-star:degree=2,length=3,nodes=9,seed_length=2").build()
+    task = resolve(tasks, "path-star:degree=2,length=3,nodes=9,goals=one,seed_length=2").build()
     ((prompt, _),) = task.sample(1, stream("shown")).pairs()
     assert task.write_prompt(prompt) == task.write_line(prompt, [])
 

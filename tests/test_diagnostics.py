@@ -40,8 +40,8 @@ from foresee.metrics.passes import predict_answers, score_answers
 from foresee.metrics.shortcut import Shortcut
 from foresee.tasks.path_star import PathStar
 
-TASK = PathStar(degree=2, length=5, nodes=50)
-WIDE = PathStar(degree=5, length=4, nodes=30)
+TASK = PathStar(degree=2, length=5, nodes=50, goals="one")
+WIDE = PathStar(degree=5, length=4, nodes=30, goals="one")
 
 
 def one(rows: Rows, name: str) -> Row:
@@ -139,7 +139,7 @@ def test_with_one_token_left_copying_the_goal_is_no_walk() -> None:
         def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
             return graph.path[:, -1] if prefix.shape[1] == 2 else super().write_next(graph, prefix)
 
-    rows = measure_all(subject(Copies(PathStar(degree=2, length=3, nodes=50))))
+    rows = measure_all(subject(Copies(PathStar(degree=2, length=3, nodes=50, goals="one"))))
     assert "follow" not in rows  # nothing lies between the decision and the end
     assert value(rows, "follow_to_end") == 0.0
 
@@ -261,7 +261,7 @@ def test_without_facts_only_tokens_are_compared() -> None:
 
 @pytest.mark.parametrize(("degree", "length"), [(1, 5), (3, 2)])
 def test_follow_is_absent_where_there_is_no_wrong_arm_or_nothing_to_walk(degree: int, length: int) -> None:
-    rows = measure_all(subject(Follower(PathStar(degree=degree, length=length, nodes=20)), 50))
+    rows = measure_all(subject(Follower(PathStar(degree=degree, length=length, nodes=20, goals="one")), 50))
     assert "follow" not in rows
     assert value(rows, "child") == 1.0
 
@@ -322,7 +322,7 @@ def test_other_valid_answers_are_put_to_the_task() -> None:
     batch = task.sample(400, seeds.stream("test", "either"))
     wrote = predict_answers(Contrary(task).eval(), batch, 100)
     assert right_answers(task, batch, wrote).all()
-    assert not right_answers(PathStar(degree=2, length=3, nodes=9), batch, wrote).any()
+    assert not right_answers(PathStar(degree=2, length=3, nodes=9, goals="one"), batch, wrote).any()
     wrote = wrote.clone()
     wrote[::2, 0] = task.nodes
     assert right_answers(task, batch, wrote).tolist() == [False, True] * 200

@@ -25,8 +25,8 @@ from foresee.objectives.base import LossOut, Objective
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
 
-MIXED = PathStar(degree=2, length=5, nodes=30, sizes="mixed")
-STOPS = PathStar(degree=3, length=5, nodes=30, generalised="path")
+MIXED = PathStar(degree=2, length=5, nodes=30, sizes="mixed", goals="one")
+STOPS = PathStar(degree=3, length=5, nodes=30, generalised="path", goals="one")
 
 
 class BySize(Scripted):
@@ -34,7 +34,7 @@ class BySize(Scripted):
 
     def __init__(self, script: Any, **options: Any) -> None:
         super().__init__(MIXED)
-        sizes = [PathStar(degree=2, length=length, nodes=30) for length in range(2, 6)]
+        sizes = [PathStar(degree=2, length=length, nodes=30, goals="one") for length in range(2, 6)]
         self.scripts = torch.nn.ModuleDict({str(size.length): script(size, **options) for size in sizes})
 
     def script(self, tokens: int) -> Scripted:

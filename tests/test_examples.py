@@ -104,7 +104,7 @@ def test_running_parity_refuses_a_size(bits: int) -> None:
 
 def on_path_star(objective: str) -> tuple[Task, Objective]:
     """A small untrained model of an objective: every one has the same weights."""
-    task = foresee.task("path-star:degree=2,length=4,nodes=10")
+    task = foresee.task("path-star:degree=2,length=4,nodes=10,goals=one")
     net = foresee.backbone("transformer:layers=1,width=16,heads=2", vocab_size=len(task.vocab))
     return task, foresee.objective(objective, net, task.vocab)
 
@@ -299,8 +299,8 @@ def test_without_the_library_one_sentence_says_how_to_get_it(monkeypatch: pytest
 
 def test_a_model_is_uncertain_of_the_decision_alone(tmp_path: Path) -> None:
     run = foresee.train(
-        "path-star:degree=2,length=3,nodes=8", "reversed", "transformer:layers=1,width=16,heads=2", root=tmp_path,
-        steps=3, batch=16, data="fixed:64", test=40, eval_every=3, device="cpu",
+        "path-star:degree=2,length=3,nodes=8,goals=one", "reversed", "transformer:layers=1,width=16,heads=2",
+        root=tmp_path, steps=3, batch=16, data="fixed:64", test=40, eval_every=3, device="cpu",
     )  # fmt: skip
     entropy = run.rows["entropy"]
     assert isinstance(entropy, list)

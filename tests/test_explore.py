@@ -32,7 +32,7 @@ from foresee.objectives.base import objectives
 from foresee.tasks.path_star import PathStar
 from foresee.training.loop import train
 
-TREE = "path-star:degree=2,length=4,nodes=20,splits=1"
+TREE = "path-star:degree=2,length=4,nodes=20,goals=one,splits=1"
 
 
 def session(root: Path, objective: str = "next-token", task: str = EASY, **changes: Any) -> Session:
@@ -49,7 +49,7 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Session:
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """A model of two steps, on arms of three nodes."""
-    return session(tmp_path_factory.mktemp("untrained"), task="path-star:degree=2,length=3,nodes=10")
+    return session(tmp_path_factory.mktemp("untrained"), task="path-star:degree=2,length=3,nodes=10,goals=one")
 
 
 # Steps -------------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_examples_of_the_test_split_come_by_number(untrained: Session) -> None:
 
 
 def test_reversed_decides_from_the_last_place(tmp_path: Path) -> None:
-    it = session(tmp_path, "reversed", "path-star:degree=2,length=3,nodes=10")
+    it = session(tmp_path, "reversed", "path-star:degree=2,length=3,nodes=10,goals=one")
     problem = it.draw(0)
     told = it.decide(problem["prompt"], [], 1)
     assert [step["place"] for step in told["steps"]] == [2, 1]
@@ -155,7 +155,7 @@ def test_reversed_decides_from_the_last_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "passes"), [("teacherless", 1), ("masked-diffusion", 3), ("insertion", 3)])
 def test_an_answer_decided_as_a_whole_comes_with_the_pass_of_each_place(name: str, passes: int, tmp_path: Path) -> None:
-    it = session(tmp_path, name, "path-star:degree=2,length=3,nodes=10")
+    it = session(tmp_path, name, "path-star:degree=2,length=3,nodes=10,goals=one")
     assert it.describe()["decoding"] == "whole"
     problem = it.draw(0)
     assert it.decide(problem["prompt"], [], 0)["steps"] == []
@@ -174,9 +174,9 @@ def test_an_answer_decided_as_a_whole_comes_with_the_pass_of_each_place(name: st
     ("task", "goals"),
     [
         (TREE, 4),
-        ("path-star:degree=2,length=4,nodes=12,sizes=mixed", 2),
-        ("path-star:degree=3,length=4,nodes=20,query=first,generalised=path", 9),
-        ("path-star-branch:degree=3,length=3,nodes=12", 3),
+        ("path-star:degree=2,length=4,nodes=12,goals=one,sizes=mixed", 2),
+        ("path-star:degree=3,length=4,nodes=20,goals=one,query=first,generalised=path", 9),
+        ("path-star-branch:degree=3,length=3,nodes=12,goals=one", 3),
     ],
 )
 def test_other_path_stars_have_their_graph(tmp_path: Path, task: str, goals: int) -> None:

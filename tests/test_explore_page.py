@@ -20,7 +20,7 @@ from foresee.training.run import Run
 
 pytestmark = pytest.mark.slow
 
-STAR = "path-star:degree=2,length=4,nodes=12"
+STAR = "path-star:degree=2,length=4,nodes=12,goals=one"
 
 
 @contextmanager
@@ -93,9 +93,9 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     asked = {
         "reversed": ("reversed", STAR),
         "teacherless": ("teacherless", STAR),
-        "many arms": ("next-token", "path-star:degree=12,length=4,nodes=60"),
-        "long arms": ("next-token", "path-star:degree=2,length=20,nodes=50"),
-        "tree": ("next-token", "path-star:degree=2,length=4,nodes=20,splits=1"),
+        "many arms": ("next-token", "path-star:degree=12,length=4,nodes=60,goals=one"),
+        "long arms": ("next-token", "path-star:degree=2,length=20,nodes=50,goals=one"),
+        "tree": ("next-token", "path-star:degree=2,length=4,nodes=20,goals=one,splits=1"),
         "no graph": ("next-token", "addition:digits=3"),
         "no truth": ("next-token", "sibling-discovery:parents=4,siblings=4"),
     }

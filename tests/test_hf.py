@@ -354,14 +354,14 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_task_longer_than_the_checkpoint_s_positions_is_refused(gpt2: Path) -> None:
-    task = "path-star:degree=2,length=12,nodes=30"
+    task = "path-star:degree=2,length=12,nodes=30,goals=one"
     with pytest.raises(RequestError, match=f"needs 81 positions, but backbone hf:path={gpt2}.* has 64"):
         Settings.of(task, "next-token", f"hf:{gpt2},symbols=first").build_objective(foresee.task(task))
 
 
 # Whole runs -----------------------------------------------------------------------------------------------------------
 
-TASK = "path-star:degree=2,length=3,nodes=8"
+TASK = "path-star:degree=2,length=3,nodes=8,goals=one"
 SETTINGS: dict[str, Any] = {"steps": 5, "batch": 8, "data": "fixed:100", "test": 20, "eval_every": 5, "device": "cpu"}
 
 

@@ -253,7 +253,9 @@ def test_an_objective_that_looks_ahead_is_refused_on_a_recurrent_model(checkpoin
 def test_a_run_of_a_family_that_uses_one_layer_twice(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "zamba2", "zamba2")
     settings: dict[str, Any] = {"steps": 2, "batch": 4, "data": "fixed:50", "test": 20, "device": "cpu"}
-    run = foresee.train("path-star:degree=2,length=3,nodes=8", backbone=f"hf:{folder}", root=tmp_path, **settings)
+    run = foresee.train(
+        "path-star:degree=2,length=3,nodes=8,goals=one", backbone=f"hf:{folder}", root=tmp_path, **settings
+    )
     trained = run.objective.backbone.state_dict()
     first, second = (trained[f"body.layers.{layer}.shared_transformer.self_attn.q_proj.weight"] for layer in (1, 3))
     assert torch.equal(first, second)
@@ -296,7 +298,7 @@ def test_heads_of_equal_depth_train_on_a_checkpoint_and_load_again(tmp_path: Pat
     folder = tiny.save(tmp_path / "checkpoint", "gpt2", std=0.02)
     settings: dict[str, Any] = {"steps": 6, "batch": 16, "data": "fixed:320", "test": 16, "eval_every": 3, "warmup": 0}
     run = foresee.train(
-        "path-star:degree=2,length=3,nodes=10", objective="multi-token:heads=2", backbone=f"hf:path={folder}",
+        "path-star:degree=2,length=3,nodes=10,goals=one", objective="multi-token:heads=2", backbone=f"hf:path={folder}",
         root=tmp_path / "runs", **settings,
     )  # fmt: skip
     assert [line["step"] for line in run.metrics] == [3, 6]
@@ -404,7 +406,7 @@ def test_recomputing_and_decoding_work_with_adapters(checkpoints: Checkpoints) -
 def test_a_run_trains_adapters_and_leaves_the_rest(checkpoints: Checkpoints, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     settings: dict[str, Any] = {"steps": 5, "batch": 8, "data": "fixed:100", "test": 20, "device": "cpu"}
-    task, backbone = "path-star:degree=2,length=3,nodes=8", f"hf:{checkpoints.folder('gpt2')},lora=2"
+    task, backbone = "path-star:degree=2,length=3,nodes=8,goals=one", f"hf:{checkpoints.folder('gpt2')},lora=2"
     run = foresee.train(task, backbone=backbone, root=tmp_path, weight_decay=0.5, **settings)
     trained = run.objective.backbone.state_dict()
     plain = checkpoints.load("gpt2", foresee.task(task).vocab).state_dict()

@@ -24,7 +24,7 @@ from foresee.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = own_names(objectives)
-TASK = "path-star:degree=2,length=5,nodes=50"
+TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
 SVG = "{http://www.w3.org/2000/svg}"
 
 

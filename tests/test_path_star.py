@@ -32,8 +32,8 @@ from foresee.training import data
 from foresee.training.data import draw
 
 BASE = "path-star:degree=2,length=4,nodes=20,goals=one"
-G24 = PathStar(degree=2, length=4, nodes=20)
-G25 = PathStar(degree=2, length=5, nodes=50)
+G24 = PathStar(degree=2, length=4, nodes=20, goals="one")
+G25 = PathStar(degree=2, length=5, nodes=50, goals="one")
 SAMPLE_LINE = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=32,34,6,16,12"
 EVERY_VARIANT: list[dict[str, Any]] = [
     {"order": "arm-wise"},
@@ -94,14 +94,14 @@ def test_sizes_and_references_of_g_2_5() -> None:
 
 
 def test_one_arm_leaves_nothing_to_decide() -> None:
-    task = PathStar(degree=1, length=4, nodes=4)
+    task = PathStar(degree=1, length=4, nodes=4, goals="one")
     assert (task.chance, task.plateau) == (1.0, 0.0)
     batch = task.sample(5, seeds.stream("test"))
     assert batch.facts["goal_arm"].tolist() == [0] * 5
 
 
 def test_spec_builds_it() -> None:
-    resolved = resolve(tasks, "path-star:degree=2,length=5,nodes=50")
+    resolved = resolve(tasks, "path-star:degree=2,length=5,nodes=50,goals=one")
     assert resolved.text == "path-star:degree=2,length=5,nodes=50,goals=one"
     assert resolved.build() == G25
 
@@ -177,7 +177,7 @@ def test_identity_is_that_of_the_graph_alone(task: PathStar, seed: int) -> None:
         edges = rng.permutation(edges_in(task, prompt)).tolist()
         end = next(child for _, child in edges if child not in [node for node, _ in edges])
         length = int((batch.facts["arms"][row, 0] >= 0).sum())
-        plain = PathStar(degree=task.degree, length=length, nodes=task.nodes, splits=task.splits)
+        plain = PathStar(degree=task.degree, length=length, nodes=task.nodes, splits=task.splits, goals="one")
         tokens, _ = plain.read_line("|".join(f"{u},{v}" for u, v in edges) + f"/{answer[0]},{end}=")
         identity = plain.identity(Batch.of(torch.tensor([tokens]), len(tokens), 0))
         assert identity.dtype == numpy.uint64
@@ -283,7 +283,7 @@ def test_every_ordered_choice_is_equally_likely(count: int, pool: int) -> None:
 
 
 def test_labels_edges_and_goal_arms_are_uniform() -> None:
-    task = PathStar(degree=3, length=3, nodes=20)
+    task = PathStar(degree=3, length=3, nodes=20, goals="one")
     batch = task.sample(40_000, seeds.stream("uniform"))
     arms, goal_arm = batch.facts["arms"].numpy(), batch.facts["goal_arm"].numpy()
     for arm in range(3):
@@ -318,7 +318,7 @@ def test_causal_wise_orders_are_all_interleavings_of_arms_outwards() -> None:
 
 
 def test_arm_wise_prompts_hold_arm_after_arm() -> None:
-    task = PathStar(degree=3, length=4, nodes=30, order="arm-wise")
+    task = PathStar(degree=3, length=4, nodes=30, order="arm-wise", goals="one")
     batch = task.sample(20_000, seeds.stream("arms"))
     edges = batch.prompts[:, :-3].view(-1, 3, 3, 3)[..., :2]
     start = batch.answers[:, 0]
@@ -330,7 +330,7 @@ def test_arm_wise_prompts_hold_arm_after_arm() -> None:
 
 
 def test_causal_wise_prompts_name_a_node_before_they_leave_it() -> None:
-    task = PathStar(degree=3, length=4, nodes=30, order="causal-wise", sizes="mixed")
+    task = PathStar(degree=3, length=4, nodes=30, order="causal-wise", sizes="mixed", goals="one")
     for prompt, answer in task.sample(300, seeds.stream("causal")).pairs():
         reached = {answer[0]}
         for node, child in edges_in(task, prompt):
@@ -339,15 +339,15 @@ def test_causal_wise_prompts_name_a_node_before_they_leave_it() -> None:
 
 
 def test_lengths_goals_and_ends_are_uniform() -> None:
-    mixed = PathStar(degree=2, length=6, nodes=30, sizes="mixed").sample(30_000, seeds.stream("mixed"))
+    mixed = PathStar(degree=2, length=6, nodes=30, sizes="mixed", goals="one").sample(30_000, seeds.stream("mixed"))
     assert_uniform(mixed.answer_len.numpy(), 5)
     assert torch.equal(mixed.prompt_len, 6 * (mixed.answer_len - 1) + 3)
-    asked = PathStar(degree=2, length=6, nodes=30, generalised="path").sample(30_000, seeds.stream("path"))
+    asked = PathStar(degree=2, length=6, nodes=30, generalised="path", goals="one").sample(30_000, seeds.stream("path"))
     assert_uniform(asked.answer_len.numpy(), 5)
-    arm = PathStar(degree=2, length=6, nodes=30, generalised="arm").sample(30_000, seeds.stream("arm"))
+    arm = PathStar(degree=2, length=6, nodes=30, generalised="arm", goals="one").sample(30_000, seeds.stream("arm"))
     place = (arm.answers == arm.prompts[:, -2:-1]).nonzero()[:, 1]
     assert_uniform(place.numpy(), 5)
-    tree = PathStar(degree=2, length=3, nodes=10, splits="1").sample(30_000, seeds.stream("tree"))
+    tree = PathStar(degree=2, length=3, nodes=10, splits="1", goals="one").sample(30_000, seeds.stream("tree"))
     end = (tree.facts["arms"][:, :, -1] == tree.answers[:, -1:]).nonzero()[:, 1]
     assert_uniform(end.numpy(), 4)
     # Nor does the prompt's order of edges tell the goal.
@@ -368,7 +368,7 @@ def test_lengths_goals_and_ends_are_uniform() -> None:
     ],
 )
 def test_sizes_and_references(options: dict[str, Any], prompt: int, chance: float, plateau: float) -> None:
-    task = PathStar(degree=3, length=5, nodes=60, **options)
+    task = PathStar(degree=3, length=5, nodes=60, **options, goals="one")
     assert (task.prompt_length, task.answer_length, task.chance) == (prompt, 5, chance)
     assert task.plateau == pytest.approx(plateau)
     batch = task.sample(20_000, seeds.stream("plateau"))
@@ -555,7 +555,7 @@ LINES: list[tuple[dict[str, Any], str, str | None]] = [
 
 @pytest.mark.parametrize(("options", "line", "message"), LINES)
 def test_lines(options: dict[str, Any], line: str, message: str | None) -> None:
-    task = PathStar(degree=2, length=3, nodes=9, **options)
+    task = PathStar(degree=2, length=3, nodes=9, **options, goals="one")
     if message is None:
         prompt, answer = task.read_line(line)
         assert task.write_line(prompt, answer) == line
@@ -588,7 +588,7 @@ def test_lines(options: dict[str, Any], line: str, message: str | None) -> None:
     ],
 )
 def test_solve_refuses_a_malformed_prompt(options: dict[str, Any], prompt: str, message: str) -> None:
-    task = PathStar(degree=2, length=3, nodes=9, **options)
+    task = PathStar(degree=2, length=3, nodes=9, **options, goals="one")
     with pytest.raises(RequestError) as caught:
         task.solve(task.vocab.encode(prompt.split()))
     assert message in str(caught.value)

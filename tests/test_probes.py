@@ -24,13 +24,13 @@ def built(spec: str) -> Task:
     return resolve(tasks, spec).build()
 
 
-BRANCH = "path-star-branch:degree=2,length=4,nodes=20"
+BRANCH = "path-star-branch:degree=2,length=4,nodes=20,goals=one"
 DECIDED = [
-    "path-star:degree=5,length=5,nodes=50",
+    "path-star:degree=5,length=5,nodes=50,goals=one",
     "path-star:degree=3,length=4,nodes=20,goals=all",
-    "path-star:degree=2,length=6,nodes=40,sizes=mixed,query=first",
-    "path-star:degree=3,length=5,nodes=40,generalised=path",
-    "path-star:degree=2,length=4,nodes=20,seed_length=3",
+    "path-star:degree=2,length=6,nodes=40,goals=one,sizes=mixed,query=first",
+    "path-star:degree=3,length=5,nodes=40,goals=one,generalised=path",
+    "path-star:degree=2,length=4,nodes=20,goals=one,seed_length=3",
     "in-weights-path-star:degree=20,length=5",
     "minimal-planning:steps=4,nodes=20",
     "running-parity:bits=8",
@@ -74,7 +74,7 @@ def test_tasks_where_nothing_follows_from_a_decision_say_so(spec: str) -> None:
 @pytest.mark.parametrize(("degree", "length"), [(3, 3), (3, 4), (5, 5), (20, 5)])
 @pytest.mark.parametrize("query", ["last", "first"])
 def test_edits_change_two_tokens_and_the_answer_or_nothing(degree: int, length: int, query: str) -> None:
-    task = PathStar(degree=degree, length=length, nodes=120, query=query)  # type: ignore[arg-type]  # both are choices
+    task = PathStar(degree=degree, length=length, nodes=120, query=query, goals="one")  # type: ignore[arg-type]  # both are choices
     batch = examples(task, 300)
     lure = task.lure(batch, seeds.torch_stream("lure"))
     assert lure is not None
@@ -85,12 +85,12 @@ def test_edits_change_two_tokens_and_the_answer_or_nothing(degree: int, length: 
             assert task.solve(prompt) == answer
     assert (lure.critical.answers[:, 1] != batch.answers[:, 1]).all()
     assert torch.equal(lure.safe.answers, batch.answers)
-    two = PathStar(degree=2, length=length, nodes=120)
+    two = PathStar(degree=2, length=length, nodes=120, goals="one")
     assert two.lure(examples(two, 4), seeds.torch_stream("lure")) is None
 
 
 def test_a_planner_heeds_the_edit_that_matters_and_a_follower_does_not() -> None:
-    task = PathStar(degree=5, length=5, nodes=50)
+    task = PathStar(degree=5, length=5, nodes=50, goals="one")
     found = []
     for objective in (Planner(task), HalfPlanner(task, sure=0.5), Follower(task), GoalCopier(task)):
         with evaluation_mode(objective):

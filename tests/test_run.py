@@ -44,7 +44,8 @@ def copy(finished: Run, tmp_path: Path) -> Path:
 
 def test_the_digest_depends_on_every_field() -> None:
     changes: dict[str, Any] = {
-        "task": f"{TASK},goals=all", "objective": "reversed", "backbone": f"{BACKBONE},tied=false", "plugins": "0" * 16,
+        "task": TASK.replace("goals=one", "goals=all"), "objective": "reversed", "backbone": f"{BACKBONE},tied=false",
+        "plugins": "0" * 16,
         "steps": 31, "batch": 36, "lr": 2e-3, "seed": 1, "data": "fixed:2001", "data_digest": "0" * 16, "test": 201,
         "eval_every": 11, "warmup": 6, "schedule": "cosine", "weight_decay": 0.02, "beta2": 0.99, "clip": 2.0,
         "precision": "float32" if tiny().precision == "bf16" else "bf16", "device": "cuda", "until_solved": True,
@@ -70,12 +71,12 @@ def test_a_run_from_before_a_setting_existed_keeps_its_name(tmp_path: Path) -> N
 
 
 def test_what_means_the_same_run_has_the_same_digest() -> None:
-    preset = Settings.of(TASK, "next-token", "gpt-nano", lr=1.0, weight_decay=0.0, clip=1.0, data="200000")
+    preset = Settings.of(TASK, "next-token", lr=1.0, weight_decay=0.0, clip=1.0, data="200000")
     spelled = Settings.of(
         "path-star:nodes=10,goals=one,length=3,degree=2", "next-token",
-        "transformer:heads=4,width=128,layers=3,positions=learned,hidden=none",
+        "transformer:heads=2,width=128,layers=6,positions=rotary,hidden=none",
         lr=1, weight_decay=0, clip=1, data="fixed:200000", warmup=100, schedule="constant", beta2=0.999,
-        eval_every=100, test=20_000, seed=0, steps=1000, batch=256, until_solved=False,
+        eval_every=100, test=5000, seed=0, steps=1000, batch=128, until_solved=False,
     )  # fmt: skip
     assert spelled == preset
     assert spelled.digest == preset.digest
@@ -163,7 +164,7 @@ def test_another_file_of_the_same_name_is_another_run(tmp_path: Path) -> None:
         ({"data": "fixed:0"}, "data 'fixed:0' is none of fixed:N"),
         ({"data": "frsh"}, "data 'frsh' is none of fixed:N"),
         ({"data": "file:nowhere.txt"}, "nowhere.txt: cannot be read: No such file or directory"),
-        ({"task": "path-star:degree=2,length=3"}, "task 'path-star' needs nodes=..., as in path-star:degree="),
+        ({"task": "in-weights-path-star:degree=8"}, "task 'in-weights-path-star' needs length=..., as in"),
         ({"task": "path-start:degree=2"}, "unknown task 'path-start': did you mean 'path-star' or"),
         ({"objective": "reverse"}, "unknown objective 'reverse': did you mean 'reversed'"),
         ({"objective": "teacherless:hybird=1"}, "has no option 'hybird': did you mean 'hybrid'"),
@@ -181,9 +182,9 @@ def test_a_wrong_request_is_one_sentence(changes: dict[str, Any], said: str) -> 
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ("path-star:degree=2,length=3,nodes=4", "needs at least 5 node labels"),
-        ("path-star:degree=0,length=3,nodes=4", "degree=0, but it must be at least 1"),
-        ("path-star:degree=2,length=1,nodes=4", "length=1, but it must be at least 2"),
+        ("path-star:degree=2,length=3,nodes=4,goals=one", "needs at least 5 node labels"),
+        ("path-star:degree=0,length=3,nodes=4,goals=one", "degree=0, but it must be at least 1"),
+        ("path-star:degree=2,length=1,nodes=4,goals=one", "length=1, but it must be at least 2"),
     ],
 )
 def test_a_graph_that_cannot_be_is_one_sentence(tmp_path: Path, task: str, said: str) -> None:
@@ -373,7 +374,7 @@ def test_a_spec_that_is_not_the_one_of_its_folder_is_damage(copy: Path) -> None:
 
 
 def test_weights_of_another_vocabulary_are_refused(copy: Path, tmp_path: Path) -> None:
-    other = train(tiny(task="path-star:degree=2,length=3,nodes=12", steps=1), tmp_path / "other")
+    other = train(tiny(task="path-star:degree=2,length=3,nodes=12,goals=one", steps=1), tmp_path / "other")
     shutil.copy(other.dir / "model.safetensors", copy)
     with pytest.raises(
         RequestError,

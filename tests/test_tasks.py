@@ -35,11 +35,15 @@ class Case:
 
 
 CASES = [
-    Case("path-star:degree=2,length=4,nodes=20", True, "352ed99c5c65ab7a"),
+    Case("path-star:degree=2,length=4,nodes=20,goals=one", True, "352ed99c5c65ab7a"),
     Case("path-star:degree=2,length=4,nodes=20,goals=all,generalised=path", True, "df962df843d7e075"),
-    Case("path-star:degree=2,length=4,nodes=20,seed_length=3", True, "dbe94f87c258ee35"),
-    Case("path-star:degree=2,length=4,nodes=20,sizes=mixed,seed_length=2,seed_symbols=5", True, "9920a3ed76eca849"),
-    Case("path-star-branch:degree=3,length=4,nodes=20", True, "b274cbc95366caf5"),
+    Case("path-star:degree=2,length=4,nodes=20,goals=one,seed_length=3", True, "dbe94f87c258ee35"),
+    Case(
+        "path-star:degree=2,length=4,nodes=20,goals=one,sizes=mixed,seed_length=2,seed_symbols=5",
+        True,
+        "9920a3ed76eca849",
+    ),
+    Case("path-star-branch:degree=3,length=4,nodes=20,goals=one", True, "b274cbc95366caf5"),
     Case("path-star-branch:degree=2,length=4,nodes=20,goals=all,sizes=mixed", True, "9cd5ff646d1a4e2a"),
     Case("sibling-discovery:parents=5,siblings=20", False, "1a2f048ce5223a12"),
     Case("sibling-discovery:parents=3,siblings=4,kinds=4,seed_length=4", False, "769f0b5c676c6820"),

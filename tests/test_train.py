@@ -36,7 +36,7 @@ loop = importlib.import_module("foresee.training.loop")
 held_out = test_examples
 del test_examples
 
-PAIRED = f"{TASK},goals=all"
+PAIRED = TASK.replace("goals=one", "goals=all")
 
 
 def spec_of_file(path: Path, task: str = TASK, **changes: Any) -> Settings:
@@ -165,7 +165,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         assert len(anatomised["attention"]["layers"][0][0]) == len(anatomised["attention"]["read"])
 
 
-@pytest.mark.parametrize("task", [TASK, "path-star:degree=2,length=4,nodes=12,sizes=mixed"])
+@pytest.mark.parametrize("task", [TASK, "path-star:degree=2,length=4,nodes=12,goals=one,sizes=mixed"])
 def test_the_loss_of_each_answer_place_is_reported(tmp_path: Path, task: str) -> None:
     """Of next-token training the places' losses are all of the loss, so weighted by rows they add up to it."""
     spec = tiny(task=task, steps=10)
@@ -317,7 +317,7 @@ def test_test_examples_whose_problem_is_in_the_file_are_left_out(tmp_path: Path)
 
 
 def test_a_file_of_all_test_problems_leaves_nothing_to_test_on(tmp_path: Path) -> None:
-    few = "path-star:degree=1,length=2,nodes=12"
+    few = "path-star:degree=1,length=2,nodes=12,goals=one"
     path = write(tmp_path / "examples.txt", task=few, n=2000, split="test")
     with pytest.raises(RequestError, match=r"holds nearly every problem of path-star.*too few are left to test on"):
         train(spec_of_file(path, few), tmp_path / "runs")

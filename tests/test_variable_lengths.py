@@ -20,7 +20,7 @@ from foresee.training.loop import train
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
-MIXED = "path-star:degree=2,length=4,nodes=20,sizes=mixed"
+MIXED = "path-star:degree=2,length=4,nodes=20,goals=one,sizes=mixed"
 STOPS = "path-star:degree=2,length=4,nodes=20,generalised=path,goals=all"
 
 

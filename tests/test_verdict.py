@@ -33,8 +33,8 @@ from foresee.metrics.measure import measure_all
 from foresee.metrics.verdict import PLAIN, Verdict, at_chance, judge, plain_words
 from foresee.tasks.path_star import PathStar
 
-TASK = PathStar(degree=2, length=5, nodes=50)
-WIDE = PathStar(degree=20, length=5, nodes=100)
+TASK = PathStar(degree=2, length=5, nodes=50, goals="one")
+WIDE = PathStar(degree=20, length=5, nodes=100, goals="one")
 
 
 def measured(objective: Scripted, n: int | None = None, draw: int = 0, **options: Any) -> Rows:
@@ -54,7 +54,7 @@ PLANTED = [
     (Parallel(TASK), "solved"),
     (Slipping(TASK, sure=0.995), "solved"),
     (Follower(TASK), "clever-hans"),
-    (Follower(PathStar(degree=5, length=5, nodes=50)), "clever-hans"),
+    (Follower(PathStar(degree=5, length=5, nodes=50, goals="one")), "clever-hans"),
     (Follower(WIDE), "clever-hans"),
     (Follower(PathStar(degree=5, length=5, nodes=50, goals="all")), "clever-hans"),
     (GoalCopier(TASK), "clever-hans"),
@@ -102,7 +102,7 @@ def test_a_walker_that_copies_the_goal_misses_an_edge_and_nothing_else() -> None
 
 
 def test_following_is_not_measured_where_nothing_lies_between_decision_and_end() -> None:
-    rows = measured(GoalCopier(PathStar(degree=2, length=3, nodes=50)), 500)
+    rows = measured(GoalCopier(PathStar(degree=2, length=3, nodes=50, goals="one")), 500)
     assert "follow" not in rows
     assert rows["follow_to_end"]["value"] == 0.0  # type: ignore[call-overload]  # a rate, not a list
 
@@ -193,7 +193,7 @@ def test_unfitted_takes_an_exact_clearly_below_chance_and_an_unknown_rest() -> N
 
 
 def test_with_one_arm_there_is_no_decision_to_fail() -> None:
-    line = PathStar(degree=1, length=5, nodes=20)
+    line = PathStar(degree=1, length=5, nodes=20, goals="one")
     assert named(Planner(line), 200) == named(Follower(line), 200) == "solved"
     assert named(Babbler(line), 200) == "unfitted"
 

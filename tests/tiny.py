@@ -13,10 +13,10 @@ from foresee.core.batch import Batch
 from foresee.tasks.base import Task
 from foresee.training.settings import Settings
 
-TASK = "path-star:degree=2,length=3,nodes=10"
+TASK = "path-star:degree=2,length=3,nodes=10,goals=one"
 BACKBONE = "transformer:layers=1,width=32,heads=2"
-CANONICAL = f"{TASK},goals=one"
-EASY = "path-star:degree=2,length=2,nodes=8"
+CANONICAL = TASK
+EASY = "path-star:degree=2,length=2,nodes=8,goals=one"
 """Solved within SOLVING steps: the answer is a copy of the query."""
 SOLVING: dict[str, Any] = {"steps": 80, "batch": 64, "lr": 1e-2, "warmup": 10, "eval_every": 20}
 SETTINGS: dict[str, Any] = {

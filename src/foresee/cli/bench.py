@@ -10,7 +10,7 @@ from foresee.experiments.bench import bench, show
 
 
 def command(
-    task: Annotated[str, typer.Option(help="A task's spec.")] = "path-star:degree=2,length=5,nodes=50",
+    task: Annotated[str, typer.Option(help="A task's spec.")] = "path-star",
     backbone: Annotated[str, typer.Option(help="A preset or spec.")] = "transformer:layers=6,width=384,heads=6",
     objective: Annotated[str, typer.Option(help="An objective's spec.")] = "next-token",
     batch: Annotated[int, typer.Option("--batch", help="Examples a step.")] = 256,

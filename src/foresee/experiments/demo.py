@@ -19,22 +19,19 @@ from foresee.experiments.runner import run_all
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
-GRAPH = "path-star:degree=2,length=5,nodes=50,goals=all"
-BACKBONE = "transformer:layers=6,width=128,heads=2,positions=rotary"
-TEACHERLESS_GRAPH = "path-star:degree=2,length=4,nodes=50,goals=all"
-TEACHERLESS_BACKBONE = "gpt-nano:layers=8"
+GRAPH = "path-star:degree=2,length=5,nodes=50"
+TEACHERLESS_GRAPH = "path-star:degree=2,length=4,nodes=50"
+TEACHERLESS_BACKBONE = "transformer:layers=8,width=128,heads=4"
 TEACHERLESS_SEED = 1
 """One of the quicker seeds, so that the demo stays short; others take up to twice as long (docs/log.md)."""
 
 
 def demo_settings() -> list[Settings]:
     """The demo's runs: the failure, the control and the repair."""
-    failure = Settings.of(
-        GRAPH, "next-token", BACKBONE, steps=1000, batch=128, lr=2e-3, eval_every=25, until_solved=True
-    )
+    failure = Settings.of(GRAPH, "next-token", steps=1000, lr=2e-3, eval_every=25, until_solved=True, test=20_000)
     teacherless = Settings.of(
-        TEACHERLESS_GRAPH, "teacherless", TEACHERLESS_BACKBONE, seed=TEACHERLESS_SEED, steps=3500, data="fresh",
-        until_solved=True,
+        TEACHERLESS_GRAPH, "teacherless", TEACHERLESS_BACKBONE, seed=TEACHERLESS_SEED, steps=3500, batch=256,
+        data="fresh", until_solved=True, test=20_000,
     )  # fmt: skip
     return [failure, failure.control(), teacherless]
 

@@ -32,7 +32,7 @@ class Circumstances:
     represented: bool
     """Whether an objective that does not decide backwards has solved this task on this backbone."""
     losses: Sequence[tuple[int, float]]
-    """(step, mean training loss since the report before), ascending."""
+    """(step, mean training loss since the report before, of what was not learned in the end), ascending."""
 
 
 def list_doubts(known: Circumstances) -> list[str]:

@@ -64,10 +64,10 @@ class PathStar(Task):
         "the path from the centre of a star of arms to the end of one of them (Bachmann & Nagarajan)"
     )
 
-    degree: int
-    length: int
-    nodes: int
-    goals: drawing.Goals = "one"
+    degree: int = 2
+    length: int = 5
+    nodes: int = 50
+    goals: drawing.Goals = "all"
     order: drawing.EdgeOrder = "shuffled"
     query: drawing.Query = "last"
     generalised: drawing.Generalised = "none"
@@ -223,3 +223,8 @@ def read_splits(text: str, length: int) -> tuple[int, ...]:
         children = f"only nodes at distances 1 to {length - 2} have" if length > 2 else "no node of an arm has"
         raise RequestError(f"path-star: splits={text}, but with length={length} {children} children")
     return distances
+
+
+tasks.preset("path-star-mini", "path-star:degree=2,length=3,nodes=10")
+tasks.preset("path-star-long", "path-star:degree=2,length=10")
+tasks.preset("path-star-wide", "path-star:degree=5,length=5")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 import safetensors
@@ -23,7 +23,7 @@ from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.metrics.base import Rows
 from foresee.metrics.control import Circumstances, list_doubts
-from foresee.metrics.verdict import Verdict, judge
+from foresee.metrics.verdict import RELIABLE, Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 from foresee.training.records import (
@@ -41,7 +41,7 @@ from foresee.training.records import (
     read_whole,
 )
 from foresee.training.settings import Settings
-from foresee.training.witnesses import Witness, control_solved, find_witnesses, is_represented
+from foresee.training.witnesses import Witness, control_solved, decides_backwards, find_witnesses, is_represented
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,23 @@ class Run:
             layers=self.layers,
             hops=self.hops,
             represented=is_represented(self.spec, witnesses),
-            losses=[(line["step"], line["loss"]) for line in self.metrics],
+            losses=self.losses,
         )
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, mean training loss since the report before), ascending: what is still to be learned. Where next-token
+        training is all there is to the loss, that is the loss of the answer positions that are not reliable in the end:
+        what is left of the others falls for long and can change no outcome."""
+        forced, lines = self.rows.get("forced"), self.metrics
+        left = (
+            [place for place, row in enumerate(forced) if row["value"] < RELIABLE] if isinstance(forced, list) else []
+        )
+        if not left or decides_backwards(self.spec) or any(len(line["parts"]) > 1 for line in lines):
+            return [(line["step"], line["loss"]) for line in lines]
+        found = [(line["step"], [loss for place, loss in enumerate(line.get("position_loss") or []) if place in left])
+                 for line in lines]  # fmt: skip
+        return [(step, fmean(losses)) for step, losses in found if losses]
 
     @cached_property
     def layers(self) -> int | None:

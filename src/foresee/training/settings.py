@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
-import operator
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Set
@@ -22,6 +20,7 @@ from foresee.core.errors import RequestError
 from foresee.core.files import file_digest
 from foresee.core.registry import Registry, nearest, plugin_digest
 from foresee.core.spec import Resolved, resolve
+from foresee.training.values import Real, Whole, canonical_data
 
 if TYPE_CHECKING:
     from foresee.objectives.base import Objective
@@ -35,42 +34,6 @@ LATER = ("backbone_digest", "accumulate", "recompute", "task_digest", "processes
 
 DERIVED = ("plugins", "data_digest", "backbone_digest", "task_digest")
 """Fields that follow from the others and from files."""
-
-
-def canonical_data(given: object) -> str:
-    """The one spelling of ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; else raises ``RequestError``."""
-    text = str(given)
-    kind, colon, value = text.partition(":")
-    if text == "fresh":
-        return text
-    if kind == "file" and value:
-        return f"file:{Path(value)}"
-    count = value if kind == "fixed" and colon else text
-    if count.isascii() and count.isdecimal() and len(count) < 16 and int(count) > 0:
-        return f"fixed:{int(count)}"
-    raise RequestError(
-        f"data {text!r} is none of fixed:N (N examples, at least 1), fresh (new ones at every step) and file:PATH"
-    )
-
-
-def _whole(given: object) -> int:
-    """1000, 1e3 and NumPy's numbers alike; true and false are none."""
-    if isinstance(given, numbers.Real) and not isinstance(given, bool):
-        if isinstance(given, numbers.Integral):
-            return operator.index(given)
-        if float(given).is_integer():
-            return int(float(given))
-    raise ValueError("a whole number")
-
-
-def _real(given: object) -> float:
-    if isinstance(given, numbers.Real) and not isinstance(given, bool):
-        return float(given)
-    raise ValueError("a number")
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-Real = Annotated[float, BeforeValidator(_real), Field(allow_inf_nan=False)]
 
 
 class Setting(NamedTuple):
@@ -90,14 +53,18 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     backbone: str = Field("gpt-nano", description="A preset or spec.")
     plugins: str = Field("", description="A digest of the source of parts that are not this package's own.")
     steps: Whole = Field(1000, ge=1, description="Training steps.")
-    batch: Whole = Field(256, ge=1, description="Examples a step.")
+    batch: Whole = Field(
+        128,
+        ge=1,
+        description="Examples a step; the default is rounded up to whole problems of several rows.",
+    )
     lr: Real = Field(1e-3, gt=0, description="Learning rate after warm-up.")
     seed: Whole = Field(0, ge=0, description="Of weights, training examples and their order.")
     data: Annotated[str, BeforeValidator(canonical_data)] = Field(
         "fixed:200000", description="200000 (a fixed set of that size), fresh, or a file of examples."
     )
     data_digest: str = Field("", description="A digest of the file that data names.")
-    test: Whole = Field(20_000, ge=1, description="Test examples of the final measurement.")
+    test: Whole = Field(5000, ge=1, description="Test examples of the final measurement.")
     eval_every: Whole = Field(100, ge=1, description="Steps between evaluations.")
     warmup: Whole = Field(100, ge=0, description="Steps of linear warm-up.")
     schedule: Literal["constant", "cosine"] = Field("constant", description="constant or cosine (to a tenth).")
@@ -122,7 +89,23 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         asked = _checked({"task": task, "objective": objective, "backbone": backbone, **settings})
         if asked.device == "cuda" and best_device() == "cpu":
             raise RequestError(f"device='cuda' must be {LIMITS['device']}")
-        return asked._derived({"task", "objective", "backbone", "data"}, {})
+        return asked._derived({"task", "objective", "backbone", "data"}, {})._whole_problems()
+
+    def _whole_problems(self) -> Settings:
+        """With the default batch and number of examples, where they would split problems that have several rows, at the
+        next whole number of problems."""
+        from foresee.tasks.stored import StoredTask
+
+        if issubclass(self._parts()["task"].cls, StoredTask):  # whose rows stand alone, and which takes long to build
+            return self
+        group = self.build_task().group
+        batch, data = Settings.model_fields["batch"].default, Settings.model_fields["data"].default
+        rounded: dict[str, Any] = {}
+        if self.batch == batch and batch % group:
+            rounded["batch"] = -(-batch // group) * group
+        if self.data == data and (count := int(data.removeprefix("fixed:"))) % group:
+            rounded["data"] = f"fixed:{-(-count // group) * group}"
+        return self.model_copy(update=rounded) if rounded else self
 
     @model_validator(mode="before")
     @classmethod

@@ -40,7 +40,7 @@ class PublishedTable(Study):
             Cell(
                 graph=f"G({degree}, {length})", label=label,
                 runs=over_seeds(
-                    task=f"path-star:degree={degree},length={length},nodes={self.nodes}",
+                    task=f"path-star:degree={degree},length={length},nodes={self.nodes},goals=one",
                     objective=objective.format(horizon=length - 2), until_solved=True, **settings,
                 ),
                 published=percent(values[column], **self.published), minutes=minutes if scale == "laptop" else None,

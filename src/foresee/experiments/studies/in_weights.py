@@ -6,7 +6,7 @@ on G(2, 5), G(10, 5) and G(20, 5). Numbers by graph are not known to us. Their g
 G(10000, 10).
 
 Laptop: G(500, 4) in the weights of 2 layers, 128 wide (1,720 rows a second); beside it the in-context runs on G(2, 5)
-of laptop-objectives. There are 125 held-out ends, so test examples repeat: the intervals, which take them as
+of objectives. There are 125 held-out ends, so test examples repeat: the intervals, which take them as
 independent, are too narrow. Paper: how many steps it takes is not known to us ("a few thousand" epochs suffice).
 """
 
@@ -39,7 +39,7 @@ class InWeights(Study):
 
     summary = "one graph learned by heart: next-token training finds paths it was never asked for"
     question = "Does next-token training choose the arm when the graph is in its weights and not in the prompt?"
-    laptop_cost = "6 runs, about 90 core minutes at most, beside runs of laptop-objectives"
+    laptop_cost = "6 runs, about 90 core minutes at most, beside runs of objectives"
     paper_cost = "not measured; 50,000 steps of batch 1,024 a run of a network of 21 million parameters: for a GPU"
 
     def cells(self, scale: Scale) -> list[Cell]:

@@ -79,28 +79,26 @@ class Graph:
     batch: int
     minutes: float
     goals: str = "all"
-    positions: str = "rotary"
 
     @property
     def name(self) -> str:
         """As the paper writes it."""
         return f"G({self.degree}, {self.length})"
 
-    def task(self, name: str = "path-star") -> str:
-        """The spec of a task on this graph, one goal a graph."""
-        return f"{name}:degree={self.degree},length={self.length},nodes={self.nodes}"
+    def task(self, name: str = "path-star", goals: str = "one") -> str:
+        """The spec of a task on this graph, one goal a graph unless said otherwise."""
+        return f"{name}:degree={self.degree},length={self.length},nodes={self.nodes},goals={goals}"
 
     def runs(self, scale: Scale, objective: str, task: str = "path-star") -> tuple[Settings, ...]:
         """One run a seed, with the budget of the scale."""
         # The longest rows need more room than a preset's 256 positions.
-        context = ["context=512"] if 3 * self.degree * (self.length - 1) + 3 + self.length > 240 else []
+        context = [":context=512"] if 3 * self.degree * (self.length - 1) + 3 + self.length > 240 else []
         if scale == "paper":
-            backbone = ":".join(["gpt-mini", *context])
+            backbone = "".join(["gpt-mini", *context])
             return over_seeds(5, self.task(task), objective, backbone, **AT_PAPER_SCALE)
         return over_seeds(
-            self.seeds, f"{self.task(task)},goals={self.goals}", objective,
-            f"gpt-nano:{','.join([*context, f'positions={self.positions}'])}",
-            steps=self.steps, batch=self.batch, test=5000, until_solved=True,
+            self.seeds, self.task(task, self.goals), objective, "".join(["gpt-nano", *context]), steps=self.steps,
+            batch=self.batch, until_solved=True,
         )  # fmt: skip
 
     def cell(self, scale: Scale, objective: str, published: Published, *, task: str = "path-star", **rest: Any) -> Cell:
@@ -110,7 +108,7 @@ class Graph:
         return Cell(runs=self.runs(scale, objective, task), published=published, **given)
 
 
-G_2_5 = Graph(2, 5, 50, seeds=3, steps=2000, batch=128, minutes=2.0, goals="one", positions="learned")
+G_2_5 = Graph(2, 5, 50, seeds=3, steps=2000, batch=128, minutes=2.0)
 GRAPHS = (
     G_2_5,
     Graph(2, 20, 50, seeds=2, steps=1600, batch=128, minutes=6.6),
@@ -137,7 +135,7 @@ class PitfallsNextToken(Pitfall):
 
     summary = "next-token training on the paper's five graphs: exact beside 1/d"
     question = "Does next-token training learn to choose the arm, or does it stay at 1/d?"
-    laptop_cost = "about 80 core minutes at most beside the runs of laptop-objectives: 40 minutes on two cores"
+    laptop_cost = "about 80 core minutes at most beside the runs of objectives: 40 minutes on two cores"
 
     def cells(self, scale: Scale) -> list[Cell]:
         return every_graph(scale, "next-token", NEXT_TOKEN, rule="interval")
@@ -207,8 +205,8 @@ class PitfallsTeacherless(Pitfall):
             return every_graph(scale, "teacherless", published)
         short, long = (
             over_seeds(
-                seeds, f"path-star:degree=2,length={length},nodes=50,goals=all", "teacherless", "gpt-nano:layers=8",
-                steps=10_000, data="fresh", test=5000, until_solved=True,
+                seeds, f"path-star:degree=2,length={length},nodes=50,goals=all", "teacherless",
+                "transformer:layers=8,width=128,heads=4", steps=10_000, batch=256, data="fresh", until_solved=True,
             )
             for length, seeds in ((4, len(self.steps)), (5, 3))
         )  # fmt: skip
@@ -238,7 +236,7 @@ class PitfallsMamba(Pitfall):
         return other_backbone(
             scale, "next-token, Mamba", 31.0,
             {"seeds": 5, "backbone": "mamba:layers=12,width=384", **AT_PAPER_SCALE},
-            {"seeds": 3, "backbone": "mamba-nano", "steps": 1600, "test": 10_000, "until_solved": True},
+            {"seeds": 3, "backbone": "mamba-nano", "steps": 1600, "batch": 256, "test": 10_000, "until_solved": True},
         )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ FAMILIES = (
 )  # fmt: skip
 FIRST = ("next-token", "teacherless", "multi-token")
 LABELS = "Family|Source|Loss|Decoding|Dropped|Deviations|Drawing"
-STUDY = "laptop-objectives"
+STUDY = "objectives"
 SMALL = {"transformer": "layers=1,width=32,heads=2", "mamba": "layers=1,width=32",
          "mamba2": "layers=1,width=32,head_width=16"}  # fmt: skip
 """Capabilities and layers do not depend on size, so each backbone is asked at a size that is built in no time."""

@@ -1,0 +1,48 @@
+"""The kinds of values that settings take, each with the spellings that are accepted."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from foresee.core.errors import RequestError
+
+
+def canonical_data(given: object) -> str:
+    """The one spelling of ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; else raises ``RequestError``."""
+    text = str(given)
+    kind, colon, value = text.partition(":")
+    if text == "fresh":
+        return text
+    if kind == "file" and value:
+        return f"file:{Path(value)}"
+    count = value if kind == "fixed" and colon else text
+    if count.isascii() and count.isdecimal() and len(count) < 16 and int(count) > 0:
+        return f"fixed:{int(count)}"
+    raise RequestError(
+        f"data {text!r} is none of fixed:N (N examples, at least 1), fresh (new ones at every step) and file:PATH"
+    )
+
+
+def _whole(given: object) -> int:
+    """1000, 1e3 and NumPy's numbers alike; true and false are none."""
+    if isinstance(given, numbers.Real) and not isinstance(given, bool):
+        if isinstance(given, numbers.Integral):
+            return operator.index(given)
+        if float(given).is_integer():
+            return int(float(given))
+    raise ValueError("a whole number")
+
+
+def _real(given: object) -> float:
+    if isinstance(given, numbers.Real) and not isinstance(given, bool):
+        return float(given)
+    raise ValueError("a number")
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Real = Annotated[float, BeforeValidator(_real), Field(allow_inf_nan=False)]
