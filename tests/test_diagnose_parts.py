@@ -15,8 +15,17 @@ from foresee.core.batch import Batch
 from foresee.core.seeds import stream, torch_stream
 from foresee.core.spec import resolve
 from foresee.experiments.diagnose import decisions
-from foresee.experiments.diagnose.evidence import Evidence, accuracies_during, baseline_loss, measure_fall, measure_gain
-from foresee.experiments.diagnose.measure import measure, ratio
+from foresee.experiments.diagnose.evidence import (
+    Evidence,
+    accuracies_during,
+    baseline_loss,
+    gather_evidence,
+    measure_fall,
+    measure_gain,
+    split_problems,
+)
+from foresee.experiments.diagnose.measure import Family, Scores, measure, ratio
+from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
 from foresee.experiments.diagnose.result import find_gaps
 from foresee.experiments.diagnose.verdict import (
     COMPOUNDING,
@@ -25,6 +34,7 @@ from foresee.experiments.diagnose.verdict import (
     NONE_NEEDED,
     OPEN,
     TOO_SMALL,
+    Verdict,
     apply_rules,
     judge,
 )
@@ -116,15 +126,15 @@ def _on(task: Task, name: str):  # type: ignore[no-untyped-def]
 
 def test_a_mean_over_examples_has_the_textbook_interval() -> None:
     values = torch.tensor([[1.0, 2.0, 4.0, 9.0]])
-    row = ratio(values, torch.ones(4))
+    row = ratio(values, torch.ones(4), torch.arange(4))
     assert row is not None
     half = Z95 * float(values[0].double().std()) / 2
     assert (row["value"], row["low"], row["high"], row["n"]) == pytest.approx((4.0, 4.0 - half, 4.0 + half, 4))
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
-    same = ratio(torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.ones(2))
-    apart = ratio(torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.ones(2))
+    same = ratio(torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.ones(2), torch.arange(2))
+    apart = ratio(torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.ones(2), torch.arange(2))
     assert same is not None
     assert apart is not None
     assert same["seeds"] == [2.0, 2.0]
@@ -135,7 +145,60 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 
 
 def test_nothing_counted_is_no_rate() -> None:
-    assert ratio(torch.zeros(2, 3), torch.zeros(3)) is None
+    assert ratio(torch.zeros(2, 3), torch.zeros(3), torch.arange(3)) is None
+
+
+def test_rows_of_one_problem_count_once() -> None:
+    values, problems = torch.tensor([[1.0, 2.0, 4.0, 9.0]]), torch.arange(4)
+    once = ratio(values, torch.ones(4), problems)
+    thrice = ratio(values.repeat(1, 3), torch.ones(12), problems.repeat(3))
+    assert once is not None
+    assert thrice is not None
+    assert (thrice["n"], thrice["problems"]) == (12, 4)
+    assert thrice["low"] == pytest.approx(once["low"])
+    alone = ratio(values, torch.ones(4), torch.zeros(4, dtype=torch.int64))
+    assert alone is not None
+    assert "low" not in alone
+
+
+# The witness.
+
+
+def test_a_problem_lies_in_one_half() -> None:
+    problems = torch.tensor([7, 7, 3, 5, 5, 9])
+    choosing, testing = split_problems(problems)
+    assert choosing.tolist() == [True, True, False, True, True, False]
+    assert torch.equal(testing, ~choosing)
+    assert all(each.all() for each in split_problems(torch.zeros(3, dtype=torch.int64)))
+
+
+def test_the_witness_is_not_judged_by_the_rows_that_it_was_picked_by() -> None:
+    """Ten models that know what next-token knows, with luck of their own: the luckiest on one half is not ahead on the
+    other, and is on average 1.5 standard errors ahead on the rows that it was picked by."""
+    rows, models = 200, 10
+    problems, found, naive = torch.arange(rows), [], []
+    for draw in range(60):
+        rng = torch_stream("witness test", draw)
+        nlls = torch.randn(models + 1, rows, generator=rng)
+        families = {
+            "next-token": _family("next-token", nlls[:1]), "reversed": _family("reversed", nlls[1:]),
+        }  # fmt: skip
+        losses = decisions.Losses(*(torch.zeros(1, rows, 1),) * 2, torch.ones(rows, 1, dtype=torch.bool), problems)
+        batch = Batch.of(torch.zeros(rows, 2, dtype=torch.int64), 1, 1)
+        flags = decisions.Flags(*(torch.zeros(1, rows, 1, dtype=torch.bool),) * 2)
+        found.append(gather_evidence(families, batch, losses, flags, [], 1.0)[0].gap)
+        naive.append(float(nlls[0].mean() - nlls[1:].mean(1).min()))
+    error = (2 / (rows / 2)) ** 0.5 / 60**0.5
+    assert abs(sum(found) / 60) < 3 * error
+    assert sum(naive) / 60 > 3 * error
+
+
+def _family(objective: str, nlls: torch.Tensor) -> Family:
+    """Runs of which it is known what each held-out response costs, and nothing else."""
+    right = torch.ones(nlls.shape[1], 1, dtype=torch.bool)
+    scores = tuple(Scores("forced", nll[:, None], right, right, right[:, 0]) for nll in nlls)
+    run = cast(Run, SimpleNamespace(metrics=[], spec=SimpleNamespace(steps=10, eval_every=1)))
+    return Family(objective, (run,) * len(nlls), scores)
 
 
 # Decisions.
@@ -150,9 +213,10 @@ def _decided(forced: list[float], hidden: list[float], length: int | None = None
     """The places that are decisions by tokens, which are those by position."""
     mask = (torch.arange(len(forced)) < (length or len(forced))).expand(EXAMPLES, len(forced))
     shown, blind = ((torch.tensor(each) * mask)[None] for each in (forced, hidden))
-    flags = decisions.flag_tokens(shown, blind, mask)
+    losses = decisions.Losses(shown, blind, mask, torch.arange(EXAMPLES))
+    flags = decisions.flag_tokens(losses)
     by_token = sorted(set(flags.decision[0].nonzero()[:, 1].tolist()))
-    assert by_token == [each["position"] for each in decisions.find_positions(shown, blind, mask)]
+    assert by_token == [each["position"] for each in decisions.find_positions(losses)]
     return by_token
 
 
@@ -185,7 +249,8 @@ def test_what_follows_ends_with_the_response() -> None:
 
 
 def test_the_share_absorbed_is_of_sums_over_responses() -> None:
-    row = decisions.absorbed(torch.tensor([[PATH]]), torch.tensor([[[0.01, 0.7, 0.7, 0.7, 0.01]]]))
+    shown, hidden = torch.tensor([[PATH]]), torch.tensor([[[0.01, 0.7, 0.7, 0.7, 0.01]]])
+    row = decisions.absorbed(decisions.Losses(shown, hidden, torch.ones(1, 5, dtype=torch.bool), torch.arange(1)))
     assert row is not None
     assert row["value"] == pytest.approx((0.01 + 2.1 + 0.01 - 0.75) / (0.01 + 2.1 + 0.01))
 
@@ -194,11 +259,12 @@ def test_positions_count_from_the_start_and_from_the_end() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
     shown = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]]])
     nothing = torch.zeros_like(shown, dtype=torch.bool)
-    forwards = decisions.tabulate(shown, shown, nothing, decisions.number_places(mask), "position")
+    same, more = (decisions.Losses(shown, shown + each, mask, torch.arange(2)) for each in (0, 1))
+    forwards = decisions.tabulate(same, nothing, decisions.number_places(mask), "position")
     assert [(row["position"], row["tokens"], row["shown"]["value"]) for row in forwards] == [
         (0, 2, 2.0), (1, 2, 3.0), (2, 1, 5.0),
     ]  # fmt: skip
-    backwards = decisions.tabulate(shown, shown + 1, nothing, decisions.number_places(mask, from_end=True), "from_end")
+    backwards = decisions.tabulate(more, nothing, decisions.number_places(mask, from_end=True), "from_end")
     assert [(row["from_end"], row["shown"]["value"], row["given"]["value"]) for row in backwards] == [
         (0, 3.5, 1.0), (1, 2.5, 1.0), (2, 3.0, 1.0),
     ]  # fmt: skip
@@ -267,10 +333,10 @@ def test_a_seed_is_shown_before_its_prompt() -> None:
 
 SOLVED: dict[str, Any] = {
     "exact": 0.99, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed", "witness_exact": 0.99,
-    "control_exact": 0.99, "baseline": 10.0, "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
+    "control_exact": 0.99, "control_steps": 30, "baseline": 10.0, "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
     "decision_positions": 0, "decision_rise": math.inf,
     "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97,
-    "rows": 1000, "prompts": 1000, "cost": None,
+    "rows": 1000, "problems": 1000, "cost": None,
 }  # fmt: skip
 
 CHEATED = SOLVED | {
@@ -288,6 +354,13 @@ CHAIN = SOLVED | {
 
 NOISE = CHAIN | {"drop": 0.0, "drop_low": -0.01, "exact": 0.53}
 """The same errors where none spoils another: label noise."""
+
+
+def judged(*seeds: dict[str, Any], minutes: float | None = 10.0) -> Verdict:
+    """The verdict on seeds of 100 steps each, in this time or in no time that was given."""
+    steps = None if minutes else 100
+    asked = DiagnosisSettings("copying", "", (), "transformer", 1, minutes or 10.0, steps, 64, 1e-3)
+    return judge([Evidence(**each) for each in seeds], asked, Plan(100, 5, 1000, None, {}))
 
 
 def said(base: dict[str, Any], **changes: Any) -> str:
@@ -342,7 +415,7 @@ def test_the_first_rule_that_holds_gives_the_name(base: dict[str, Any], changes:
 
 
 def test_a_verdict_has_its_rule_its_numbers_and_advice() -> None:
-    found = judge([Evidence(**CHEATED)])
+    found = judged(CHEATED)
     assert found.name == OPEN
     assert "reversed pays 0.03 nats a response where next-token pays 0.72" in found.because
     assert "0.68 nats of its loss sit on decision tokens" in found.because
@@ -356,20 +429,38 @@ def test_a_verdict_has_its_rule_its_numbers_and_advice() -> None:
     [
         (NOISE, {}, "noise, a free choice, or something that none of these models can learn"),
         (NOISE, {"overfit": 0.4}, "0.40 nats above its least"),
-        (SOLVED, {"rows": 134, "prompts": 1}, "The 134 held-out rows hold 1 different prompt:"),
+        (SOLVED, {"rows": 134, "problems": 1}, "The 134 held-out rows hold 1 different problem, which is what"),
+        (CHEATED, {}, "A --backbone of more layers would tell"),
     ],
 )
 def test_what_must_be_known_is_remarked_on(base: dict[str, Any], changes: dict[str, Any], remark: str) -> None:
-    assert any(remark in each for each in judge([Evidence(**(base | changes))]).remarks)
-    assert not judge([Evidence(**(SOLVED | {"prompts": 500}))]).remarks
+    assert any(remark in each for each in judged(base | changes).remarks)
+    assert not judged(SOLVED | {"problems": 500}).remarks
+
+
+@pytest.mark.parametrize(
+    ("minutes", "control", "advice"),
+    [
+        # Twice the control's steps and a quarter more, but never less than twice what was not enough.
+        (10.0, 90, "Give --minutes 23, which should be enough"),
+        (10.0, 20, "Give --minutes 20, which should be enough"),
+        (0.5, 90, "Give --minutes 1.2, which should be enough"),
+        (10.0, None, "Give at least --minutes 20: the control, reversed, has not solved"),
+        (None, 90, "Give --steps 225, which should be enough"),
+    ],
+)
+def test_a_budget_too_small_is_told_what_would_do(minutes: float | None, control: int | None, advice: str) -> None:
+    found = judged(CHEATED | {"fall": math.inf, "control_steps": control}, minutes=minutes)
+    assert found.name == TOO_SMALL
+    assert found.advice[0].startswith(advice)
 
 
 def test_seeds_vote_and_disagreement_is_said() -> None:
-    found = judge([Evidence(**SOLVED), Evidence(**CHEATED), Evidence(**CHEATED)])
+    found = judged(SOLVED, CHEATED, CHEATED)
     assert found.name == OPEN
     assert found.seeds == (NONE_NEEDED, OPEN, OPEN)
     assert "do not agree" in found.remarks[0]
-    assert judge([Evidence(**SOLVED), Evidence(**CHEATED)]).name == OPEN
+    assert judged(SOLVED, CHEATED).name == OPEN
 
 
 def test_every_verdict_has_plain_words() -> None:

@@ -7,17 +7,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from foresee.cli.options import AsJson, emit, output
+from foresee.cli.options import AsJson, Jobs, emit, output
 from foresee.core.memory import keep_large_blocks
 from foresee.core.spec import split_list
 from foresee.experiments.diagnose import DiagnosisSettings, diagnose, read_task
 from foresee.experiments.diagnose.result import show_diagnosis
-from foresee.experiments.engine import InProcess
+from foresee.experiments.progress import show_runs
 from foresee.report.diagnosis import write_page
-from foresee.training.progress import on_standard_error
 
 CHECKPOINT = "hf:"
-SCRATCH_RATE, CHECKPOINT_RATE = 1e-3, 1e-5
+SCRATCH_RATE, CHECKPOINT_RATE = 2e-3, 1e-5
 
 
 def command(
@@ -39,8 +38,9 @@ def command(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each, from 0.")] = 2,
     batch: Annotated[int, typer.Option("--batch", help="Rows a step.")] = 128,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Learning rate: 0.001, or 0.00001 on a checkpoint, by default.")
+        float | None, typer.Option("--lr", help="Learning rate: 0.002, or 0.00001 on a checkpoint, by default.")
     ] = None,
+    jobs: Jobs = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for the page, the rows and the runs.")] = Path(
         "diagnosis"
     ),
@@ -68,7 +68,7 @@ def command(
         task, others=split_list(objectives) if objectives else (), backbone=backbone, seeds=seeds, minutes=minutes,
         steps=steps, batch=batch, lr=rate,
     )  # fmt: skip
-    found = diagnose(asked, task, out, engine=InProcess(progress=on_standard_error), say=say, began=began)
+    found = diagnose(asked, task, out, jobs=jobs, progress=show_runs(), say=say, began=began)
     page = write_page(found, out / "diagnosis.html")
     say(f"done: {page}")
     emit(found.json()) if as_json else show_diagnosis(found, page, output())

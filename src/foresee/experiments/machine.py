@@ -39,6 +39,11 @@ def free_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
     return max(0, min(free))
 
 
+def slots(device: str) -> int:
+    """How many runs on this device may go beside each other: a core each, or a GPU."""
+    return max(1, len(gpus())) if device == "cuda" else cores()
+
+
 def gpus() -> list[str]:
     """The names by which ``CUDA_VISIBLE_DEVICES`` knows the GPUs that this process may use."""
     import torch

@@ -17,7 +17,7 @@ from foresee.experiments.diagnose.result import Diagnosis
 from foresee.experiments.diagnose.verdict import COMPOUNDING, COSTLY, NONE_NEEDED, OPEN, TOO_SMALL
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
-from foresee.report.rendering import render_page
+from foresee.report.rendering import count_of, render_page
 from foresee.report.style import assign_marks
 from foresee.tasks.base import tasks
 from foresee.training.settings import CONTROL
@@ -51,12 +51,17 @@ def page(found: Diagnosis) -> str:
         for each in found.learned for seed, curve in enumerate(each.curves) for step, value in curve
     ]  # fmt: skip
     accuracy = [
-        ("next-token", 0, kind, row["position"] + 1, row[key]["value"], row[key]["low"], row[key]["high"])
+        ("next-token", 0, kind, row["position"] + 1, row[key]["value"], *_ends(row[key]))
         for row in found.accuracy for kind, key in (("forced", "forced"), ("free-running", "free"))
     ]  # fmt: skip
+    held_out = count_of(found.held_out, "held-out row")
+    if found.problems != found.held_out:
+        held_out += f" of {count_of(found.problems, 'problem')}"
     return render_page(
-        "diagnosis.html.j2", TITLE, found=found, labels=labels, tone=TONES[found.verdict.name],
-        plain=PLAIN[found.verdict.name], marks=assign_marks(list(labels)), rule=decisions, solved=SOLVED, OPEN=OPEN,
+        "diagnosis.html.j2", TITLE, found=found, held_out=held_out,
+        decides=bool(found.decision_positions) or found.verdict.name == OPEN, labels=labels,
+        tone=TONES[found.verdict.name], plain=PLAIN[found.verdict.name], marks=assign_marks(list(labels)),
+        rule=decisions, solved=SOLVED, OPEN=OPEN,
         about=brief(tasks, found.question.task), command=_command(found),
         control=next(each for each in found.learned if each.objective == CONTROL),
         forward=next(each for each in found.learned if each.objective == FORWARD),
@@ -69,10 +74,15 @@ def page(found: Diagnosis) -> str:
 
 def _losses(rows: Sequence[Mapping[str, Any]], key: str) -> pd.DataFrame:
     found = [
-        (kind, row[key] + 1, *(round(row[kind][part], 5) for part in ("value", "low", "high")))
+        (kind, row[key] + 1, *(round(each, 5) for each in (row[kind]["value"], *_ends(row[kind]))))
         for row in rows for kind in ("shown", "hidden")
     ]  # fmt: skip
     return pd.DataFrame(found, columns=["kind", "position", "value", "low", "high"])
+
+
+def _ends(row: Mapping[str, Any]) -> tuple[float, float]:
+    """The ends of its interval; its value where one problem gave it none."""
+    return row.get("low", row["value"]), row.get("high", row["value"])
 
 
 def _command(found: Diagnosis) -> str:

@@ -1,11 +1,11 @@
 """Decision tokens, which stay hard with the prefix shown while what follows is easy only because it is shown; and
 losses by position and by kind of token.
 
-``forced`` are next-token's losses [S, E, A] (nats) with the true tokens before each shown, ``hidden`` those of
-teacherless, from the prompt alone; ``mask`` [E, A] says which places a response has."""
+S seeds, E held-out examples, A places of the longest response; losses are in nats."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,62 +35,92 @@ WORD_STARTS = ("\u0120", "\u2581", "##")
 
 
 @dataclass(frozen=True)
+class Losses:
+    """Of every token: ``shown`` [S, E, A], next-token's with the true tokens before it shown; ``hidden`` [S, E, A],
+    that of teacherless, from the prompt alone. ``mask`` [E, A] says which places a response has, ``problems`` [E] which
+    examples belong together."""
+
+    shown: Tensor
+    hidden: Tensor
+    mask: Tensor
+    problems: Tensor
+
+    @property
+    def given(self) -> Tensor:
+        """[S, E, A]: what the shown tokens give away of each."""
+        return self.hidden - self.shown
+
+    def mean(self, values: Tensor, picked: Tensor | None = None) -> Row | None:
+        """``ratio`` of ``values`` [S, E, A] over the tokens ``picked`` [E, A], all of them by default."""
+        chosen = (self.mask if picked is None else picked & self.mask).float()
+        return ratio((values * chosen).sum(2), chosen.sum(1), self.problems)
+
+    def mean_of_whole(self, values: Tensor) -> Row | None:
+        """``ratio`` of the sums of ``values`` [S, E, A] over whole responses."""
+        return ratio(values.sum(2), torch.ones(len(self.mask)), self.problems)
+
+
+@dataclass(frozen=True)
 class Flags:
     """[S, E, A] bool: which tokens are hard, and which of them are decisions, for each seed."""
 
     hard: Tensor
     decision: Tensor
 
+    def without_decisions(self) -> Flags:
+        """The same where no token is called a decision."""
+        return Flags(self.hard, torch.zeros_like(self.decision))
 
-def flag_tokens(forced: Tensor, hidden: Tensor, mask: Tensor) -> Flags:
+
+def flag_tokens(losses: Losses) -> Flags:
     """Judges every token by its losses.
 
-    A token is *hard* where ``forced`` is at least ``HARD``. What *follows* it are the tokens up to the next hard one,
-    or to the end. It is a *decision* where something follows that is easy (``forced`` at most ``EASY`` on average), and
-    either that is so only because it is shown (``hidden`` - ``forced`` at least ``GIVEN`` on average over what
-    follows), or the model that sees no earlier token knows this very token better (``forced`` - ``hidden`` at least
-    ``GIVEN``). The second is what is left to see where that model has learned the decision, and with it what follows.
+    A token is *hard* where it is shown at a loss of at least ``HARD``. What *follows* it are the tokens up to the next
+    hard one, or to the end. It is a *decision* where something follows that is easy (at most ``EASY`` on average), and
+    either that is so only because it is shown (``given`` at least ``GIVEN`` on average over what follows), or the model
+    that sees no earlier token knows this very token better by ``GIVEN``. The second is what is left to see where that
+    model has learned the decision, and with it what follows.
     """
-    hard = (forced >= HARD) & mask
-    count, easy, given = (torch.zeros(forced.shape[:2]) for _ in range(3))
+    shown, hard = losses.shown, (losses.shown >= HARD) & losses.mask
+    count, easy, given = (torch.zeros(shown.shape[:2]) for _ in range(3))
     decision = torch.zeros_like(hard)
-    for place in range(forced.shape[2] - 1, -1, -1):
+    for place in range(shown.shape[2] - 1, -1, -1):
         follows = count.clamp(min=1)
         is_easy = (count > 0) & (easy / follows <= EASY)
-        is_given = (given / follows >= GIVEN) | (forced[:, :, place] - hidden[:, :, place] >= GIVEN)
+        is_given = (given / follows >= GIVEN) | (losses.given[:, :, place] <= -GIVEN)
         decision[:, :, place] = hard[:, :, place] & is_easy & is_given
-        here = mask[:, place].float()
+        here = losses.mask[:, place].float()
         count, easy, given = (
             torch.where(hard[:, :, place], torch.zeros_like(total), total + here * value)
             for total, value in (
-                (count, torch.ones_like(count)),
-                (easy, forced[:, :, place]),
-                (given, hidden[:, :, place] - forced[:, :, place]),
+                (count, torch.ones_like(count)), (easy, shown[:, :, place]), (given, losses.given[:, :, place]),
             )
-        )
+        )  # fmt: skip
     return Flags(hard, decision)
 
 
-def find_positions(forced: Tensor, hidden: Tensor, mask: Tensor) -> list[Row]:
+def find_positions(losses: Losses) -> list[Row]:
     """Decision positions, by the same rule on means over examples instead of single tokens, with intervals.
 
-    A position is *hard* where the low end of ``forced`` is at least ``HARD``; what follows it are the positions up to
+    A position is *hard* where the low end of its loss is at least ``HARD``; what follows it are the positions up to
     the next hard one. The mean over what follows must be ``EASY`` by its high end, and what is given there (or the
     hidden model's lead at the position itself) at least ``GIVEN`` by its low end. Positions count from 0.
     """
-    places = [place for place in range(forced.shape[2]) if int(mask[:, place].sum()) >= FEWEST]
-    rows = {place: ratio(forced[:, :, place] * mask[:, place], mask[:, place]) for place in places}
-    hard = [place for place, row in rows.items() if row is not None and row["low"] >= HARD]
-    found = []
-    for place, end in zip(hard, [*hard[1:], forced.shape[2]], strict=False):
-        after = mask[:, place + 1 : end].float()
-        counts = after.sum(1)
-        easy = ratio((forced[:, :, place + 1 : end] * after).sum(2), counts)
-        given = ratio(((hidden - forced)[:, :, place + 1 : end] * after).sum(2), counts)
-        lead = ratio((forced - hidden)[:, :, place] * mask[:, place], mask[:, place])
+    width = losses.mask.shape[1]
+    columns = torch.arange(width)
+    found, rows = [], {}
+    for place in range(width):
+        row = losses.mean(losses.shown, columns == place)
+        if row is not None and row["n"] >= FEWEST and row.get("low", -math.inf) >= HARD:
+            rows[place] = row
+    for place, end in zip(rows, [*list(rows)[1:], width], strict=False):
+        after = (columns > place) & (columns < end)
+        easy, given = losses.mean(losses.shown, after), losses.mean(losses.given, after)
+        lead = losses.mean(-losses.given, columns == place)
         if easy is None or given is None or lead is None:  # nothing follows
             continue
-        if easy["high"] <= EASY and (given["low"] >= GIVEN or lead["low"] >= GIVEN):
+        helped = max(given.get("low", -math.inf), lead.get("low", -math.inf))
+        if easy.get("high", math.inf) <= EASY and helped >= GIVEN:
             found.append({"position": place, "shown": rows[place], "follows": easy, "given": given, "lead": lead})
     return found
 
@@ -134,25 +164,21 @@ def shape_of(symbol: str) -> str:
 
 
 def tabulate(
-    forced: Tensor, hidden: Tensor, decision: Tensor, classes: Tensor, key: str, names: Sequence[str] | None = None
+    losses: Losses, decision: Tensor, classes: Tensor, key: str, names: Sequence[str] | None = None
 ) -> list[Row]:
     """A row for each class of tokens that occurs: both losses, what is given away (their difference), and the share of
     tokens that are ``decision`` [S, E, A]. ``classes`` [E, A] are places in ``names``, or numbers from 0 that stand for
     themselves; the class stands under ``key``."""
     rows = []
     for place in range(int(classes.max()) + 1):
-        picked = (classes == place).float()
-        counts = picked.sum(1)
-        if not float(counts.sum()):
+        picked = (classes == place) & losses.mask
+        if not picked.any():
             continue
-        means = {
-            name: ratio((values * picked).sum(2), counts)
-            for name, values in (("shown", forced), ("hidden", hidden), ("given", hidden - forced))
-        }
-        decisions = share((decision.float() * picked).sum(2), counts)
+        means = {name: losses.mean(getattr(losses, name), picked) for name in ("shown", "hidden", "given")}
+        decisions = share((decision & picked).float().sum(2), picked.float().sum(1), losses.problems)
         rows.append(
-            {key: place if names is None else names[place], "tokens": int(counts.sum()),
-             "examples": int((counts > 0).sum()), **means, "decision": decisions}
+            {key: place if names is None else names[place], "tokens": int(picked.sum()),
+             "examples": int(picked.any(1).sum()), **means, "decision": decisions}
         )  # fmt: skip
     return rows
 
@@ -163,24 +189,26 @@ def number_places(mask: Tensor, *, from_end: bool = False) -> Tensor:
     return (mask.sum(1, keepdim=True) - 1 - places if from_end else places).masked_fill(~mask, -1)
 
 
-def absorbed(forced: Tensor, hidden: Tensor) -> Row | None:
-    """The share of supervision that shown tokens absorb: (sum of ``hidden`` - sum of ``forced``) / sum of ``hidden``,
-    over all tokens of the response; None where the hidden loss is zero.
+def absorbed(losses: Losses) -> Row | None:
+    """The share of supervision that shown tokens absorb: (sum of hidden - sum of shown) / sum of hidden losses, over
+    all tokens of the response; None where the hidden loss is zero.
 
     0: showing earlier tokens gives nothing away. Near 1: what is left of the training signal sits in few tokens. Below
     0: the model that sees no earlier token has learned more. It is a statement about these two trained models: the
     hidden loss is that of a model after so many steps, not of the best one.
     """
-    return ratio((hidden - forced).sum(2), hidden.sum(2))
+    return ratio(losses.given.sum(2), losses.hidden.sum(2), losses.problems)
 
 
-def accuracy_by_position(forward: Family, mask: Tensor) -> list[Row]:
+def accuracy_by_position(forward: Family, losses: Losses) -> list[Row]:
     """Forced and free-running accuracy of next-token at each position, counted from 0."""
     right, free = forward.stack("right").float(), forward.stack("free").float()
     found = []
-    for place in range(mask.shape[1]):
-        here = mask[:, place]
-        rows = {"forced": share(right[:, :, place] * here, here), "free": share(free[:, :, place] * here, here)}
+    for place, here in enumerate(losses.mask.unbind(1)):
+        rows = {
+            name: share(each[:, :, place] * here, here, losses.problems)
+            for name, each in (("forced", right), ("free", free))
+        }
         if rows["forced"] is not None:
             found.append({"position": place, **rows})
     return found

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.experiments.compare import steps_to_solve
-from foresee.experiments.diagnose.decisions import Flags
+from foresee.experiments.diagnose.decisions import Flags, Losses
 from foresee.experiments.diagnose.measure import Family, Scores, ratio
 from foresee.experiments.diagnose.plan import FORWARD
-from foresee.metrics.intervals import Z95
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL
 
@@ -32,22 +31,24 @@ Curve = list[tuple[int, float]]
 class Evidence:
     """Of one seed. Losses are nats a response, summed over its tokens, on held-out examples.
 
-    ``exact``, ``nll``: share of responses that next-token gets right on its own; its loss with the truth shown.
-    ``gap``: ``nll`` minus that of ``witness``, which is the other trained model with the least, whatever its objective
-    and seed. Every one is a normalised model of whole responses, so what it saves is there to be learned. ``gap_low``
-    is the low end of its 95 % interval over examples (paired).
-    ``control_exact``: ``reversed``, the best seed. ``baseline``: the loss of knowing only how often each token stands
-    at each position.
+    ``exact``: share of responses that next-token gets right on its own.
+    ``witness``: of the other trained models, whatever their objective and seed, the one that pays least for one half of
+    the held-out problems. Only the other half then says how much that is: a model that is picked for its numbers is
+    not judged by them. On that half alone: ``nll``, next-token's loss with the truth shown; ``gap``, ``nll`` minus the
+    witness's, and ``gap_low``, the low end of its 95 % interval over problems (paired), -infinite with fewer than two
+    of them; ``decision_loss``, the part of ``nll`` on decision tokens. Every model is a normalised one of whole
+    responses, so what the witness saves is there to be learned. ``witness_exact`` is on all examples.
+    ``control_exact``: ``reversed``, the best seed; ``control_steps``: the fewest steps in which one solved, None where
+    none did. ``baseline``: the loss of knowing only how often each token stands at each position.
     ``fall``, ``overfit``: by how much ``nll`` on the watched examples fell over the second half of training (infinite
     where training was too short to say), and ended above its least value.
-    ``decision_loss``: the part of ``nll`` that sits on decision tokens. ``decision_rise``: the share of what forced
-    accuracy at decision positions lacked at the middle of training that it gained by the end, on the watched examples;
-    infinite where there are no such positions, or training was too short to say.
+    ``decision_rise``: the share of what forced accuracy at decision positions lacked at the middle of training that it
+    gained by the end, on the watched examples; infinite where there are no such positions, or training was too short.
     ``drop``, ``drop_low``: forced minus free-running accuracy, mean over tokens, and the low end of its interval.
     ``least_forced``: the least forced accuracy of any position that at least 30 examples have. ``compounded``: mean
     over responses of the product of forced accuracies at their positions, ``exact`` if errors at different positions
     were independent and each spoiled the response.
-    ``rows``, ``prompts``: held-out examples, and different prompts among them. ``cost``: steps until next-token first
+    ``rows``, ``problems``: held-out examples, and different problems among them. ``cost``: steps until next-token first
     solved over those of the control (``compare_steps``); None where it cannot be told.
     """
 
@@ -58,6 +59,7 @@ class Evidence:
     witness: str
     witness_exact: float
     control_exact: float
+    control_steps: int | None
     baseline: float
     fall: float
     overfit: float
@@ -69,7 +71,7 @@ class Evidence:
     least_forced: float
     compounded: float
     rows: int
-    prompts: int
+    problems: int
     cost: float | None
 
     def json(self) -> dict[str, Any]:
@@ -80,40 +82,50 @@ class Evidence:
 
 
 def gather_evidence(
-    families: Mapping[str, Family], batch: Batch, flags: Flags, places: Sequence[int], baseline: float
+    families: Mapping[str, Family], batch: Batch, losses: Losses, flags: Flags, places: Sequence[int], baseline: float
 ) -> list[Evidence]:
     """The evidence of each next-token seed. ``places`` are the decision positions, counted from 0."""
     forward, control = families[FORWARD], families[CONTROL]
-    mask = batch.answer_mask().cpu()
+    choosing, testing = split_problems(losses.problems)
+    problems, whole = losses.problems[testing], torch.ones(int(testing.sum()))
     others = [
         (name, each) for name, family in families.items() if name != FORWARD and family.kind != "none"
         for each in family.scores
     ]  # fmt: skip
-    witness, best = min(others, key=lambda other: float(other[1].nll.mean()))
+    witness, best = min(others, key=lambda other: float(other[1].nll[choosing].mean()))
+    solved = [step for run in control.runs if (step := steps_to_solve(run)) is not None]
     evidence = []
     for seed, (run, own) in enumerate(zip(forward.runs, forward.scores, strict=True)):
-        difference = own.nll - best.nll
-        gap, n = float(difference.mean()), len(difference)
+        gap = ratio((own.nll - best.nll)[None, testing], whole, problems)
         curve = losses_during(run, float(batch.answer_len.double().mean()))
-        drop = ratio((own.right.float() - own.free.float()).sum(1)[None], mask.sum(1))
+        drop = ratio((own.right.float() - own.free.float()).sum(1)[None], losses.mask.sum(1), losses.problems)
         assert drop is not None
-        least, compounded = _compound(own, mask)
+        assert gap is not None
+        least, compounded = _compound(own, losses.mask)
         evidence.append(
             Evidence(
-                exact=float(own.exact.double().mean()), nll=float(own.nll.mean()), gap=gap,
-                gap_low=gap - (Z95 * float(difference.std()) / math.sqrt(n) if n > 1 else math.inf), witness=witness,
-                witness_exact=float(best.exact.double().mean()),
-                control_exact=max(float(each.exact.double().mean()) for each in control.scores), baseline=baseline,
-                fall=measure_fall(curve, run.spec.steps),
+                exact=float(own.exact.double().mean()), nll=float(own.nll[testing].mean()), gap=gap["value"],
+                gap_low=gap.get("low", -math.inf), witness=witness, witness_exact=float(best.exact.double().mean()),
+                control_exact=max(float(each.exact.double().mean()) for each in control.scores),
+                control_steps=min(solved, default=None), baseline=baseline, fall=measure_fall(curve, run.spec.steps),
                 overfit=max(0.0, curve[-1][1] - min(loss for _, loss in curve)) if curve else 0.0,
-                decision_loss=float((own.loss * flags.decision[seed]).double().sum(1).mean()),
+                decision_loss=float((own.loss * flags.decision[seed]).double().sum(1)[testing].mean()),
                 decision_positions=len(places),
                 decision_rise=measure_gain(accuracies_during(run, places), run.spec.steps), drop=drop["value"],
-                drop_low=drop["low"], least_forced=least, compounded=compounded, rows=len(batch),
-                prompts=len({tuple(prompt) for prompt, _ in batch.pairs()}), cost=compare_steps(forward, control),
+                drop_low=drop.get("low", -math.inf), least_forced=least, compounded=compounded, rows=len(batch),
+                problems=drop["problems"], cost=compare_steps(forward, control),
             )
         )  # fmt: skip
     return evidence
+
+
+def split_problems(problems: Tensor) -> tuple[Tensor, Tensor]:
+    """[E] -> two masks [E]: every other problem, in the order in which they appear, and the rest. One problem alone is
+    in both."""
+    seen: dict[int, int] = {}
+    order = torch.tensor([seen.setdefault(problem, len(seen)) for problem in problems.tolist()])
+    first = order % 2 == 0
+    return first, ~first if len(seen) > 1 else first
 
 
 def losses_during(run: Run, length: float) -> Curve:

@@ -136,33 +136,38 @@ def _score_in_one_pass(objective: Teacherless, batch: Batch) -> tuple[Tensor, Te
     return loss, right
 
 
-def ratio(sums: Tensor, counts: Tensor) -> Row | None:
-    """``sums.sum() / counts.sum()`` with a 95 % interval; None where nothing is counted.
+def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Row | None:
+    """``sums.sum() / counts.sum()`` with a 95 % interval, ``low`` to ``high``; None where nothing is counted.
 
-    ``sums`` [S, E] belong to S seeds and the same E examples; ``counts`` is [E] or [S, E]. A mean over tokens has a
-    token's loss summed over each example, and how many there are: tokens of one example are not independent, so the
-    example is the unit. The variance adds two: that of examples, of values averaged over seeds (the ratio linearised),
-    and that of seeds, where there are several. Both are normal approximations; with a few seeds the second is rough, so
-    ``seeds`` lists each one's value.
+    ``sums`` [S, E] belong to S seeds and the same E examples; ``counts`` is [E] or [S, E]; ``problems`` [E] int64 are
+    ``number_problems``. A mean over tokens has a token's loss summed over each example, and how many there are: neither
+    tokens of one example nor examples of one problem are independent, so the problem is the unit. The variance adds
+    two: that of problems, of values averaged over seeds (the ratio linearised), and that of seeds, where there are
+    several. Both are normal approximations; with a few seeds the second is rough, so ``seeds`` lists each one's value.
+    One problem has no interval.
     """
     counts, sums = counts.double().expand(sums.shape), sums.double()
     total = float(counts.sum())
     if total == 0:
         return None
     value = float(sums.sum()) / total
-    used = int((counts != 0).any(0).sum())
-    residuals = (sums - value * counts).mean(0)
-    variance = 0.0
-    if used > 1:
-        variance = float((residuals**2).sum()) * used / (used - 1) / (total / len(sums)) ** 2
+    used = (counts != 0).any(0)
+    numbers, cluster = torch.unique(problems[used], return_inverse=True)
     each = [float(s.sum() / c.sum()) if float(c.sum()) else value for s, c in zip(sums, counts, strict=True)]
-    if len(each) > 1:
-        variance += float(torch.tensor(each, dtype=torch.float64).var()) / len(each)
-    half = Z95 * math.sqrt(variance)
-    return {"value": value, "low": value - half, "high": value + half, "n": used, "seeds": each}
+    row: Row = {"value": value, "n": int(used.sum()), "problems": len(numbers), "seeds": each}
+    if len(numbers) > 1:
+        off = torch.bincount(cluster, weights=(sums - value * counts).mean(0)[used])
+        spread = float((off**2).sum()) * len(off) / (len(off) - 1) / (total / len(sums)) ** 2
+        if len(each) > 1:
+            spread += float(torch.tensor(each, dtype=torch.float64).var()) / len(each)
+        half = Z95 * math.sqrt(spread)
+        row |= {"low": value - half, "high": value + half}
+    return row
 
 
-def share(sums: Tensor, counts: Tensor) -> Row | None:
+def share(sums: Tensor, counts: Tensor, problems: Tensor) -> Row | None:
     """``ratio`` of something that lies from 0 to 1; so does its interval then."""
-    row = ratio(sums, counts)
-    return None if row is None else row | {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
+    row = ratio(sums, counts, problems)
+    if row is not None and "low" in row:
+        row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
+    return row

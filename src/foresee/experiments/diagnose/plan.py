@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from foresee.backbones.base import backbones
 from foresee.core import files
-from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.spec import describe, resolve
-from foresee.metrics.measure import measure_quickly
+from foresee.core.spec import brief, describe, resolve
+from foresee.datasets.request import TOKENIZERS
+from foresee.experiments.diagnose.timing import Clock, Speed, fit_steps, measure_crowding, measure_speed
 from foresee.objectives.base import objectives
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
-from foresee.training.data import TrainingData
-from foresee.training.distributed import Model, World
 from foresee.training.examples import test_examples, training_data, watched_and_measured
-from foresee.training.loop import Training, train_steps
-from foresee.training.optimizer import autocast
 from foresee.training.settings import CONTROL, Settings
 
 FORWARD, HIDDEN = "next-token", "teacherless"
@@ -32,31 +29,16 @@ WORDS_AT_MOST = 500
 """With tokenizer ``auto``, a file is cut into words where it holds no more different ones, and into characters
 otherwise: a small network learns nothing of a word that it rarely sees."""
 
-SMALL, SMALL_CONTEXT = "transformer:layers=3,width=128,heads=4", 256
-"""The default backbone, ``gpt-nano``; it is given a longer context where rows need one."""
+SMALL, SMALL_CONTEXT = "transformer:layers=3,width=128,heads=2,positions=rotary", 256
+"""The default backbone, in which look-ups are found soonest; it is given a longer context where rows need one."""
 SPARE = 64
 """Positions beyond prompt and answer that it is then given, for objectives that read more."""
 
 ROWS = "fixed:200000"
+STEPS_EVALUATIONS = 12
+"""Evaluations during training where ``--steps`` are given."""
 MEASURED, MEASURED_IN_HASTE = 1000, 250
 """Held-out examples of the final measurement, and where it would take more than a quarter of the time."""
-
-UNTIMED = 2
-"""First steps of a warm-up, in which memory is allocated."""
-FEWEST_TIMED, MOST_TIMED, TIMING_SHARE = 4, 40, 0.02
-"""Steps that are timed of each objective, and the share of the whole time that this should take."""
-
-LEAST_STEPS, MOST_STEPS = 40, 100_000
-MOST_EVALUATIONS, FEWEST_EVALUATIONS = 24, 6
-EVALUATION_SHARE = 0.2
-"""Share of the time that the evaluations during training may take while there are more than the fewest."""
-MARGIN = 0.88
-"""Share of the time left that is planned with: steps are not equally fast all through a run."""
-FINAL_MEASUREMENTS = 3.0
-"""What measuring a trained model takes, in evaluations: test and training examples by ``train``, then by us."""
-PAGE_SECONDS = 6.0
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -84,7 +66,7 @@ class DiagnosisSettings:
         minutes: float = 10.0,
         steps: int | None = None,
         batch: int = 128,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         first_seed: int = 0,
     ) -> DiagnosisSettings:
         """``others`` are trained beside next-token, reversed and teacherless, which always are. ``steps`` takes the
@@ -140,13 +122,16 @@ def read_task(
     if "," in data:
         raise RequestError(f"{data}: a path cannot hold a comma; link the file under another name")
 
-    def read(kind: str) -> Data:
+    def read(kind: str, ending: str = "symbol") -> Data:
         options = {"prompt": prompt, "response": response, "skip_bad": str(skip_bad).lower(), "test": test,
-                   "tokenizer": kind}  # fmt: skip
+                   "tokenizer": kind, "ending": ending}  # fmt: skip
         given = "".join(f",{key}={value}" for key, value in options.items() if value is not None)
         built = resolve(tasks, f"data:{data}{given}").build()
         assert isinstance(built, Data)
-        return built
+        lengths = built.stored.ends[1::2] - built.stored.ends[0::2]
+        # Where all responses have one length, a symbol that closes them is one more thing to learn before look-ups.
+        same = ending == "symbol" and kind in TOKENIZERS and (lengths == lengths[0]).all()
+        return read(kind, "none") if same else built
 
     if tokenizer != "auto":
         return read(tokenizer)
@@ -157,22 +142,16 @@ def read_task(
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Seconds of one objective: a training step, and one evaluation on the watched examples."""
-
-    step: float
-    evaluation: float
-
-
-@dataclass(frozen=True)
 class Plan:
-    """Settled numbers of a diagnosis. ``seconds`` is what all of it should take, where that was measured."""
+    """Settled numbers of a diagnosis. ``seconds`` is what all of it should take, where that was measured; ``beside`` is
+    how many runs were then meant to go beside each other."""
 
     steps: int
     eval_every: int
     test: int
     seconds: float | None
     speeds: dict[str, Speed]
+    beside: int = 1
 
     def runs(self, asked: DiagnosisSettings) -> list[Settings]:
         """All runs, seed by seed, so that an interrupted diagnosis has whole seeds."""
@@ -182,9 +161,16 @@ class Plan:
 
 
 def make_plan(
-    asked: DiagnosisSettings, task: Task, folder: Path, began: float, say: Callable[[str], None], clock: Clock
+    asked: DiagnosisSettings,
+    task: Task,
+    folder: Path,
+    began: float,
+    say: Callable[[str], None],
+    clock: Clock,
+    beside: int = 1,
 ) -> Plan:
     """The plan in ``folder``, or a new one that is put there. ``began`` is when the command did, by ``clock``.
+    ``beside`` runs go beside each other, on a thread each where that is more than one.
 
     Raises ``RequestError`` where the folder answers other settings, a run is impossible, or the time is too short.
     """
@@ -197,16 +183,20 @@ def make_plan(
         run.build_objective(task)
     data = training_data(first, task)
     if asked.steps is not None:
-        plan = Plan(asked.steps, max(10, asked.steps // 20), MEASURED, None, {})
+        plan = Plan(asked.steps, max(1, asked.steps // STEPS_EVALUATIONS), MEASURED, None, {}, beside)
     else:
         watched, _ = watched_and_measured(test_examples(first, task, data), first, task.group)
-        whole, speeds = asked.minutes * 60, {}
-        for run in runs:
-            say(f"measuring the speed of {run.objective}")
-            speeds[run.objective] = measure_speed(run, task, data, watched, whole, clock)
-        slow = 5 * asked.seeds * sum(speed.evaluation for speed in speeds.values()) > whole / 4
-        steps, eval_every, seconds = fit_steps(speeds, asked.seeds, whole - (clock() - began))
-        plan = Plan(steps, eval_every, MEASURED_IN_HASTE if slow else MEASURED, seconds, speeds)
+        whole, threads = asked.minutes * 60, torch.get_num_threads()
+        say("measuring the speed of " + ", ".join(brief(objectives, run.objective) for run in runs))
+        try:
+            torch.set_num_threads(1 if beside > 1 else threads)
+            slower = measure_crowding(beside, clock)
+            speeds = {run.objective: measure_speed(run, task, data, watched, whole, clock, slower) for run in runs}
+        finally:
+            torch.set_num_threads(threads)
+        steps, eval_every, seconds = fit_steps(speeds, asked.seeds, whole - (clock() - began), beside)
+        slow = 5 * asked.seeds * sum(speed.evaluation for speed in speeds.values()) > beside * whole / 4
+        plan = Plan(steps, eval_every, MEASURED_IN_HASTE if slow else MEASURED, seconds, speeds, beside)
     files.write_json(path, {"question": asked.json(), "plan": asdict(plan)})
     return plan
 
@@ -226,44 +216,3 @@ def _read_plan(path: Path, asked: DiagnosisSettings) -> Plan:
                 "repeat that command to continue it, or give another folder with -o"
             )
     return found
-
-
-def measure_speed(
-    run: Settings, task: Task, data: TrainingData, watched: Batch, seconds: float, clock: Clock = time.perf_counter
-) -> Speed:
-    """Seconds of a step and of an evaluation here and now, where all of the work may take ``seconds``: a short warm-up
-    that is thrown away."""
-    objective = run.build_objective(task)
-    training = Training(run, task, data, Model(objective, run.device, World()))
-    train_steps(training, UNTIMED)
-    began, steps = clock(), 0
-    while steps < FEWEST_TIMED or (steps < MOST_TIMED and clock() - began < TIMING_SHARE * seconds):
-        train_steps(training, UNTIMED + steps + 1)
-        steps += 1
-    a_step = (clock() - began) / steps
-    began = clock()
-    with autocast(run):
-        measure_quickly(task, objective, watched)
-    return Speed(a_step, clock() - began)
-
-
-def fit_steps(speeds: Mapping[str, Speed], seeds: int, left: float) -> tuple[int, int, float]:
-    """The most steps, the same for all runs, whose training and measuring fit into ``left`` seconds; steps between
-    evaluations; and the seconds that all of it should take. Raises ``RequestError``, with the time that would do, where
-    fewer than ``LEAST_STEPS`` fit."""
-    a_step = seeds * sum(speed.step for speed in speeds.values())
-    an_evaluation = seeds * sum(speed.evaluation for speed in speeds.values())
-    usable = left * MARGIN - PAGE_SECONDS - FINAL_MEASUREMENTS * an_evaluation
-    evaluations = int(usable * EVALUATION_SHARE / an_evaluation)
-    evaluations = min(MOST_EVALUATIONS, max(FEWEST_EVALUATIONS, evaluations))
-    steps = min(int((usable - evaluations * an_evaluation) / a_step), MOST_STEPS)
-    if steps < LEAST_STEPS:
-        least = LEAST_STEPS * a_step + (FEWEST_EVALUATIONS + FINAL_MEASUREMENTS) * an_evaluation + PAGE_SECONDS
-        raise RequestError(
-            f"the budget is too small: {max(0.0, left):.0f} s are left for {seeds * len(speeds)} runs, which need "
-            f"about {least / MARGIN:.0f} s for {LEAST_STEPS} steps each; give more --minutes, fewer --seeds or a "
-            "smaller --backbone"
-        )
-    eval_every = max(1, -(-steps // evaluations))
-    taken = -(-steps // eval_every)
-    return steps, eval_every, steps * a_step + (taken + FINAL_MEASUREMENTS) * an_evaluation + PAGE_SECONDS

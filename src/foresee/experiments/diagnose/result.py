@@ -17,12 +17,12 @@ from foresee.core.batch import Batch
 from foresee.core.spec import brief
 from foresee.datasets.inspection import DataSummary
 from foresee.experiments.compare import steps_to_solve
-from foresee.experiments.diagnose.decisions import Flags
+from foresee.experiments.diagnose.decisions import Flags, Losses
 from foresee.experiments.diagnose.evidence import Curve, Evidence
 from foresee.experiments.diagnose.measure import Family, Kind, Row, ratio, share
 from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
 from foresee.experiments.diagnose.verdict import Verdict
-from foresee.metrics.intervals import rate
+from foresee.metrics.intervals import share as one_share
 from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
 
@@ -94,6 +94,7 @@ class Diagnosis:
     examples: list[Example]
     data: DataSummary | None
     held_out: int
+    problems: int
     seconds: float
 
     def json(self) -> dict[str, Any]:
@@ -107,26 +108,29 @@ class Diagnosis:
             "decision_positions": self.decision_positions, "accuracy": self.accuracy,
             "examples": [asdict(each) for each in self.examples],
             "data": None if self.data is None else self.data.json(),
-            "held_out": self.held_out, "seconds": round(self.seconds, 1),
+            "held_out": self.held_out, "problems": self.problems, "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
 
-def summarise(families: Mapping[str, Family], decisions: Tensor) -> list[Learned]:
-    """A row for each objective; ``decisions`` [E, A] bool are the decision tokens of most next-token seeds."""
+def summarise(families: Mapping[str, Family], decisions: Tensor, problems: Tensor) -> list[Learned]:
+    """A row for each objective; ``decisions`` [E, A] bool are the decision tokens of most next-token seeds, and
+    ``problems`` [E] says which examples belong together."""
     rows = []
     for name, family in families.items():
-        exact = family.stack("exact").float()
+        exact = family.stack("exact")
         ones = torch.ones(exact.shape[1])
-        overall = share(exact, ones)
+        overall = share(exact, ones, problems)
         assert overall is not None
-        # Wilson's interval has width at 0 and 1 too.
-        alone = rate(round(float(exact.mean(0).sum())), exact.shape[1])
-        overall |= {"low": min(overall["low"], alone["low"]), "high": max(overall["high"], alone["high"])}
+        # Wilson's interval has width at 0 and 1 too; the widest of the seeds', since they share their problems.
+        alone = [one_share(each, problems) for each in exact]
+        half = max(row["high"] - row["low"] for row in alone) / 2
+        overall |= {"low": max(0.0, min(overall.get("low", 0.0), overall["value"] - half)),
+                    "high": min(1.0, max(overall.get("high", 1.0), overall["value"] + half))}  # fmt: skip
         rows.append(
             Learned(
-                objective=name, kind=family.kind, exact=overall, exact_by_seed=[float(each) for each in exact.mean(1)],
-                nll=None if family.kind == "none" else ratio(family.stack("nll"), ones),
-                decisions=share((family.stack("free").float() * decisions).sum(2), decisions.float().sum(1)),
+                objective=name, kind=family.kind, exact=overall, exact_by_seed=exact.double().mean(1).tolist(),
+                nll=None if family.kind == "none" else ratio(family.stack("nll"), ones, problems),
+                decisions=share((family.stack("free") & decisions).sum(2), decisions.sum(1), problems),
                 steps_to_solve=[steps_to_solve(run) for run in family.runs],
                 seconds=[run.seconds for run in family.runs],
                 curves=[[(line["step"], line["eval"]["exact"]) for line in run.metrics] for run in family.runs],
@@ -136,13 +140,11 @@ def summarise(families: Mapping[str, Family], decisions: Tensor) -> list[Learned
     return rows
 
 
-def choose_examples(
-    task: Task, batch: Batch, forced: Tensor, hidden: Tensor, flags: Flags, n: int = EXAMPLES
-) -> list[Example]:
-    """Examples with the most loss on decision tokens, at the most half of ``n``, then the first of the others; losses
-    are [S, E, A]."""
+def choose_examples(task: Task, batch: Batch, losses: Losses, flags: Flags, n: int = EXAMPLES) -> list[Example]:
+    """Examples with the most loss on decision tokens, at the most half of ``n``, then the first of the others."""
     decision, hard = flags.decision.float().mean(0), flags.hard.float().mean(0)
-    weight = (decision * forced.mean(0)).sum(1)
+    shown, hidden = losses.shown.mean(0), losses.hidden.mean(0)
+    weight = (decision * shown).sum(1)
     ranked = torch.argsort(weight, descending=True, stable=True).tolist()
     telling = [row for row in ranked if float(weight[row]) > 0][: n // 2]
     chosen = telling + [row for row in range(len(batch)) if row not in telling][: n - len(telling)]
@@ -150,8 +152,8 @@ def choose_examples(
     found = []
     for row, (prompt, answer) in zip(chosen, pairs, strict=True):
         symbols = task.vocab.decode(answer)
-        losses = zip(forced.mean(0)[row].tolist(), hidden.mean(0)[row].tolist(), strict=True)
-        rounded = [(round(each, 4), round(other, 4)) for each, other in losses]
+        pair = zip(shown[row].tolist(), hidden[row].tolist(), strict=True)
+        rounded = [(round(each, 4), round(other, 4)) for each, other in pair]
         tokens = tuple(
             Token(gap, symbol, *rounded[at], hard=bool(hard[row, at] > 0.5), decision=bool(decision[row, at] > 0.5))
             for at, (gap, symbol) in enumerate(zip(find_gaps(task.write_answer(answer), symbols), symbols, strict=True))

@@ -9,12 +9,14 @@ beyond all of them. docs/diagnose.md argues each rule and says what it cannot se
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foresee.core.spec import brief
 from foresee.experiments.diagnose.evidence import Evidence
+from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 
@@ -48,7 +50,9 @@ DROP = 0.05
 RELIABLE = 0.8
 """Least forced accuracy at every position for errors to be called small ones that add up."""
 DIFFERENT = 0.5
-"""Share of held-out rows that must have prompts of their own for nothing to be said of it."""
+"""Share of held-out rows that must be problems of their own for nothing to be said of it."""
+SETTLED_BY = 2.5
+"""Times the control's steps to solve that a verdict takes: twice, and a quarter more for next-token to settle."""
 PRODUCT = 0.1
 """How far ``exact`` may lie from the product of forced accuracies."""
 
@@ -65,9 +69,9 @@ class Verdict:
     seeds: tuple[str, ...]
 
 
-def judge(seeds: Sequence[Evidence]) -> Verdict:
+def judge(seeds: Sequence[Evidence], asked: DiagnosisSettings, plan: Plan) -> Verdict:
     """The verdict that most next-token seeds get (ties go to the first of ``NAMES``), with the rule and numbers of the
-    first seed that got it."""
+    first seed that got it. What was asked and planned decides what a larger budget would be."""
     ruled = [apply_rules(evidence) for evidence in seeds]
     counts = Counter(name for name, _ in ruled)
     name = min(counts, key=lambda each: (-counts[each], NAMES.index(each)))
@@ -76,18 +80,41 @@ def judge(seeds: Sequence[Evidence]) -> Verdict:
     if len(counts) > 1:
         listed = "; ".join(f"seed {number}: {each}" for number, (each, _) in enumerate(ruled))
         remarks = (f"The seeds do not agree ({listed}).", *remarks)
-    return Verdict(name, ruled[first][1], remarks, give_advice(name, seeds[first]), tuple(each for each, _ in ruled))
+    advice = give_advice(name, seeds[first])
+    if name == TOO_SMALL:
+        advice = (estimate_budget(seeds[first].control_steps, asked, plan), *advice)
+    return Verdict(name, ruled[first][1], remarks, advice, tuple(each for each, _ in ruled))
+
+
+def estimate_budget(control_steps: int | None, asked: DiagnosisSettings, plan: Plan) -> str:
+    """How many minutes would do, or steps where those were asked for: the second half of training must find next-token
+    settled, and what it learns at all it learns about when the control solves, at ``control_steps``. Where the control
+    has not (None), twice as much is the least that could show more."""
+    factor = 2.0 if control_steps is None else max(2.0, SETTLED_BY * control_steps / plan.steps)
+    budget = f"--steps {math.ceil(factor * plan.steps)}"
+    if asked.steps is None:
+        minutes = factor * asked.minutes
+        budget = f"--minutes {math.ceil(minutes) if minutes > 2 else math.ceil(10 * minutes) / 10:g}"
+    if control_steps is None:
+        return (
+            f"Give at least {budget}: the control, reversed, has not solved within these {plan.steps:,} steps, so how "
+            "much would be enough cannot be told yet."
+        )
+    return (
+        f"Give {budget}, which should be enough: the control, reversed, solved at step {control_steps:,} of "
+        f"{plan.steps:,}, and next-token must have settled by the middle of training."
+    )
 
 
 def apply_rules(e: Evidence) -> tuple[str, str]:
     """The first rule that holds gives the name.
 
     1. ``exact`` >= 0.95: *learned, at a cost in samples* where ``cost`` >= 1.5, else *no lookahead needed*.
-    2. The gap to the witness, less what next-token lost by overfitting, has a low end of at least 0.1 nats. Then
-       *not learned yet* where next-token's loss still fell by at least a fifth of the gap over the second half of
-       training, unless there are decision positions and its accuracy at them gained less than a tenth of what it
-       lacked; *open to the cheat* where at least half of the gap's size sits on decision tokens; else *not learned
-       yet*.
+    2. The gap to the witness, on the half of the held-out problems that it was not picked by, less what next-token
+       lost by overfitting, has a low end of at least 0.1 nats. Then *not learned yet* where next-token's loss still
+       fell by at least a fifth of the gap over the second half of training, unless there are decision positions and
+       its accuracy at them gained less than a tenth of what it lacked; *open to the cheat* where at least half of the
+       gap's size sits on decision tokens; else *not learned yet*.
     3. No model does better. *Not learned yet* where the best saves less than half of the baseline's loss, or where
        next-token's loss still falls (by 5 % and 0.1 nats over the second half).
     4. *Compounding errors* where free-running loses at least 0.05 of accuracy to forced (low end), every position is at
@@ -188,6 +215,11 @@ def list_remarks(name: str, e: Evidence) -> tuple[str, ...]:
             f"The control itself is not at {SOLVED} ({e.control_exact:.3f}), but {_named(e.witness)} proves that the "
             "difference can be learned on this budget."
         )
+    if name == OPEN:
+        remarks.append(
+            "This holds for this network: that it learns the responses in another order does not show that it is deep "
+            "enough to plan them forwards. A --backbone of more layers would tell."
+        )
     if name in (TOO_SMALL, COMPOUNDING) and e.control_exact < SOLVED:
         remarks.append(
             f"The control, reversed, gets {e.control_exact:.3f} of responses right, so it does not show that the "
@@ -198,10 +230,10 @@ def list_remarks(name: str, e: Evidence) -> tuple[str, ...]:
             f"Next-token's held-out loss ended {e.overfit:.2f} nats above its least: it has begun to learn the "
             "training rows by heart, and more rows would help more than more steps."
         )
-    if e.prompts < DIFFERENT * e.rows:
+    if e.problems < DIFFERENT * e.rows:
         remarks.append(
-            f"The {e.rows} held-out rows hold {e.prompts} different prompt{'s' if e.prompts > 1 else ''}: intervals, "
-            "which take rows for independent, are too narrow."
+            f"The {e.rows} held-out rows hold {e.problems} different problem{'s' if e.problems > 1 else ''}, which is "
+            "what intervals count."
         )
     return tuple(remarks)
 
@@ -231,10 +263,9 @@ ADVICE = {
     ),
     TOO_SMALL: (
         (
-            "Give more --minutes, or start from a checkpoint with --backbone hf:...: nothing can be said of what no "
-            "objective has learned."
+            "Or start from a checkpoint with --backbone hf:...; shorter responses or a finer --tokenizer make a small "
+            "budget go further too."
         ),
-        "Shorter responses or a finer --tokenizer make a small budget go further.",
     ),
     COSTLY: (
         "Next-token is good enough here; reversed needs fewer samples, which matters where rows are few.",
