@@ -106,5 +106,5 @@ def _measure(
         decision_positions=places, accuracy=decisions.accuracy_by_position(families[FORWARD], losses),
         examples=choose_examples(task, batch, losses, flags),
         data=inspect(task.stored.request) if isinstance(task, Data) else None, held_out=len(batch),
-        problems=len(losses.problems.unique()), seconds=taken(),
+        problems=len(set(losses.problems.tolist())), seconds=taken(),
     )  # fmt: skip
