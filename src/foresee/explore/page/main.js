@@ -6,6 +6,7 @@ import { showBars } from "./bars.js";
 import { find, make, replace } from "./elements.js";
 import { showGraph } from "./graph.js";
 import { Explorer } from "./state.js";
+import { showWalk } from "./walk.js";
 
 const ORDERS = {
   forward: "It decides one symbol at a time, from the first to the last.",
@@ -50,6 +51,7 @@ function show() {
   showGraph(find("graph"), explorer);
   showSlots(find("slots"), explorer);
   showBars(find("bars"), explorer);
+  showWalk(explorer, act);
   find("status").textContent = sentence(explorer);
   replace(find("tokens"), ...trial.problem.prompt.map((token) => make("li", {}, explorer.symbol(token))));
   if (document.activeElement !== find("line")) find("line").value = trial.problem.line;
