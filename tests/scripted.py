@@ -67,6 +67,7 @@ class Scripted(Objective):
         super().__init__(cast(Backbone, nn.Identity()), task.vocab)
         self.task = task
         self.calls = {"generate": 0, "forced": 0}
+        self.weight = nn.Parameter(torch.zeros(()))  # a model lies on a device
 
     @abstractmethod
     def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
@@ -108,7 +109,12 @@ class Planner(Scripted):
 
 
 class Follower(Scripted):
-    """Chooses an arm without looking at the goal, and walks whatever arm it is on."""
+    """Chooses an arm without looking at the goal, and walks whatever arm it is on; with a ``rate``, it chooses the
+    right one so often and a wrong one else."""
+
+    def __init__(self, task: PathStar, *, rate: float | None = None) -> None:
+        super().__init__(task)
+        self.rate = rate
 
     def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
         if prefix.shape[1] == 0:
@@ -118,23 +124,20 @@ class Follower(Scripted):
         return graph.child.gather(1, prefix[:, -1:]).squeeze(1)
 
     def first_step(self, graph: Graph) -> Tensor:
-        arm = guess(graph.prompt, "arm", self.task.degree)
-        return graph.firsts.gather(1, arm[:, None]).squeeze(1)
-
-
-class Contrary(Follower):
-    """Always takes an arm that does not lead to the goal, and walks it."""
-
-    def first_step(self, graph: Graph) -> Tensor:
+        if self.rate is None:
+            arm = guess(graph.prompt, "arm", self.task.degree)
+            return graph.firsts.gather(1, arm[:, None]).squeeze(1)
         wrong = graph.firsts != graph.path[:, 1:2]
-        return graph.firsts.gather(1, wrong.int().argmax(1, keepdim=True)).squeeze(1)
+        first_wrong = graph.firsts.gather(1, wrong.int().argmax(1, keepdim=True)).squeeze(1)
+        right = guess(graph.prompt, "right", 10_000) < round(10_000 * self.rate)
+        return torch.where(right, graph.path[:, 1], first_wrong)
 
 
 class Memoriser(Follower):
     """Goes the right way on prompts that it remembers, blindly elsewhere; walks arms, or wanders after the branch."""
 
-    def __init__(self, task: PathStar, memory: set[tuple[int, ...]], *, walks: bool) -> None:
-        super().__init__(task)
+    def __init__(self, task: PathStar, memory: set[tuple[int, ...]], *, walks: bool, rate: float | None = None) -> None:
+        super().__init__(task, rate=rate)
         self.memory = memory
         self.walks = walks
 
@@ -194,16 +197,13 @@ class ParallelGuesser(Follower):
         return None
 
 
-class HalfPlanner(Follower):
-    """Takes the right arm with chance ``sure``, else guesses; walks whatever arm it is on."""
+class ParallelWalker(Follower):
+    """Decides every token at once: an arm that it guesses, whole; cannot be forced."""
 
-    def __init__(self, task: PathStar, *, sure: float) -> None:
-        super().__init__(task)
-        self.sure = sure
+    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
 
-    def first_step(self, graph: Graph) -> Tensor:
-        knows = guess(graph.prompt, "knows", 10_000) < round(10_000 * self.sure)
-        return torch.where(knows, graph.path[:, 1], super().first_step(graph))
+    def forced(self, batch: Batch) -> None:
+        return None
 
 
 class GoalCopier(Follower):

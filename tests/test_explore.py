@@ -93,6 +93,7 @@ def test_a_step_is_scored_after_any_symbols_whatever_fills_the_rest(name: str) -
 
 def test_a_solved_run_is_right_and_told_so(solved: Session) -> None:
     told = solved.describe()
+    assert (told["verdict"], told["doubts"]) == (solved.run.verdict.label, list(solved.run.verdict.doubts))
     assert (told["order"], told["decoding"]) == ("forward", "scored")
     assert told["exact"] > 0.9
     problem = solved.draw(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripted import Follower, GoalCopier, HalfPlanner, Planner, examples, subject
+from scripted import Follower, GoalCopier, Planner, examples, subject
 
 from foresee.core import seeds
 from foresee.core.batch import NOTHING
@@ -92,7 +92,7 @@ def test_edits_change_two_tokens_and_the_answer_or_nothing(degree: int, length: 
 def test_a_planner_heeds_the_edit_that_matters_and_a_follower_does_not() -> None:
     task = PathStar(degree=5, length=5, nodes=50, goals="one")
     found = []
-    for objective in (Planner(task), HalfPlanner(task, sure=0.5), Follower(task), GoalCopier(task)):
+    for objective in (Planner(task), Follower(task, rate=0.75), Follower(task), GoalCopier(task)):
         with evaluation_mode(objective):
             row = LureProbe().measure(subject(objective, 1000))["heeds"]
         assert isinstance(row, dict)

@@ -440,3 +440,19 @@ def test_the_committed_teacherless_runs_are_those_of_the_study(tmp_path: Path) -
     assert [seed.solved for seed in long.seeds] == [True, False, False]
     assert (long.agreement, long.median_steps) == ("mixed", None)
     assert long.mean_steps == pytest.approx((8800 + 2 * 10_000) / 3)
+
+
+def test_auxiliary_losses_train_as_their_sources_do() -> None:
+    """Their horizon counts tokens beyond the next, their weight is of the mean; 106 symbols make theirs."""
+    for cell in resolve(studies, "nextlat-figure").build().cells("paper"):
+        run = cell.runs[0]
+        horizon = run.build_task().answer_length - 2
+        spelt = {"MTP": f"heads={horizon + 1},weight={1 / horizon}", "NextLat": f"horizon={horizon}"}
+        assert spelt.get(cell.label, "") in run.objective
+    task = run.build_task()
+    theirs = sum(each.numel() for each in run.replace(objective="next-token").build_objective(task).parameters())
+    width, symbols = 384, 106
+    assert theirs + 2 * width * (symbols - len(task.vocab)) == 21_324_672
+    assert {
+        (cell.runs[0].beta2, cell.runs[0].clip) for cell in resolve(studies, "top-table").build().cells("paper")
+    } == {(0.95, 0.0)}

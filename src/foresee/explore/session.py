@@ -52,8 +52,8 @@ class Session:
         return {
             "task": spec.task, "objective": spec.objective, "backbone": spec.backbone, "steps": self.run.steps,
             "summary": self.objective.summary, "order": self.objective.order, "decoding": self.decoding.value,
-            "chance": self.task.chance, "exact": exact_of(self.run.rows), "verdict": verdict.name,
-            "inconclusive": verdict.inconclusive, "symbols": list(self.vocab), "task_symbols": len(self.task.vocab),
+            "chance": self.task.chance, "exact": exact_of(self.run.rows), "verdict": verdict.label,
+            "doubts": list(verdict.doubts), "symbols": list(self.vocab), "task_symbols": len(self.task.vocab),
         }  # fmt: skip
 
     def draw(self, number: int) -> Json:

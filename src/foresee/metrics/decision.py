@@ -14,10 +14,10 @@ class Decision(Metric):
     """``decision``: the share of free-running answers whose token at the place of the decision is the right one;
     ``rest``: the share in which every other token is what the decision that was taken implies.
 
-    What a decision implies is the task's to say (``Task.implied``). Where it does not, and for an objective that
-    decides in parallel, the other tokens are compared with the true answer's. The last token may be the true one
-    instead, a goal copied from the prompt, as for ``follow``. An impossible decision implies nothing, and its answer
-    does not count. Both are absent where the task has no decision, ``rest`` where the decision is the whole answer.
+    What a decision implies is the task's to say (``Task.implied``). Where it does not, the other tokens are compared
+    with the true answer's; an objective that decides in parallel may agree with either. The last token may be the true
+    one instead, a goal copied from the prompt, as for ``follow``. An impossible decision implies nothing, and its
+    answer does not count. Both are absent where the task has no decision, ``rest`` where it is the whole answer.
     """
 
     summary = "free-running answers: the decision alone, and all but the decision"
@@ -34,14 +34,17 @@ class Decision(Metric):
         taken = written.gather(1, place)
         problems = subject.problems[rows]
         found: Rows = {"decision": share((taken == answers.gather(1, place))[rows, 0], problems)}
-        parallel = subject.objective.order == "parallel"
-        implied = None if parallel else subject.task.implied(batch, taken.squeeze(1))
-        expected = answers if implied is None else implied
+        implied = subject.task.implied(batch, taken.squeeze(1))
+        expected = [] if implied is None else [implied]
+        if implied is None or subject.objective.order == "parallel":
+            expected.append(answers)
         columns = torch.arange(width, device=answers.device)
-        last = columns == (batch.answer_len - 1)[:, None]
-        possible = (expected != NOTHING).any(1, keepdim=True)
-        fits = (written == expected) | (possible & last & (written == answers)) | (columns == place)
+        free, last = columns == place, columns == (batch.answer_len - 1)[:, None]
+        goes_on = torch.zeros_like(place[:, 0], dtype=torch.bool)
+        for rest in expected:
+            fits = (written == rest) | (last & (written == answers)) | free
+            goes_on |= fits.all(1) & (rest != NOTHING).any(1)
         others = batch.answer_len[rows] > 1
         if bool(others.any()):
-            found["rest"] = share((fits.all(1) & possible[:, 0])[rows][others], problems[others])
+            found["rest"] = share(goes_on[rows][others], problems[others])
         return found

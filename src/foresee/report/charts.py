@@ -16,6 +16,7 @@ from foresee.report.style import BAND, BLUE, BRANCH, GOAL, GREYS, HUES, INK, QUI
 
 MEASURES = {
     "branch": "Branch token right",
+    "margin": "Branch margin (logit less the best other)",
     "forced": "Forced accuracy, mean over positions",
     "exact": "Whole answer right (exact)",
 }
@@ -39,14 +40,18 @@ def learning_curve(
     """One measure against training steps, a line a seed, a dot at its last evaluation. Columns: objective, seed, step,
     measure, value. ``chance`` is a dotted line; ``marks`` say how objectives are drawn; ``key`` draws a legend."""
     here = rows[rows["measure"] == measure]
+    if measure == "margin":
+        height, level = alt.Y("value:Q", title="nats"), _chance(0.0, "undecided")
+    else:
+        height, level = _rate("value"), _chance(None if measure == "forced" else chance)
     colour, dash = _objectives(rows, marks, key)
     base = alt.Chart().encode(
-        x=_steps(rows), y=_rate("value"), color=colour, detail=alt.Detail("seed:N"), opacity=_front(),
+        x=_steps(rows), y=height, color=colour, detail=alt.Detail("seed:N"), opacity=_front(),
         tooltip=_tips("objective", "seed", "step", "value"),
     )  # fmt: skip
     ends = alt.Chart(here.groupby(["objective", "seed"], sort=False).tail(1)).mark_circle(size=30, opacity=1)
-    layers = [*_chance(chance), base.mark_line().encode(strokeDash=dash),
-              ends.encode(x=_steps(rows), y=_rate("value"), color=colour)]  # fmt: skip
+    layers = [*level, base.mark_line().encode(strokeDash=dash),
+              ends.encode(x=_steps(rows), y=height, color=colour)]  # fmt: skip
     return _layered(here, layers, MEASURES.get(measure, measure)).add_params(_FRONT)
 
 
@@ -230,11 +235,11 @@ def _dashes(field: str, names: list[str], dashes: Sequence[Any], legend: alt.Leg
     return alt.StrokeDash(f"{field}:N", scale=alt.Scale(domain=names, range=list(dashes)), legend=legend)
 
 
-def _chance(chance: float | None) -> list[Any]:
+def _chance(chance: float | None, said: str = "chance {:.3g}") -> list[Any]:
     """A dotted line at chance, labelled."""
     if chance is None:
         return []
-    base = alt.Chart(pd.DataFrame({"chance": [chance], "said": [f"chance {chance:.3g}"]})).encode(y=alt.Y("chance:Q"))
+    base = alt.Chart(pd.DataFrame({"chance": [chance], "said": [said.format(chance)]})).encode(y=alt.Y("chance:Q"))
     label = base.mark_text(align="left", baseline="bottom", dx=3, dy=-2, x=0, fontSize=10.5, color=QUIET)
     return [
         base.mark_rule(strokeDash=[1.2, 3.2], strokeWidth=1.2),

@@ -12,6 +12,7 @@ from foresee.experiments.studies.result import StudyResult
 from foresee.metrics.survival import kaplan_meier
 from foresee.report.charts import MEASURES
 from foresee.report.groups import BRANCH_PLACE, Group, values_of
+from foresee.training.run import Run
 
 MOST_POINTS = 60
 """Points of a line beyond which some are left out."""
@@ -27,15 +28,18 @@ def _thinned(points: Sequence[Any]) -> list[Any]:
     return [*points[:-1:stride], *points[-1:]]
 
 
-def _rate_of(seen: Mapping[str, Any], measure: str) -> float | None:
-    """A measure of one evaluation; None where the objective does not give it. ``branch`` falls back on free-running
-    accuracy for objectives that cannot be forced; ``forced`` is the mean over answer positions."""
-    free, forced = seen.get("free") or [], seen.get("forced") or []
+def _value_of(run: Run, seen: Mapping[str, Any], measure: str) -> float | None:
+    """A measure of one evaluation; None where the objective does not give it. ``branch`` is the free-running decision
+    of an objective that cannot be forced; ``forced`` is the mean over answer positions."""
     if measure == "branch" and "branch" not in seen:
-        return free[BRANCH_PLACE] if len(free) > BRANCH_PLACE else seen.get("branch_free")
+        # Runs of older versions do not say the decision; only where path-star has it is known.
+        free = seen.get("free", []) if run.spec.task.partition(":")[0] == "path-star" else []
+        return next((value for value in (seen.get("decision"), *free[BRANCH_PLACE:]) if value is not None), None)
     if measure == "forced":
+        forced = seen.get("forced")
         return sum(forced) / len(forced) if forced else None
-    return seen.get(measure)
+    found: float | None = seen.get(measure)
+    return found
 
 
 def curves(groups: Sequence[Group]) -> pd.DataFrame:
@@ -44,7 +48,7 @@ def curves(groups: Sequence[Group]) -> pd.DataFrame:
         (
             (group.label, run.spec.seed, line["step"], measure, round(value, 4))
             for group in groups for run in group.runs for measure in MEASURES for line in _thinned(run.metrics)
-            if (value := _rate_of(line["eval"], measure)) is not None
+            if (value := _value_of(run, line["eval"], measure)) is not None
         ),
         "objective seed step measure value",
     )  # fmt: skip

@@ -62,7 +62,7 @@ def write_figures(sections: Sequence[Section], folder: Path) -> None:
         shares = {group.label: frames.supervision(group) for group in section.groups}
         made: dict[str, list[Any]] = {
             "learning_curves": [
-                charts.learning_curve(rows, each, chance=None if each == "forced" else chance, marks=marks)
+                charts.learning_curve(rows, each, chance=chance, marks=marks)
                 for each in charts.MEASURES if each in set(rows["measure"]) or (each == "exact" and rows.empty)
             ],
             "survival": [charts.survival(frames.survival(section.groups), marks=marks)],

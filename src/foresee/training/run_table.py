@@ -35,7 +35,7 @@ def runs_table(runs: Iterable[Run | DamagedRun]) -> pandas.DataFrame:
     """One row a run: ``run``, ``dir``, ``state`` (finished, unfinished or damaged), every setting, the options of task,
     objective and backbone as ``task.degree`` and so on, ``steps_done``, ``seconds``, ``examples_per_second``, the final
     measurements (``exact``, with ``exact.low``, ``exact.high``, ``exact.n``; ``forced.0`` by answer position),
-    ``verdict``, ``inconclusive``, and where something could not be read or judged, ``reason``."""
+    ``verdict``, ``inconclusive``, its ``doubts``, and where something could not be read or judged, ``reason``."""
     import pandas
 
     records = [_record(run) for run in runs]
@@ -61,7 +61,9 @@ def _record(run: Run | DamagedRun) -> dict[str, Cell]:
             record |= {f"{own}.{key}": value for key, value in numbers.items() if key != "value" and place == ""}
     if run.state == "finished":
         try:
-            record |= {"verdict": run.verdict.name, "inconclusive": run.verdict.inconclusive}
+            verdict = run.verdict
+            record |= {"verdict": verdict.name, "inconclusive": verdict.inconclusive}
+            record |= {"doubts": "; ".join(verdict.doubts)} if verdict.doubts else {}
         except RequestError as error:
             record["reason"] = str(error)
     return record

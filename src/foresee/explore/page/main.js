@@ -6,7 +6,6 @@ import { showBars } from "./bars.js";
 import { find, make, replace } from "./elements.js";
 import { showGraph } from "./graph.js";
 import { Explorer } from "./state.js";
-import { showWalk } from "./walk.js";
 
 const ORDERS = {
   forward: "It decides one symbol at a time, from the first to the last.",
@@ -51,7 +50,6 @@ function show() {
   showGraph(find("graph"), explorer);
   showSlots(find("slots"), explorer);
   showBars(find("bars"), explorer);
-  showWalk(explorer, act);
   find("status").textContent = sentence(explorer);
   replace(find("tokens"), ...trial.problem.prompt.map((token) => make("li", {}, explorer.symbol(token))));
   if (document.activeElement !== find("line")) find("line").value = trial.problem.line;
@@ -78,7 +76,7 @@ function introduce(run) {
   find("about").replaceChildren(
     make("b", {}, name), " on ", make("span", { class: "mono" }, run.task),
     `: ${rate} of new examples exactly right, where guessing the decision gives ${run.chance.toPrecision(2)}. Verdict: `,
-    make("b", {}, run.verdict), run.inconclusive ? " (inconclusive)." : ".",
+    make("b", {}, run.verdict), ".", ...run.doubts.map((doubt) => ` Not conclusive: ${doubt}.`),
   );
   find("order").textContent = run.decoding === "whole" ? ORDERS.parallel : ORDERS[run.order];
   find("mode").hidden = run.decoding !== "scored";

@@ -71,30 +71,9 @@ export class Explorer {
     return exact >= 0 ? exact : this.run.symbols.findIndex((_, token) => this.symbol(token) === text);
   }
 
-  // An arm that does not lead to the goal, from the start to its end.
-  get wrongArm() {
-    const graph = this.trial.problem.graph;
-    return graph?.paths.find((path) => !path.includes(graph.goal) && graph.goals.includes(path.at(-1)));
-  }
-
-  get walkable() {
-    const { branch } = this.trial.problem;
-    return this.forceable && !this.backward && branch !== null && branch >= 0 && this.wrongArm !== undefined;
-  }
-
-  // Opens at the decision, where there is one to come to.
   async begin() {
     await this.#take(await this.#fresh(await call("draw", { number: 0 }), "free"), "");
-    if (this.walkable) await this.toDecision();
     this.past = [];
-  }
-
-  // Starts over and lets the model write up to the decision.
-  async toDecision() {
-    const { problem } = this.trial;
-    await this.#take(await this.#fresh(problem, "free"), "");
-    if (problem.branch > 0) await this.#continue(problem.branch);
-    this.#show("The next symbol is the decision.");
   }
 
   async draw() {
