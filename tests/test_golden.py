@@ -69,7 +69,7 @@ VARIANTS = (
     "future-insertion:place=random,plan=true",
     "masked-diffusion:weighting=mean",
     "masked-diffusion:weighting=mgdm,steps=2",
-    "multi-token:heads=2",
+    "multi-token:heads=2,weight=1.0",
     "multi-token-sequential:depth=2",
     "next-latent:latents=answer",
     "teacherless:hybrid=0.5",
@@ -283,7 +283,7 @@ def _runs() -> dict[str, Any]:
         "train": one,
         "evaluate": json.loads(said("evaluate", one["dir"], "--json")),
         "compare": json.loads(
-            said("compare", TASK, "--objectives=next-token,multi-token:heads=2", "--seeds=2", *QUICK)
+            said("compare", TASK, "--objectives=next-token,multi-token:heads=2,weight=1.0", "--seeds=2", *QUICK)
         ),
         "runs": json.loads(said("runs", "--where=objective.name!=multi-token", "--sort=seed", "--json")),
     }

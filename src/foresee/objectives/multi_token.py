@@ -9,11 +9,12 @@ Source: Gloeckle et al. 2024, arXiv 2404.19737.
 Loss: with z_t the input of the backbone's last layer, ``p(x_{t+j} | x_1 ... x_t) = softmax(U norm_j(layer_j(z)_t))``
 for j = 1 to ``heads``. Head 1 is the backbone's own last layer, each other one more layer with a norm of its own; the
 output head U is shared. Pairs (t, j) count where x_{t+j} is an answer token. The loss is the sum of the heads' losses,
-each summed over its pairs and divided by the batch's answer tokens; ``weight = 1 / (n - 1)`` makes the further heads'
-sum a mean.
+each summed over its pairs and divided by the batch's answer tokens. The further heads' sum is a mean unless ``weight``
+says otherwise.
 Decoding: one token at a time by the first head, which is the next-token model; it costs what next-token's costs.
 Dropped: heads 2 to n.
-Deviations: the paper trains on all tokens of text, here only answer tokens are targets. Its backward passes, one head
+Deviations: the paper's sum is plain, ``weight=1``; with four heads it weighs what lies ahead three times as much as the
+next token, which delays the look-ups, and ``1 / (n - 1)`` is NextLat's largest. The paper trains on all tokens of text, here only answer tokens are targets. Its backward passes, one head
 after the other to save memory, are one here. New layers start as the backbone's own (the paper does not say). Rows that
 share a prefix are read apart.
 Drawing, heads=3:
@@ -41,23 +42,29 @@ from foresee.objectives.teacher_forcing import answer_loss, further_loss
 
 @objectives.register("multi-token")
 class MultiToken(NextToken):
-    """Defaults: the larger of the two sizes that the token-order paper ran on path-star, and the paper's plain sum.
+    """Defaults: the larger of the two sizes that the token-order paper ran on path-star.
 
     Options:
         heads: how many tokens each position predicts, the next one included
-        weight: of each further head's loss beside next-token's
+        weight: of each further head's loss beside next-token's; `none` is 1 / (heads - 1), a mean of them
     """
 
     summary = "parallel heads beside the last layer predict the next n tokens from each position (MTP)"
 
     def __init__(
-        self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, heads: int = 4, weight: float = 1.0
+        self,
+        backbone: Backbone,
+        vocab: Vocabulary,
+        generator: torch.Generator,
+        *,
+        heads: int = 4,
+        weight: float | None = None,
     ) -> None:
         """Raises ``RequestError`` on an impossible option and on a backbone without single layers."""
         super().__init__(backbone, vocab, generator)
         require("multi-token: heads", heads, at_least=2, why="one head alone is next-token")
         require("multi-token: weight", weight, above=0)
-        self.weight = weight
+        self.weight = 1 / (heads - 1) if weight is None else weight
         self.further_heads = nn.ModuleList(create_layer("multi-token", backbone, generator) for _ in range(heads - 1))
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
