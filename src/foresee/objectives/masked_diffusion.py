@@ -19,10 +19,11 @@ Decoding: from an answer of masks alone, in ``steps`` passes over the whole sequ
 the network is surest of: n s / steps (rounded down) of n after pass s. No cache can be used.
 Dropped: nothing.
 Deviations: ``mean`` is the default, since the weights of ``elbo`` have a standard deviation above their mean and leave
-some rows without a loss, at the same expectation. No time embedding (optional in MDLM, absent in the others). Strata of ``elbo`` are dealt to rows at random,
-so that repeated batches do not tie a row to its level. MLM-U splits encoder and decoder; here one stack does both. MGDM
-predicts x_i from position i - 1, trains on padding, and decodes with re-masking; here predictions stand at their own
-place in every weighting, padding is never a target, and tokens once filled in stay. MLM-U decodes left to right.
+some rows without a loss, at the same expectation. No time embedding (optional in MDLM, absent in the others). Strata of
+``elbo`` are dealt to rows at random, so that repeated batches do not tie a row to its level. MLM-U splits encoder and
+decoder; here one stack does both. MGDM predicts x_i from position i - 1, trains on padding, and decodes with
+re-masking; here predictions stand at their own place in every weighting, padding is never a target, and tokens once
+filled in stay. MLM-U decodes left to right.
 Drawing:
     fed                           p1 p2 p3 a1 <mask> <mask> a4
     reads                         full

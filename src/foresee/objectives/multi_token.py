@@ -14,9 +14,9 @@ says otherwise.
 Decoding: one token at a time by the first head, which is the next-token model; it costs what next-token's costs.
 Dropped: heads 2 to n.
 Deviations: the paper's sum is plain, ``weight=1``; with four heads it weighs what lies ahead three times as much as the
-next token, which delays the look-ups, and ``1 / (n - 1)`` is NextLat's largest. The paper trains on all tokens of text, here only answer tokens are targets. Its backward passes, one head
-after the other to save memory, are one here. New layers start as the backbone's own (the paper does not say). Rows that
-share a prefix are read apart.
+next token, which delays the look-ups, and ``1 / (n - 1)`` is NextLat's largest. The paper trains on all tokens of text,
+here only answer tokens are targets. Its backward passes, one head after the other to save memory, are one here. New
+layers start as the backbone's own (the paper does not say). Rows that share a prefix are read apart.
 Drawing, heads=3:
     fed         p1 p2 p3 a1 a2 a3
     reader      trunk, then one layer a head
