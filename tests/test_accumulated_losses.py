@@ -63,14 +63,15 @@ def gradients_in(goes: int, objective: str, batch: Batch, mode: Recorded) -> lis
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_batch_in_goes_is_the_batch_at_once(objective: str, ragged: bool) -> None:
-    if ragged and (draws(objective) or objective.startswith("next-latent")):
-        pytest.skip("draws hang on columns; next-latent's parts do not average over one number")
+    if ragged and draws(objective):
+        pytest.skip("draws hang on columns")
     if objective in ("masked-diffusion", "token-masking:replace=random"):
         pytest.skip("draws over the batch as a whole, and averages over answer tokens")
     batch, goes = ragged_batch() if ragged else random_batch(12), list[list[Tensor]]()
     parts = gradients_in(3, objective, batch, Recorded(goes))
     for part, whole in zip(parts, gradients_in(1, objective, batch, Recorded(goes, again=True)), strict=True):
-        torch.testing.assert_close(part, whole, rtol=1e-3, atol=1e-5)
+        # Gradients reach 25, and float32 rounds their sums by that.
+        torch.testing.assert_close(part, whole, rtol=1e-3, atol=1e-5 * max(1.0, float(whole.abs().max()) / 5))
 
 
 @pytest.mark.parametrize("padding", [0, 7])

@@ -79,8 +79,8 @@ def test_a_mean_has_the_interval_of_its_problems() -> None:
 
 
 # Sizes of tests: how often one rejects what is true, at 5 %. None may in more than 7 % of simulations. At least 3 % is
-# asked of those that can reach their level: of one rate by a thousand problems, of permutations of eight pairs or of
-# three strata of three runs each. The others are conservative, and beside each stands why.
+# asked of those that can reach their level: of one rate that is not near 0 or 1 by a thousand problems, of permutations
+# of eight pairs or of three strata of three runs each. The others are conservative, and beside each stands why.
 
 
 def worth(row: Row) -> tuple[float, float]:
@@ -110,7 +110,7 @@ def test_claims_on_rates_hold_their_level(size: int, tied: float, centre: float)
         near += equivalence(*worth(one), centre, margin).p <= ALPHA
         n = min(worth(one)[1], worth(other)[1])
         apart += differ([(one["value"] * n, other["value"] * n, n)]).p <= ALPHA
-    assert 0.03 <= above / DRAWS <= 0.07
+    assert (0.03 if centre > 0.1 else 0.02) <= above / DRAWS <= 0.07  # near 0 the binomial has few steps
     assert near / DRAWS <= 0.07  # two one-sided tests, of which both must reject
     assert apart / DRAWS <= 0.01  # made for the worst dependence; here the models are independent
 

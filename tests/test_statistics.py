@@ -150,6 +150,8 @@ def test_models_must_differ_the_same_way_in_every_pair() -> None:
     assert differ([one, (510, 500, 1000)]).p > 0.9
     assert differ([one, other]).p == 1.0
     assert differ([(900, 500, 1000), (800, 500, 1000)]).statistic == pytest.approx(0.35)
+    # Effective counts are no whole numbers: less than one answer apart.
+    assert differ([(19.8, 20.0, 1000.0)]).p == differ([(381.5, 381.44, 400.0)]).p == 1.0
     with pytest.raises(ValueError, match="at least one pair"):
         differ([])
 

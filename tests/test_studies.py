@@ -208,6 +208,8 @@ def test_agreement_over_seeds(
 @pytest.mark.parametrize(("smaller", "agreement"), [(True, "not reached"), (False, "differs")])
 def test_what_has_not_learned_the_easy_part_refutes_nothing(smaller: bool, agreement: Agreement) -> None:
     assert judge_agreement("interval", HALF, "exact", [NONE], 0.5, smaller=smaller, unfitted=True) == agreement
+    at_chance = judge_agreement("side", HALF, "branch", [NEAR], 0.5, smaller=smaller, unfitted=True)
+    assert at_chance == ("not reached" if smaller else "agrees")
 
 
 # Tables of made-up runs ---------------------------------------------------------------------------------------------

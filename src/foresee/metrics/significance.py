@@ -139,6 +139,8 @@ def _separated(first: float, second: float, n: float) -> float:
     def gap(t: float) -> float:  # the first test's value rises with t and the second's falls
         return _upper_tail(first, n, t) - _upper_tail(n - second, n, 1.0 - t)
 
+    if gap(second / n) >= 0 or gap(first / n) <= 0:  # less than one answer apart: they meet nowhere between
+        return 1.0
     meet = brentq(gap, second / n, first / n, xtol=1e-12)
     return min(1.0, 2 * max(_upper_tail(first, n, meet), _upper_tail(n - second, n, 1.0 - meet)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -23,16 +23,18 @@ INIT_STD = 0.02
 @dataclass(frozen=True)
 class LossOut:
     """``total`` [] is what is minimised; ``parts`` add up to it; ``per_token`` [B, T] (detached) holds, at each answer
-    column of the batch, the loss of predicting that token, and zero elsewhere."""
+    column of the batch, the loss of predicting that token, and zero elsewhere. ``means`` [K] add up to a part that is
+    a sum of means over unlike numbers of terms."""
 
     total: Tensor
     parts: Mapping[str, Tensor]
     per_token: Tensor
+    means: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def plus(self, parts: Mapping[str, Tensor]) -> LossOut:
+    def plus(self, parts: Mapping[str, Tensor], means: Mapping[str, Tensor] | None = None) -> LossOut:
         """Adds further parts to the total."""
         total = torch.stack([self.total, *parts.values()]).sum()
-        return LossOut(total, {**self.parts, **parts}, self.per_token)
+        return LossOut(total, {**self.parts, **parts}, self.per_token, means or {})
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Objective(nn.Module, ABC):
         """Training loss. ``rng`` is the only source of randomness; ``batch.facts`` is never read."""
 
     def count_terms(self, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
-        """Over how many terms [] each part of ``loss`` averages, for parts that do not average over answer tokens.
+        """Over how many terms [] each part of ``loss`` averages, for parts that do not average over answer tokens; [K],
+        each of its ``means``.
 
         Draws from ``rng`` what ``loss`` draws. A batch that is read in several goes is weighted by these numbers.
         """

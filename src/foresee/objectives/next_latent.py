@@ -31,7 +31,7 @@ Drawing, horizon=1:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -90,27 +90,46 @@ class NextLatent(NextToken):
         out = answer_loss(logits, batch, "next-token")
 
         expected = functional.log_softmax(logits.detach().float(), -1)
-        prompt_end = batch.prompt_len[:, None] - 1
-        read_end = prompt_end + batch.answer_len[:, None]
-        row_start = torch.zeros_like(prompt_end) if self.whole_sequence else prompt_end
-        latent, divergence = out.total.new_zeros(()), out.total.new_zeros(())
-        rolled = states
-        for step in range(1, min(self.horizon, states.shape[1] - 1) + 1):
+        latents, divergences, rolled = list[Tensor](), list[Tensor](), states
+        for step, rolls, predicts in self._rolls(batch):
             rolled = self.dynamics(rolled[:, :-1], embedded[:, step:])  # of positions start + step, ..., last - 2
-            places = torch.arange(start + step, last - 1, device=states.device)
-            counts = (places - step >= row_start) & (places < read_end)
             apart = functional.smooth_l1_loss(rolled.float(), states[:, step:].detach().float(), reduction="none")
-            latent = latent + mean_where(apart.mean(-1), counts)
+            latents.append(mean_where(apart.mean(-1), rolls))
 
             skipped = max(first - 1 - start - step, 0)  # positions that predict no answer token in any row
             with frozen(self.backbone):
                 guessed = functional.log_softmax(self.backbone.logits(rolled[:, skipped:]).float(), -1)
             known = expected[:, -guessed.shape[1] :]
             differ = functional.kl_div(guessed, known, reduction="none", log_target=True).sum(-1)
-            divergence = divergence + mean_where(differ, (counts & (places >= prompt_end))[:, skipped:])
-        latent = latent * (self.latent_weight / self.horizon)
-        divergence = divergence * (self.kl_weight / self.horizon)
-        return out.plus({"latent": latent, "kl": divergence})
+            divergences.append(mean_where(differ, predicts[:, skipped:]))
+        means = {
+            "latent": self._by_step(latents, batch) * (self.latent_weight / self.horizon),
+            "kl": self._by_step(divergences, batch) * (self.kl_weight / self.horizon),
+        }
+        return out.plus({name: each.sum() for name, each in means.items()}, means)
+
+    def _rolls(self, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """For each step rolled, its number; of the states [B, T - step] that it guesses, which are those of a row; and
+        which of these predict an answer token."""
+        start, end = 0 if self.whole_sequence else batch.layout.first - 1, batch.layout.last - 1
+        prompt_end = batch.prompt_len[:, None] - 1
+        row_start = torch.zeros_like(prompt_end) if self.whole_sequence else prompt_end
+        for step in range(1, min(self.horizon, end - start - 1) + 1):
+            places = torch.arange(start + step, end, device=batch.tokens.device)
+            rolls = (places - step >= row_start) & (places < prompt_end + batch.answer_len[:, None])
+            yield step, rolls, rolls & (places >= prompt_end)
+
+    def count_terms(self, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
+        masks = [(rolls, predicts) for _, rolls, predicts in self._rolls(batch)]
+        return {
+            name: self._by_step([mask[kind].sum() for mask in masks], batch)
+            for kind, name in enumerate(("latent", "kl"))
+        }
+
+    def _by_step(self, values: list[Tensor], batch: Batch) -> Tensor:
+        """[horizon]: a value for each step rolled, 0 where rows are too short for it."""
+        none = torch.zeros((), device=batch.tokens.device)
+        return torch.stack([*values, *[none] * (self.horizon - len(values))])
 
 
 class Dynamics(nn.Module):

@@ -60,13 +60,13 @@ class Losses:
 
 def term_shares(model: Model, parts: list[Batch], rng: torch.Generator) -> list[dict[str, Tensor]]:
     """For each part of a batch, by name of a loss that does not average over answer tokens: its share of that loss's
-    terms. None where there is one part, or several processes. Leaves ``rng`` as it was."""
+    terms ([K] of its ``means``). None where there is one part, or several processes. Leaves ``rng`` as it was."""
     if len(parts) == 1 or model.world.world_size > 1:
         return [{} for _ in parts]
     state = rng.get_state()
     counts = [model.objective.count_terms(part, rng) for part in parts]
     rng.set_state(state)
-    totals = {name: torch.stack([each[name] for each in counts]).sum().clamp_min(1) for name in counts[0]}
+    totals = {name: torch.stack([each[name] for each in counts]).sum(0).clamp_min(1) for name in counts[0]}
     return [{name: each[name] / total for name, total in totals.items()} for each in counts]
 
 
@@ -74,10 +74,13 @@ def weigh(out: LossOut, share: float | Tensor, shares: dict[str, Tensor]) -> Los
     """The losses of a part of a batch as what they add to the batch's: ``share`` of each but those in ``shares``."""
     if not shares and isinstance(share, float) and share == 1.0:
         return out
-    parts = {name: value * shares.get(name, share) for name, value in out.parts.items()}
+    parts = {
+        name: (out.means.get(name, value) * shares[name]).sum() if name in shares else value * share
+        for name, value in out.parts.items()
+    }
     total = out.total * share
-    for name, own in shares.items():
-        total = total + out.parts[name] * (own - share)
+    for name in shares:
+        total = total + (parts[name] - out.parts[name] * share)
     return LossOut(total, parts, out.per_token)
 
 

@@ -139,13 +139,15 @@ def judge_agreement(
     side, low, high = published.find_side(row, chance), published.low, published.high
     if side is None:
         return "unknown"
+    if smaller and unfitted and side != "below chance":
+        return "not reached"  # a rate may lie at chance though nothing is learned
     if rule == "interval" and low is not None and high is not None:
         same = [low <= each["high"] + GIVE and each["low"] - GIVE <= high for each in measured]
     else:
         same = [side == side_of(row, each["value"], chance) for each in measured]
     if any(same):
         return "agrees" if all(same) else "mixed"
-    return "not reached" if smaller and (unfitted or side == "solved") else "differs"
+    return "not reached" if smaller and side == "solved" else "differs"
 
 
 @dataclass(frozen=True, kw_only=True)
