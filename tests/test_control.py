@@ -38,6 +38,12 @@ def test_depth_is_in_no_doubt_where_something_solved_or_nothing_is_known_of_it()
     assert list_doubts(replace(SURE, layers=None)) == list_doubts(replace(SURE, hops=None)) == []
 
 
+def test_a_fall_towards_a_blind_guess_is_no_doubt_and_one_below_it_is() -> None:
+    falling = replace(SURE, losses=[(step, 2.0 - step / 1000) for step in range(100, 1001, 100)])
+    assert list_doubts(replace(falling, blind=0.69)) == []
+    assert "still falling" in list_doubts(replace(falling, blind=1.5))[0]
+
+
 def test_a_fall_is_more_than_noise_and_more_than_two_percent() -> None:
     assert find_fall(FLAT) is None
     assert find_fall([]) is None

@@ -28,7 +28,7 @@ TEACHERLESS_SEED = 1
 
 def demo_settings() -> list[Settings]:
     """The demo's runs: the failure, the control and the repair."""
-    failure = Settings.of(GRAPH, "next-token", steps=1000, lr=2e-3, eval_every=25, until_solved=True, test=20_000)
+    failure = Settings.of(GRAPH, "next-token", until_solved=True)
     teacherless = Settings.of(
         TEACHERLESS_GRAPH, "teacherless", TEACHERLESS_BACKBONE, seed=TEACHERLESS_SEED, steps=3500, batch=256,
         data="fresh", until_solved=True, test=20_000,

@@ -35,6 +35,8 @@ class Circumstances:
     """Whether an objective that does not decide backwards has solved this task on this backbone."""
     losses: Sequence[tuple[int, float]]
     """(step, mean training loss since the report before, of what was not learned in the end), ascending."""
+    blind: float | None = None
+    """Where one decision is all that was not learned: what a blind guess costs there, in nats."""
 
 
 def list_doubts(known: Circumstances) -> list[str]:
@@ -50,7 +52,10 @@ def list_doubts(known: Circumstances) -> list[str]:
     shallow = describe_shallow(known.layers, known.hops)
     if shallow is not None and not known.represented:
         doubts.append(shallow)
-    if (fall := find_fall(known.losses)) is not None:
+    fall = find_fall(known.losses)
+    # Above a blind guess the loss falls as the candidates are told from other symbols, which says nothing of the choice
+    # between them.
+    if fall is not None and (known.blind is None or fall[1] < known.blind):
         doubts.append(f"the loss was still falling ({fall[0]:.3g} to {fall[1]:.3g} over the last half); use more steps")
     return doubts
 

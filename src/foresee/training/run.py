@@ -144,23 +144,27 @@ class Run:
             layers=self.layers,
             hops=self.hops,
             represented=is_represented(self.spec, witnesses),
-            losses=self.losses,
+            losses=self._losses_of(self._unlearned),
+            blind=math.log(1 / self.chance) if len(self._unlearned) == 1 and 0 < self.chance < 1 else None,
         )
 
-    @property
-    def losses(self) -> list[tuple[int, float]]:
-        """(step, mean training loss since the report before), ascending: what is still to be learned. Where next-token
-        training is all there is to the loss, that is the loss of the answer positions that are not reliable in the end:
-        what is left of the others falls for long and can change no outcome."""
-        forced, lines = self.rows.get("forced"), self.metrics
-        left = (
-            [place for place, row in enumerate(forced) if row["value"] < RELIABLE] if isinstance(forced, list) else []
-        )
-        if not left or decides_backwards(self.spec) or any(len(line["parts"]) > 1 for line in lines):
-            return [(line["step"], line["loss"]) for line in lines]
-        found = [(line["step"], [loss for place, loss in enumerate(line.get("position_loss") or []) if place in left])
-                 for line in lines]  # fmt: skip
-        return [(step, fmean(losses)) for step, losses in found if losses]
+    @cached_property
+    def _unlearned(self) -> list[int]:
+        """The answer positions that are not reliable in the end, where next-token training is all there is to the loss;
+        what is left of the others' loss falls for long and can change no outcome."""
+        forced = self.rows.get("forced")
+        if not isinstance(forced, list) or decides_backwards(self.spec):
+            return []
+        if any(len(line["parts"]) > 1 or len(line.get("position_loss") or []) < len(forced) for line in self.metrics):
+            return []
+        return [place for place, row in enumerate(forced) if row["value"] < RELIABLE]
+
+    def _losses_of(self, places: Sequence[int]) -> list[tuple[int, float]]:
+        """(step, mean training loss since the report before) at these answer positions, or all in all where there are
+        none."""
+        if not places:
+            return [(line["step"], line["loss"]) for line in self.metrics]
+        return [(line["step"], fmean(line["position_loss"][place] for place in places)) for line in self.metrics]
 
     @cached_property
     def layers(self) -> int | None:

@@ -52,20 +52,20 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     objective: str = Field("next-token", description="What to train; see foresee list objectives.")
     backbone: str = Field("gpt-nano", description="A preset or spec.")
     plugins: str = Field("", description="A digest of the source of parts that are not this package's own.")
-    steps: Whole = Field(1000, ge=1, description="Training steps.")
+    steps: Whole = Field(400, ge=1, description="Training steps.")
     batch: Whole = Field(
         128,
         ge=1,
         description="Examples a step; the default is rounded up to whole problems of several rows.",
     )
-    lr: Real = Field(1e-3, gt=0, description="Learning rate after warm-up.")
+    lr: Real = Field(2e-3, gt=0, description="Learning rate after warm-up.")
     seed: Whole = Field(0, ge=0, description="Of weights, training examples and their order.")
     data: Annotated[str, BeforeValidator(canonical_data)] = Field(
         "fixed:200000", description="200000 (a fixed set of that size), fresh, or a file of examples."
     )
     data_digest: str = Field("", description="A digest of the file that data names.")
     test: Whole = Field(5000, ge=1, description="Test examples of the final measurement.")
-    eval_every: Whole = Field(100, ge=1, description="Steps between evaluations.")
+    eval_every: Whole = Field(50, ge=1, description="Steps between evaluations.")
     warmup: Whole = Field(100, ge=0, description="Steps of linear warm-up.")
     schedule: Literal["constant", "cosine"] = Field("constant", description="constant or cosine (to a tenth).")
     weight_decay: Real = Field(0.01, ge=0, description="On weights of matrix products alone.")

@@ -37,7 +37,11 @@ class PublishedTable(Study):
     laptop: dict[str, Any]
 
     def cells(self, scale: Scale) -> list[Cell]:
-        settings = self.paper if scale == "paper" else {"steps": 2000, "batch": 128, "test": 5000} | self.laptop
+        settings = (
+            self.paper
+            if scale == "paper"
+            else {"steps": 2000, "batch": 128, "lr": 1e-3, "eval_every": 100} | self.laptop
+        )
         return [
             Cell(
                 graph=f"G({degree}, {length})", label=label,

@@ -28,8 +28,8 @@ def in_weights_runs(scale: Scale, answer: str) -> tuple[Settings, ...]:
         )  # fmt: skip
     return over_seeds(
         2, f"in-weights-path-star:degree=500,length=4,answer={answer}", "next-token",
-        "transformer:layers=2,width=128,heads=4", steps=6000, batch=256, lr=2e-3, data="fresh", test=1000,
-        until_solved=True,
+        "transformer:layers=2,width=128,heads=4", steps=6000, batch=256, lr=2e-3, data="fresh", eval_every=100,
+        test=1000, until_solved=True,
     )  # fmt: skip
 
 

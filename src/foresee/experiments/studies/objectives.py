@@ -54,7 +54,7 @@ NOTES = {
     "multi-token": "multi-token: published with two tokens, ours predicts four",
     "teacherless": "teacherless: published with 12 layers of width 384",
 }
-EQUAL: dict[str, Any] = {"lr": 1e-3, "data": "fresh", "steps": 3000, "until_solved": True}
+EQUAL: dict[str, Any] = {"lr": 1e-3, "data": "fresh", "steps": 3000, "eval_every": 100, "until_solved": True}
 SOLVERS = ("reversed", "belief-state")
 """Those that solved G(2, 5) in each of their first three seeds."""
 FIGURE_6: dict[str, Any] = {"source": "NextLat, arXiv 2511.05963v4, Fig. 6", "tag": "D", "off": 2.0}

@@ -98,7 +98,7 @@ class Graph:
             return over_seeds(5, self.task(task), objective, backbone, **AT_PAPER_SCALE)
         return over_seeds(
             self.seeds, self.task(task, self.goals), objective, "".join(["gpt-nano", *context]), steps=self.steps,
-            batch=self.batch, until_solved=True,
+            batch=self.batch, lr=1e-3, eval_every=100, until_solved=True,
         )  # fmt: skip
 
     def cell(self, scale: Scale, objective: str, published: Published, *, task: str = "path-star", **rest: Any) -> Cell:
@@ -206,7 +206,8 @@ class PitfallsTeacherless(Pitfall):
         short, long = (
             over_seeds(
                 seeds, f"path-star:degree=2,length={length},nodes=50,goals=all", "teacherless",
-                "transformer:layers=8,width=128,heads=4", steps=10_000, batch=256, data="fresh", until_solved=True,
+                "transformer:layers=8,width=128,heads=4", steps=10_000, batch=256, lr=1e-3, data="fresh",
+                eval_every=100, until_solved=True,
             )
             for length, seeds in ((4, len(self.steps)), (5, 3))
         )  # fmt: skip
@@ -236,7 +237,8 @@ class PitfallsMamba(Pitfall):
         return other_backbone(
             scale, "next-token, Mamba", 31.0,
             {"seeds": 5, "backbone": "mamba:layers=12,width=384", **AT_PAPER_SCALE},
-            {"seeds": 3, "backbone": "mamba-nano", "steps": 1600, "batch": 256, "test": 10_000, "until_solved": True},
+            {"seeds": 3, "backbone": "mamba-nano", "steps": 1600, "batch": 256, "lr": 1e-3, "eval_every": 100,
+             "test": 10_000, "until_solved": True},
         )  # fmt: skip
 
 
