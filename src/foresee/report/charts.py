@@ -28,7 +28,7 @@ _NAMES = {"objective", "seed", "kind", "cell", "head", "read"}
 C = TypeVar("C", alt.Chart, alt.LayerChart)
 Marks = Mapping[str, Mark]
 _KEY = alt.Legend(title=None, orient="bottom", symbolType="stroke", columns=4)
-_ABOVE = alt.Legend(title=None, orient="top", symbolType="stroke")
+_ABOVE = alt.Legend(title=None, orient="top", symbolType="stroke", symbolOpacity=1)
 _ACROSS = alt.Axis(tickCount=4, format=",.0f", grid=False)
 _FRONT = alt.param(name="front", value="")
 """The objective whose lines stand out; the page's script sets it."""
@@ -164,7 +164,7 @@ def study_cells(rows: pd.DataFrame) -> alt.LayerChart:
 
 
 def token_losses(rows: pd.DataFrame, *, decisions: Sequence[int] = (), from_end: bool = False) -> alt.LayerChart:
-    """Loss with the truth shown and hidden at each position, decision positions shaded. Columns: kind ("shown" or
+    """Loss with the truth shown and hidden at each position, ``decisions`` (from 1) shaded. Columns: kind ("shown" or
     "hidden"), position (from 1, of the last token where ``from_end``), value, low, high."""
     across = _positions(rows, "position, counted from the end" if from_end else "position in the response", from_end)
     kinds = ["shown", "hidden"]
