@@ -89,12 +89,15 @@ def join(*parts: Pair) -> Pair:
     return " ".join(prompt for prompt, _ in parts), " ".join(answer for _, answer in parts)
 
 
-def sums(rng: Rng, mark: str = "") -> Pair:
-    """A decision: the prompt's digits are added up from the left modulo 7, and the answer writes the sums from the last
+def sums(rng: Rng, mark: str = "", *, known: bool = True) -> Pair:
+    """A decision: the prompt's digits are added up from the left modulo 4, and the answer writes the sums from the last
     to the first, each followed by the digit that leads to the one before. The last sum takes all digits, and every
-    later token only the two before it and a look-up. Written backwards, each takes one addition."""
+    later token only the two before it and a look-up. Written backwards, each takes one addition.
+
+    Where it is not ``known``, a number that no prompt tells is added to every sum: a free choice, which looks the same
+    token by token, and which no objective can learn."""
     digits = rng.integers(BASE, size=DIGITS).tolist()
-    reached = numpy.cumsum(digits) % BASE
+    reached = (numpy.cumsum(digits) + (0 if known else rng.integers(BASE))) % BASE
     answer = [f"{mark}s{s} {mark}d{d}" for s, d in zip(reached[::-1].tolist(), digits[::-1], strict=True)]
     return " ".join(f"{mark}d{d}" for d in digits), " ".join(answer)
 
@@ -103,14 +106,6 @@ def letters(rng: Rng, n: int, noise: float = 0.0) -> Pair:
     """``n`` words to copy, each replaced by another with this probability."""
     words = [f"x{w}" for w in rng.integers(LETTERS, size=n).tolist()]
     return " ".join(words), " ".join(f"x{rng.integers(LETTERS)}" if rng.random() < noise else w for w in words)
-
-
-def free_choice(rng: Rng) -> Pair:
-    """A choice that no prompt tells: a shift is drawn, and the prompt's digits follow, each with the shift added. The
-    first token is hard and gives away the rest, in any order, and no objective can know it."""
-    digits, shift = rng.integers(BASE, size=DIGITS), int(rng.integers(BASE))
-    shifted = " ".join(f"c{d}" for d in ((digits + shift) % BASE).tolist())
-    return " ".join(f"e{d}" for d in digits.tolist()), f"c{shift} {shifted}"
 
 
 def each(row: Callable[[Rng], Pair]) -> Callable[[Rng, int], list[Pair]]:
@@ -199,9 +194,13 @@ MIXED: dict[str, Case] = {
         each(lambda rng: join(letters(rng, 6, 0.1), sums(rng))), (OPEN,),
         "the noise costs every order the same, the decision does not", ONE,
     ),
-    "free-choice": Case(each(free_choice), (NONE_NEEDED,), "looks like a decision, but nothing can know it", ONE, 450),
+    "free-choice": Case(
+        each(lambda rng: sums(rng, known=False)), (NONE_NEEDED,), "looks like a decision, but nothing can know it",
+        ONE, 450,
+    ),
     "free-choice-and-decision": Case(
-        each(lambda rng: join(free_choice(rng), sums(rng))), (OPEN,), "token 8 can be known, token 1 cannot", ONE, 700
+        each(lambda rng: join(sums(rng, "a", known=False), sums(rng, "b"))), (OPEN,),
+        "token 13 can be known, token 1 cannot", ONE, 700,
     ),
     "chain-after-copy": Case(
         chain_after_copy, (COMPOUNDING,), "the chain's errors add up, the copy's do not", steps=700, lr=2e-3

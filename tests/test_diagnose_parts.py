@@ -18,7 +18,7 @@ from foresee.experiments.diagnose import decisions
 from foresee.experiments.diagnose.evidence import (
     Evidence,
     accuracies_during,
-    baseline_loss,
+    baseline_losses,
     gather_evidence,
     measure_fall,
     measure_gain,
@@ -186,7 +186,7 @@ def test_the_witness_is_not_judged_by_the_rows_that_it_was_picked_by() -> None:
         losses = decisions.Losses(*(torch.zeros(1, rows, 1),) * 2, torch.ones(rows, 1, dtype=torch.bool), problems)
         batch = Batch.of(torch.zeros(rows, 2, dtype=torch.int64), 1, 1)
         flags = decisions.Flags(*(torch.zeros(1, rows, 1, dtype=torch.bool),) * 2)
-        found.append(gather_evidence(families, batch, losses, flags, [], 1.0)[0].gap)
+        found.append(gather_evidence(families, batch, losses, flags, [], torch.ones(rows))[0].gap)
         naive.append(float(nlls[0].mean() - nlls[1:].mean(1).min()))
     error = (2 / (rows / 2)) ** 0.5 / 60**0.5
     assert abs(sum(found) / 60) < 3 * error
@@ -293,9 +293,10 @@ def test_classes_of_shape(symbol: str, shape: str) -> None:
 def test_the_baseline_knows_how_often_tokens_stand_where() -> None:
     train = Batch.of(torch.tensor([[0, 1, 1], [0, 1, 2]]), 1, 2)
     test = Batch.of(torch.tensor([[0, 1, 3]]), 1, 2)
-    assert baseline_loss(train, test, 4) == pytest.approx(-math.log(3 / 6) - math.log(1 / 6))
-    longer = Batch.of(torch.tensor([[0, 1, 3, 3]]), 1, 3)
-    assert baseline_loss(train, longer, 4) == pytest.approx(-math.log(3 / 6) - math.log(1 / 6) - math.log(1 / 4))
+    first = -math.log(3 / 6) - math.log(1 / 6)
+    assert baseline_losses(train, test, 4).tolist() == pytest.approx([first])
+    longer = Batch.of(torch.tensor([[0, 1, 3, 3], [0, 1, 3, 0]]), 1, torch.tensor([3, 2]))
+    assert baseline_losses(train, longer, 4).tolist() == pytest.approx([first - math.log(1 / 4), first])
 
 
 # Examples as a page shows them.
@@ -333,7 +334,8 @@ def test_a_seed_is_shown_before_its_prompt() -> None:
 
 SOLVED: dict[str, Any] = {
     "exact": 0.99, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed", "witness_exact": 0.99,
-    "control_exact": 0.99, "control_steps": 30, "baseline": 10.0, "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
+    "control_exact": 0.99, "control_steps": 30, "baseline": 10.0, "unexplained": 0.0,
+    "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
     "decision_positions": 0, "decision_rise": math.inf,
     "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97,
     "rows": 1000, "problems": 1000, "cost": None,
@@ -401,6 +403,10 @@ def said(base: dict[str, Any], **changes: Any) -> str:
         (CHAIN, {"compounded": 0.65}, NONE_NEEDED),
         (CHAIN, {"fall": 0.16}, TOO_SMALL),
         (CHAIN, {"baseline": 5.9}, TOO_SMALL),
+        # Explained in the mean, but a part of the responses is not explained at all.
+        (NOISE, {"unexplained": 0.24}, NONE_NEEDED),
+        (NOISE, {"unexplained": 0.25}, TOO_SMALL),
+        (CHEATED, {"unexplained": 0.5}, OPEN),
         (NOISE, {}, NONE_NEEDED),
         # The orders do not agree, and something looks like a decision.
         (NOISE, {"gap": -0.2, "gap_low": -0.25, "decision_positions": 1}, TOO_SMALL),
@@ -431,6 +437,7 @@ def test_a_verdict_has_its_rule_its_numbers_and_advice() -> None:
         (NOISE, {"overfit": 0.4}, "0.40 nats above its least"),
         (SOLVED, {"rows": 134, "problems": 1}, "The 134 held-out rows hold 1 different problem, which is what"),
         (CHEATED, {}, "A --backbone of more layers would tell"),
+        (CHEATED, {"decision_loss": 1.4}, "hold 1.40 nats, of which 0.69 are known to be there"),
     ],
 )
 def test_what_must_be_known_is_remarked_on(base: dict[str, Any], changes: dict[str, Any], remark: str) -> None:

@@ -20,6 +20,8 @@ from foresee.training.settings import CONTROL
 
 APART = 3
 """Evaluations by which next-token and the control must lie apart for the ratio of their steps to mean anything."""
+EXPLAINED = 0.5
+"""Least share of the baseline's loss that must be saved for what is left to be called noise."""
 SEEN = 30
 """Examples from which on a position counts for the least forced accuracy."""
 
@@ -39,7 +41,8 @@ class Evidence:
     of them; ``decision_loss``, the part of ``nll`` on decision tokens. Every model is a normalised one of whole
     responses, so what the witness saves is there to be learned. ``witness_exact`` is on all examples.
     ``control_exact``: ``reversed``, the best seed; ``control_steps``: the fewest steps in which one solved, None where
-    none did. ``baseline``: the loss of knowing only how often each token stands at each position.
+    none did. ``baseline``: the loss of knowing only how often each token stands at each position. ``unexplained``: the
+    share of responses for which the better of next-token and witness saves less than half of that.
     ``fall``, ``overfit``: by how much ``nll`` on the watched examples fell over the second half of training (infinite
     where training was too short to say), and ended above its least value.
     ``decision_rise``: the share of what forced accuracy at decision positions lacked at the middle of training that it
@@ -61,6 +64,7 @@ class Evidence:
     control_exact: float
     control_steps: int | None
     baseline: float
+    unexplained: float
     fall: float
     overfit: float
     decision_loss: float
@@ -82,9 +86,10 @@ class Evidence:
 
 
 def gather_evidence(
-    families: Mapping[str, Family], batch: Batch, losses: Losses, flags: Flags, places: Sequence[int], baseline: float
+    families: Mapping[str, Family], batch: Batch, losses: Losses, flags: Flags, places: Sequence[int], baseline: Tensor
 ) -> list[Evidence]:
-    """The evidence of each next-token seed. ``places`` are the decision positions, counted from 0."""
+    """The evidence of each next-token seed. ``places`` are the decision positions, counted from 0; ``baseline`` [E] is
+    ``baseline_losses``."""
     forward, control = families[FORWARD], families[CONTROL]
     choosing, testing = split_problems(losses.problems)
     problems, whole = losses.problems[testing], torch.ones(int(testing.sum()))
@@ -107,7 +112,9 @@ def gather_evidence(
                 exact=float(own.exact.double().mean()), nll=float(own.nll[testing].mean()), gap=gap["value"],
                 gap_low=gap.get("low", -math.inf), witness=witness, witness_exact=float(best.exact.double().mean()),
                 control_exact=max(float(each.exact.double().mean()) for each in control.scores),
-                control_steps=min(solved, default=None), baseline=baseline, fall=measure_fall(curve, run.spec.steps),
+                control_steps=min(solved, default=None), baseline=float(baseline.mean()),
+                unexplained=float((min(own, best, key=_mean_nll).nll > (1 - EXPLAINED) * baseline).double().mean()),
+                fall=measure_fall(curve, run.spec.steps),
                 overfit=max(0.0, curve[-1][1] - min(loss for _, loss in curve)) if curve else 0.0,
                 decision_loss=float((own.loss * flags.decision[seed]).double().sum(1)[testing].mean()),
                 decision_positions=len(places),
@@ -117,6 +124,10 @@ def gather_evidence(
             )
         )  # fmt: skip
     return evidence
+
+
+def _mean_nll(scores: Scores) -> float:
+    return float(scores.nll.mean())
 
 
 def split_problems(problems: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,14 +205,14 @@ def _upper_median(steps: list[int | None]) -> float:
     return sorted(math.inf if step is None else step for step in steps)[len(steps) // 2]
 
 
-def baseline_loss(train: Batch, test: Batch, symbols: int) -> float:
-    """Mean nats a held-out response of a model that knows only how often each of ``symbols`` tokens stands at each
-    position of the training responses (one added to every count)."""
+def baseline_losses(train: Batch, test: Batch, symbols: int) -> Tensor:
+    """[E] nats of each held-out response for a model that knows only how often each of ``symbols`` tokens stands at
+    each position of the training responses (one added to every count)."""
     answers, asked = train.padded_answers().cpu(), test.padded_answers().cpu()
-    total = 0.0
+    total = torch.zeros(len(asked), dtype=torch.float64)
     for place in range(asked.shape[1]):
         seen = answers[:, place] if place < answers.shape[1] else answers[:, :0].flatten()
         counts = torch.bincount(seen[seen >= 0], minlength=symbols).double() + 1
         here = asked[:, place]
-        total -= float((counts / counts.sum()).log()[here[here >= 0]].sum())
-    return total / len(test)
+        total -= torch.where(here >= 0, (counts / counts.sum()).log()[here.clamp(min=0)], 0.0)
+    return total

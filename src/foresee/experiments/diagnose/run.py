@@ -13,7 +13,7 @@ from foresee.core.spec import resolve
 from foresee.datasets.inspection import inspect
 from foresee.experiments import machine
 from foresee.experiments.diagnose import decisions
-from foresee.experiments.diagnose.evidence import baseline_loss, gather_evidence
+from foresee.experiments.diagnose.evidence import baseline_losses, gather_evidence
 from foresee.experiments.diagnose.measure import Row, measure_families
 from foresee.experiments.diagnose.plan import FORWARD, HIDDEN, DiagnosisSettings, Plan, make_plan
 from foresee.experiments.diagnose.result import Diagnosis, choose_examples, summarise
@@ -84,7 +84,7 @@ def _measure(
     losses = decisions.Losses(shown, hidden, batch.answer_mask(), number_problems(task, batch))
     flags, places = decisions.flag_tokens(losses), decisions.find_positions(losses)
     train_rows = draw(task, asked.task, "train", BASELINE_ROWS, 0)
-    baseline = baseline_loss(train_rows, batch, len(task.vocab))
+    baseline = baseline_losses(train_rows, batch, len(task.vocab))
     evidence = gather_evidence(families, batch, losses, flags, [place["position"] for place in places], baseline)
     verdict = judge(evidence, asked, plan)
     if not places and verdict.name != OPEN:  # a token that is hard by chance is no decision where nothing confirms it

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foresee.core.spec import brief
-from foresee.experiments.diagnose.evidence import Evidence
+from foresee.experiments.diagnose.evidence import EXPLAINED, Evidence
 from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
@@ -40,8 +40,10 @@ ON_DECISIONS = 0.5
 """Share of the gap that must sit on decision tokens for it to be the cheat's."""
 COSTLY_FROM = 1.5
 """Times as many steps as the control from which on learning had a cost in samples."""
-EXPLAINED = 0.5
-"""Least share of the baseline's loss that the best model must save for what is left to be called noise."""
+UNEXPLAINED = 0.25
+"""Share of responses, each less than half explained, from which on what is left is not called noise either."""
+BEYOND = 1.5
+"""Times the gap from which on the loss on decision tokens is said to hold more than can be learned."""
 FALLING = 0.05
 """Share of its loss (and at least ``GAP``) that next-token's must fall over the second half of training to count as
 falling still."""
@@ -115,8 +117,8 @@ def apply_rules(e: Evidence) -> tuple[str, str]:
        fell by at least a fifth of the gap over the second half of training, unless there are decision positions and
        its accuracy at them gained less than a tenth of what it lacked; *open to the cheat* where at least half of the
        gap's size sits on decision tokens; else *not learned yet*.
-    3. No model does better. *Not learned yet* where the best saves less than half of the baseline's loss, or where
-       next-token's loss still falls (by 5 % and 0.1 nats over the second half).
+    3. No model does better. *Not learned yet* where the best saves less than half of the baseline's loss, overall or
+       in a quarter of the responses, or where next-token's loss still falls (by 5 % and 0.1 nats over the second half).
     4. *Compounding errors* where free-running loses at least 0.05 of accuracy to forced (low end), every position is at
        least 0.8 right when forced, and ``exact`` is within 0.1 of the product.
     5. *No lookahead needed* where another order comes as low as next-token (within 5 % and 0.1 nats), or where nothing
@@ -156,6 +158,12 @@ def _without_a_gap(e: Evidence) -> tuple[str, str]:
         return TOO_SMALL, (
             f"the best model pays {best:.2f} nats a response, where knowing only how frequent tokens are costs "
             f"{e.baseline:.2f}: {saved:.0%} is saved, less than {EXPLAINED:.0%}"
+        )
+    if e.unexplained >= UNEXPLAINED:
+        return TOO_SMALL, (
+            f"for {e.unexplained:.0%} of the responses even the best model saves less than {EXPLAINED:.0%} of what "
+            f"knowing only how frequent tokens are costs (at least {UNEXPLAINED:.0%} of them is not noise in single "
+            "tokens)"
         )
     if e.fall >= max(GAP, FALLING * e.nll):
         return TOO_SMALL, f"no other model does better, but next-token is still learning: {_fell(e)}"
@@ -214,6 +222,11 @@ def list_remarks(name: str, e: Evidence) -> tuple[str, ...]:
         remarks.append(
             f"The control itself is not at {SOLVED} ({e.control_exact:.3f}), but {_named(e.witness)} proves that the "
             "difference can be learned on this budget."
+        )
+    if name == OPEN and e.decision_loss >= BEYOND * e.gap:
+        remarks.append(
+            f"Decision tokens hold {e.decision_loss:.2f} nats, of which {e.gap:.2f} are known to be there to be "
+            "learned: some of them may be free choices, which look the same token by token."
         )
     if name == OPEN:
         remarks.append(
