@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -119,8 +120,8 @@ def fit_steps(speeds: Mapping[str, Speed], seeds: int, left: float, beside: int 
         least = (time_of(LEAST_STEPS, FEWEST_EVALUATIONS) + fixed) / MARGIN
         raise RequestError(
             f"the budget is too small: {max(0.0, left):.0f} s are left for {seeds * len(speeds)} runs, which need "
-            f"about {least:.0f} s for {LEAST_STEPS} steps each; give more --minutes, fewer --seeds or a smaller "
-            "--backbone"
+            f"about {least:.0f} s for {LEAST_STEPS} steps each, and a verdict takes more; give --minutes "
+            f"{math.ceil(least / 60) + 1} at the least, fewer --seeds or a smaller --backbone"
         )
     eval_every = max(1, -(-steps // evaluations))
     return steps, eval_every, time_of(steps, -(-steps // eval_every)) + fixed
