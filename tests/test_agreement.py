@@ -32,6 +32,10 @@ KINDS: dict[str, tuple[str, Callable[[], Backbone]]] = {
     "gpt2": ("GPT2LMHeadModel", partial(transformer, **TRANSFORMER)),
     "gpt2, tanh": ("GPT2LMHeadModel", partial(transformer, **TRANSFORMER, mlp="gelu-tanh", hidden=40)),
     "gpt2, untied": ("GPT2LMHeadModel", partial(transformer, **TRANSFORMER, tied=False)),
+    "neox": ("GPTNeoXForCausalLM", partial(transformer, **TRANSFORMER, positions="rotary")),
+    "neox, tanh, untied": (
+        "GPTNeoXForCausalLM", partial(transformer, **TRANSFORMER, positions="rotary", mlp="gelu-tanh", tied=False),
+    ),
     "llama": ("LlamaForCausalLM", partial(transformer, **TRANSFORMER, **LLAMA, tied=False)),
     "llama, tied": ("LlamaForCausalLM", partial(transformer, **TRANSFORMER, **LLAMA, hidden=48)),
     "mamba": ("MambaForCausalLM", partial(mamba, **RECURRENT)),

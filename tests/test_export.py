@@ -20,6 +20,7 @@ from foresee.training.run import Run
 
 BACKBONES = (
     "transformer:layers=1,width=16,heads=2",
+    "transformer:layers=1,width=16,heads=2,positions=rotary",
     "transformer:layers=1,width=16,heads=2,positions=rotary,norm=rms,mlp=swiglu,bias=false",
     "mamba:layers=1,width=16,state=4",
     "mamba2:layers=1,width=32,head_width=16,state=8",

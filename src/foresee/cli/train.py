@@ -26,7 +26,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Trains, measures and saves one run; the same command continues an interrupted one. Under torchrun, its processes
-    share every batch (docs/parallel.md)."""
+    share every batch (docs/many-runs.md)."""
     keep_large_blocks()
     world = init_process_group()
     try:

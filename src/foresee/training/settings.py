@@ -78,7 +78,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     accumulate: Whole = Field(1, ge=1, description="Parts that a batch is read in, in turn, to save memory.")
     recompute: bool = Field(False, description="Compute activations anew in the backward pass, to save memory.")
     task_digest: str = Field("", description="A digest of the files behind the task.")
-    processes: Whole = Field(1, ge=1, description="Processes that share each batch (docs/parallel.md).")
+    processes: Whole = Field(1, ge=1, description="Processes that share each batch (docs/many-runs.md).")
 
     @staticmethod
     def of(task: str, objective: str = "next-token", backbone: str = "gpt-nano", **settings: Any) -> Settings:
