@@ -80,8 +80,8 @@ def _neox(net: Transformer, table: Tensor, head: Tensor) -> PreTrainedModel:
         weights |= _named(f"{place}.input_layernorm", block.attention_norm)
         weights |= _named(f"{place}.post_attention_layernorm", block.mlp_norm)
         for name, value in block.attention_in.named_parameters():  # [3 x heads x size, ...] to [heads x 3 x size, ...]
-            by_head = value.unflatten(0, (3, net.heads, -1)).transpose(0, 1).flatten(0, 2)
-            weights[f"{place}.attention.query_key_value.{name}"] = by_head
+            by_head = value.view(3, net.heads, -1, *value.shape[1:]).transpose(0, 1)
+            weights[f"{place}.attention.query_key_value.{name}"] = by_head.reshape(value.shape)
         weights |= _named(f"{place}.attention.dense", block.attention_out)
         weights |= _named(f"{place}.mlp.dense_h_to_4h", block.mlp_in)
         weights |= _named(f"{place}.mlp.dense_4h_to_h", block.mlp_out)
