@@ -1,0 +1,120 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch", "numpy"]
+# ///
+"""Multi-token prediction in sequence: modules predict further tokens with the earlier ones given.
+
+The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
+`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). A module joins each state with the *true* next
+token and predicts the token after. So it is teacher-forced too, and learns of the decision only where it has not read
+n2: DeepSeek-V3, arXiv 2412.19437, section 2.2, with its depth and first weight.
+
+Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right.
+"""
+
+import argparse
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+DEGREE, LENGTH, NODES = 2, 5, 50  # G(2, 5): two arms of five nodes, the centre included, labelled from 0..49
+BAR, EQUALS, SLASH, DUMMY, VOCAB = range(NODES, NODES + 5)  # "|", "=", "/", "$", and how many tokens there are
+WIDTH, HEADS, LAYERS, RATE = 128, 2, 6, 2e-3
+DEPTH, WEIGHT = 1, 0.3
+
+
+def path_star(graphs, rng):
+    """Prompts [B, P] and answers [B, LENGTH], B = graphs * DEGREE: each graph is asked for each of its ends."""
+    prompts, answers = [], []
+    for _ in range(graphs):
+        centre, *labels = torch.randperm(NODES, generator=rng).tolist()
+        arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
+        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
+        prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
+        answers += arms
+    return torch.tensor(prompts), torch.tensor(answers)
+
+
+class Module(nn.Module):
+    """Joins a state with a later token: h_k = layer(M [norm(h_k-1); norm(e(x_t+k))])."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.state_norm, self.token_norm = nn.RMSNorm(WIDTH, 1e-6), nn.RMSNorm(WIDTH, 1e-6)
+        self.projection = nn.Linear(2 * WIDTH, WIDTH, bias=False)
+        self.layer = nn.TransformerEncoder(layer, 1, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
+
+    def forward(self, states, later, mask):  # [B, T, WIDTH] both
+        joined = torch.cat((self.state_norm(states), self.token_norm(later)), -1)
+        return self.layer(self.projection(joined), mask=mask)
+
+
+class Model(nn.Module):
+    """A decoder-only Transformer and DEPTH modules; one token table is also every output head."""
+
+    def __init__(self):
+        super().__init__()
+        self.token_table, self.position_table = nn.Embedding(VOCAB, WIDTH), nn.Embedding(64, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
+        self.chain = nn.ModuleList(Module(layer) for _ in range(DEPTH))
+
+    def forward(self, x):
+        """Inputs [B, T, WIDTH] -> final states [B, T, WIDTH], each of what is read up to there."""
+        steps = torch.arange(x.shape[1])
+        return self.layers(x + self.position_table(steps), mask=steps > steps[:, None])  # True: must not be read
+
+    def logits(self, states):
+        return states @ self.token_table.weight.T
+
+
+def loss(model, prompt, answer):
+    """Next-token's loss, and WEIGHT / DEPTH times each module's."""
+    x, first = model.token_table(torch.cat((prompt, answer[:, :-1]), 1)), prompt.shape[1]
+    states = model(x)  # [B, P + LENGTH - 1, WIDTH]
+    total = functional.cross_entropy(model.logits(states[:, first - 1 :]).flatten(0, 1), answer.flatten())
+    for depth, module in enumerate(model.chain, start=1):
+        steps = torch.arange(x.shape[1] - depth)  # place t reads x_t+depth and predicts x_t+depth+1
+        states = module(states[:, :-1], x[:, depth:], steps > steps[:, None])
+        logits = model.logits(states[:, first - 1 - depth :])
+        total += WEIGHT / DEPTH * functional.cross_entropy(logits.flatten(0, 1), answer.flatten())
+    return total
+
+
+@torch.no_grad()
+def generate(model, prompt):
+    """Greedy answers, one token at a time: [B, P] -> [B, LENGTH]."""
+    tokens = prompt
+    for _ in range(LENGTH):
+        states = model(model.token_table(tokens))[:, -1:]
+        tokens = torch.cat((tokens, model.logits(states).argmax(-1)), 1)
+    return tokens[:, prompt.shape[1] :]
+
+
+def main(steps):
+    """Trains, on new graphs at every step."""
+    torch.manual_seed(0)
+    rng, model = torch.Generator().manual_seed(0), Model()
+    for weight in (each for each in model.parameters() if each.dim() > 1):
+        nn.init.normal_(weight, std=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    for step in range(1, steps + 1):
+        optimizer.param_groups[0]["lr"] = RATE * min(1, step / 100)  # warm-up
+        total = loss(model, *path_star(64, rng))
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 50 == 0 or step == steps:
+            prompt, answer = path_star(100, rng)
+            right = (generate(model, prompt) == answer).float()
+            print(f"{step=}, {total=:.3f}, answers right {right.prod(1).mean():.2f}, n2 right {right[:, 1].mean():.2f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=400)
+    main(parser.parse_args().steps)
