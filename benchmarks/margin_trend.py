@@ -4,9 +4,9 @@
     python benchmarks/margin_trend.py runs --share 0.2 --json
 
 A run counts that decides forwards, logs the margin (``eval.margin`` in ``metrics.jsonl``: the branch token's logit less
-the best other one's), and by ``--share`` of its budget has been looked at three times and has not solved. A margin that
-rises by then (least squares) says that the run will solve within its budget (``exact`` >= 0.95), one that falls that it
-will not. Beside it stand two rules that know less: "no run solves", and "the branch lies above chance by then".
+the best other one's), and by ``--share`` of its budget has been looked at twice and has not solved. A margin that rises
+by then (least squares) says that the run will solve within its budget (``exact`` >= 0.95), one that falls that it will
+not. Beside it stand other rules: "no run solves", "the branch lies above chance by then", "the margin lies above 0".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from foresee.training.records import exact_of
 from foresee.training.run import Run, find_runs
 from foresee.training.witnesses import decides_backwards
 
-LOOKS = 3
+LOOKS = 2
 
 
 def foretell(run: Run, share: float) -> dict[str, Any] | None:
@@ -37,8 +37,9 @@ def foretell(run: Run, share: float) -> dict[str, Any] | None:
     return {
         "run": run.spec.digest, "task": run.spec.task, "objective": run.spec.objective, "seed": run.spec.seed,
         "budget": run.spec.steps, "looks": len(looks), "first": margins[0], "last": margins[-1], "slope": slope,
-        "solved": exact_of(run.rows) >= SOLVED, "rises": slope > 0,
-        "above chance": looks[-1]["eval"]["branch"] > run.chance + chance_margin(run.chance),
+        "solved": exact_of(run.rows) >= SOLVED, "margin rises": slope > 0,
+        "margin above 0": margins[-1] > 0,
+        "branch above chance": looks[-1]["eval"]["branch"] > run.chance + chance_margin(run.chance),
     }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     told = [found for run in runs.values() if (found := foretell(run, asked.share)) is not None]
     said = {
         "no run solves": [False] * len(told),
-        **{name: [each[name] for each in told] for name in ("above chance", "rises")},
+        **{name: [each[name] for each in told] for name in ("branch above chance", "margin above 0", "margin rises")},
     }
     right = {
         name: Counter((each["solved"], guess) for each, guess in zip(told, guesses, strict=True))
@@ -66,7 +67,7 @@ def main() -> None:
     print(f"{len(told)} of {len(runs)} runs count, {sum(each['solved'] for each in told)} of them solved")
     for name, counts in right.items():
         print(
-            f"{name:14}: right {counts[True, True] + counts[False, False]} of {len(told)}; of those that solved "
+            f"{name:19}: right {counts[True, True] + counts[False, False]} of {len(told)}; of those that solved "
             f"{counts[True, True]} of {counts[True, True] + counts[True, False]}, of the others "
             f"{counts[False, False]} of {counts[False, False] + counts[False, True]}"
         )

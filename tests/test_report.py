@@ -167,8 +167,9 @@ def test_figures_and_tables_are_written_where_asked(demo: tuple[list[Path], Path
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     tables = {path.name for path in (demo[1].parent / "tables").iterdir()}
     assert tables == {
-        f"{kind}_{place}.{end}" for kind in ("runs", "costs", "survival") for place in (1, 2) for end in ("md", "tex")
-    }
+        f"{kind}_{place}.{end}"
+        for kind in ("runs", "measurements", "costs", "survival") for place in (1, 2) for end in ("md", "tex")
+    }  # fmt: skip
     runs = (demo[1].parent / "tables" / "runs_1.md").read_text(encoding="utf-8")
     assert "| next-token | 0 | 0 of 1 [0.00, 0.79] | 0.498 [0.491, 0.505] |" in runs
     assert "\n    foresee train path-star" in runs
@@ -297,8 +298,8 @@ def seed(run: Path, value: float, verdict: str = "clever-hans", number: int = 0)
     return SeedResult(
         seed=number, run=run.name, dir=str(run), value=row["value"], low=row["low"], high=row["high"], n=5000,
         effective=5000,
-        exact=value, exact_effective=5000, solved=value >= 0.95, verdict=verdict, inconclusive=False, because="",
-        steps=600,
+        exact=value, exact_effective=5000, solved=value >= 0.95, verdict=verdict, inconclusive=False, doubts=(),
+        because="", steps=600,
         solved_at=450 if value >= 0.95 else None, seconds=60.0,
     )  # fmt: skip
 

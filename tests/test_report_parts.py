@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,15 @@ def test_other_tasks_are_shown_as_text(tmp_path: Path) -> None:
     assert 'class="step branch"' not in html
     assert "Branch token right" not in html
     assert "chance is unknown" in html
+
+
+def test_a_measurement_of_ones_own_is_on_the_page(tmp_path: Path) -> None:
+    run = fabricate_run(tmp_path)
+    with (run / "rows.jsonl").open("a", encoding="utf-8") as rows:
+        rows.write('{"row": "courage", "value": 0.4321, "low": 0.41, "high": 0.45, "n": 2000, "problems": 1000}\n')
+    html = page_of([run], tmp_path)
+    assert "courage" in html
+    assert "0.432 [0.410, 0.450]" in re.sub("<[^>]+>", "", html)
 
 
 def test_where_the_supervision_goes_is_said(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -39,6 +40,28 @@ def runs_table(section: Section) -> pd.DataFrame:
         }
         for group in section.groups
     ])  # fmt: skip
+
+
+def measurements_table(section: Section) -> pd.DataFrame:
+    """Every measurement that is one number, those of metrics of one's own among them, a line a seed; and on how many
+    test rows of how many problems."""
+    runs = [run for group in section.groups for run in group.finished]
+    names = dict.fromkeys(name for run in runs for name, row in run.rows.items() if isinstance(row, dict))
+    return pd.DataFrame([
+        {
+            "objective": group.label,
+            "test rows": _by_seed([_counted(run.rows.get("exact")) for run in group.runs]),
+            **{name: _by_seed([show_rate(run.rows.get(name)) for run in group.runs]) for name in names},
+        }
+        for group in section.groups
+    ])  # fmt: skip
+
+
+def _counted(row: Any) -> str:
+    if row is None:
+        return NOTHING
+    of = f" of {row['problems']:,} problems" if row.get("problems", row["n"]) != row["n"] else ""
+    return f"{row['n']:,}{of}"
 
 
 def costs_table(section: Section) -> pd.DataFrame:
@@ -116,7 +139,12 @@ def write_tables(sections: Sequence[Section], studies: Sequence[StudyResult], fo
     for place, section in enumerate(sections, start=1):
         end = f"_{place}" if len(sections) > 1 else ""
         commands = [run.spec.command for group in section.groups for run in group.runs]
-        for kind, made in (("runs", runs_table), ("costs", costs_table), ("survival", survival_table)):
+        for kind, made in (
+            ("runs", runs_table),
+            ("measurements", measurements_table),
+            ("costs", costs_table),
+            ("survival", survival_table),
+        ):
             found[kind + end] = (f"{kind.capitalize()} on {section.title}", made(section), commands)
     for study in studies:
         name, slug = f"{study.name}, {study.scale} scale", re.sub(r"\W+", "_", f"{study.name}_{study.scale}").strip("_")

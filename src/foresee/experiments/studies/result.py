@@ -53,6 +53,7 @@ class SeedResult:
     solved: bool
     verdict: str
     inconclusive: bool
+    doubts: tuple[str, ...]
     because: str
     steps: int
     solved_at: int | None

@@ -185,8 +185,8 @@ def _read_seed(
         seed=run.spec.seed, run=run.spec.digest, dir=str(run.dir), value=measured["value"], low=measured["low"],
         high=measured["high"], n=measured["n"], effective=measured.get("effective", measured["n"]), exact=exact,
         exact_effective=_rate(run, "exact").get("effective", measured["n"]), solved=exact >= SOLVED,
-        verdict=verdict.name, inconclusive=verdict.inconclusive, because=verdict.because, steps=run.steps,
-        solved_at=steps_to_solve(run), seconds=run.seconds,
+        verdict=verdict.name, inconclusive=verdict.inconclusive, doubts=verdict.doubts, because=verdict.because,
+        steps=run.steps, solved_at=steps_to_solve(run), seconds=run.seconds,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -124,9 +125,9 @@ def _verdicts(cell: CellResult) -> str:
 
 
 def _notes(result: StudyResult) -> list[str]:
-    notes = []
-    if any(cell.inconclusive for cell in result.cells):
-        notes.append("?, inconclusive: the positive control has not been seen to solve within this budget")
+    doubts = [doubt for cell in result.cells for seed in cell.seeds for doubt in seed.doubts]
+    # The command or the numbers that follow are each run's own.
+    notes = [f"?, inconclusive: {each}" for each in dict.fromkeys(re.split(r" ?[;(]", doubt)[0] for doubt in doubts)]
     own = {seed.run for cell in result.cells for seed in cell.seeds}
     notes += [
         f"control on {graph} (reversed): {_solved(seeds)} seeds solved, exact {_list([seed.exact for seed in seeds])}"
