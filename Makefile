@@ -20,6 +20,7 @@ help:
 	@echo "make lint   the same without the tests"
 	@echo "make quick  the quick tests alone"
 	@echo "make slow   the tests that take longer"
+	@echo "make evidence  every study's missing runs, the cheapest and most telling first; resumable"
 	@echo "make bench  training speed on this machine"
 	@echo "make docs   docs/objectives.md and its drawings, and the API reference in build/reference"
 	@echo "make clean  remove the environment and every cache; runs/ stays"
@@ -69,11 +70,16 @@ quick: $(VENV)/installed-dev
 slow: $(VENV)/installed-dev
 	$(call stage,pytest -m slow,$(BIN)/python -m pytest -q -m slow $(TOGETHER) || [ $$? -eq 5 ])
 
+# Stop it whenever you like: it continues. Only the small rows are kept by git.
+evidence: $(VENV)/installed
+	@$(BIN)/foresee study all --train --runs results/studies
+
 bench: $(VENV)/installed
 	@$(BIN)/foresee bench
 
 docs: $(VENV)/installed-dev
 	@$(BIN)/python -c 'from foresee.report.objectives_page import write_pages; write_pages()'
+	@$(BIN)/python -c 'from foresee.report.findings import write_findings; write_findings()'
 	@$(BIN)/python docs/reference.py
 
 clean:

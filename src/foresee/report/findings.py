@@ -1,0 +1,115 @@
+"""docs/findings.md and its figure, from the committed rows: what repairs next-token training, and at what cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from jinja2 import Environment, PackageLoader
+
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.core.spec import brief
+from foresee.experiments.compare import Group
+from foresee.experiments.studies.run import plan, read
+from foresee.metrics.intervals import Row
+from foresee.objectives.base import objectives
+from foresee.report import charts, frames
+from foresee.report.groups import arrange, short_backbone, task_title
+from foresee.report.style import draw_svg
+from foresee.training.run import Run, find_runs
+
+FOLDERS = ("objectives", "graph-size", "teacherless", "mamba", "gpu")
+"""Below ``results``: the runs that the page stands on."""
+STUDY = "objectives"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One objective on one graph and network, over its seeds."""
+
+    graph: str
+    objective: str
+    backbone: str
+    group: Group
+    unfinished: tuple[Run, ...]
+
+    @property
+    def solved(self) -> Row:
+        """The share of seeds that solved, with its interval."""
+        return self.group.solved
+
+    @property
+    def settings(self) -> str:
+        """Batch and learning rate, and its schedule where it falls."""
+        spec = (*self.group.runs, *self.unfinished)[0].spec
+        return f"batch {spec.batch}, {spec.lr:g}{', cosine' if spec.schedule == 'cosine' else ''}"
+
+    @property
+    def steps(self) -> list[str]:
+        """Steps to solve by seed; those of a run that did not solve are marked as a bound."""
+        found = zip(self.group.steps_to_solve, self.group.runs, strict=True)
+        return [f"{step:,}" if step is not None else f"> {run.steps:,}" for step, run in found]
+
+    @property
+    def verdicts(self) -> str:
+        """Verdicts and how often each came; those that are not conclusive say so."""
+        counts = Counter(
+            f"{run.verdict.name}{' (inconclusive)' if run.verdict.inconclusive else ''}" for run in self.group.runs
+        )
+        return ", ".join(f"{name} × {count}" if len(counts) > 1 else name for name, count in counts.items())
+
+    @property
+    def seconds_a_step(self) -> float:
+        """Seconds that a step took, the median over seeds."""
+        return median(run.seconds / run.steps for run in self.group.runs)
+
+
+def write_findings(root: Path = Path()) -> Path:
+    """Writes ``docs/findings.md`` and ``docs/findings.svg`` below ``root``, the repository's folder. Raises
+    ``RequestError`` where it has no committed runs."""
+    places = [root / "results" / name for name in FOLDERS if (root / "results" / name).is_dir()]
+    runs = [run for run in find_runs(*places) if isinstance(run, Run)]
+    if not runs:
+        raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
+    study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
+    environment = Environment(loader=PackageLoader(__package__), trim_blocks=True, lstrip_blocks=True)
+    page = environment.get_template("findings.md.j2").render(
+        lines=gather(runs), study=study, claims=[claim for claim in study.claims if claim.shown],
+    )  # fmt: skip
+    out = root / "docs" / "findings.md"
+    own = [run for run in runs if run.dir.parent.name == STUDY and run.rows]
+    if own:
+        (section,) = arrange(own)
+        files.write_text(root / "docs" / "findings.svg", draw_svg(charts.survival(frames.survival(section.groups))))
+    files.write_text(out, page)
+    return out
+
+
+def gather(runs: list[Run]) -> list[Line]:
+    """One line for each task, backbone and objective, smaller graphs and more solved seeds first. Runs that differ in
+    steps alone stand together, since each ends where it solves."""
+    alike: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.spec.seed):
+        spec = run.spec
+        key = (spec.task, spec.objective, spec.backbone, str(spec.batch), str(spec.lr), spec.schedule)
+        alike.setdefault(key, []).append(run)
+    lines = []
+    for (task, objective, backbone, *_), found in alike.items():
+        finished = tuple(run for run in found if run.rows)
+        lines.append(
+            Line(
+                task_title(task),
+                brief(objectives, objective),
+                short_backbone(backbone),
+                Group(objective, finished),
+                tuple(run for run in found if not run.rows),
+            )
+        )
+    return sorted(lines, key=lambda line: (len(line.graph), line.graph, line.backbone, -_share(line), line.objective))
+
+
+def _share(line: Line) -> float:
+    return line.solved["value"] if line.group.runs else -1.0
