@@ -12,7 +12,7 @@ TOGETHER := -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint quick slow bench docs clean
+.PHONY: help demo test lint quick slow bench evidence docs clean
 
 help:
 	@echo "make demo   train three objectives, then explain the result on one page (about five minutes)"
