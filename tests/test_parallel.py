@@ -25,7 +25,7 @@ from foresee.training.loop import Training, train, train_steps
 from foresee.training.settings import Settings
 
 MIXED = "path-star:degree=2,length=4,nodes=12,goals=one,sizes=mixed"
-PAIRED = f"{TASK},goals=all"
+PAIRED = TASK.replace("goals=one", "goals=all")
 FEW: dict[str, Any] = {
     "steps": 5, "eval_every": 1, "data": "fixed:300", "test": 40, "precision": "float32", "device": "cpu",
 }  # fmt: skip

@@ -16,7 +16,7 @@ from foresee.training.examples import split_batch
 from foresee.training.loop import Training, train, train_steps
 from foresee.training.settings import Settings
 
-PAIRED = f"{TASK},goals=all"
+PAIRED = TASK.replace("goals=one", "goals=all")
 
 
 @dataclass

@@ -44,7 +44,7 @@ def test_a_list_of_runs_with_every_setting(tmp_path: Path) -> None:
         yaml(
             tmp_path,
             f"""
-            - {{task: '{TASK}', objective: reversed, backbone: '{BACKBONE}', steps: 30, batch: 32, lr: 1e-3, seed: 2,
+            - {{task: '{TASK}', objective: reversed, backbone: '{BACKBONE}', steps: 30, batch: 32, lr: 2e-3, seed: 2,
                 data: 2000, test: 200, eval_every: 10, warmup: 5, until_solved: true, schedule: cosine, clip: 2}}
             - {{{ONE}}}
             """,
@@ -75,9 +75,9 @@ def test_defaults_grids_and_runs(tmp_path: Path) -> None:
     )
     found = [(spec.objective.partition(":")[0], spec.seed, spec.batch, spec.steps) for spec in specs]
     assert found == [
-        ("next-token", 0, 256, 30), ("next-token", 1, 256, 30), ("reversed", 0, 256, 30), ("reversed", 1, 256, 30),
+        ("next-token", 0, 128, 30), ("next-token", 1, 128, 30), ("reversed", 0, 128, 30), ("reversed", 1, 128, 30),
         ("teacherless", 9, 32, 30), ("teacherless", 9, 64, 30),
-        ("registers", 9, 256, 7), ("registers", 3, 256, 30), ("registers", 4, 256, 30),
+        ("registers", 9, 128, 7), ("registers", 3, 128, 30), ("registers", 4, 128, 30),
     ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ drawn as such. Its expectation is that of ``elbo`` (but for levels below 0.001),
 Decoding: from an answer of masks alone, in ``steps`` passes over the whole sequence, each filling in the tokens that
 the network is surest of: n s / steps (rounded down) of n after pass s. No cache can be used.
 Dropped: nothing.
-Deviations: ``mean`` is the default, since the weights of ``elbo`` have a standard deviation above their mean and leave
+Deviations: the default is ``mean``, since the weights of ``elbo`` have a standard deviation above their mean and leave
 some rows without a loss, at the same expectation. No time embedding (optional in MDLM, absent in the others). Strata of
 ``elbo`` are dealt to rows at random, so that repeated batches do not tie a row to its level. MLM-U splits encoder and
 decoder; here one stack does both. MGDM predicts x_i from position i - 1, trains on padding, and decodes with
