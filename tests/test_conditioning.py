@@ -35,9 +35,7 @@ def test_a_seed_is_part_of_the_spec() -> None:
     resolved = resolve(tasks, f"{PLAIN},seed_length=4")
     assert resolved.text == f"{PLAIN},seed_length=4"
     assert resolved.build() == Conditioned(G23, seed_length=4)
-    assert describe(tasks, Conditioned(G23, seed_length=4, seed_symbols=5)) == (
-        f"{PLAIN},seed_length=4,seed_symbols=5"
-    )
+    assert describe(tasks, Conditioned(G23, seed_length=4, seed_symbols=5)) == (f"{PLAIN},seed_length=4,seed_symbols=5")
     assert resolve(tasks, "sibling-mini:seed_length=2").build().prompt_length == 3
 
 
