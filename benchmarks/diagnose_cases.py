@@ -102,10 +102,11 @@ def sums(rng: Rng, mark: str = "", *, known: bool = True) -> Pair:
     return " ".join(f"{mark}d{d}" for d in digits), " ".join(answer)
 
 
-def letters(rng: Rng, n: int, noise: float = 0.0) -> Pair:
-    """``n`` words to copy, each replaced by another with this probability."""
+def letters(rng: Rng, n: int, *, noise: float = 0.0, slots: int = 0) -> Pair:
+    """``n`` words to copy, each replaced by another with this probability; the prompt is filled up to ``slots``."""
     words = [f"x{w}" for w in rng.integers(LETTERS, size=n).tolist()]
-    return " ".join(words), " ".join(f"x{rng.integers(LETTERS)}" if rng.random() < noise else w for w in words)
+    answer = [f"x{rng.integers(LETTERS)}" if rng.random() < noise else w for w in words]
+    return " ".join(words + ["_"] * (slots - n)), " ".join(answer)
 
 
 def each(row: Callable[[Rng], Pair]) -> Callable[[Rng, int], list[Pair]]:
@@ -185,13 +186,13 @@ MIXED: dict[str, Case] = {
     "decision-after-long-copy": Case(
         each(lambda rng: join(letters(rng, 20), sums(rng))), (OPEN,), "token 21 is the decision", ONE
     ),
-    "decision-anywhere": Case(
-        each(lambda rng: join(letters(rng, int(rng.integers(1, 13))), sums(rng))), (OPEN,),
-        "the decision is token 2 to 13, and answers have 13 to 24", ONE, 700, ending="symbol",
+    "decision-and-lengths": Case(
+        each(lambda rng: join(sums(rng), letters(rng, int(rng.integers(1, 13)), slots=12))), (OPEN,),
+        "answers of 13 to 24 tokens, of which the first is the decision", ONE, ending="symbol",
     ),
     "half-given-away": Case(each(half_given_away), (OPEN,), "half of the rows leave the decision to be made", ONE, 500),
     "decision-and-noise": Case(
-        each(lambda rng: join(letters(rng, 6, 0.1), sums(rng))), (OPEN,),
+        each(lambda rng: join(letters(rng, 6, noise=0.1), sums(rng))), (OPEN,),
         "the noise costs every order the same, the decision does not", ONE,
     ),
     "free-choice": Case(
@@ -206,7 +207,7 @@ MIXED: dict[str, Case] = {
         chain_after_copy, (COMPOUNDING,), "the chain's errors add up, the copy's do not", steps=700, lr=2e-3
     ),
     "noise-and-lengths": Case(
-        each(lambda rng: letters(rng, int(rng.integers(1, 16)), 0.1)), (NONE_NEEDED,),
+        each(lambda rng: letters(rng, int(rng.integers(1, 16)), noise=0.1, slots=15)), (NONE_NEEDED,),
         "answers of 1 to 15 tokens, a tenth of them drawn", ONE, 600, ending="symbol",
     ),
     "half-too-hard": Case(
