@@ -17,7 +17,7 @@ def command(
     out: Annotated[Path, typer.Option(help="The folder for its runs and its page.")] = Path("foresee-demo"),
     jobs: Jobs = None,
 ) -> None:
-    """Shows the failure and its cures in a few minutes: next-token, reversed and teacherless training on path-star."""
+    """Shows the failure and its cures in a few minutes: next-token, reversed, belief-state and teacherless training."""
     began = time.perf_counter()
     runs = demo(out / "runs", jobs=jobs, progress=show_runs())
     show_findings(runs, output())
