@@ -15,7 +15,7 @@ from foresee.experiments.runner import run_all, unique
 from foresee.experiments.studies.base import studies
 from foresee.experiments.studies.run import Plan, plan, read
 
-ORDER = ("objectives", "pitfalls-reversed", "pitfalls-next-token", "first-token", "structure", "graph-size")
+ORDER = ("defaults", "objectives", "pitfalls-reversed", "pitfalls-next-token", "first-token", "structure", "graph-size")
 """The studies that come first; the others follow by name."""
 
 

@@ -139,3 +139,28 @@ class GraphSize(Study):
                     )
                 )
         return cells
+
+
+@studies.register("defaults")
+class Defaults(Study):
+    """Whether the default settings prove something under every one of ten seeds: ``follow`` of next-token and ``exact``
+    of reversed training on the default graph, a longer and a wider one."""
+
+    summary = "the default settings under ten seeds: every look-up found, and the control solved"
+    question = "Do the default settings find the edge look-up under every seed?"
+    laptop_cost = "60 runs, about 50 core minutes at most, reckoned from the speed of G(2, 5)"
+    nothing = unknown("these are our own settings")
+
+    def cells(self, scale: Scale) -> list[Cell]:
+        minutes = 0.8 if scale == "laptop" else None
+        return [
+            Cell(
+                graph=graph, label=name, row=row, published=self.nothing, minutes=minutes,
+                runs=over_seeds(10, task, name, until_solved=True),
+                controls=over_seeds(10, task, CONTROL, until_solved=True),
+            )
+            for graph, task in (
+                ("G(2, 5)", "path-star"), ("G(5, 5)", "path-star-wide"), ("G(2, 10)", "path-star-long"),
+            )
+            for name, row in ((CONTROL, "exact"), ("next-token", "follow"))
+        ]  # fmt: skip
