@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -101,11 +102,14 @@ def outcomes(
 ) -> dict[tuple[str, str], list[tuple[Group, list[Run]]]]:
     """What happened, each outcome once: its name and story, and the groups that had it with those of their runs."""
     found: dict[tuple[str, str], dict[str, tuple[Group, list[Run]]]] = {}
+    told: dict[tuple[str, str], str] = {}
     for section in sections:
         for group in section.groups if only is None else [only]:
             for run in group.runs:
                 # Unfinished runs differ in how far they are: the table says how far.
                 said = group.story(run) if run.rows else "These runs have no final measurements yet."
+                # Seeds that differ in nothing else share a story, and the command in it is the first one's.
+                said = told.setdefault((group.label, re.sub(r"--seed \d+", "", said)), said)
                 found.setdefault((group.outcome(run), said), {}).setdefault(group.id, (group, []))[1].append(run)
     return {key: list(having.values()) for key, having in found.items()}
 

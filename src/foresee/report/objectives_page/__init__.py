@@ -29,7 +29,7 @@ from foresee.experiments.compare import Group
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.groups import describe_budget, task_title
-from foresee.report.objectives_page.drawing import describe, draw, parse_drawing, render
+from foresee.report.objectives_page.drawing import draw, parse_drawing, render
 from foresee.training.run import Run, load
 
 FAMILIES = (
@@ -67,7 +67,6 @@ def build_pages(root: Path) -> dict[Path, str]:
         "page.md.j2",
         families={title: [name for name in names if said[name]["Family"] == title] for title in FAMILIES},
         said=said,
-        seen={name: describe(streams).replace("<", "&lt;") for name, streams in drawings.items()},
         classes={name: objectives.get(name) for name in names},
         options={name: read_options(name) for name in names},
         caps=list(Cap),
