@@ -1,20 +1,17 @@
 """sigma-GPT: next-token prediction in random orders, where every token carries the place that comes next.
 
 For each row a random order of the answer is drawn anew; the drawing shows one of 24. Every token is fed with its own
-place and with the place to predict next. The orders include the reversed one, and every set of known tokens.
+place and the place to predict next. The orders include the reversed one.
 
 Family: other orders and masked inputs.
 Source: Pannatier, Courdier & Fleuret 2024, arXiv 2404.09562.
-Loss: the prompt stays first and in order. Input at slot s is the s-th token in that order, E(x) + Pos(its own place) +
-Pos'(the place of the next token), under a causal mask in the new order; its state predicts the next token, averaged
-over the batch's answer tokens. The last prompt token thus carries Pos' of the first answer token to come. Pos is the
-backbone's own code of positions, learned or rotary; Pos' is a table of its own, [T, D], drawn from N(0, 0.02) and
-always added, so that it goes with rotary positions too.
-Decoding: one token at a time from left to right, greedily: one of the orders trained. It costs what next-token's costs.
+Loss: next-token's in that order, causal in it, the prompt first and in order. Inputs are E(x) + Pos(its own place) +
+Pos'(the place of the next token); the last prompt token carries Pos' of the first answer token to come. Pos is the
+backbone's own, learned or rotary; Pos' is a table [T, D], always added.
+Decoding: as next-token, from left to right.
 Dropped: nothing.
-Deviations: the authors' code for text has one table of half the width for both and joins the halves. Their curriculum
-from left-to-right to random orders is left out, since a loss knows no step: all orders are equally likely throughout.
-Their decoding in bursts (tokens proposed in parallel and accepted by a ratio test) is left out: ours is greedy.
+Deviations: the authors' code for text joins halves of one table. Their curriculum of orders is left out, since a loss
+knows no step, and so is their decoding in bursts.
 Drawing:
     fed                        p1 p2 p3 a3 a1 a4
     next in order (any-order)  . . a3 a1 a4 a2

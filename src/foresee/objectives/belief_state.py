@@ -1,24 +1,20 @@
 """The Belief State Transformer: forward and backward encoders predict both neighbours of every gap in the answer.
 
-One encoder reads a prefix, the other a suffix from its end. For every pair of both with a gap of at least one token
-between them, a small head predicts the first and the last token of the gap. The token before the goal is a look-up, as
-in reversed training, and the states it is learned on serve the way forwards.
+One encoder reads a prefix, the other a suffix from its end; for every pair with a gap between, a small head predicts
+the gap's first and last token. The token before the goal is a look-up, as in reversed training, and the states it is
+learned on serve the way forwards.
 
 Family: other orders and masked inputs.
 Source: Hu et al. 2024, arXiv 2410.23506.
 Loss: f_i reads x_1 to x_i, b_j reads x_j onwards and an end symbol, with weights of their own and one token embedding.
-Pairs: a prefix that holds the prompt, and j - i >= 2 (the authors' path-star setting). x_{i+1} and x_{j-1} are
-predicted from the halves of ``norm(c + SwiGLU(c))``, ``c = [f_i; b_j]``, by one shared output head. The mean over pairs
-of half the sum of both cross entropies; rows of differing lengths count by their number of answer tokens. An answer of
-l tokens has l (l + 1) / 2 pairs; states are computed once, and so is, for each state, its half of the SwiGLU's first
-product.
-Decoding: one token at a time with the empty suffix, whose state is a constant. The head stays, a small cost beside
-next-token's.
+Pairs: a prefix that holds the prompt, j - i >= 2, so l (l + 1) / 2 for l answer tokens. Halves of ``norm(c +
+SwiGLU(c))``, ``c = [f_i; b_j]``, predict x_{i+1} and x_{j-1} by the shared head. The mean over pairs of half the sum of
+both cross entropies, rows weighted by their answer tokens.
+Decoding: as next-token, with the empty suffix, whose state is a constant; the head stays, at a small cost.
 Dropped: suffixes but the empty one, and the token before a suffix.
-Deviations: the authors' default for text, j - i >= 1 with the end symbol as target where nothing lies between, is left
-out. The text head starts at N(0, 0.02), and its norm is a root-mean-square one. The backward encoder reads the sequence
-flipped, causally, from the end symbol down to the second answer token, which is all that the pairs ask of it; where
-positions are absolute it counts them from the end, in training as in decoding.
+Deviations: the default for text, j - i >= 1 with the end symbol as target where nothing lies between, is left out. The
+norm is a root-mean-square one. The backward encoder stops at the second answer token, which is all that the pairs ask,
+and counts absolute positions from the end, in decoding too.
 Drawing:
     fed                                p1 p2 p3 a1 a2 a3
     title                              with each suffix: the next token | the token before the suffix

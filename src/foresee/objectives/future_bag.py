@@ -1,18 +1,16 @@
 """Future summary as a bag of tokens: which symbols are still to come, beside next-token prediction (FSP).
 
-A second linear head on the same states says of every symbol whether it comes *after* the next token, order and number
-aside. The next token is left out of the bag, as it is next-token's own.
+A second linear head says of every symbol whether it comes *after* the next token, order and number aside.
 
 Family: a summary of the future.
 Source: Mahajan et al. 2025, arXiv 2510.14751: the summary made by hand, FSP with a bag of words.
-Loss: next-token's plus ``weight`` times the binary cross entropy of the head's scores at position t, for every symbol,
-on whether it is among the answer tokens t + 2 to t + ``horizon``; both are means over the batch's answer tokens.
-Decoding: one token at a time by next-token's head; it costs what next-token's costs.
+Loss: next-token's plus ``weight`` times the binary cross entropy, a mean over symbols, of whether each is among the
+answer tokens t + 2 to t + ``horizon``; both are means over answer tokens.
+Decoding: as next-token.
 Dropped: the bag head.
-Deviations: the paper sums the cross entropy over symbols; here it is averaged, since the sum begins at V ln 2 and
-swamps the next-token loss (``weight=V`` gives the sum). Bags hold answer tokens alone, and only the positions that
-predict an answer token have one; at the last of them it is empty and counts as such. The paper's weights by rarity
-(tf-idf) are left out: symbols of a task are equally rare. The head starts at N(0, 0.02), as the backbone's own.
+Deviations: the paper sums over symbols, which begins at V ln 2 and swamps the next-token loss (``weight=V`` gives the
+sum). Bags hold answer tokens alone; the last one is empty and counts. Weights by rarity (tf-idf) are left out: symbols
+of a task are equally rare.
 Drawing:
     fed                     p1 p2 p3 a1 a2 a3
     next token              . . a1 a2 a3 a4

@@ -1,22 +1,20 @@
 """Inserted futures: some training answers carry a copy of what is to come, between ``<T>`` and ``</T>`` (TRELAWNEY).
 
-The copy stands before the answer and is predicted, so in these rows a later part of the answer must be known before its
-first token. ``<T>`` itself is never predicted: the network does not open a future unasked.
+The copy is predicted, so in these rows a later part of the answer must be known before its first token. ``<T>`` itself
+is never predicted: the network does not open a future unasked.
 
 Family: a summary of the future.
 Source: Thankaraj et al. 2025, arXiv 2504.11336.
-Loss: each row is read, with probability ``share``, as prompt, ``y_1 ... y_d <T> y_s ... y_{s+k-1} </T> y_{d+1} ...
-y_l`` (d < s, s + k - 1 <= l), else as it is. By default d = 0: the copy stands before every decision. Its length k is
-uniform from 1 to ``span`` (less near the answer's end), s uniform among the places where it fits. The mean over all
-that is predicted in the batch, in two parts: "answer", the task's own answer tokens, and "inserted", the copied ones
-and ``</T>``. Rows that share a prefix are drawn together, so that they still do.
-Decoding: one token at a time; nothing is inserted, so it costs what next-token's costs. With ``plan=true`` (the paper's
-<T>-generation) ``<T>`` is put after the prompt, the network continues with up to ``span`` tokens until its own ``</T>``
-or one that is put there, and then with the answer, which alone is returned; ``forced`` gives the true answer after such
-a future. ``generate`` takes all it is given for the prompt; ``continue_answer`` knows where the prompt ends.
+Loss: with probability ``share`` a row is read as prompt, ``y_1 ... y_d <T> y_s ... y_{s+k-1} </T> y_{d+1} ... y_l`` (d
+< s, s + k - 1 <= l). By default d = 0, before every decision; k is uniform from 1 to ``span`` (less near the answer's
+end), s among the places where it fits. The mean over all that is predicted, in two parts: "answer", the task's own
+tokens, and "inserted", the copies and ``</T>``. Rows that share a prefix are drawn together.
+Decoding: as next-token, nothing inserted. With ``plan=true`` (the paper's <T>-generation) ``<T>`` is put after the
+prompt and the network continues with up to ``span`` tokens until ``</T>``, then with the answer, which alone is
+returned; ``continue_answer`` knows where the prompt ends.
 Dropped: the inserted futures.
-Deviations: the star graphs' own d, s and k were not at hand (the source is secondary): ours are stated above. The paper
-also trains on the prompt's tokens, and has variants in which the copy says in words where it comes from.
+Deviations: the star graphs' own d, s and k were not at hand (a secondary source). The paper also trains on the prompt,
+and has copies that say in words where they come from.
 Drawing, span=2:
     fed                  p1 p2 p3 ~<T> ~a2 ~a3 ~</T> a1 a2 a3
     title                a row with an inserted future

@@ -1,21 +1,19 @@
 """Insertion language model: tokens are inserted anywhere, and the network chooses place and token together (ILM).
 
-A random part of the answer is dropped and what is left moves together, so that nothing shows where a token is missing.
-The state of each token left says what is to be inserted right after it. The surest tokens can come first and the
-decision last, as in masked diffusion, but one at a time and at places that shift as the answer grows.
+What is left of the answer moves together, so that nothing shows where a token is missing; the state of each token left
+says what to insert right after it. Easy tokens can come first, as in masked diffusion, but one at a time, at places
+that shift as the answer grows.
 
 Family: other orders and masked inputs.
 Source: Patel et al. 2025, arXiv 2505.05755, as its code (xlm-core) builds it.
-Loss: for each row n ~ U{0 ... l} of its l answer tokens are dropped, any n of them alike. The network reads what is
-left in both directions; the last prompt token stands for the place before the answer. With s the last token left
-before a dropped token v, the loss of v is ``-log p(s, v)``, p one softmax over all places and symbols together: the
-mean over a row's dropped tokens. A classifier on the last prompt token's state says whether anything was dropped
-(part "stop"). Both are means over rows, which count by their number of answer tokens.
-Decoding: n passes over the whole sequence, each inserting the likeliest pair of place and token. No cache can be used.
+Loss: of a row's l answer tokens n ~ U{0 ... l} are dropped, any n alike, and what is left is read in both directions;
+the last prompt token stands for the place before the answer. A dropped token v after the last token left s has loss
+``-log p(s, v)``, p one softmax over all places and symbols: the mean over a row's dropped tokens. A classifier on the
+last prompt token says whether anything was dropped ("stop"). Both are means over rows by their number of answer tokens.
+Decoding: n passes, each inserting the likeliest pair of place and token. No cache.
 Dropped: the stop classifier, as the answer's length is given.
-Deviations: the code puts a token of its own at the answer's beginning and one for the classifier at the prompt's; here
-the last prompt token is both. Its star graphs choose a place among the two likeliest at random, then the token; here
-the likeliest pair is taken.
+Deviations: the code has tokens of its own at the answer's beginning and for the classifier; here the last prompt token
+is both. Its star graphs draw a place of the two likeliest, then take a token; here the likeliest pair.
 Drawing:
     fed                            p1 p2 p3 a1 a4
     title                          one draw: a2 and a3 are dropped

@@ -1,23 +1,20 @@
 """Joint multi-token prediction: one state must predict several tokens, the earlier of them given (JTP).
 
 A small attention (*fetch*) reads one state and the tokens revealed after it, never the prompt. So the state itself must
-hold whatever is needed to go on under any continuation, which is more than the next token.
+hold whatever any continuation needs.
 
 Family: several tokens in advance.
 Source: Ahn, Lamb & Langford 2025, arXiv 2503.21801, as the NextLat repository builds it.
-Loss: with h_t the backbone's final state and e its token embeddings, position t has slots
-``s_k = norm(e(x_{t+k}) + gamma h_t)``, k = 0 to ``horizon``, with one learned gamma. One causal self-attention over
-these slots (no MLP, a learned bias for each head and pair of slots) gives f_k; ``softmax(U norm(f_0))`` predicts
-x_{t+1}, and ``softmax(U norm(f_k + h_t))`` predicts x_{t+1+k}. Pairs (t, k) count where x_{t+1+k} is an answer token.
-The loss is slot 0's plus ``weight`` times the mean over the further slots, each summed over its pairs and divided by
-the batch's answer tokens.
-Decoding: one token at a time by slot 0, where attention to itself alone leaves the projections of values and outputs: a
-small cost beside next-token's.
+Loss: position t has slots ``s_k = norm(e(x_{t+k}) + gamma h_t)``, k = 0 to ``horizon``, with one learned gamma. One
+causal self-attention over them (no MLP, a learned bias for each head and pair of slots) gives f_k; ``softmax(U
+norm(f_0))`` predicts x_{t+1}, ``softmax(U norm(f_k + h_t))`` predicts x_{t+1+k}. Slot 0's loss plus ``weight`` times
+the mean of the further slots', each summed over pairs (t, k) with x_{t+1+k} in the answer and divided by the batch's
+answer tokens.
+Decoding: one token at a time by slot 0, at a small cost beside next-token's.
 Dropped: the further slots.
-Deviations: the paper trains on all tokens of text, here only answer tokens are targets. The repository fills slots
-beyond the sequence with token 0; here they are padded and, as attention is causal, reach no slot that has a target.
-Norms are layer norms, the one before U separate from the backbone's. Projections have no bias and start at N(0, 0.02),
-the table of biases at 0 and gamma at 0.1, the repository's value. Training reads rows that share a prefix apart.
+Deviations: the paper trains on all tokens of text. The repository fills slots beyond the sequence with token 0; here
+they are padded, and no slot with a target reads them. Norms are layer norms, the last one separate from the backbone's.
+Biases of slots start at 0, gamma at 0.1 as in the repository.
 Drawing, horizon=2:
     fed         p1 p2 p3 a1 a2 a3
     next token  . . a1 a2 a3 a4

@@ -1,29 +1,23 @@
 """Absorbing-state diffusion: answer tokens masked at random are restored, and decoding fills in the surest first.
 
-A random share of the answer is masked and restored, each token at its own place, reading in both directions; the prompt
-is never masked. Over the draws every set of known tokens occurs, so no single order of deciding is built in, and the
-easy tokens can come first.
+Each masked token is restored at its own place, reading in both directions; the prompt is never masked. Over the draws
+every set of known tokens occurs, so no order of deciding is built in, and easy tokens can come first.
 
 Family: other orders and masked inputs.
 Source: MDLM (Sahoo et al. 2024), LLaDA (Nie et al. 2025); MLM-U (Kitouni et al. 2024, arXiv 2406.05183); MGDM (Ye et
 al. 2024, arXiv 2410.14157).
-Loss: ``weighting`` says how much a masked token's cross entropy counts. ``elbo`` (MDLM, LLaDA): a level t ~ U(0.001, 1)
-for each row, low-discrepancy over the batch; every answer token is masked with probability t; weight 1/t: the negative
-evidence lower bound for each answer token. ``mean`` (MLM-U): a rate r ~ U(0, 1) for each row; the mean over its masked
-tokens. Rows without a masked token are drawn again, which makes the number of masked tokens uniform on 1 to l: it is
-drawn as such. Its expectation is that of ``elbo`` (but for levels below 0.001), and of next-token in random orders.
-``mgdm``: t ~ U{0 ... 19} for each row, masked with probability (t + 1)/20, weight (20 - t) v with
-``v = 0.25 (1 - exp(-loss))``, not detached; the sum is divided by the batch's number of masked tokens. ``elbo`` and
-``mean`` are averaged over the batch's answer tokens (a row's mean counts by its length).
-Decoding: from an answer of masks alone, in ``steps`` passes over the whole sequence, each filling in the tokens that
-the network is surest of: n s / steps (rounded down) of n after pass s. No cache can be used.
+Loss: ``weighting`` weighs a masked token's cross entropy. ``elbo`` (MDLM, LLaDA): level t ~ U(0.001, 1) for each row,
+low-discrepancy over the batch; every token is masked with probability t, weight 1/t. ``mean`` (MLM-U): rate r ~ U(0,
+1), the mean over a row's masked tokens, rows without any drawn again, so their number is uniform on 1 to l. ``mgdm``: t
+~ U{0 ... 19}, masked with probability (t + 1)/20, weight (20 - t) v with ``v = 0.25 (1 - exp(-loss))``, not detached,
+divided by the batch's masked tokens. The others are means over answer tokens.
+Decoding: from masks alone in ``steps`` passes, each filling in the surest tokens: n s / steps (rounded down) of n after
+pass s. No cache.
 Dropped: nothing.
-Deviations: the default is ``mean``, since the weights of ``elbo`` have a standard deviation above their mean and leave
-some rows without a loss, at the same expectation. No time embedding (optional in MDLM, absent in the others). Strata of
-``elbo`` are dealt to rows at random, so that repeated batches do not tie a row to its level. MLM-U splits encoder and
-decoder; here one stack does both. MGDM predicts x_i from position i - 1, trains on padding, and decodes with
-re-masking; here predictions stand at their own place in every weighting, padding is never a target, and tokens once
-filled in stay. MLM-U decodes left to right.
+Deviations: the default is ``mean``: ``elbo`` has its expectation, but weights whose standard deviation exceeds their
+mean, and leaves rows without a loss. No time embedding. Strata of ``elbo`` are dealt at random. MLM-U has encoder and
+decoder and decodes left to right. MGDM predicts x_i from position i - 1, trains on padding and masks again in decoding;
+here predictions stand at their own place, padding is no target, and what is filled in stays.
 Drawing:
     fed                           p1 p2 p3 a1 <mask> <mask> a4
     reads                         full

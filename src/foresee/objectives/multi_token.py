@@ -1,22 +1,20 @@
 """Multi-token prediction with parallel heads: every position predicts the next n tokens at once.
 
-The heads stand side by side on a shared trunk. Each is one layer of the backbone's kind, so that every path is as deep
-as next-token's. Targets decide what counts: the last positions of the prompt predict answer tokens too, with none of
-the answer known to them.
+Heads stand side by side on a shared trunk. Targets decide what counts: the prompt's last positions predict answer
+tokens too, with none of the answer known to them.
 
 Family: several tokens in advance.
 Source: Gloeckle et al. 2024, arXiv 2404.19737.
 Loss: with z_t the input of the backbone's last layer, ``p(x_{t+j} | x_1 ... x_t) = softmax(U norm_j(layer_j(z)_t))``
-for j = 1 to ``heads``. Head 1 is the backbone's own last layer, each other one more layer with a norm of its own; the
-output head U is shared. Pairs (t, j) count where x_{t+j} is an answer token. The loss is the sum of the heads' losses,
-each summed over its pairs and divided by the batch's answer tokens. The further heads' sum is a mean unless ``weight``
-says otherwise.
-Decoding: one token at a time by the first head, which is the next-token model; it costs what next-token's costs.
+for j = 1 to ``heads``. Head 1 is the backbone's last layer; each other is one more layer and norm, so that every path
+is as deep; U is shared. The loss is head 1's plus ``weight`` times each further head's, summed over pairs (t, j) with
+x_{t+j} in the answer and divided by the batch's answer tokens.
+Decoding: as next-token, by the first head.
 Dropped: heads 2 to n.
-Deviations: the paper's sum is plain, ``weight=1``; with four heads it weighs what lies ahead three times as much as the
-next token, which delays the look-ups, and ``1 / (n - 1)`` is NextLat's largest. The paper trains on all tokens of text,
-here only answer tokens are targets. Its backward passes, one head after the other to save memory, are one here. New
-layers start as the backbone's own (the paper does not say). Rows that share a prefix are read apart.
+Deviations: the paper's sum is plain, ``weight=1``; with four heads that weighs what lies ahead three times as much as
+the next token and delays the look-ups, and ``1 / (n - 1)`` is NextLat's largest. The paper trains on all tokens of
+text. Its backward passes, one a head to save memory, are one here. New layers start as the backbone's own (the paper
+does not say).
 Drawing, heads=3:
     fed         p1 p2 p3 a1 a2 a3
     reader      trunk, then one layer a head

@@ -1,22 +1,19 @@
 """Multi-token prediction in sequence: small modules predict further tokens with the earlier ones given.
 
-A module joins each state with the *true* next token, reads the result from left to right with one more layer, and
-predicts the token after; the next module stands on it, and so on. So every module is teacher-forced too, and on
-path-star only where its position has not read the branch token yet does it learn anything about the branch.
+A module joins each state with the *true* next token, reads the result with one more causal layer, and predicts the
+token after; the next module stands on it. So modules are teacher-forced too, and learn of the branch only where it is
+not read yet.
 
 Family: several tokens in advance.
 Source: DeepSeek-V3, arXiv 2412.19437, section 2.2.
-Loss: with ``h^0_t`` the backbone's final state, module k = 1 to ``depth`` has
-``u_t = M_k [norm(h^{k-1}_t) ; norm(e(x_{t+k}))]`` and ``h^k = layer_k(u)``, read causally over t, and
-``softmax(U h^k_t)`` predicts x_{t+k+1}. Norms are RMS norms, M_k is [D, 2D] without bias, layer_k is one layer of the
-backbone's kind with a final norm; embeddings e and output head U are the backbone's. Pairs (t, k) count where x_{t+k+1}
-is an answer token. The loss is next-token's plus ``weight / depth`` times the sum of the modules' losses, each summed
-over its pairs and divided by the batch's answer tokens.
-Decoding: one token at a time by the backbone; it costs what next-token's costs.
+Loss: with ``h^0_t`` the backbone's final state, module k = 1 to ``depth`` has ``h^k = layer_k(M_k [norm(h^{k-1}_t) ;
+norm(e(x_{t+k}))])``, and ``softmax(U h^k_t)`` predicts x_{t+k+1}. Norms are RMS norms, M_k is [D, 2D] without bias,
+layer_k has a final norm; e and U are the backbone's. Next-token's plus ``weight / depth`` times the sum of the modules'
+losses, each summed over pairs (t, k) with x_{t+k+1} in the answer and divided by the batch's answer tokens.
+Decoding: as next-token.
 Dropped: the modules.
-Deviations: the paper trains on all tokens of text, here only answer tokens are targets. Positions whose x_{t+k} lies
-beyond the sequence are left out of module k's stream. Each state passes the final norm of its layer before the next
-module's own norm. M_k starts at N(0, 0.02), layers as the backbone's own. Rows that share a prefix are read apart.
+Deviations: the paper trains on all tokens of text. Positions whose x_{t+k} lies beyond the sequence are left out. Each
+state passes its layer's final norm before the next module's.
 Drawing:
     fed         p1 p2 p3 a1 a2 a3
     next token  . . a1 a2 a3 a4

@@ -1,25 +1,20 @@
 """Next-latent prediction: final states from which a small network can tell the next ones (NextLat).
 
-A small network reads a state and the true next token, and must tell the *next state*, and what the output head makes of
-it; with a longer ``horizon`` it goes on from its own guess. The targets get no gradient, so that states become such
-that the next ones follow from them: a summary of what is needed later on.
+A small network reads a state and the true next token, and must give the *next state* and what the output head makes of
+it; with a longer ``horizon`` it goes on from its own guess. So states become a summary from which later ones follow.
 
 Family: a summary of the future.
 Source: Teoh et al. 2025, arXiv 2511.05963.
-Loss: with h_t the final state that the output head reads, f rolls forward ``s_{t+i} = f(s_{t+i-1}, x_{t+i})`` from
-``s_t = h_t``, i = 1 to ``horizon``, with true tokens. Next-token's, plus ``latent_weight`` times the smooth L1 distance
-from s_{t+i} to h_{t+i}, plus ``kl_weight`` times the divergence of what the head makes of s_{t+i} from what it makes of
-h_{t+i}, both averaged over i. No gradient flows into the targets h_{t+i}, into the distributions made of them, or, from
-the divergence, into the head: without the first, states collapse; without the last, the head would take up the error.
-``f(s, x) = s + MLP(norm([e(x), s]))`` has two hidden layers, GELU and no biases: 590,592 parameters at width 384. The
-smooth L1 averages over rows, dimensions and all positions that next-token reads, prompt included; next-token and the
-divergence count the positions that predict an answer token, wherever the rolling began.
-Decoding: one token at a time by the backbone; it costs what next-token's costs.
+Loss: f rolls forward ``s_{t+i} = f(s_{t+i-1}, x_{t+i})`` from the final state ``s_t = h_t``, i = 1 to ``horizon``.
+Next-token's, plus ``latent_weight`` times the smooth L1 distance from s_{t+i} to h_{t+i}, plus ``kl_weight`` times the
+divergence of the head's outputs, both averaged over i. No gradient reaches the targets, else states collapse, nor, from
+the divergence, the head, which would take up the error. ``f(s, x) = s + MLP(norm([e(x), s]))`` has two hidden layers,
+GELU, no biases: 590,592 parameters at width 384. The distance counts all positions, prompt included; the divergence
+those that predict an answer token.
+Decoding: as next-token.
 Dropped: the network that tells the next state.
-Deviations: the paper rounds its hidden width to a multiple of 128; here that is at least 128, for narrow backbones.
-Weights of f start at N(0, 0.02), for want of a published rule; "response only" is read as stated above. Rolls longer
-than the sequence count as zero. ``latents=answer`` is ours: it rolls from the prompt's last position on alone, so that
-neither f nor the last layer runs on the prompt; only then is a prefix that rows share read once.
+Deviations: the hidden width, rounded to a multiple of 128, is at least 128. "Response only" is read as stated. Rolls
+longer than the sequence count as zero. ``latents=answer`` is ours: it rolls from the prompt's last position on alone.
 Drawing, horizon=1:
     fed                           p1 p2 p3 a1 a2 a3
     next token                    . . a1 a2 a3 a4

@@ -1,8 +1,8 @@
 """Next-token prediction by teacher forcing: the objective whose failure this project is about.
 
-Each answer token is predicted from the prompt and the *true* answer tokens before it. On path-star that lets the
-network find every token after the branch by looking up the edge that leaves the token it has just read. The loss of the
-branch token alone is left to teach planning, and it does not.
+Each answer token is predicted from the prompt and the *true* answer tokens before it. On path-star every token after
+the branch is then one edge away from the token just read. The loss of the branch token alone is left to teach planning,
+and it does not.
 
 Family: the failure and the control.
 Source: Bachmann & Nagarajan 2024, arXiv 2403.06963.

@@ -1,26 +1,21 @@
 """Planning tokens: learned inputs after the prompt, whose states are taught to hold the whole answer (Semformer).
 
 Planning tokens ``z`` stand between prompt and answer. Their states are pulled towards codes ``c`` that an autoencoder
-makes of the true answer, so the network must have a plan of the whole answer before it predicts the first token.
+makes of the true answer, so all of it must be planned before its first token.
 
 Family: a summary of the future.
 Source: Yin et al. 2024, arXiv 2409.11143.
-Loss: with h_k the final state of planning token k = 1 to ``tokens`` and sg a stop of gradients,
-``next-token + alpha smooth-L1(W h_k, sg[c_k]) + beta reconstruction``. The last planning token predicts the first
-answer token; planning tokens are no targets. The backbone itself, without gradient, reads the answer alone; learned
-queries read its final states by one layer of cross-attention, and a norm and a projection make the codes. A decoder
-with weights of its own reads them and predicts the answer, teacher-forced. Next-token and reconstruction are means over
-the batch's answer tokens, the smooth L1 over rows, planning tokens and dimensions. The codes are shaped by the
-reconstruction alone, which is what keeps them from collapsing, and the backbone's layers by the other two.
-Decoding: one token at a time after the planning tokens, which stay: a prompt is ``tokens`` longer. ``generate`` takes
-all it is given for the prompt; ``continue_answer`` knows where the prompt ends.
+Loss: with h_k the final state of planning token k = 1 to ``tokens``, ``next-token + alpha smooth-L1(W h_k, sg[c_k]) +
+beta reconstruction``, means over answer tokens or over rows, tokens and dimensions. The last planning token predicts
+the first answer token. The backbone, without gradient, reads the answer alone; learned queries read its states by one
+cross-attention, then a norm and a projection make the codes. A decoder of its own predicts the answer from them,
+teacher-forced. Reconstruction alone shapes the codes, which keeps them from collapsing.
+Decoding: as next-token after the planning tokens, which stay; ``continue_answer`` knows where the prompt ends.
 Dropped: the autoencoder and the map to its codes.
-Deviations: the decoder is a twin of the backbone (theirs: six pretrained layers) and reads each code through a linear
-map as an input token (theirs: as keys and values of every layer); it shares the backbone's token table and head, where
-the reconstruction does reach the backbone, and predicts the first answer token too (theirs begins at the second). The
-projection to codes is there at any width (theirs: where it narrows). Rows that share a prefix are read apart. New
-weights are drawn from N(0, 0.02), as theirs, with biases at zero; cross-attention has heads of 64 dimensions, as GPT-2,
-where the width is a multiple of 64.
+Deviations: the decoder is a twin of the backbone (theirs: six pretrained layers), reads codes as input tokens (theirs:
+keys and values of every layer), shares the token table and head, where the reconstruction reaches the backbone, and
+predicts the first answer token too. The projection to codes is there at any width. Cross-attention has heads of 64
+dimensions, as GPT-2, where the width allows.
 Drawing, tokens=2:
     fed                        p1 p2 p3 z1 z2 a1 a2 a3
     next token                 . . . . a1 a2 a3 a4

@@ -1,22 +1,18 @@
 """Ranking into the future: at every step the rest of the answer, in order, above everything else.
 
-No distribution is learned but an order: the next token of the answer first, then those after it, above all symbols that
-do not follow. Each pair of symbols adds a hinge loss until it is apart by one.
+No distribution is learned but an order: the next token first, then those after it, above all symbols that do not
+follow. Each pair adds a hinge loss until it is apart by one.
 
 Family: a summary of the future.
 Source: Frydenlund 2025, arXiv 2503.10542.
-Loss: at the position that predicts y_i, with logits s,
-``sum_{j>=i} sum_{k>j} max(0, 1 - (s[y_j] - s[y_k])) + sum_{j>=i} sum_v max(0, 1 - (s[y_j] - s[v]))``, v running over
-the symbols that are none of y_i to y_M. The first sum is the part "future", the second "others"; both are summed over
-pairs and averaged over the batch's answer tokens, in units of the logits, not in nats. Time and memory grow as
-B * M^2 * (M + V) for rows of M answer tokens.
-Decoding: one token at a time, the symbol with the highest score. ``forced`` gives the softmax of the scores, which
-ranks rightly, but as probabilities they mean nothing.
+Loss: at the position that predicts y_i, with logits s, ``sum_{j>=i} sum_{k>j} max(0, 1 - (s[y_j] - s[y_k])) +
+sum_{j>=i} sum_v max(0, 1 - (s[y_j] - s[v]))``, v over the symbols that are none of y_i to y_M: parts "future" and
+"others", means over answer tokens, in units of logits, not nats. Time and memory grow as B * M^2 * (M + V).
+Decoding: as next-token, the highest score. The softmax in ``forced`` ranks rightly, but means nothing as probabilities.
 Dropped: nothing.
-Deviations: the paper's "others" are the nodes of the other arms, and its vocabulary is the graph's nodes. An objective
-sees tokens alone, so here they are every symbol but those to come, the answer's own past included: one that nothing
-ranks could win. Where the answer repeats a token, only its next occurrence is ranked, or a token would have to stand
-above itself. How the paper weighs and averages the two sums was not at hand: here, equally and as stated.
+Deviations: the paper's "others" are the nodes of the other arms. An objective sees tokens alone, so they are every
+symbol not to come, the answer's past included: one that nothing ranks could win. A repeated token is ranked at its next
+occurrence. The paper's weights were not at hand: here equal.
 Drawing:
     fed                      p1 p2 p3 a1 a2 a3
     ranking (future others)  . . a1>a2>a3>a4>* a2>a3>a4>* a3>a4>* a4>*

@@ -1,20 +1,18 @@
 """Registers: extra inputs that each predict a token further ahead, read by nobody (MuToR).
 
-Learned registers ``r`` stand between the tokens. Each reads what the token before it reads, and predicts a token
-further ahead: ``o`` tokens on, with ``o`` drawn for each row from 2 to ``max_offset``, and the register placed where
-the token before its target would be. No token reads a register, and no register another. An offset of 1 is left out: it
-is next-token again, shortcut and all.
+Learned registers ``r`` stand between the tokens. Each reads what the token before it reads and predicts a token ``o``
+places on, from the position before that. Nobody reads a register but itself. An offset of 1 would be next-token again,
+shortcut and all.
 
 Family: several tokens in advance.
 Source: Gerontopoulos, Gidaris & Komodakis 2025, arXiv 2505.10518; the star graphs' settings in appendix A.3.
-Loss: ``(1 - weight)`` times next-token's plus ``weight`` times the mean loss of the registers that have a target. Every
-register is the same embedding; the one after token t predicts token t + o and stands at position t + o - 1. They are
-appended and not interleaved: under the mask and the given positions their place in the input has no meaning.
-Decoding: one token at a time. Nothing reads the registers, so it is next-token's and costs what that costs.
+Loss: ``(1 - weight)`` times next-token's plus ``weight`` times the mean loss of the registers that have a target. All
+registers are one embedding; o is drawn for each row from 2 to ``max_offset``; the register after token t predicts token
+t + o at position t + o - 1. They are appended: mask and positions make their place in the input meaningless.
+Decoding: as next-token.
 Dropped: the registers.
-Deviations: a register whose target would lie beyond the answer has no loss, as in the paper's code, and one that could
-have no target at any offset is not fed. The embedding starts at N(0, 0.02); it is no symbol of the vocabulary, so that
-it is never predicted. Rows that share a prefix are read apart.
+Deviations: a register that could have no target at any offset is not fed; one without a target has no loss, as in the
+paper's code.
 Drawing, max_offset=2:
     fed         p1 p2 p3 ~r a1 ~r a2 ~r a3
     reads       mask

@@ -1,14 +1,12 @@
 """Reversed targets: teacher forcing from the answer's last token to its first. The positive control.
 
-On path-star the first token is then the goal, which the prompt names, and every later one is its only predecessor: no
-decision is left. It is the positive control: where it does not solve a task, the budget or the network is at fault and
-no other result means anything.
+On path-star the first token is then the goal, which the prompt names, and every later one its only predecessor: no
+decision is left. Where this does not solve a task, budget or network are at fault and no other result means anything.
 
 Family: the failure and the control.
 Source: Bachmann & Nagarajan 2024, arXiv 2403.06963.
-Loss: next-token's, on answers that are flipped in place; prompts and padding stay.
-Decoding: one token at a time from the last to the first, and then turned round; ``forced`` flips back too, so that
-everything downstream reads the task's own order.
+Loss: next-token's, on answers that are flipped in place.
+Decoding: from the last token to the first, then turned round, as ``forced`` is.
 Dropped: nothing.
 Drawing:
     fed                    p1 p2 p3 a4 a3 a2

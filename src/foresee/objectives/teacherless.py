@@ -1,16 +1,15 @@
 """Teacherless training: the whole answer is predicted in advance, from the prompt and dummies alone.
 
-Next-token training with every answer token in the input replaced by one dummy, ``$``, so that only positions tell them
-apart. No answer token is an input, so none can be looked up from the one before it: the whole answer must be found from
-the prompt. ``=`` is prompt and is not replaced: it predicts the first answer token.
+Every answer token in the input is one dummy, ``$``, so that only positions tell them apart and nothing can be looked up
+from the token before. ``=`` is prompt, stays, and predicts the first answer token.
 
 Family: several tokens in advance.
 Source: Bachmann & Nagarajan 2024, arXiv 2403.06963, after Monea et al. 2023; ``hybrid`` after Nagarajan et al. 2025
 (Roll the dice).
-Loss: next-token's, on these inputs, with the same network, targets and causal mask.
-Decoding: the whole answer in one pass over prompt and dummies, each token by itself, with ``hybrid`` too.
+Loss: next-token's, on these inputs.
+Decoding: the whole answer in one pass, each token by itself.
 Dropped: nothing.
-Deviations: for ``hybrid`` they mix whole batches or copies of samples in fixed ratios; here rows are drawn
+Deviations: for ``hybrid`` the source mixes whole batches or copies of samples in fixed ratios; here rows are drawn
 independently.
 Drawing:
     fed                       p1 p2 p3 $ $ $

@@ -5,15 +5,13 @@ several must be followed at once.
 
 Family: other orders and masked inputs.
 Source: Frydenlund 2025, arXiv 2503.10542, after a secondary source.
-Loss: next-token's: the mean over the batch's answer tokens, masked ones too, each from the position before it, without
-any shift of positions. For each row, either every answer token is masked with the row's own rate, drawn from U(0, 1),
-or one contiguous span is, its length uniform from none to all of them and its place uniform among those where it fits.
-A masked token is replaced by ``<mask>``, or by a random node. The last answer token is no input, so it is not counted.
-Decoding: one token at a time with nothing masked; it costs what next-token's costs.
+Loss: next-token's, masked tokens counted too, without any shift of positions. For each row, either every answer token
+is masked at the row's own rate, drawn from U(0, 1), or one span is, its length uniform from none to all and its place
+among those where it fits. A masked token is replaced by ``<mask>`` or by a random node.
+Decoding: as next-token, nothing masked.
 Dropped: the masking.
-Deviations: the paper's text was not at hand: "uniform rate" is read as a rate drawn uniformly for each row, and the law
-of spans is our own. A random node is a token drawn uniformly from the answer tokens of the batch, since an objective
-does not know which symbols are nodes.
+Deviations: the paper's text was not at hand: "uniform rate" is read as one drawn for each row; the law of spans is our
+own. A random node is one of the batch's answer tokens, since an objective does not know which symbols are nodes.
 Drawing:
     fed                         p1 p2 p3 a1 ~<mask> a3
     title                       one draw of what is masked

@@ -1,20 +1,18 @@
 """Token order prediction: a second head ranks every symbol by how soon it comes, beside next-token's (TOP).
 
-A symbol that stands ``d`` tokens ahead gets a share of the target in proportion to exp(-d), so the branch position is
-taught the whole arm and not its first node alone.
+A symbol ``d`` tokens ahead gets a share of the target in proportion to exp(-d), so the branch position is taught the
+whole arm and not its first node alone.
 
 Family: a summary of the future.
 Source: Zuhri, Fuadi & Aji 2025, arXiv 2508.19228.
-Loss: next-token's plus ``weight`` times ListNet's, the cross entropy of the head's softmax against the softmax of the
-scores ``W - d``, where a symbol's next occurrence is d tokens ahead (0 < d <= W, the next token at d = 1; none
-otherwise). W cancels in the softmax, so the loss cannot fall below the target's entropy. The window ends W tokens
-ahead, as in the paper's algorithm; its two implementations differ by one there. The paper's star graphs have W = the
-sequence's length, here ``window=none``.
-Decoding: one token at a time by next-token's head; it costs what next-token's costs.
+Loss: next-token's plus ``weight`` times ListNet's, the cross entropy of the head's softmax against that of the scores
+``W - d``, where a symbol's next occurrence is d tokens ahead (0 < d <= W, the next token at d = 1). W cancels; the loss
+cannot fall below the target's entropy. The window ends W tokens ahead, as in the paper's algorithm; its two
+implementations differ by one there. For star graphs the paper has W = the sequence's length, here ``window=none``.
+Decoding: as next-token.
 Dropped: the order head.
-Deviations: targets come from answer tokens alone, at the positions that predict one; both losses are means over the
-batch's answer tokens, of which each has a target. Targets are float32 where the paper's code has float16. The head
-starts at N(0, 0.02), as the backbone's own.
+Deviations: targets come from answer tokens alone, at the positions that predict one, in float32 (the paper's code:
+float16); both losses are means over answer tokens.
 Drawing:
     fed                        p1 p2 p3 a1 a2 a3
     next token                 . . a1 a2 a3 a4
