@@ -180,7 +180,7 @@ def test_a_dry_run_shows_what_would_be_done(listed: Path, tmp_path: Path, progra
     train(tiny(**QUICK), tmp_path / "runs")
     shown = program.json("sweep", str(listed), "--dry-run", "--runs", str(tmp_path / "runs"))
     assert [run["state"] for run in shown["runs"]] == ["finished", "new"]
-    assert shown["runs"][1]["command"].startswith(f"foresee train {TASK}")
+    assert shown["runs"][1]["command"].startswith("foresee train path-star:length=3,nodes=10,goals=one ")
     assert shown["plan"] == "one run after the other in this process"
     assert len(list((tmp_path / "runs").iterdir())) == 1
     _, out, _ = program("sweep", str(listed), "--dry-run", "--runs", str(tmp_path / "runs"))

@@ -114,6 +114,13 @@ class Resolved(Generic[T]):
         ]
         return f"{self.name}:{','.join(shown)}" if shown else self.name
 
+    @property
+    def brief(self) -> str:
+        """The spec for a person: the options that are not at their defaults."""
+        declared = options_of(self.cls) | shared_options(self.wrapper)
+        given = [f"{key}={write_value(value)}" for key, value in self.options.items() if value != declared[key].default]
+        return f"{self.name}:{','.join(given)}" if given else self.name
+
     def build(self, *context: Any) -> T:
         """Constructs the class; ``context`` holds its positional parameters (a vocabulary size, a backbone, ...)."""
         shared = shared_options(self.wrapper)
@@ -175,10 +182,7 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
 
 def brief(registry: Registry[T], text: str) -> str:
     """A spec for a person: the options that are not at their defaults."""
-    resolved = resolve(registry, text)
-    declared = options_of(resolved.cls) | shared_options(resolved.wrapper)
-    given = [f"{key}={write_value(value)}" for key, value in resolved.options.items() if value != declared[key].default]
-    return f"{resolved.name}:{','.join(given)}" if given else resolved.name
+    return resolve(registry, text).brief
 
 
 def options_text(cls: type) -> dict[str, str]:

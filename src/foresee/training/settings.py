@@ -198,15 +198,23 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
     @property
     def command(self) -> str:
-        """The command line that makes this run again."""
+        """The command line that makes this run again with this version, on this machine; what is at its default is left
+        out."""
         start = f"torchrun --nproc-per-node {self.processes} -m foresee" if self.processes > 1 else "foresee"
-        words = [*start.split(), "train", self.task]
+        usual = Settings(task=self.task)
+        try:
+            specs = {kind: part.brief for kind, part in self._parts().items()}
+            usual = usual._derived({"backbone"}, {})  # whose default is a preset
+        except RequestError:  # a plug-in that is not loaded
+            specs = {}
+        words = [*start.split(), "train", specs.get("task", self.task)]
         for name, *_ in settable():
-            value, option = str(getattr(self, name)), "--" + name.replace("_", "-")
-            if value == "True":
-                words.append(option)
-            elif value != "False" and name not in ("task", "processes"):
-                words += [option, value.removeprefix("fixed:").removeprefix("file:") if name == "data" else value]
+            value, option = getattr(self, name), "--" + name.replace("_", "-")
+            if name in ("task", "processes") or value == getattr(usual, name):
+                continue
+            text = specs.get(name, str(value))
+            plain = text.removeprefix("fixed:").removeprefix("file:") if name == "data" else text
+            words += [option] if value is True else [option, plain]
         return shlex.join(words)
 
     def build_task(self) -> Task:
