@@ -201,7 +201,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         """The command line that makes this run again with this version, on this machine; what is at its default is left
         out."""
         start = f"torchrun --nproc-per-node {self.processes} -m foresee" if self.processes > 1 else "foresee"
-        usual = Settings(task=self.task)
+        usual = _checked({"task": self.task})
         try:
             specs = {kind: part.brief for kind, part in self._parts().items()}
             usual = usual._derived({"backbone"}, {})  # whose default is a preset
