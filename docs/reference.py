@@ -20,5 +20,7 @@ if __name__ == "__main__":
     # pdoc looks only at names that are there, and these are imported once they are asked for.
     vars(foresee).update({name: getattr(foresee, name) for name in foresee.__all__})
     folder = Path("build/reference")
-    pdoc.pdoc(*MODULES, output_directory=folder)
+    # Each opens with its loss, its decoding and where it differs from its source.
+    each = sorted(f"foresee.objectives.{path.stem}" for path in Path("src/foresee/objectives").glob("[a-z]*.py"))
+    pdoc.pdoc(*dict.fromkeys([*MODULES, *each]), output_directory=folder)
     print(folder / "index.html")
