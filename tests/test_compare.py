@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from rich.console import Console
 from tiny import EASY, SOLVING, tiny
 
-from foresee.cli.show import show_groups
+from foresee.cli.display import show_comparison
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.experiments.compare import Group, compare, steps_to_solve
+from foresee.experiments.compare import Comparison, Group, compare, steps_to_solve
 from foresee.training.loop import train
 from foresee.training.records import rows_as_lines
 from foresee.training.run import Run, load
@@ -22,7 +23,7 @@ QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test
 
 
 @pytest.fixture(scope="module")
-def solved(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
+def solved(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Two seeds of next-token and of the control, long enough to solve."""
     return compare(tiny(task=EASY, **SOLVING), ["next-token"], 2, tmp_path_factory.mktemp("runs"), engine="in-process")
 
@@ -36,21 +37,21 @@ def with_exact(run: Run, by_step: dict[int, float], final: float) -> Run:
     return load(run.dir)
 
 
-def shown(groups: list[Group]) -> list[str]:
+def shown(compared: Comparison) -> list[str]:
     """What a terminal of 80 columns shows."""
     console = Console(width=80, color_system=None)
     with console.capture() as captured:
-        show_groups(groups, "a title", console)
+        show_comparison(compared, console)
     return captured.get().splitlines()
 
 
-def test_the_control_is_always_run_and_listed_last(solved: list[Group]) -> None:
-    assert [group.objective for group in solved] == ["next-token", "reversed"]
-    assert solved[1].runs[0].spec == solved[0].runs[0].spec.control()
+def test_the_control_is_always_run_and_listed_last(solved: Comparison) -> None:
+    assert [group.objective for group in solved.groups] == ["next-token", "reversed"]
+    assert solved.groups[1].runs[0].spec == solved.groups[0].runs[0].spec.control()
 
 
 def test_a_control_that_was_asked_for_keeps_its_place(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["reversed", "teacherless", "next-token"], 1, tmp_path, engine="in-process")
+    groups = compare(tiny(**QUICK), ["reversed", "teacherless", "next-token"], 1, tmp_path, engine="in-process").groups
     assert [group.objective for group in groups] == ["reversed", "teacherless:hybrid=0.0", "next-token"]
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -58,19 +59,19 @@ def test_a_control_that_was_asked_for_keeps_its_place(tmp_path: Path) -> None:
 def test_the_same_objective_under_two_spellings_is_run_once(tmp_path: Path) -> None:
     groups = compare(
         tiny(**QUICK), ["teacherless", "teacherless:hybrid=0.0", "teacherless:0"], 1, tmp_path, engine="in-process"
-    )
+    ).groups
     assert [group.objective for group in groups] == ["teacherless:hybrid=0.0", "reversed"]
 
 
-def test_runs_are_paired_by_seed_and_differ_in_nothing_else(solved: list[Group]) -> None:
-    for group in solved:
+def test_runs_are_paired_by_seed_and_differ_in_nothing_else(solved: Comparison) -> None:
+    for group in solved.groups:
         assert [run.spec.seed for run in group.runs] == [0, 1]
-    for one, other in zip(solved[0].runs, solved[1].runs, strict=True):
+    for one, other in zip(solved.groups[0].runs, solved.groups[1].runs, strict=True):
         assert one.spec.replace(objective=other.spec.objective) == other.spec
 
 
-def test_its_runs_are_those_of_train(solved: list[Group]) -> None:
-    root = solved[0].runs[0].dir.parent
+def test_its_runs_are_those_of_train(solved: Comparison) -> None:
+    root = solved.groups[0].runs[0].dir.parent
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     for objective in ("next-token", "reversed"):
         for seed in (0, 1):
@@ -80,8 +81,8 @@ def test_its_runs_are_those_of_train(solved: list[Group]) -> None:
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-def test_what_was_solved_and_when(solved: list[Group]) -> None:
-    for group in solved:
+def test_what_was_solved_and_when(solved: Comparison) -> None:
+    for group in solved.groups:
         assert min(group.exact) >= 0.95
         assert group.solved["value"] == 1.0
         assert group.solved["n"] == 2
@@ -91,15 +92,16 @@ def test_what_was_solved_and_when(solved: list[Group]) -> None:
         assert {run.verdict.name for run in group.runs} == {"solved"}
 
 
-def test_what_json_holds(solved: list[Group]) -> None:
-    entry = solved[0].json()
+def test_what_json_holds(solved: Comparison) -> None:
+    entry = solved.groups[0].json()
     assert list(entry) == ["objective", "solved", "exact", "steps_to_solve", "runs"]
-    assert entry["runs"] == [run.json() for run in solved[0].runs]
+    assert entry["runs"] == [run.json() for run in solved.groups[0].runs]
     assert set(entry["solved"]) == {"value", "low", "high", "n"}
 
 
 def test_the_table(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["teacherless"], 2, tmp_path, engine="in-process")
+    compared = compare(tiny(**QUICK), ["teacherless"], 2, tmp_path, engine="in-process")
+    groups = compared.groups
     first, second = groups[0].runs
     made_up = Group(
         "teacherless:hybrid=0.0",
@@ -108,11 +110,12 @@ def test_the_table(tmp_path: Path) -> None:
     assert made_up.steps_to_solve == [2, None]
     assert made_up.solved["value"] == 0.5
     control = groups[1]
-    lines = shown([made_up, control])
+    lines = shown(replace(compared, groups=(made_up, control)))
+    assert " ".join(lines).startswith("path-star:length=3,nodes=10")
+    assert "4 steps, batch 32, learning rate 0.001" in " ".join(lines)
     cells = [re.split(r"  +", line.strip()) for line in lines]
-    headings = ["objective", "seed", "exact", "branch", "follow", "solved at", "verdict"]
-    assert cells[0] == ["a title"]
-    assert cells[2] == headings
+    at = cells.index(["objective", "seed", "exact", "branch", "follow", "solved at", "verdict"])
+    cells = cells[at - 2 :]
     assert cells[4] == ["teacherless", "0", "0.963", "-", "-", "step 2", "solved"], "it cannot be forced"
     assert cells[5][:5] == ["1", "0.500", "-", "-", "-"]
     assert cells[5][5].endswith(" (inconclusive)")
@@ -123,7 +126,7 @@ def test_the_table(tmp_path: Path) -> None:
 
 
 def test_the_control_is_in_doubt_until_that_of_the_same_seed_has_solved(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["next-token"], 2, tmp_path, engine="in-process")
+    groups = compare(tiny(**QUICK), ["next-token"], 2, tmp_path, engine="in-process").groups
 
     def in_doubt() -> list[tuple[bool, bool]]:
         doubts = [" ".join(run.verdict.doubts) for run in groups[0].runs]
@@ -135,7 +138,7 @@ def test_the_control_is_in_doubt_until_that_of_the_same_seed_has_solved(tmp_path
     assert in_doubt() == [(True, True), (False, True)]
 
 
-def test_never_solved(solved: list[Group], tmp_path: Path) -> None:
+def test_never_solved(solved: Comparison, tmp_path: Path) -> None:
     run = train(tiny(**QUICK), tmp_path)
     assert steps_to_solve(run) is None
     assert Group("next-token", (run,)).solved["value"] == 0.0

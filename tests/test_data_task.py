@@ -54,7 +54,7 @@ def rows_of(task: Data) -> list[tuple[str, str]]:
     rows = [row for row in read_rows(stored.files, task.fields) if row[:2] in held]
     for row in rows:
         assert isinstance(row, Row)
-        assert task.read_line(json.dumps({task.prompt: row.prompt, task.response: row.response})) == held[row[:2]]
+        assert task.read_line(json.dumps({task.prompt: row.prompt, task.fields[1]: row.response})) == held[row[:2]]
     assert len(rows) == len(held)
     return [(row[2], row[3]) for row in rows]
 
@@ -398,7 +398,7 @@ BAD_LINES = {
     ),
     b'{"prompt": "a", "response": "bbbbbb"}': (
         "too long",
-        r"line 2: the response has 6 tokens, more than max_response=5",
+        r"line 2: the answer has 6 tokens, more than max_answer=5",
     ),
 }
 
@@ -409,7 +409,7 @@ def test_a_bad_line_is_named_or_left_out_and_counted(line: bytes, tmp_path: Path
     good = b'{"prompt": "a", "response": "b"}\n'
     path.write_bytes(good + line + b"\n" + good)
     kind, message = BAD_LINES[line]
-    limits = {"max_prompt": 8, "max_response": 5}
+    limits = {"max_prompt": 8, "max_answer": 5}
     with pytest.raises(RequestError, match=f"a.jsonl, {message}"):
         data(path, **limits)
     task = data(path, skip_bad=True, **limits)

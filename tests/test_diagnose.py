@@ -53,7 +53,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(notes: Path) -> Task:
-    return read_task(str(notes), prompt="question", response="answer")
+    return read_task(str(notes), prompt="question", answer="answer")
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +75,13 @@ def ask(asked: DiagnosisSettings, task: Task, folder: Path, **options: Any) -> D
 
 
 def test_a_file_of_few_words_is_cut_into_words_and_one_of_many_into_characters(notes: Path, tmp_path: Path) -> None:
-    few = read_task(str(notes), prompt="question", response="answer")
+    few = read_task(str(notes), prompt="question", answer="answer")
     assert isinstance(few, Data)
     assert few.tokenizer == "words"
     many = read_task(str(write_jsonl(tmp_path / "many.jsonl", [(f"w{n}", "a b") for n in range(600)])))
     assert isinstance(many, Data)
     assert many.tokenizer == "characters"
-    given = read_task(str(notes), prompt="question", response="answer", tokenizer="bytes")
+    given = read_task(str(notes), prompt="question", answer="answer", tokenizer="bytes")
     assert isinstance(given, Data)
     assert given.tokenizer == "bytes"
 
@@ -89,7 +89,7 @@ def test_a_file_of_few_words_is_cut_into_words_and_one_of_many_into_characters(n
 def test_responses_of_one_length_need_no_symbol_that_closes_them(tmp_path: Path, notes: Path) -> None:
     same = read_task(str(write_jsonl(tmp_path / "same.jsonl", [(f"{n} 1", f"{n} 2") for n in range(50)])))
     assert same.end is None
-    assert read_task(str(notes), prompt="question", response="answer").end is not None
+    assert read_task(str(notes), prompt="question", answer="answer").end is not None
 
 
 def test_a_task_spec_is_data_too() -> None:

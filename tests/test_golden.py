@@ -299,7 +299,9 @@ def _generate() -> dict[str, Any]:
 
 def _study() -> dict[str, Any]:
     asked = ("study", "pitfalls-mamba", f"--results={HERE.parent / 'results' / 'mamba'}", "--json")
-    return {"finished": json.loads(said(*asked, "--no-train")), "plan": json.loads(said(*asked, "--dry-run"))}
+    finished = json.loads(said(*asked))
+    del finished["searched"]  # a path of this machine
+    return {"finished": finished, "plan": json.loads(said(*asked, "--dry-run"))}
 
 
 def _data() -> dict[str, Any]:

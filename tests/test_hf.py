@@ -366,7 +366,7 @@ SETTINGS: dict[str, Any] = {"steps": 5, "batch": 8, "data": "fixed:100", "test":
 
 
 def test_a_run_trains_generates_and_can_be_loaded_again(gpt2: Path, tmp_path: Path) -> None:
-    run = foresee.train(TASK, objective="next-token", backbone=f"hf:{gpt2}", root=tmp_path, **SETTINGS)
+    run = foresee.train(TASK, objective="next-token", backbone=f"hf:{gpt2}", runs=tmp_path, **SETTINGS)
     assert run.steps == 5
     prompt = "1,2|2,3|1,4|4,5/1,3="
     assert foresee.load(run.dir).generate(prompt) == run.generate(prompt)

@@ -254,7 +254,7 @@ def test_a_run_of_a_family_that_uses_one_layer_twice(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "zamba2", "zamba2")
     settings: dict[str, Any] = {"steps": 2, "batch": 4, "data": "fixed:50", "test": 20, "device": "cpu"}
     run = foresee.train(
-        "path-star:degree=2,length=3,nodes=8,goals=one", backbone=f"hf:{folder}", root=tmp_path, **settings
+        "path-star:degree=2,length=3,nodes=8,goals=one", backbone=f"hf:{folder}", runs=tmp_path, **settings
     )
     trained = run.objective.backbone.state_dict()
     first, second = (trained[f"body.layers.{layer}.shared_transformer.self_attn.q_proj.weight"] for layer in (1, 3))

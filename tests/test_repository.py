@@ -125,7 +125,7 @@ ROOMS = (
     "cli", "explore", "report", "experiments", "training", "metrics", "objectives", "backbones", "tasks", "datasets",
     "core",
 )  # fmt: skip
-"""From the top down: a room may import itself and those after it."""
+"""From the top down: a room may import itself and those after it, and ``cli`` the words of ``api``, which it says."""
 
 
 def test_every_module_has_a_room() -> None:
@@ -139,7 +139,7 @@ def test_arrows_point_down() -> None:
         for floor, room in enumerate(ROOMS)
         for path in sorted((PACKAGE / room).rglob("*.py"))
         for module in imports(path)
-        if any(within(module, f"foresee.{above}") for above in (*ROOMS[:floor], "api"))
+        if any(within(module, f"foresee.{above}") for above in (*ROOMS[:floor], *(["api"] if floor else [])))
     ]
     assert not upwards, "\n".join(upwards)
 

@@ -51,20 +51,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(studies._classes, "easy", Easy)
         patched.setitem(studies._later, "easy", frozenset())
-        assert study("easy", runs=root, results=[], engine="in-process").complete
+        assert study("easy", runs=root, results=[], engine="in-process", train=True).complete
     return root
 
 
-def test_without_training_the_table_says_what_is_not_run(run: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_nothing_is_trained_unasked(run: Callable[..., Outcome], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    status, shown, _ = run("easy", "--runs", str(runs), "--no-train")
+    status, shown, _ = run("easy", "--runs", str(runs))
     assert status == 0
     assert "not run" in shown
+    assert "0 of 2 runs finished" in shown
+    assert "--train trains the 2 that are missing: less than a minute of one core at most" in shown
     assert not runs.exists()
 
 
 def test_what_is_missing_is_trained_with_the_control(run: Callable[..., Outcome], tmp_path: Path) -> None:
-    status, out, err = run("easy", "--runs", str(tmp_path / "runs"))
+    status, out, err = run("easy", "--runs", str(tmp_path / "runs"), "--train")
     assert status == 0, err
     assert "reversed" in err
     assert "next-token" in err
@@ -72,7 +74,8 @@ def test_what_is_missing_is_trained_with_the_control(run: Callable[..., Outcome]
     for shown in (
         "easy, laptop scale: Is a copy learned?", "1.000 (P)", "unknown", "agrees", "solved", "1 of 1 seeds",
         "control on G(2, 2) (reversed): 1 of 1 seeds solved", "published: a table", "cost: a second",
-        "2 of 2 runs finished", "again: foresee study easy --scale laptop", "exact is above 0.95 under every seed",
+        "2 of 2 runs finished", "again: foresee study easy --scale laptop --train",
+        "exact is above 0.95 under every seed",
     ):  # fmt: skip
         assert shown in out
 
@@ -84,7 +87,7 @@ def test_finished_runs_are_not_trained_again(
         raise AssertionError("something was trained")
 
     monkeypatch.setattr("foresee.experiments.studies.run.run_all", refuse)
-    status, out, err = run("easy", "--runs", str(trained))
+    status, out, err = run("easy", "--runs", str(trained), "--train")
     assert (status, err) == (0, "")
     # The same from committed rows: no weights, two folders down.
     for each in trained.iterdir():
@@ -92,10 +95,15 @@ def test_finished_runs_are_not_trained_again(
         kept.mkdir(parents=True)
         for name in ("spec.json", "rows.jsonl", "metrics.jsonl", "timing.jsonl"):
             shutil.copy(each / name, kept / name)
+
+    def without_folders(shown: str) -> list[str]:
+        return [line for line in shown.splitlines() if not line.startswith("looked in")]
+
     again = run("easy", "--runs", str(tmp_path / "none"), "--results", str(tmp_path / "results"))
-    assert again == (0, out, "")
+    assert (again[0], without_folders(again[1])) == (0, without_folders(out))
+    assert f"looked in: {tmp_path / 'results'}" in again[1]
     monkeypatch.chdir(tmp_path)
-    assert run("easy") == again  # ./results is looked through by itself
+    assert without_folders(run("easy")[1]) == without_folders(out)  # ./results is looked through by itself
     assert not (tmp_path / "none").exists()
 
 
@@ -118,7 +126,7 @@ def test_json_is_one_object(run: Callable[..., Outcome], trained: Path) -> None:
 def test_a_dry_run_trains_nothing(run: Callable[..., Outcome], trained: Path, tmp_path: Path) -> None:
     status, out, err = run("easy", "--dry-run", "--runs", str(tmp_path / "runs"))
     assert (status, err) == (0, "")
-    assert "2 of 2 runs are missing: 0 minutes of one core at most" in out
+    assert "2 of 2 runs are missing: less than a minute of one core at most" in out
     assert "reversed" in out
     assert not (tmp_path / "runs").exists()
     listed = json.loads(run("easy", "--dry-run", "--json", "--runs", str(tmp_path / "runs"))[1])

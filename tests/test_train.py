@@ -447,7 +447,7 @@ before = state()
 import foresee
 from foresee.core import memory
 imported = state()
-foresee.train(*sys.argv[1:4], root=sys.argv[4], steps=2, batch=8, data="100", test=20)
+foresee.train(*sys.argv[1:4], runs=sys.argv[4], steps=2, batch=8, data="100", test=20)
 assert before == imported == state(), (before, imported, state())
 assert memory.keep_large_blocks.cache_info().misses == 0
 """

@@ -7,11 +7,29 @@ from typing import TYPE_CHECKING, Any
 from foresee.core.errors import ForeseeError, RequestError
 
 if TYPE_CHECKING:
-    from foresee.api import backbone, load, objective, study, task, train
+    from foresee.api import (
+        backbone,
+        compare,
+        diagnose,
+        evaluate,
+        export,
+        load,
+        objective,
+        plot,
+        plugin,
+        report,
+        runs,
+        study,
+        task,
+        train,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["ForeseeError", "RequestError", "__version__", "backbone", "load", "objective", "study", "task", "train"]
+__all__ = [
+    "ForeseeError", "RequestError", "__version__", "backbone", "compare", "diagnose", "evaluate", "export", "load",
+    "objective", "plot", "plugin", "report", "runs", "study", "task", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -21,3 +39,7 @@ def __getattr__(name: str) -> Any:
     from foresee import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,24 +1,59 @@
-"""What ``import foresee`` offers: the command line's words as functions."""
+"""What ``import foresee`` offers: the command line's words as functions, which the command line itself calls."""
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foresee.backbones.base import Backbone, backbones, refuse_missing
 from foresee.core.errors import RequestError
+from foresee.core.registry import load_plugin_file
 from foresee.core.seeds import torch_stream
-from foresee.core.spec import describe, resolve
+from foresee.core.spec import describe, resolve, split_list
 from foresee.core.vocabulary import Vocabulary
-from foresee.experiments.studies.run import study
 from foresee.objectives.base import Objective, objectives
 from foresee.tasks.base import Task, tasks
-from foresee.training.loop import train as train_spec
-from foresee.training.progress import Progress
+from foresee.training.progress import Progress, on_standard_error
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
-__all__ = ["backbone", "load", "objective", "study", "task", "train"]
+if TYPE_CHECKING:
+    import pandas
+
+    from foresee.experiments.compare import Comparison
+    from foresee.experiments.diagnose import Diagnosis
+    from foresee.experiments.engine import Engine
+    from foresee.experiments.studies.result import StudyResult
+    from foresee.report import plot
+
+__all__ = [
+    "backbone", "compare", "diagnose", "evaluate", "export", "load", "objective", "plot", "plugin", "report", "runs",
+    "study", "task", "train",
+]  # fmt: skip
+
+RunName = Run | str | Path
+"""A run, its folder, or its digest or the start of that."""
+
+SCRATCH_RATE, CHECKPOINT_RATE = 2e-3, 1e-5
+"""Learning rates of a diagnosis."""
+
+
+def __getattr__(name: str) -> Any:
+    """``plot``, which needs Altair and pandas, once it is asked for."""
+    if name == "plot":
+        from foresee.report import plot
+
+        return plot
+    raise AttributeError(f"module 'foresee.api' has no attribute {name!r}")
+
+
+def plugin(path: str | Path) -> None:
+    """Makes known what a Python file registers, as ``--plugin`` does. Raises ``RequestError`` where it cannot be."""
+    load_plugin_file(Path(path))
 
 
 def task(spec: str) -> Task:
@@ -51,16 +86,192 @@ def objective(spec: str, backbone: Backbone, vocab: Vocabulary, *, seed: int = 0
 def train(
     task: str | Task,
     objective: str = "next-token",
-    backbone: str = "gpt-nano",
+    backbone: str | None = None,
     *,
-    root: str | Path = "runs",
-    progress: Progress | None = None,
+    runs: str | Path = "runs",
+    track: str | None = None,
+    progress: bool | Progress = True,
     **settings: Any,
 ) -> Run:
-    """Trains, measures and saves a run, or continues or returns the one of the same settings under ``root``.
+    """Trains, measures and saves a run, or continues or returns the one of the same settings under ``runs``.
 
     ``settings`` are the other fields of ``Settings``: steps, batch, lr, seed, data and so on, each with its default.
+    ``progress=False`` shows nothing; ``track`` is tensorboard or wandb. Under torchrun the processes share every batch.
     Raises ``RequestError`` on anything that cannot be.
     """
+    from foresee.training.distributed import init_process_group
+    from foresee.training.loop import train as train_run
+    from foresee.training.tracking import tracked
+
+    world = init_process_group()
+    settings = {"processes": world.world_size, **settings}
+    asked = world.run_on_all(lambda: _settings(task, objective, backbone, settings))
+    shown = on_standard_error() if progress is True else progress or Progress()
+    shown = world.run_on_all(lambda: tracked(shown, track, Path(runs)) if world.is_main else Progress())
+    return train_run(asked, runs, shown)
+
+
+def compare(
+    task: str | Task,
+    objectives: str | Sequence[str],
+    backbone: str | None = None,
+    *,
+    seeds: int = 3,
+    runs: str | Path = "runs",
+    engine: str | Engine = "local",
+    jobs: int | None = None,
+    track: str | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Comparison:
+    """Trains objectives (a list, or specs joined by commas) on one task under seeds 0 to ``seeds - 1``, always with the
+    positive control, reversed training.
+
+    ``settings`` as for ``train``; ``engine`` is local, ray, slurm or in-process, and ``jobs`` the most runs at a time.
+    """
+    from foresee.experiments.compare import compare as compare_runs
+    from foresee.experiments.progress import show_runs
+
+    names = split_list(objectives) if isinstance(objectives, str) else list(objectives)
+    if "seed" in settings:
+        raise RequestError("a comparison has no setting 'seed': did you mean seeds=3, for seeds 0, 1 and 2?")
+    asked = _settings(task, names[0] if names else "next-token", backbone, settings)
+    shown = show_runs(track, Path(runs), silent=not progress)
+    return compare_runs(asked, names, seeds, runs, engine=engine, jobs=jobs, progress=shown)
+
+
+def study(
+    name: str,
+    scale: str = "laptop",
+    *,
+    train: bool = False,
+    runs: str | Path = "runs",
+    results: Sequence[str | Path] | None = None,
+    engine: str | Engine = "local",
+    jobs: int | None = None,
+    track: str | None = None,
+    progress: bool = True,
+) -> StudyResult:
+    """A published table beside the measured one, of what is finished; with ``train``, trains what is missing first.
+
+    Finished runs count from ``runs`` and from ``results``, by default the rows that came with this package and the
+    folder ``results`` here. Raises ``RequestError`` on what cannot be asked for.
+    """
+    from foresee.experiments.progress import show_runs
+    from foresee.experiments.studies.run import study as run_study
+
+    shown = show_runs(track, Path(runs), silent=not progress) if train else None
+    return run_study(name, scale, runs, results, train=train, engine=engine, jobs=jobs, progress=shown)
+
+
+def diagnose(
+    data: str | Path,
+    *,
+    prompt: str = "prompt",
+    answer: str = "answer",
+    tokenizer: str = "auto",
+    test_file: str | Path | None = None,
+    skip_bad: bool = False,
+    minutes: float = 10.0,
+    steps: int | None = None,
+    objectives: str | Sequence[str] = (),
+    backbone: str | None = None,
+    seeds: int = 2,
+    batch: int = 128,
+    lr: float | None = None,
+    jobs: int | None = None,
+    out: str | Path = "diagnosis",
+    progress: bool = True,
+) -> Diagnosis:
+    """Says whether next-token training would cheat on a data set, where, and which objective learns the decisions.
+
+    ``data`` is a file of prompts and answers, or a task spec; ``prompt`` and ``answer`` are its fields, ``test_file`` a
+    file of rows to test on. ``objectives`` are trained beside next-token, reversed and teacherless. ``steps`` of every
+    run take the place of ``minutes``. Writes a page, rows and runs into ``out``, and continues what is there.
+    """
+    from foresee.experiments import diagnose as diagnosing
+    from foresee.experiments.progress import show_runs
+    from foresee.report.diagnosis import write_page
+
+    began = time.perf_counter()
+
+    def say(said: str) -> None:
+        if progress:
+            limit = f" of {minutes:g}" if steps is None else ""
+            used = (time.perf_counter() - began) / 60
+            print(f"[{used:.1f}{limit} minutes] {said}", file=sys.stderr, flush=True)
+
+    say("reading the data")
+    checkpoint = None
+    if backbone is not None and backbone.startswith("hf:"):
+        checkpoint = backbone.removeprefix("hf:").split(",")[0]
+    built = diagnosing.read_task(
+        str(data), prompt=prompt, answer=answer, tokenizer=tokenizer, skip_bad=skip_bad, checkpoint=checkpoint,
+        test_file=None if test_file is None else str(test_file),
+    )  # fmt: skip
+    others = split_list(objectives) if isinstance(objectives, str) and objectives else list(objectives)
+    rate = (SCRATCH_RATE if checkpoint is None else CHECKPOINT_RATE) if lr is None else lr
+    asked = diagnosing.DiagnosisSettings.of(
+        built, others=others, backbone=backbone, seeds=seeds, minutes=minutes, steps=steps, batch=batch, lr=rate
+    )
+    shown = show_runs(silent=not progress)
+    found = diagnosing.diagnose(asked, built, Path(out), jobs=jobs, progress=shown, say=say, began=began)
+    say(f"done: {write_page(found, found.page)}")
+    return found
+
+
+def runs(
+    *folders: str | Path, where: str | Sequence[str] = (), sort: str | None = None, descending: bool = False
+) -> pandas.DataFrame:
+    """A row for each run in ``folders`` (``runs`` by default), finished or not, with every setting and measurement.
+
+    ``where`` keeps those that meet conditions such as ``exact>=0.95`` and ``task.degree=2``.
+    """
+    from foresee.training.records import locate_run
+    from foresee.training.run import find_runs
+    from foresee.training.run_table import filter_runs, runs_table, sort_runs
+
+    table = runs_table(find_runs(*map(locate_run, folders or ["runs"])))
+    table = filter_runs(table, [where] if isinstance(where, str) else where)
+    return table if sort is None else sort_runs(table, sort, descending=descending)
+
+
+def evaluate(run: RunName, data: str | Path | None = None, *, save: bool = False, runs: str | Path = "runs") -> Run:
+    """The run, measured again: on its own test examples, or on the file ``data``. ``save`` keeps rows of metrics that
+    were added since it was trained."""
+    from foresee.training.evaluate import evaluate as measure
+    from foresee.training.evaluate import keep_rows
+
+    if save and data is not None:
+        raise RequestError("--save keeps measurements of the run's own test examples, not of --data; leave one out")
+    loaded = run if isinstance(run, Run) else load(run, runs)
+    measured = dataclasses.replace(loaded, rows=measure(loaded, None if data is None else Path(data)))
+    if save:
+        keep_rows(loaded, measured.rows)
+    return measured
+
+
+def export(run: RunName, out: str | Path, *, runs: str | Path = "runs") -> Path:
+    """Writes a finished run as a standard checkpoint folder that the transformers library loads; returns the folder."""
+    from foresee.training.export import export as export_run
+
+    return export_run(run if isinstance(run, Run) else load(run, runs), out)
+
+
+def report(
+    *about: RunName | Comparison | StudyResult, out: str | Path = "report.html", runs: str | Path = "runs",
+    title: str | None = None, figures: str | Path | None = None, tables: str | Path | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Path:  # fmt: skip
+    """Writes one self-contained page on runs, folders of runs, comparisons and studies, all below ``runs`` by default;
+    returns its path. ``figures`` and ``tables`` are folders for the figures (SVG, PDF) and tables (Markdown, LaTeX);
+    ``warn`` is told of damaged runs, which are left out."""
+    from foresee.report import report as write
+
+    return write(*about, out=out, runs=runs, title=title, figures=figures, tables=tables, warn=warn)
+
+
+def _settings(task: str | Task, objective: str, backbone: str | None, settings: dict[str, Any]) -> Settings:
     text = task if isinstance(task, str) else describe(tasks, task)
-    return train_spec(Settings.of(text, objective, backbone, **settings), root, progress)
+    chosen = {} if backbone is None else {"backbone": backbone}
+    return Settings.of(text, objective, **chosen, **settings)

@@ -7,11 +7,12 @@ import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+import foresee
 from foresee.cli.options import add_options
 from foresee.core.errors import ForeseeError, ForeseeWarning
 
@@ -21,8 +22,8 @@ ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base._
 SHOW_OTHERS = warnings.showwarning
 
 COMMANDS = (
-    "demo", "diagnose", "list", "generate", "inspect", "train", "evaluate", "compare", "study", "sweep", "report",
-    "runs", "explore", "export", "bench",
+    "demo", "list", "show", "generate", "train", "evaluate", "compare", "report", "runs", "explore", "export", "study",
+    "sweep", "inspect", "diagnose", "new", "bench",
 )  # fmt: skip
 """In the order of ``foresee --help``. The file of each defines a function ``command``, whose docstring is its help."""
 
@@ -52,17 +53,36 @@ def summary(name: str) -> str:
     return (ast.get_docstring(function) or "").partition("\n\n")[0].replace("\n", " ")
 
 
-program = Commands(
-    name="foresee",
-    help="Shows where next-token training fails to look ahead, why, and which training objective repairs it.",
-    commands=dict.fromkeys(COMMANDS),  # type: ignore[arg-type]  # for their names, which a misspelt one is compared with
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"foresee {foresee.__version__}")
+        raise typer.Exit
+
+
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Shows where next-token training fails to look ahead, why, and which training objective repairs it."""
+
+
+def _make_program() -> Any:
+    app = typer.Typer(cls=Commands, rich_markup_mode=None, no_args_is_help=True,
+                      context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+    app.callback()(_program)
+    made: Any = typer.main.get_command(app)
+    made.commands = dict.fromkeys(COMMANDS)  # for their names, which a misspelt one is compared with
+    return made
+
+
+program = _make_program()
 
 
 def main() -> None:
     """Runs the command line; every expected failure is one sentence on standard error."""
+    if "_FORESEE_COMPLETE" in os.environ:  # a shell asks what a word could become
+        program.main(prog_name="foresee")
     warnings.showwarning = _show_warning
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(status())

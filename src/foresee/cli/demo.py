@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from foresee.cli.display import show_findings
 from foresee.cli.options import Jobs, output
-from foresee.cli.show import show_findings
 from foresee.experiments.demo import demo
 from foresee.experiments.progress import show_runs
 from foresee.report import write_picture, write_report

@@ -2,22 +2,24 @@
 
 import sys
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from foresee.cli.options import RunFolder
+from foresee.cli.options import RunName, Runs
 from foresee.explore import Server, Session
 from foresee.training.run import load
 
 
 def command(
-    run: RunFolder,
+    run: RunName,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 for any free port.")] = 0,
+    runs: Runs = Path("runs"),
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
 ) -> None:
     """Opens a page on this machine on which a trained model can be tried, step by step."""
-    with Server(Session(load(run)), port) as server:
+    with Server(Session(load(run, runs)), port) as server:
         try:
             print(server.url, flush=True)
             print("The page is for this machine alone and is there until this is stopped (Ctrl-C).", file=sys.stderr)

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.options import RunFolder
-from foresee.training.export import export
-from foresee.training.run import load
+from foresee import api
+from foresee.cli.options import RunName, Runs
 
 
 def command(
-    run: RunFolder,
+    run: RunName,
     out: Annotated[Path, typer.Option("-o", "--out", help="The checkpoint folder to write; must not exist yet.")],
+    runs: Runs = Path("runs"),
 ) -> None:
     """Writes a finished run as a standard checkpoint folder that the transformers library loads."""
-    print(export(load(run), out))
+    print(api.export(run, out, runs=runs))

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from foresee.cli.display import show_data
 from foresee.cli.options import AsJson, emit, output
-from foresee.cli.show import show_data
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.datasets.inspection import inspect
@@ -17,7 +17,7 @@ def command(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="As the task, as in notes.jsonl,prompt=question,response=answer (data: may lead)."
+            metavar="DATA", help="As the task, as in notes.jsonl,prompt=question,answer=reply (data: may lead)."
         ),
     ],
     bad: Annotated[int, typer.Option(min=0, help="How many bad rows to list.")] = 10,

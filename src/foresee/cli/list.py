@@ -64,16 +64,9 @@ def cached_listing() -> Listing:
 
 def find_entries() -> Listing:
     """Summary and options of every entry by kind, of what every entry understands, and presets."""
-    from foresee.backbones.base import backbones
-    from foresee.experiments.studies.base import studies
-    from foresee.metrics.base import metrics
-    from foresee.objectives.base import objectives
-    from foresee.tasks.base import tasks
+    from foresee.experiments.catalogue import all_registries
 
-    registries: dict[str, Registry[Any]] = {
-        "tasks": tasks, "objectives": objectives, "backbones": backbones, "metrics": metrics, "studies": studies,
-    }  # fmt: skip
-    return {kind: _entries(registry) for kind, registry in registries.items()}
+    return {kind: _entries(registry) for kind, registry in all_registries().items()}
 
 
 def _entries(registry: Registry[Any]) -> dict[str, dict[str, Any]]:

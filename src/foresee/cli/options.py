@@ -12,11 +12,43 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")]
 Track = Annotated[
     str | None, typer.Option("--track", help="Mirror runs in tensorboard or wandb, beside their own files.")
 ]
-TaskSpec = Annotated[str, typer.Argument(metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.")]
+
+
+def complete_specs(*kinds: str) -> Callable[[str], list[str]]:
+    """What a shell offers for the beginning of a spec, or of the last of several that commas join: names of ``kinds``,
+    and the options of the one that is named."""
+
+    def complete(incomplete: str) -> list[str]:
+        from foresee.cli.list import cached_listing
+
+        listed = {name: entry for kind in kinds for name, entry in cached_listing()[kind].items() if " " not in name}
+        before, comma, last = incomplete.rpartition(",")
+        entry = listed.get(incomplete.partition(":")[0])
+        if ":" in incomplete and entry is not None:
+            lead = f"{before}," if comma else f"{incomplete.partition(':')[0]}:"
+            return [f"{lead}{option}=" for option in entry.get("options", {}) if f"{option}=" not in incomplete]
+        return [f"{before}{comma}{name}" for name in listed if name.startswith(last)]
+
+    return complete
+
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its digest or the start of that.")]
+TaskSpec = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.", autocompletion=complete_specs("tasks")
+    ),
+]
+Objective = Annotated[
+    str, typer.Option(help="What to train; see foresee list objectives.", autocompletion=complete_specs("objectives"))
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="A preset or spec; a small Transformer by default.", autocompletion=complete_specs("backbones")),
+]
 Page = Annotated[Path | None, typer.Option("--report", help="Also write a page.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="The most runs at a time; by cores and memory by default.")]
 

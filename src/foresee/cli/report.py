@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
+from foresee import api
 from foresee.cli.options import Runs
-from foresee.experiments.studies.run import study as read_study
-from foresee.report import write_report
 
 
 def command(
     runs: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(metavar="[RUN ...]", help="Runs or folders of runs; by default all in --runs."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
@@ -28,10 +27,9 @@ def command(
     tables: Annotated[Path | None, typer.Option(help="Also write every table there, as Markdown and LaTeX.")] = None,
 ) -> None:
     """Writes one self-contained page about runs, finished or not, and studies."""
-    chosen = runs or ([] if study else [root])
-    found = [read_study(name, scale, root, train=False) for name in study or ()]
+    about = [*(runs or ()), *(api.study(name, scale, runs=root) for name in study or ())]
 
     def warn(sentence: str) -> None:
         print(sentence, file=sys.stderr)
 
-    print(write_report(chosen, out, title=title, studies=found, figures=figures, tables=tables, warn=warn))
+    print(api.report(*about, out=out, runs=root, title=title, figures=figures, tables=tables, warn=warn))

@@ -5,17 +5,18 @@ from typing import Annotated
 
 import typer
 
+from foresee import api
+from foresee.cli.display import show_records
 from foresee.cli.options import AsJson, emit, output
-from foresee.cli.show import show_records
 from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
-from foresee.training.run import find_runs
-from foresee.training.run_table import SHOWN, filter_runs, runs_table, sort_runs, table_records, write_table
+from foresee.training.run_table import SHOWN, table_records, write_table
 
 
 def command(
     roots: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER ...]", help="Folders that hold runs; runs by default.")
+        list[str] | None,
+        typer.Argument(metavar="[RUN ...]", help="Folders of runs, or runs by name; runs by default."),
     ] = None,
     where: Annotated[
         list[str] | None, typer.Option(help="A condition, as in exact>=0.95 or task.degree=2; may be repeated.")
@@ -30,9 +31,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
-    table = filter_runs(runs_table(find_runs(*(roots or [Path("runs")]))), where or [])
-    if sort is not None:
-        table = sort_runs(table, sort, descending=descending)
+    table = api.runs(*(roots or ()), where=where or (), sort=sort, descending=descending)
     records, known = table_records(table), list(table.columns)
     wanted = known if columns == "all" else columns.split(",") if columns else [name for name in SHOWN if name in known]
     for name in wanted:

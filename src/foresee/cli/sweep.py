@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from foresee.cli.display import show_finished, show_plan
 from foresee.cli.options import AsJson, Machines, Runs, Track, emit, output
-from foresee.cli.show import show_finished, show_plan
 from foresee.experiments.progress import show_runs
 from foresee.experiments.runner import FailedRunsError, run_all, state, unfinished, unique
 from foresee.experiments.sweep import read_sweep

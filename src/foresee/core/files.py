@@ -26,8 +26,10 @@ def cache_folder() -> Path:
     chosen = os.environ.get("FORESEE_CACHE")
     if chosen:
         return Path(chosen).expanduser()
-    from platformdirs import user_cache_path
-
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:  # training does without
+        return Path.home() / ".cache" / "foresee"
     return user_cache_path("foresee")
 
 

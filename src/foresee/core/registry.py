@@ -23,7 +23,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -56,14 +56,18 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
         self._presets: dict[str, str] = {}
         self._later: dict[str, frozenset[str]] = {}
+        self._renamed: dict[str, Mapping[str, str]] = {}
         self._wrapper: type[T] | None = None
         self._discovered = False
 
-    def register(self, name: str, *, later: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+    def register(
+        self, name: str, *, later: Sequence[str] = (), renamed: Mapping[str, str] | None = None
+    ) -> Callable[[type[T]], type[T]]:
         """Class decorator that gives a class its name; raises ``RequestError`` when the name is taken.
 
         ``later`` names options that the class gained after runs of it existed: canonical specs leave them out at their
-        defaults, so those runs keep their digests and their random streams.
+        defaults, so those runs keep their digests and their random streams. ``renamed`` gives the present names of
+        options by the names that they had before, which are read still.
         """
 
         def add(cls: type[T]) -> type[T]:
@@ -72,6 +76,7 @@ class Registry(Generic[T]):
             self._claim(name, f"{cls.__module__}.{cls.__qualname__}")
             self._classes[name] = cls
             self._later[name] = frozenset(later)
+            self._renamed[name] = renamed or {}
             return cls
 
         return add
@@ -125,6 +130,10 @@ class Registry(Generic[T]):
     def later(self, name: str) -> frozenset[str]:
         """The options of a registered class that canonical specs leave out at their defaults."""
         return self._later[name]
+
+    def renamed(self, name: str) -> Mapping[str, str]:
+        """The options of a registered class that had another name before, by that name."""
+        return self._renamed.get(name, {})
 
     def expand(self, name: str) -> str | None:
         """The spec behind a preset, or None where ``name`` is not a preset."""

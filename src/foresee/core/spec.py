@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from foresee.core.errors import RequestError
@@ -152,7 +153,12 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
     if both := declared.keys() & shared.keys():
         raise RequestError(f"{registry.kind} {name!r} has an option {min(both)!r}, which every {registry.kind} has")
     raw: dict[str, str] = {}
+    renamed = registry.renamed(name)
     for layer in reversed(layers):
+        for old in layer.keys() & renamed.keys():
+            if renamed[old] in layer:
+                raise RequestError(f"{registry.kind} {name!r}: option {renamed[old]!r} is given twice in {text!r}")
+        layer = {renamed.get(key, key): value for key, value in layer.items()}
         if "" in layer:
             if not declared:
                 raise RequestError(f"{registry.kind} {name!r} takes no options, but was given {layer['']!r}")
@@ -183,6 +189,22 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
 def brief(registry: Registry[T], text: str) -> str:
     """A spec for a person: the options that are not at their defaults."""
     return resolve(registry, text).brief
+
+
+@lru_cache(maxsize=4096)
+def _shortest(registry: Registry[Any], text: str) -> str:
+    full = resolve(registry, text).text
+    same = [name for name in registry.presets() if resolve(registry, name).text == full]
+    return same[0] if same else brief(registry, text)
+
+
+def shorten(registry: Registry[Any], text: str) -> str:
+    """A spec in as few words as may be: a preset's name where one means the same, else the options that are not at
+    their defaults; as it is where it names a plug-in that is not loaded."""
+    try:
+        return _shortest(registry, text)
+    except RequestError:
+        return text
 
 
 def options_text(cls: type) -> dict[str, str]:

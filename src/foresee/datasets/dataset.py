@@ -48,7 +48,7 @@ class DataSet:
         train, test = request.files()
         self.files = [*train, *test]
         self.tokenizer = choose_tokenizer(request, train)
-        limits = (request.max_prompt, request.max_response)
+        limits = (request.max_prompt, request.max_answer)
         read = [digest_of(files) for files in (train, test) if files]
         folder, meta = load_or_build(
             "rows",
@@ -264,7 +264,7 @@ def _find_faults(request: Request, tokenizer: Tokenizer, flat: Array, lengths: R
         text = numpy.searchsorted(numpy.cumsum(lengths), numpy.flatnonzero(flat == tokenizer.end), "right")
         why = "the response holds the tokenizer's end-of-text token, after which nothing is read"
         faults |= dict.fromkeys((text[text % 2 == 1] // 2).tolist(), ("end within", why))
-    for column, side, limit in ((1, "response", request.max_response), (0, "prompt", request.max_prompt)):
+    for column, side, limit in ((1, "answer", request.max_answer), (0, "prompt", request.max_prompt)):
         for row in numpy.flatnonzero(lengths[:, column] > (limit or sys.maxsize)).tolist():
             why = f"the {side} has {lengths[row, column]} tokens, more than max_{side}={limit}"
             faults[row] = ("too long", why)

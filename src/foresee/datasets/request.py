@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from foresee.core.checkpoint_files import checkpoint_folder, tokenizer_digest
 from foresee.core.errors import RequestError
 from foresee.datasets.cache import key_of
-from foresee.datasets.sources import digest_of, find_files
+from foresee.datasets.sources import digest_of, field_names, find_files
 
 CHECKPOINT = "hf:"
 TOKENIZERS = ("characters", "bytes", "words")
+ANSWER, RESPONSE = "answer", "response"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,37 +24,39 @@ class Request:
 
     path: str
     prompt: str = "prompt"
-    response: str = "response"
+    answer: str = ANSWER
     tokenizer: str = "characters"
-    test: str | None = None
+    test_file: str | None = None
     vocabulary: int = 50_000
     tokens: Literal["seen", "all"] = "seen"
     boundary: Literal["auto", "symbol", "none"] = "auto"
     ending: Literal["symbol", "none"] = "symbol"
     max_prompt: int | None = None
-    max_response: int | None = None
+    max_answer: int | None = None
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
         if self.tokenizer not in TOKENIZERS and not self.checkpoint:
             known = ", ".join(TOKENIZERS)
             raise RequestError(f"data: tokenizer={self.tokenizer} must be one of {known} and hf:CHECKPOINT")
-        for name in ("vocabulary", "max_prompt", "max_response"):
+        for name in ("vocabulary", "max_prompt", "max_answer"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RequestError(f"data: {name}={value} must be at least 1")
-        if self.prompt == self.response:
-            raise RequestError(f"data: prompt and response={self.prompt} name the same field; name two fields")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
         """Takes of a task's options those that are about the data set."""
         return cls(**{field.name: options[field.name] for field in fields(cls)})
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, str]:
-        """The two fields of a row."""
-        return self.prompt, self.response
+        """The two fields of a row; ``response`` where no field is named for the answer and there is no ``answer``."""
+        names = field_names(self.files()[0][0]) if self.answer == ANSWER else []
+        answer = RESPONSE if RESPONSE in names and ANSWER not in names else self.answer
+        if self.prompt == answer:
+            raise RequestError(f"data: prompt and answer={answer} name the same field; name two fields")
+        return self.prompt, answer
 
     @property
     def checkpoint(self) -> str | None:
@@ -62,7 +66,7 @@ class Request:
     def files(self) -> tuple[list[Path], list[Path]]:
         """Finds the files of the rows, and those of the test rows where they have their own."""
         train, test = find_files(self.path)
-        return train, test if self.test is None else find_files(self.test)[0]
+        return train, test if self.test_file is None else find_files(self.test_file)[0]
 
     def digest(self) -> str:
         """16 hexadecimal characters of everything that is read: data files and a checkpoint's tokenizer."""

@@ -22,6 +22,9 @@ from foresee.core.errors import RequestError
 LONGEST_LINE = 1 << 26
 """Bytes of a line above which it is taken for a file without line ends: a guard for memory."""
 
+NAME_FIELDS = "name the two fields, as in prompt=question,answer=reply (diagnose: --prompt question --answer reply)"
+"""What to do where a field is not there."""
+
 WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
@@ -163,4 +166,6 @@ def check_names(place: str, what: str, names: list[str], fields: Sequence[str]) 
     for field in fields:
         if names.count(field) != 1:
             wrong = "more than one" if field in names else "no"
-            raise RequestError(f"{place} {wrong} {what} {field!r}; its {what}s are {', '.join(map(repr, names))}")
+            raise RequestError(
+                f"{place} {wrong} {what} {field!r}; its {what}s are {', '.join(map(repr, names))}; {NAME_FIELDS}"
+            )

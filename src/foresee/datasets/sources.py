@@ -6,10 +6,11 @@ its files belong to which split. Both are the extra ``data``, imported where the
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from os.path import normpath
 from pathlib import Path
@@ -20,7 +21,16 @@ import yaml
 from foresee.core.checkpoint_files import hash_file
 from foresee.core.errors import RequestError
 from foresee.core.files import cache_folder
-from foresee.datasets.rows import BadRowError, Record, check_names, read_delimited, read_json_lines, text_of
+from foresee.datasets.rows import (
+    NAME_FIELDS,
+    BadRowError,
+    Record,
+    check_names,
+    read_delimited,
+    read_json_lines,
+    read_lines,
+    text_of,
+)
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TEXT = (".jsonl", ".ndjson", ".json", *DELIMITERS)
@@ -71,7 +81,24 @@ def name_place(files: Sequence[Path], file: int, number: int) -> str:
 def refuse(files: Sequence[Path], bad: BadRow) -> RequestError:
     """Makes what is said of the first bad row."""
     place = name_place(files, bad.file, bad.number)
-    return RequestError(f"{place}: {bad.reason}; mend the row, or leave bad rows out with skip_bad=true")
+    remedy = f"{NAME_FIELDS}, or mend the row" if bad.kind == "missing field" else "mend the row"
+    return RequestError(f"{place}: {bad.reason}; {remedy}, or leave bad rows out with skip_bad=true")
+
+
+def field_names(file: Path) -> list[str]:
+    """The fields of a file's first good row, or the columns of a file of columns; none where there are none."""
+    kind = _format_of(file)
+    if kind in COLUMNS:
+        pyarrow = _need("pyarrow", file)
+        with ExitStack() as closing, suppress(pyarrow.ArrowException, OSError):  # said where the rows are read
+            return _open_columns(file, None, closing)[0]
+        return []
+    if kind in DELIMITERS:
+        text = (line.decode("utf-8", "replace") for line in read_lines(file))
+        with suppress(csv.Error):
+            return next(filter(None, csv.reader(text, delimiter=DELIMITERS[kind])), [])
+        return []
+    return next((list(row) for _, row in read_json_lines(file) if isinstance(row, dict)), [])
 
 
 def digest_of(files: Sequence[Path]) -> str:
@@ -104,13 +131,13 @@ def _read_columns(path: Path, fields: tuple[str, str]) -> Iterator[tuple[int, Re
         raise RequestError(f"{path}: cannot be read: {' '.join(str(error).split()).rstrip('.')}") from None
 
 
-def _open_columns(path: Path, fields: tuple[str, str], closing: ExitStack) -> tuple[list[str], Any]:
+def _open_columns(path: Path, fields: tuple[str, str] | None, closing: ExitStack) -> tuple[list[str], Any]:
     """The columns of a file and its record batches."""
     from pyarrow import OSFile, ipc, parquet
 
     if _format_of(path) == ".parquet":
         file = closing.enter_context(parquet.ParquetFile(path))
-        return file.schema_arrow.names, file.iter_batches(batch_size=AT_ONCE, columns=list(fields))
+        return file.schema_arrow.names, file.iter_batches(batch_size=AT_ONCE, columns=fields and list(fields))
     # Batch by batch from the file, not from a memory map: what was read does not stay in memory.
     source = closing.enter_context(OSFile(str(path)))
     random_access = source.read(6) == b"ARROW1"

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foresee.core.spec import resolve
+from foresee.backbones.base import backbones
+from foresee.core.errors import RequestError
+from foresee.core.spec import resolve, shorten
 from foresee.experiments.engine import Engine
 from foresee.experiments.progress import RunsProgress
 from foresee.experiments.runner import run_all
 from foresee.metrics.intervals import Row, rate
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
+from foresee.tasks.base import tasks
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL, Settings
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,68 @@ class Group:
         }
 
 
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Objectives beside each other, in the order in which they were asked for; ``settings`` are what they share."""
+
+    settings: Settings
+    groups: tuple[Group, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run, group by group."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def title(self) -> str:
+        """Task, backbone and budget."""
+        asked = self.settings
+        named = f"{shorten(tasks, asked.task)} with {shorten(backbones, asked.backbone)}"
+        return f"{named}, {asked.steps:,} steps, batch {asked.batch}, learning rate {asked.lr:g}"
+
+    @property
+    def solved(self) -> list[str]:
+        """How many seeds of each objective solved, in a sentence each."""
+        return [
+            f"{shorten(objectives, group.objective)}: {round(group.solved['value'] * len(group.runs))} of "
+            f"{len(group.runs)} seeds solved (95 % interval {group.solved['low']:.2f} to {group.solved['high']:.2f})"
+            for group in self.groups
+        ]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why verdicts are inconclusive, each reason once."""
+        return list(dict.fromkeys(doubt for run in self.runs for doubt in run.verdict.doubts))
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """A row a seed, since outcomes are bimodal: objective, seed, exact, branch, follow (missing where there is
+        none), solved_at (a step), verdict, inconclusive, run."""
+        import pandas
+
+        rows = [
+            {"objective": shorten(objectives, group.objective), "seed": run.spec.seed,
+             **{name: value(run, name) if name in run.rows else None for name in ("exact", "branch", "follow")},
+             "solved_at": steps_to_solve(run), "verdict": run.verdict.name, "inconclusive": run.verdict.inconclusive,
+             "run": run.spec.digest}
+            for group in self.groups for run in group.runs
+        ]  # fmt: skip
+        return pandas.DataFrame(rows).astype({"solved_at": "Int64"})
+
+    def json(self) -> dict[str, Any]:
+        """The object that ``compare --json`` prints."""
+        groups = [group.json() for group in self.groups]
+        return {"task": self.settings.task, "backbone": self.settings.backbone, "groups": groups}
+
+    def __repr__(self) -> str:
+        return "\n".join([self.title, self.table.drop(columns="run").to_string(index=False), *self.solved])
+
+    def _repr_html_(self) -> str:
+        said = [*self.solved, *(f"Inconclusive: {doubt}" for doubt in self.doubts)]
+        below = "<br>".join(map(html.escape, said))
+        return f"<b>{html.escape(self.title)}</b>{self.table.to_html(index=False, float_format='%.3f')}{below}"
+
+
 def value(run: Run, row: str) -> float:
     """The value of a rate among a run's rows; raises ``KeyError`` where it was not measured."""
     found = run.rows[row]
@@ -73,11 +142,13 @@ def compare(
     engine: str | Engine = "local",
     jobs: int | None = None,
     progress: RunsProgress | None = None,
-) -> list[Group]:
+) -> Comparison:
     """Trains every objective under seeds 0 to ``seeds - 1``, the control first; gives them in the order of ``names``.
 
     ``settings`` give everything but objective and seed; the rest is as for ``run_all``.
     """
+    if seeds < 1 or not names:
+        raise RequestError(f"a comparison needs at least one objective and one seed, not {len(names)} and {seeds}")
     wanted = list(dict.fromkeys(resolve(objectives, name).text for name in names))
     control = resolve(objectives, CONTROL).text
     asked = {
@@ -87,4 +158,4 @@ def compare(
     runs = iter(run_all([each for group in asked.values() for each in group], root, engine=engine, jobs=jobs,
                         progress=progress))  # fmt: skip
     groups = {name: Group(name, tuple(islice(runs, seeds))) for name in asked}
-    return [groups[name] for name in dict.fromkeys([*wanted, control])]
+    return Comparison(settings, tuple(groups[name] for name in dict.fromkeys([*wanted, control])))

@@ -5,16 +5,17 @@ The runner tells of a run what stands in its folder, so it makes no difference w
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 from foresee.core.errors import ForeseeError
-from foresee.training.progress import Progress, describe, title, warn_of_depth
+from foresee.training.progress import Output, Progress, bar_html, depth_warning, describe, in_notebook, title
 from foresee.training.records import REPORT, TIMING, read_lines
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
@@ -58,7 +59,8 @@ class RunsLines(RunsProgress):
         """Says once of a task and a backbone where it may be too shallow."""
         if (settings.task, settings.backbone) not in self._warned:
             self._warned.add((settings.task, settings.backbone))
-            warn_of_depth(settings, self._console)
+            if (warning := depth_warning(settings)) is not None:
+                self._print(warning)
 
     def plan(self, text: str, runs: int, finished: int) -> None:
         self._runs, self._done = runs, finished
@@ -69,7 +71,7 @@ class RunsLines(RunsProgress):
         self.note(settings, f"continues from about step {step}" if step else "begins")
 
     def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
-        self.note(settings, f"step {line['step']}/{settings.steps}  {describe(line, timing)}")
+        self.note(settings, f"step {line['step']}/{settings.steps}  {'  '.join(describe(line, timing))}")
 
     def note(self, settings: Settings, text: str) -> None:
         # The start of its digest tells apart runs that differ in other settings.
@@ -91,25 +93,27 @@ class RunsBars(RunsLines):
         super().__init__(console)
         self._bars = RichProgress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=24)),
-            BarColumn(bar_width=8),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[seen]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[seen]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             console=console,
             expand=True,
+            speed_estimate_period=3600,  # reports may be minutes apart
         )
         self._bar: dict[str, TaskID] = {}
 
     def plan(self, text: str, runs: int, finished: int) -> None:
         super().plan(text, runs, finished)
-        self._all = self._bars.add_task("runs", total=runs, completed=finished, seen=f"{finished} of {runs}")
+        self._all = self._bars.add_task("runs", total=runs, completed=finished, seen="")
         self._bars.start()
 
     def start(self, settings: Settings, step: int) -> None:
         self._remove(settings)
         self.warn(settings)
-        name = f"{settings.objective.partition(':')[0]}, seed {settings.seed}"
-        self._bar[settings.digest] = self._bars.add_task(name, total=settings.steps, completed=step, seen="")
+        self._bar[settings.digest] = self._bars.add_task(
+            short_title(settings), total=settings.steps, completed=step, seen=""
+        )
 
     def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
         seen = f"loss {line['loss']:.3f} exact {line['eval']['exact']:.2f}"
@@ -120,7 +124,7 @@ class RunsBars(RunsLines):
     def end(self, settings: Settings, failure: ForeseeError | None) -> None:
         self._remove(settings)
         super().end(settings, failure)
-        self._bars.update(self._all, completed=self._done, seen=f"{self._done} of {self._runs}")
+        self._bars.update(self._all, completed=self._done)
 
     def close(self) -> None:
         self._bars.stop()
@@ -128,6 +132,44 @@ class RunsBars(RunsLines):
     def _remove(self, settings: Settings) -> None:
         if settings.digest in self._bar:
             self._bars.remove_task(self._bar.pop(settings.digest))
+
+
+class RunsCell(RunsProgress):
+    """Shows the runs in training in the output of a notebook's cell."""
+
+    def __init__(self) -> None:
+        self._output, self._bars, self._said = Output(), dict[str, str](), list[str]()
+
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        self._runs, self._done = runs, finished
+        self._show()
+
+    def start(self, settings: Settings, step: int) -> None:
+        if (warning := depth_warning(settings)) is not None and html.escape(warning) not in self._said:
+            self._said.append(html.escape(warning))
+        self._bars[settings.digest] = bar_html(short_title(settings), step, settings.steps, None, [])
+        self._show()
+
+    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        done, seen = line["step"], describe(line, timing)
+        left = timing["seconds"] / done * (settings.steps - done)
+        self._bars[settings.digest] = bar_html(short_title(settings), done, settings.steps, left, seen)
+        self._show()
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        self._bars.pop(settings.digest, None)
+        self._done += failure is None
+        if failure is not None:
+            self._said.append(html.escape(f"{title(settings)}: FAILED: {failure}"))
+        self._show()
+
+    def _show(self) -> None:
+        self._output.show("<br>".join([*self._said, f"{self._done} of {self._runs} runs", *self._bars.values()]))
+
+
+def short_title(settings: Settings) -> str:
+    """Objective and seed."""
+    return f"{settings.objective.partition(':')[0]}, seed {settings.seed}"
 
 
 class RunsMirrored(RunsProgress):
@@ -180,8 +222,10 @@ def reports(directory: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [(dict(line), dict(timing)) for line, timing in zip(metrics, timings, strict=False)]
 
 
-def show_runs(track: str | None = None, root: Path = Path("runs")) -> RunsProgress:
-    """The right kind for where standard error goes, mirrored where ``track`` names a tool."""
+def show_runs(track: str | None = None, root: Path = Path("runs"), *, silent: bool = False) -> RunsProgress:
+    """The right kind for who looks, mirrored where ``track`` names a tool."""
     console = Console(stderr=True)
-    shown: RunsProgress = RunsBars(console) if console.is_terminal else RunsLines(console)
+    shown = RunsProgress()
+    if not silent:
+        shown = RunsCell() if in_notebook() else RunsBars(console) if console.is_terminal else RunsLines(console)
     return shown if track is None else RunsMirrored(shown, track, root)

@@ -60,6 +60,17 @@ def list_doubts(known: Circumstances) -> list[str]:
     return doubts
 
 
+def find_remedies(known: Circumstances, steps: int) -> dict[str, int]:
+    """What a run of ``steps`` steps and its control need more of, ``steps`` or ``layers``, before a failure is
+    conclusive; nothing where only the control is missing."""
+    remedies = {}
+    if known.control_solved is False or find_fall(known.losses) is not None:
+        remedies["steps"] = 2 * steps
+    if known.hops is not None and describe_shallow(known.layers, known.hops) is not None and not known.represented:
+        remedies["layers"] = known.hops
+    return remedies
+
+
 def describe_shallow(layers: int | None, hops: int | None) -> str | None:
     """What is to be said of a backbone with fewer layers than the decision has hops; None where it has enough, or
     either is not known."""

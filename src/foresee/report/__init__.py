@@ -1,8 +1,24 @@
-"""Run directories and studies in, one page out: ``write_report`` and, for a README, ``write_picture``."""
+"""Run directories and studies in, one page out: ``write_report``, ``report`` and, for a README, ``write_picture``.
+
+The module is called as its function ``report``: whatever imports it becomes ``foresee.report``, which is that word.
+"""
 
 from __future__ import annotations
 
-from foresee.report.page import write_report
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from foresee.report.page import report, write_report
 from foresee.report.picture import write_picture
 
-__all__ = ["write_picture", "write_report"]
+__all__ = ["report", "write_picture", "write_report"]
+
+
+class _Report(ModuleType):
+    def __call__(self, *about: Any, **options: Any) -> Path:
+        return report(*about, **options)
+
+
+sys.modules[__name__].__class__ = _Report

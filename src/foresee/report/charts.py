@@ -24,7 +24,7 @@ MEASURES = {
 MOST_BANDS = 3
 """Objectives in a chart up to which intervals are shaded; more would hide each other."""
 
-_NAMES = {"objective", "seed", "kind", "cell", "head", "read"}
+_NAMES = {"objective", "seed", "kind", "cell", "head", "read", "symbol"}
 C = TypeVar("C", alt.Chart, alt.LayerChart)
 Marks = Mapping[str, Mark]
 _KEY = alt.Legend(title=None, orient="bottom", symbolType="stroke", columns=4)
@@ -140,6 +140,24 @@ def attention(rows: pd.DataFrame) -> alt.Chart:
         tooltip=_tips("head", "read", "weight"),
     )  # fmt: skip
     return chart.properties(width=alt.Step(18), height=alt.Step(11))
+
+
+def probabilities(rows: pd.DataFrame, *, title: str = "") -> alt.LayerChart:
+    """The likeliest symbols at each place of an answer, darker for likelier, the right one framed. Columns: place (from
+    1), rank (1: the likeliest), symbol, p, right (whether it is the answer's)."""
+    base = alt.Chart().encode(
+        x=alt.X("place:O", title="place in the answer", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
+        y=alt.Y("rank:O", title="likeliest", axis=alt.Axis(domain=False, ticks=False)),
+        tooltip=_tips("symbol", "p"),
+    )  # fmt: skip
+    shade = alt.Opacity("p:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 0.75]), legend=None)
+    frame = alt.StrokeWidth("right:N", scale=alt.Scale(domain=[False, True], range=[0, 2.5]), legend=None)
+    layers = [
+        base.mark_rect(color=BLUE).encode(opacity=shade),
+        base.mark_rect(fillOpacity=0, stroke=GOAL).encode(strokeWidth=frame),
+        base.mark_text(fontSize=12).encode(text=alt.Text("symbol:N")),
+    ]
+    return _layered(rows, layers, title).properties(width=alt.Step(44), height=alt.Step(24))
 
 
 def study_cells(rows: pd.DataFrame) -> alt.LayerChart:

@@ -12,6 +12,7 @@ from foresee.experiments.studies.result import StudyResult
 from foresee.metrics.survival import kaplan_meier
 from foresee.report.charts import MEASURES
 from foresee.report.groups import BRANCH_PLACE, Group, values_of
+from foresee.report.star import nodes_of
 from foresee.training.run import Run
 
 MOST_POINTS = 60
@@ -123,6 +124,18 @@ def attention(anatomy: Mapping[str, Any]) -> pd.DataFrame:
             for at, (symbol, weight) in enumerate(zip(found["read"], weights, strict=True))
         ),
         "head read weight",
+    )  # fmt: skip
+
+
+def probabilities(anatomy: Mapping[str, Any], mode: str) -> pd.DataFrame:
+    """The likeliest symbols at each place, in ``mode`` "free" or "truth": place, rank, symbol, p, right."""
+    answer = nodes_of(anatomy["answer"])
+    return _frame(
+        (
+            (at, rank, symbol, p, symbol == (answer[at - 1] if at <= len(answer) else None))
+            for at, step in enumerate(anatomy[mode], start=1) for rank, (symbol, p) in enumerate(step["top"], start=1)
+        ),
+        "place rank symbol p right",
     )  # fmt: skip
 
 

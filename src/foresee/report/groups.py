@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from statistics import median
 
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
-from foresee.core.spec import brief, parse, resolve
+from foresee.core.spec import parse, resolve, shorten
 from foresee.experiments.compare import steps_to_solve
 from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
@@ -179,22 +179,19 @@ def task_title(task: str) -> str:
     return f"path-star G({options['degree']}, {options['length']}){labels}"
 
 
-@cache
 def short_backbone(backbone: str) -> str:
     """A preset's name where one means the same, else as "transformer 6×128, 2 heads, positions=rotary": the sizes, then
     what is not at its default. The spec itself where it is of a plug-in that is not loaded."""
+    short = shorten(backbones, backbone)
     try:
-        text = resolve(backbones, backbone).text
-        same = [name for name in backbones.presets() if resolve(backbones, name).text == text]
-        name, options = parse(text)
-        if same or not {"layers", "width"} <= options.keys():
-            return same[0] if same else brief(backbones, backbone)
-        heads = [f"{options['heads']} head{'' if options['heads'] == '1' else 's'}"] if "heads" in options else []
-        shown = [f"{key}={value}" for key, value in parse(brief(backbones, backbone))[1].items()
-                 if key not in ("layers", "width", "heads")]  # fmt: skip
-        return ", ".join([f"{name} {options['layers']}×{options['width']}", *heads, *shown])
+        (name, options), own = parse(resolve(backbones, backbone).text), parse(short)[1]
     except RequestError:
         return backbone
+    if short in backbones.presets() or not {"layers", "width"} <= options.keys():
+        return short
+    heads = [f"{options['heads']} head{'' if options['heads'] == '1' else 's'}"] if "heads" in options else []
+    shown = [f"{key}={value}" for key, value in own.items() if key not in ("layers", "width", "heads")]
+    return ", ".join([f"{name} {options['layers']}×{options['width']}", *heads, *shown])
 
 
 def _verdict(run: Run) -> Verdict | None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from foresee.core import files
 from foresee.core.errors import RequestError
+from foresee.experiments.compare import Comparison
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, StudyResult
 from foresee.metrics import verdict
@@ -20,9 +21,38 @@ from foresee.report.groups import Group, Section, arrange
 from foresee.report.rendering import listed, render_page
 from foresee.report.star import draw_star, nodes_of
 from foresee.report.style import assign_marks
+from foresee.training.records import locate_run
 from foresee.training.run import DamagedRun, Run, find_runs
 
 TITLE = "Does it look ahead?"
+
+
+def report(
+    *about: Run | Comparison | StudyResult | str | Path, out: str | Path = "report.html", runs: str | Path = "runs",
+    title: str | None = None, figures: str | Path | None = None, tables: str | Path | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Path:  # fmt: skip
+    """Writes one self-contained page on runs (by folder, or digest or the start of that below ``runs``), folders of
+    them, comparisons and studies, all below ``runs`` by default; returns its path. ``figures`` and ``tables`` are
+    folders for the figures (SVG, PDF) and tables (Markdown, LaTeX). Raises what ``write_report`` does."""
+    studies = [each for each in about if isinstance(each, StudyResult)]
+    folders = folders_of(*(each for each in about if not isinstance(each, StudyResult)), runs=runs)
+    places = [None if each is None else Path(each) for each in (figures, tables)]
+    return write_report(
+        folders if about else [Path(runs)], Path(out), title=title, studies=studies, figures=places[0],
+        tables=places[1], warn=warn,
+    )  # fmt: skip
+
+
+def folders_of(*about: Run | Comparison | str | Path, runs: str | Path = "runs") -> list[Path]:
+    """The folders of runs, of all runs of comparisons, and those that are named."""
+    found: list[Path] = []
+    for each in about:
+        if isinstance(each, Comparison):
+            found += [run.dir for run in each.runs]
+        else:
+            found.append(each.dir if isinstance(each, Run) else locate_run(each, runs))
+    return found
 
 
 def write_report(

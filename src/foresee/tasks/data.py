@@ -26,11 +26,12 @@ from foresee.tasks.base import tasks
 from foresee.tasks.stored import StoredRows, StoredTask
 
 
-@tasks.register("data")
+@tasks.register("data", renamed={"response": "answer", "max_response": "max_answer", "test": "test_file"})
 @dataclass(frozen=True, kw_only=True)
 class Data(Request, StoredTask):
     """The rows of a file. ``path``: JSON lines (.jsonl, .json), .csv or .tsv, each also with .gz, .parquet, .arrow, or
-    a folder (saved by ``datasets``, or from the Hub). ``prompt``, ``response``: the two fields, of text or numbers.
+    a folder (saved by ``datasets``, or from the Hub). ``prompt``, ``answer``: the two fields, of text or numbers
+    (``response`` where there is no ``answer`` and none is named).
 
     ``tokenizer``: "characters", "bytes", "words" (runs of letters and digits, and single marks; white space is not
     kept), or "hf:CHECKPOINT", a checkpoint's own. ``vocabulary``: how many different characters or words there may be;
@@ -42,13 +43,13 @@ class Data(Request, StoredTask):
     ``ending``: "symbol" closes every response with ``end``, a symbol of its own or the checkpoint's end-of-text token;
     "none", for responses of one length: where they end is then known, and no easy token is added to what is learned.
 
-    ``max_prompt``, ``max_response``: a row with more tokens of text is bad; nothing is cut, since a part of a prompt
+    ``max_prompt``, ``max_answer``: a row with more tokens of text is bad; nothing is cut, since a part of a prompt
     is another problem and a part of a response is wrong. ``skip_bad``: leaves bad rows out; otherwise the first is an
     error.
 
-    ``test``: a second file, whose rows are the test split; rows of the first whose prompt is in it are then not trained
-    on. Without one, one prompt in eight, by a hash of its tokens, belongs to the test split. A folder with splits named
-    train and test brings its own.
+    ``test_file``: a second file, whose rows are the test split; rows of the first whose prompt is in it are then not
+    trained on. Without one, one prompt in eight, by a hash of its tokens, belongs to the test split. A folder with
+    splits named train and test brings its own.
 
     ``chance`` is the share of rows that hold the most frequent response without an unknown token.
 
@@ -131,7 +132,7 @@ class Data(Request, StoredTask):
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """A JSON object with the two fields; without the response where ``answer`` is empty."""
         texts = self.stored.decode(prompt, answer)
-        record = {self.prompt: texts[0]} | ({self.response: texts[1]} if len(answer) else {})
+        record = dict(zip(self.fields, texts if len(answer) else texts[:1], strict=False))
         return json.dumps(record, ensure_ascii=False)
 
     def write_prompt(self, prompt: Sequence[int]) -> str:
@@ -142,18 +143,19 @@ class Data(Request, StoredTask):
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
-        record: Any = {self.prompt: line}
+        prompt, response = self.fields
+        record: Any = {prompt: line}
         if line.lstrip().startswith("{"):
             try:
                 record = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
                 raise RequestError(f"not JSON: {error}") from None
-        for field in (self.prompt, self.response):
+        for field in self.fields:
             if not isinstance(record.get(field, ""), str):
                 raise RequestError(f"field {field!r} must hold text")
-        if not record.get(self.prompt):
-            raise RequestError(f"field {self.prompt!r} is missing or empty")
-        return self.stored.encode(record[self.prompt], record.get(self.response))
+        if not record.get(prompt):
+            raise RequestError(f"field {prompt!r} is missing or empty")
+        return self.stored.encode(record[prompt], record.get(response))
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return {}

@@ -179,6 +179,20 @@ def _checked(path: Path, kind: TypeAdapter[T], text: str, where: str) -> T:
     raise files.damaged(path, f"{where}{place}: {first['msg']}" if place else f"{where}{first['msg']}")
 
 
+def locate_run(name: str | Path, runs: str | Path = "runs") -> Path:
+    """The folder of a run that is named by it, or by its digest or the start of that, anywhere below ``runs``. Raises
+    ``RequestError`` where none is, or several are."""
+    if Path(name).exists() or not re.fullmatch(r"[0-9a-f]{1,16}", str(name)):
+        return Path(name)
+    found = sorted({path.parent for path in Path(runs).rglob(f"{name}*/spec.json")})
+    if not found:
+        raise RequestError(f"no run below {runs} has a name that begins with {name}; `foresee runs {runs}` lists them")
+    if len(found) > 1:
+        shown = ", ".join(map(str, found[:4])) + (", ..." if len(found) > 4 else "")
+        raise RequestError(f"{len(found)} runs below {runs} have a name that begins with {name}: {shown}; give more")
+    return found[0]
+
+
 def read_spec(directory: Path) -> Settings:
     """The settings of a run's folder. Raises ``RequestError`` where it is none or is damaged."""
     if not directory.is_dir():

@@ -35,6 +35,7 @@ from foresee.training.records import (
     Example,
     Report,
     Timing,
+    locate_run,
     read_lines,
     read_rows,
     read_spec,
@@ -52,7 +53,7 @@ class DamagedRun:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run as its folder stands; ``rows`` are empty until it is finished."""
 
@@ -65,8 +66,7 @@ class Run:
     anatomies: list[Anatomy] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     witnesses: tuple[Witness, ...] | None = field(default=None, repr=False, compare=False)
-    """Among which its positive control, and whoever solved its task, are looked for; the folders beside it where
-    None."""
+    """Among which its control, and whoever solved its task, are looked for; the folders beside it where None."""
 
     @property
     def state(self) -> Literal["finished", "unfinished"]:
@@ -132,12 +132,16 @@ class Run:
         the run is unfinished, and where chance is unknown because the task is not installed here."""
         if not self.rows:
             raise RequestError(f"{self.dir} holds an unfinished run, which has no verdict yet")
+        return judge(self.rows, self.chance, list_doubts(self.circumstances))
+
+    @property
+    def circumstances(self) -> Circumstances:
+        """``describe_circumstances`` among its witnesses."""
         witnesses = find_witnesses(self.dir.parent, self.spec) if self.witnesses is None else self.witnesses
-        return judge(self.rows, self.chance, list_doubts(self.describe_circumstances(witnesses)))
+        return self.describe_circumstances(witnesses)
 
     def describe_circumstances(self, witnesses: Sequence[Witness]) -> Circumstances:
-        """What is known beside its measurements: what ``witnesses`` did on its task, the depth of its backbone, and its
-        losses."""
+        """What is known beside its measurements: what ``witnesses`` did on its task, its depth, and its losses."""
         return Circumstances(
             control_solved=control_solved(self.spec, witnesses),
             control=self.spec.control().command,
@@ -200,6 +204,16 @@ class Run:
             written = written[: written.index(task.end) + 1]
         return task.write_answer(written)
 
+    def __repr__(self) -> str:
+        from foresee.training import summary
+
+        return summary.describe_run(self)
+
+    def _repr_html_(self) -> str:
+        from foresee.training import summary
+
+        return summary.run_html(self)
+
     def json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
         return {
@@ -230,8 +244,10 @@ def read_run(directory: str | Path) -> Run:
     )
 
 
-def load(directory: str | Path) -> Run:
-    """A finished run. Raises ``RequestError`` where the directory is no run, unfinished or damaged."""
+def load(name: str | Path, runs: str | Path = "runs") -> Run:
+    """A finished run, named by its folder, or by its digest or the start of that anywhere below ``runs``. Raises
+    ``RequestError`` where there is none, or it is unfinished or damaged."""
+    directory = locate_run(name, runs)
     run = read_run(directory)
     if not run.rows:
         raise RequestError(f"{directory} holds an unfinished run; run the command that started it to finish it")

@@ -166,12 +166,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
     def _parts(self) -> dict[str, Resolved[Any]]:
         """Task, objective and backbone as their specs resolve."""
-        from foresee.backbones.base import backbones
-        from foresee.objectives.base import objectives
-        from foresee.tasks.base import tasks
-
-        registries: dict[str, Registry[Any]] = {"task": tasks, "objective": objectives, "backbone": backbones}
-        return {kind: resolve(registry, getattr(self, kind)) for kind, registry in registries.items()}
+        return {kind: resolve(registry, getattr(self, kind)) for kind, registry in part_registries().items()}
 
     @property
     def data_file(self) -> Path | None:
@@ -245,6 +240,15 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
             remedy = f"choose one that reads more, or give it more where it has such an option (context={needed})"
             raise RequestError(f"{needs}, but backbone {self.backbone} has {network.longest}; {remedy}")
         return made
+
+
+def part_registries() -> dict[str, Registry[Any]]:
+    """What the specs of a run are looked up in, by field."""
+    from foresee.backbones.base import backbones
+    from foresee.objectives.base import objectives
+    from foresee.tasks.base import tasks
+
+    return {"task": tasks, "objective": objectives, "backbone": backbones}
 
 
 def settable() -> list[Setting]:

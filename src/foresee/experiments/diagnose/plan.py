@@ -104,9 +104,9 @@ def read_task(
     data: str,
     *,
     prompt: str = "prompt",
-    response: str = "response",
+    answer: str = "answer",
     tokenizer: str = "auto",
-    test: str | None = None,
+    test_file: str | None = None,
     skip_bad: bool = False,
     checkpoint: str | None = None,
 ) -> Task:
@@ -123,8 +123,8 @@ def read_task(
         raise RequestError(f"{data}: a path cannot hold a comma; link the file under another name")
 
     def read(kind: str, ending: str = "symbol") -> Data:
-        options = {"prompt": prompt, "response": response, "skip_bad": str(skip_bad).lower(), "test": test,
-                   "tokenizer": kind, "ending": ending}  # fmt: skip
+        options = {"prompt": prompt, "answer": answer, "skip_bad": str(skip_bad).lower(),
+                   "test_file": test_file, "tokenizer": kind, "ending": ending}  # fmt: skip
         given = "".join(f",{key}={value}" for key, value in options.items() if value is not None)
         built = resolve(tasks, f"data:{data}{given}").build()
         assert isinstance(built, Data)

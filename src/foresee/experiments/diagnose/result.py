@@ -97,6 +97,11 @@ class Diagnosis:
     problems: int
     seconds: float
 
+    @property
+    def page(self) -> Path:
+        """Where its page is."""
+        return self.folder / "diagnosis.html"
+
     def json(self) -> dict[str, Any]:
         """The object that ``--json`` prints and ``diagnosis.json`` holds."""
         return {

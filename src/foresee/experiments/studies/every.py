@@ -44,9 +44,9 @@ def train_every(
     """Trains what is missing of every study under ``runs``, in the order of the plans; as ``run_all``."""
     missing = unique([run for each in plans for run in each.missing])
     if missing:
-        trained = run_all(missing, runs, engine=engine, jobs=jobs, progress=progress)
+        run_all(missing, runs, engine=engine, jobs=jobs, progress=progress)
         for each in plans:
-            each.add(trained)
+            each.search([Path(runs)])
 
 
 def show_every(plans: Sequence[Plan], console: Console) -> None:

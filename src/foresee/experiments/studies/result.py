@@ -9,11 +9,12 @@ made, so that it does not count in the correction. All claims of a study are cor
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foresee.experiments.studies.base import Agreement
 from foresee.metrics.intervals import Row, share_solved
@@ -30,6 +31,9 @@ from foresee.metrics.significance import (
 )
 from foresee.metrics.survival import Curve, Times, kaplan_meier, log_rank, median, restricted_mean
 from foresee.metrics.verdict import RELIABLE, SOLVED, chance_margin
+
+if TYPE_CHECKING:
+    import pandas
 
 Tested = tuple[str, Evidence]
 
@@ -131,11 +135,12 @@ class CellResult:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """A study at one scale, named by its canonical spec. ``untested`` are sentences that so few runs could not show,
     whatever they did; ``seconds`` is the training time of the finished runs, controls included, each counted once;
-    ``reproduce`` is the command that gives this table."""
+    ``reproduce`` is the command that makes it anew; ``searched`` are the folders that were looked through,
+    ``minutes_missing`` what training the missing runs takes at most (None: not known)."""
 
     name: str
     summary: str
@@ -150,6 +155,8 @@ class StudyResult:
     runs_finished: int
     seconds: float
     reproduce: str
+    searched: tuple[str, ...] = ()
+    minutes_missing: float | None = 0.0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -160,8 +167,7 @@ class StudyResult:
     @property
     def dirs(self) -> list[str]:
         """Every finished run's directory once, controls included."""
-        every = [seed.dir for cell in self.cells for seed in (*cell.seeds, *cell.controls)]
-        return list(dict.fromkeys(every))
+        return list(dict.fromkeys(seed.dir for cell in self.cells for seed in (*cell.seeds, *cell.controls)))
 
     def json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -170,8 +176,36 @@ class StudyResult:
             "cost": self.cost, "hardware": self.hardware, "complete": self.complete, "runs_wanted": self.runs_wanted,
             "runs_finished": self.runs_finished, "seconds": round(self.seconds, 1),
             "cells": [cell.json() for cell in self.cells], "claims": [claim.json() for claim in self.claims],
-            "untested": list(self.untested), "reproduce": self.reproduce, "warnings": list(self.warnings),
+            "untested": list(self.untested), "reproduce": self.reproduce, "searched": list(self.searched),
+            "minutes_missing": self.minutes_missing, "warnings": list(self.warnings),
         }  # fmt: skip
+
+    @cached_property
+    def table(self) -> pandas.DataFrame:
+        """Published beside measured: a row a cell, or a row a seed where one is finished."""
+        import pandas
+
+        cells = [(cell, seed) for cell in self.cells for seed in (cell.seeds or (None,))]
+        return pandas.DataFrame([
+            {
+                "graph": cell.graph, "trained_with": cell.label, "row": cell.row, "chance": cell.chance,
+                "published": cell.published_text, "tag": cell.tag, "agreement": cell.agreement,
+                **({} if seed is None else {
+                    "seed": seed.seed, "measured": seed.value, "low": seed.low, "high": seed.high, "n": seed.n,
+                    "verdict": seed.verdict, "inconclusive": seed.inconclusive, "solved_at": seed.solved_at,
+                    "run": seed.run,
+                }),
+            }
+            for cell, seed in cells
+        ])  # fmt: skip
+
+    def __repr__(self) -> str:
+        done = f"{self.runs_finished} of {self.runs_wanted} runs finished"
+        return f"{self.name}, {self.scale} scale: {self.question}\n{self.table.to_string()}\n{done}"
+
+    def _repr_html_(self) -> str:
+        shown = "<br>".join(html.escape(each.sentence) for each in self.claims if each.shown)
+        return f"{html.escape(self.question)}{self.table.to_html()}{shown}"
 
 
 def times_of(seeds: Sequence[SeedResult]) -> Times:

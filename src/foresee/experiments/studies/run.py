@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from foresee.core.errors import RequestError
 from foresee.core.spec import Resolved, resolve
@@ -20,42 +20,51 @@ from foresee.metrics.control import list_doubts
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import SOLVED, judge
 from foresee.training.records import exact_of
-from foresee.training.run import DamagedRun, Run, find_runs
+from foresee.training.run import Run, read_run
 from foresee.training.settings import Settings
 from foresee.training.witnesses import Witness
 
 RESULTS = "results"
-"""The folder beside the current directory that is looked through for committed runs."""
+"""The folder of committed runs: in the current directory, in a checkout, and in an installed package."""
 
 
 @dataclass
 class Plan:
-    """A study at one scale, and which of its runs are finished, by digest and by what they are on any machine.
+    """A study at one scale, and which of its runs are finished, by digest.
 
     A run made on another kind of machine counts: device and precision are the machine's choice, and committed rows must
-    count on any. ``warnings`` say what was wrong with folders that cannot be read.
+    count on any. ``searched`` are the folders that were looked through, ``warnings`` say what could not be read there.
     """
 
     resolved: Resolved[Study]
     study: Study
     scale: Scale
     cells: list[Cell]
-    finished: dict[object, Run] = field(default_factory=dict)
+    searched: list[Path] = field(default_factory=list)
+    finished: dict[str, Run] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def add(self, runs: Iterable[Run | DamagedRun]) -> None:
-        """Counts what is finished of these runs, unless it is known already."""
-        for run in runs:
-            if isinstance(run, DamagedRun):
-                self.warnings.append(run.reason)
-            elif run.state == "finished":
-                self.finished.setdefault(run.spec.digest, run)
-                self.finished.setdefault(_on_any_machine(run.spec), run)
+    def search(self, folders: Iterable[Path]) -> None:
+        """Counts what is finished below these folders."""
+        places: dict[str, list[Path]] = {}
+        for folder in folders:
+            if folder.is_dir():
+                self.searched += [folder] if folder not in self.searched else []
+                for path in sorted(folder.rglob("spec.json")):
+                    places.setdefault(path.parent.name, []).append(path.parent)
+        for each in self.runs:
+            for place in (place for digest in _digests(each) for place in places.get(digest, ())):
+                if each.digest not in self.finished:
+                    try:
+                        run = read_run(place)
+                    except RequestError as error:
+                        self.warnings.append(str(error))
+                    else:
+                        self.finished |= {each.digest: run} if run.rows else {}
 
     def find(self, settings: Iterable[Settings]) -> list[Run]:
         """Those of these runs that are finished."""
-        runs = (self.finished.get(each.digest) or self.finished.get(_on_any_machine(each)) for each in settings)
-        return [run for run in runs if run is not None]
+        return [run for each in settings if (run := self.finished.get(each.digest)) is not None]
 
     @cached_property
     def runs(self) -> list[Settings]:
@@ -92,8 +101,18 @@ class Plan:
         }  # fmt: skip
 
 
-def _on_any_machine(settings: Settings) -> tuple[object, ...]:
-    return tuple(settings.model_dump(exclude={"device", "precision"}).values())
+def _digests(settings: Settings) -> list[str]:
+    """The names of a run on every kind of machine, this one's first."""
+    devices, precisions = (get_args(Settings.model_fields[name].annotation) for name in ("device", "precision"))
+    kinds = [{"device": device, "precision": precision} for device in devices for precision in precisions]
+    return list(dict.fromkeys([settings.digest, *(settings.model_copy(update=kind).digest for kind in kinds)]))
+
+
+def committed() -> list[Path]:
+    """The folders of committed runs: ``results`` here, and the one that came with this package."""
+    package = Path(__file__).resolve().parents[2]
+    here, *others = (folder / RESULTS for folder in (Path(), package, package.parents[1]))
+    return [here, *(folder for folder in others if folder.is_dir() and folder != here.resolve())]
 
 
 def plan(
@@ -106,7 +125,7 @@ def plan(
     for folder in results or ():
         if not Path(folder).is_dir():
             raise RequestError(f"--results {folder}: no such folder; name one that holds finished runs")
-    made.add(find_runs(*filter(Path.is_dir, map(Path, [runs, *([RESULTS] if results is None else results)]))))
+    made.search(map(Path, [runs, *(committed() if results is None else results)]))
     return made
 
 
@@ -116,21 +135,21 @@ def study(
     runs: str | Path = "runs",
     results: Sequence[str | Path] | None = None,
     *,
+    train: bool = False,
     engine: str | Engine = "local",
     jobs: int | None = None,
     progress: RunsProgress | None = None,
-    train: bool = True,
 ) -> StudyResult:
-    """Trains what is missing under ``runs`` and returns the table.
+    """The table of what is finished; with ``train``, trains what is missing under ``runs`` first.
 
-    Finished runs count from ``runs`` and from every folder below those of ``results`` (by default ``results`` beside
-    the current directory, where there is one). With ``train=False`` nothing is trained and missing runs are left out.
+    Finished runs count from ``runs`` and from every folder below those of ``results``, by default ``committed``.
     ``engine``, ``jobs`` and ``progress`` are as for ``run_all``. Raises ``RequestError`` on what cannot be asked for,
     and what ``run_all`` raises.
     """
     asked = plan(name, scale, runs, results)
     if train and asked.missing:
-        asked.add(run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress))
+        run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress)
+        asked.search([Path(runs)])
     return read(asked)
 
 
@@ -146,7 +165,8 @@ def read(asked: Plan) -> StudyResult:
         cost=built.laptop_cost if smaller else built.paper_cost,
         hardware=built.hardware if smaller else "not run here", claims=claims,
         untested=untested, runs_wanted=len(asked.runs), runs_finished=len(finished),
-        seconds=sum(run.seconds for run in finished), reproduce=f"foresee study {name} --scale {asked.scale}",
+        seconds=sum(run.seconds for run in finished), reproduce=f"foresee study {name} --scale {asked.scale} --train",
+        searched=tuple(map(str, asked.searched)), minutes_missing=asked.minutes_missing,
         warnings=tuple(asked.warnings),
     )  # fmt: skip
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.experiments.studies.run import Plan
 from foresee.metrics.significance import Claim
+from foresee.training.summary import TONES
 
+CONSTANT = ("graph", "trained with", "row", "chance", "n")
+"""What is said once, above the table, where all cells agree on it."""
 LISTED = 5
 """Seeds that a table shows each by itself, since a mean alone would hide that outcomes are bimodal."""
-MIN_WIDTHS = {"trained with": 13, "seeds": 5, "agreement": 9, "verdicts": 14}
+COLOURS = {"agrees": "green", "differs": "red", "mixed": "yellow", "not reached": "yellow"}
+WHOLE = ("graph", "trained with", "measured", "solved", "outcome", "seed", "steps")
+"""Columns whose lines are never broken; the others are on a narrow terminal."""
 
 
 def show_study(result: StudyResult, console: Console) -> None:
@@ -26,17 +33,23 @@ def show_study(result: StudyResult, console: Console) -> None:
     say = partial(console.print, markup=False, highlight=False)
     console.print(f"[bold]{result.name}[/bold], {result.scale} scale: {result.question}", highlight=False)
     columns = _columns(result.cells)
-    alike = [
-        name for name in ("graph", "row", "chance", "n") if len(result.cells) > 1 and len(set(columns[name])) == 1
-    ]  # fmt: skip
+    alike = [name for name in CONSTANT if len(result.cells) > 1 and len(set(columns[name])) == 1]
     if alike:  # so that the table fits a narrow screen
         say("every cell: " + ", ".join(f"{name} {columns.pop(name)[0]}" for name in alike))
-    console.print(_table(columns, zip(*columns.values(), strict=True), MIN_WIDTHS))
-    say("measured: mean over seeds [lowest to highest end of their 95 % intervals]")
+    n = columns.pop("n", None)
+    if "chance" in columns and "graph" in columns:
+        pairs = zip(columns["graph"], columns.pop("chance"), strict=True)
+        columns["graph"] = [f"{graph}\nchance {chance}" for graph, chance in pairs]
+    if n is not None:
+        columns["measured"] = [f"{cell}, n {each}" for cell, each in zip(columns["measured"], n, strict=True)]
+    console.print(_table(columns, zip(*columns.values(), strict=True), console.width))
+    say("measured: mean over seeds [lowest to highest end of their 95 % intervals], and each seed by itself")
     for line in _notes(result):
         say(line)
     if result.claims:
-        console.print(_table(("shown", "claim, and the test that it rests on"), map(_claim, result.claims)))
+        console.print(
+            _table(("shown", "claim, and the test that it rests on"), map(_claim, result.claims), console.width)
+        )
         say("p is corrected for all claims of the study (Holm). Not shown is not refuted: few seeds show little.")
     if result.untested:
         others = len(result.untested) - 1
@@ -45,9 +58,10 @@ def show_study(result: StudyResult, console: Console) -> None:
             + (f", and {others} like it (--json lists them)" if others else "")
         )
     say(f"cost: {result.cost}; measured on: {result.hardware}")
-    say(
-        f"{result.runs_finished} of {result.runs_wanted} runs finished, {result.seconds / 60:.0f} minutes of training"
-    )  # fmt: skip
+    say(f"{result.runs_finished} of {result.runs_wanted} runs finished, {result.seconds / 60:.0f} minutes of training")
+    say(f"looked in: {', '.join(result.searched) or 'no folder; there is none of those named'}", soft_wrap=True)
+    if left := result.runs_wanted - result.runs_finished:
+        say(f"--train trains the {left} that are missing: {describe_minutes(result.minutes_missing)}")
     for warning in result.warnings:
         say(f"left out: {warning}")
     say(f"again: {result.reproduce}", soft_wrap=True)
@@ -68,47 +82,56 @@ def show_plan(asked: Plan, console: Console) -> None:
              str(run.steps), "unknown" if minutes is None else f"{minutes:.1f}")
         )  # fmt: skip
     if rows:
-        console.print(_table(("task", "trained with", "backbone", "seed", "steps", "minutes at most"), rows))
-    total = asked.minutes_missing
-    spent = "not known" if total is None else f"{total:.0f} minutes of one core at most"
+        console.print(
+            _table(("task", "trained with", "backbone", "seed", "steps", "minutes at most"), rows, console.width)
+        )
+    spent = describe_minutes(asked.minutes_missing)
     said = f"{len(rows)} of {len(asked.runs)} runs are missing: {spent} ({asked.study.hardware})"
     console.print(said, markup=False, highlight=False)
 
 
-def _table(headings: Iterable[str], rows: Iterable[Sequence[str]], widths: Mapping[str, int] | None = None) -> Table:
-    shown = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
+def describe_minutes(minutes: float | None) -> str:
+    """What training takes, for people."""
+    if minutes is None:
+        return "how long that takes was never measured"
+    about = (
+        "less than a minute" if minutes < 1 else f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} h"
+    )
+    return f"{about} of one core at most"
+
+
+def _table(headings: Iterable[str], rows: Iterable[Sequence[str | Text]], width: int) -> Table:
+    shown = Table(box=box.HORIZONTALS, padding=(0, int(width >= 100), 0, 0), pad_edge=False, show_edge=False)
     for heading in headings:
-        shown.add_column(heading, overflow="fold", min_width=(widths or {}).get(heading))
+        shown.add_column(heading, overflow="fold", no_wrap=heading in WHOLE)
     for row in rows:
         shown.add_row(*row)
     return shown
 
 
-def _columns(cells: tuple[CellResult, ...]) -> dict[str, list[str]]:
-    columns = {
+def _columns(cells: tuple[CellResult, ...]) -> dict[str, list[Any]]:
+    several_tags = len({cell.tag for cell in cells}) > 1
+    return {
         "graph": [cell.graph for cell in cells],
         "trained with": [cell.label for cell in cells],
         "row": [cell.row for cell in cells],
         "chance": [f"{cell.chance:.3g}" for cell in cells],
-        "published": [cell.published_text + ("" if cell.tag == "unknown" else f" ({cell.tag})") for cell in cells],
+        "published": [
+            cell.published_text + (f" ({cell.tag})" if several_tags and cell.tag != "unknown" else "") for cell in cells
+        ],
         "measured": [_measured(cell) for cell in cells],
-        "seeds": [_list([seed.value for seed in cell.seeds[:LISTED]]) for cell in cells],
         "n": [f"{cell.seeds[0].n:,}" if cell.seeds else "" for cell in cells],
-        "solved": [_solved(cell.seeds) for cell in cells],
-        "half solved by": [_half(cell) for cell in cells],
-        "agreement": [cell.agreement + (" (inconclusive)" if cell.inconclusive else "") for cell in cells],
-        "verdicts": [_verdicts(cell) for cell in cells],
+        "solved": [_solved(cell.seeds) + _half(cell) for cell in cells],
+        "outcome": [_outcome(cell) for cell in cells],
     }
-    if all(each in ("", "-") for each in columns["half solved by"]):
-        del columns["half solved by"]
-    return columns
 
 
 def _measured(cell: CellResult) -> str:
     if cell.mean is None:
         return "not run"
     missing = cell.seeds_wanted - len(cell.seeds)
-    return f"{cell.mean:.3f} [{cell.low:.3f} to {cell.high:.3f}]" + (f", {missing} to run" if missing else "")
+    each = " ".join(f"{seed.value:.3f}" for seed in cell.seeds[:LISTED]) + " ..." * (len(cell.seeds) > LISTED)
+    return f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]\n{each}" + (f", {missing} to run" if missing else "")
 
 
 def _solved(seeds: tuple[SeedResult, ...]) -> str:
@@ -116,12 +139,17 @@ def _solved(seeds: tuple[SeedResult, ...]) -> str:
 
 
 def _half(cell: CellResult) -> str:
-    return "" if not cell.seeds else "-" if cell.median_steps is None else f"step {cell.median_steps:.0f}"
+    return "" if not cell.seeds or cell.median_steps is None else f"\nby {cell.median_steps:,.0f}"
 
 
-def _verdicts(cell: CellResult) -> str:
+def _outcome(cell: CellResult) -> Text:
+    """Whether it agrees, and below that its verdicts."""
     counted = Counter(seed.verdict + ("?" if seed.inconclusive else "") for seed in cell.seeds)
-    return ", ".join(name if count == 1 else f"{name} x{count}" for name, count in counted.items())
+    verdicts = [name if count == 1 else f"{name} x{count}" for name, count in counted.items()]
+    said = Text(cell.agreement + ("?" if cell.inconclusive else ""), COLOURS.get(cell.agreement, ""))
+    for each in verdicts:
+        said.append("\n").append(each, TONES[each.partition(" ")[0].rstrip("?")])
+    return said
 
 
 def _notes(result: StudyResult) -> list[str]:

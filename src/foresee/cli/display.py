@@ -1,0 +1,190 @@
+"""Tables for a person at a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from foresee.core.spec import shorten
+from foresee.datasets.inspection import DataSummary
+from foresee.experiments.catalogue import Entry
+from foresee.experiments.compare import Comparison
+from foresee.metrics.verdict import Verdict, plain_words
+from foresee.objectives.base import objectives
+from foresee.training.command import settling_commands
+from foresee.training.run import Run
+from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
+from foresee.training.settings import part_registries
+from foresee.training.summary import TONES, interval_of, list_measurements
+
+
+def table_of(*headings: str) -> Table:
+    """A table that is as narrow as its contents allow."""
+    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def verdict_of(verdict: Verdict) -> Text:
+    """Its name in its colour, and whether it is inconclusive."""
+    return Text(verdict.name, TONES[verdict.name]).append(" (inconclusive)" if verdict.inconclusive else "", "yellow")
+
+
+def show_run(run: Run, console: Console) -> None:
+    """Prints rows, verdict and what it means, and what would settle it."""
+    table = Table("measure", "value", "95 % interval", "n", "problems")
+    table.title, table.title_justify = f"{run.spec.objective} on {run.spec.task}", "left"
+    for name, row in list_measurements(run.rows):
+        problems = f"{row['problems']:,}" if row.get("problems", row["n"]) != row["n"] else ""
+        table.add_row(name, f"{row['value']:.4f}", interval_of(row), f"{row['n']:,}", problems)
+    console.print(table)
+    verdict = run.verdict  # looks through the folders beside it for witnesses
+    console.print(Text("verdict: ").append(verdict_of(verdict)))
+    console.print(f"because: {verdict.because}", markup=False)
+    console.print(plain_words(verdict), markup=False)
+    if verdict.inconclusive:
+        console.print("to settle it:")
+        for each in settling_commands(run.spec, run.circumstances):
+            console.print(f"  {each}", markup=False, soft_wrap=True)
+    console.print(f"run: {run.dir}", markup=False, soft_wrap=True)
+
+
+def show_comparison(compared: Comparison, console: Console) -> None:
+    """Prints objectives beside each other: a line a seed, since outcomes are bimodal, then the share that solved."""
+    console.print(compared.title, markup=False)
+    table = table_of("objective", "seed", "exact", "branch", "follow", "solved at", "verdict")
+    for group in compared.groups:
+        name = shorten(objectives, group.objective)
+        for place, (run, exact, at) in enumerate(zip(group.runs, group.exact, group.steps_to_solve, strict=True)):
+            table.add_row(
+                "" if place else name, str(run.spec.seed), f"{exact:.3f}", _rate(run, "branch"), _rate(run, "follow"),
+                "-" if at is None else f"step {at}", verdict_of(run.verdict),
+            )  # fmt: skip
+        table.add_section()
+    console.print(table)
+    for line in (*(f"inconclusive: {doubt}" for doubt in compared.doubts), *compared.solved):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _rate(run: Run, row: str) -> str:
+    found = run.rows.get(row)
+    return f"{found['value']:.3f}" if isinstance(found, dict) else "-"
+
+
+def show_entry(entry: Entry, console: Console) -> None:
+    """Prints what has a name: its options with their values, its own words, its source and an example."""
+    console.print(f"[bold]{entry.name}[/bold], a {entry.kind}".replace("a obj", "an obj"), f": {entry.summary}", sep="")
+    if entry.stands_for:
+        console.print(f"a preset for {entry.stands_for}", markup=False)
+    for heading, options in (("", entry.options), (f"\nof every {entry.kind}:", entry.shared)):
+        if options:
+            console.print(*filter(None, [heading]))
+            headings = ["option", "default", "values", *(["meaning"] if any(each.meaning for each in options) else [])]
+            table = table_of(*headings)
+            for each in options:
+                cells = (each.name, each.default, each.values, each.meaning)
+                table.add_row(*map(escape, cells[: len(headings)]))
+            console.print(table)
+    for text in (entry.about, entry.source and f"Source: {entry.source}"):
+        if text:
+            console.print(f"\n{text}", markup=False)
+    if entry.line:
+        console.print(f"\nan example: {entry.line}", markup=False, soft_wrap=True)
+    for command in entry.examples:
+        console.print(f"\n  {command}", markup=False, soft_wrap=True)
+
+
+def show_findings(runs: Sequence[Run], console: Console) -> None:
+    """Prints what each run of the demo shows."""
+    for run in runs:
+        console.print(f"[bold]{run.spec.objective.partition(':')[0]}[/bold] on {run.spec.task}")
+        parts = [f"exact {_rate(run, 'exact')} (chance {run.task.chance:.2f})"]
+        parts += [f"{name} {_rate(run, name)}" for name in ("branch", "follow") if name in run.rows]
+        console.print(f"  {', '.join(parts)}, {run.steps} steps, {run.seconds:.0f} s")
+        verdict = run.verdict
+        console.print(f"  {verdict.name}: {plain_words(verdict)}", markup=False)
+
+
+def show_plan(listed: Sequence[Mapping[str, str]], plan: str, console: Console) -> None:
+    """Prints the runs of a sweep and how they would be trained."""
+    for each in listed:
+        console.print(f"{each['run']}  {each['state']:<9} {each['command']}", markup=False, soft_wrap=True)
+    console.print(f"{len(listed)} runs; {plan}", markup=False, soft_wrap=True)
+
+
+def show_finished(runs: Sequence[Run], console: Console) -> None:
+    """Prints finished runs, one a line."""
+    show_records(table_records(runs_table(runs)), SHOWN, console)
+
+
+COMMON = ("state", "task", "objective", "backbone")
+"""Columns that are said once, above the table, where all runs agree on them."""
+
+
+def show_records(
+    records: Sequence[Mapping[str, Any]], columns: Sequence[str], console: Console, *, brief_columns: bool = True
+) -> None:
+    """Prints rows of a table of runs; what all agree on once, above it, where ``brief_columns``."""
+    cells = {name: _column(name, [record.get(name) for record in records]) for name in columns}
+    doubted = [bool(record.get("inconclusive")) for record in records]
+    if "verdict" in cells:
+        cells["verdict"] = [name + "?" * doubt for name, doubt in zip(cells["verdict"], doubted, strict=True)]
+    if brief_columns and len(records) > 1:
+        for name in COMMON:
+            if len(set(cells.get(name, ("", "-")))) == 1:
+                console.print(f"{name}: {cells.pop(name)[0]}", markup=False, soft_wrap=True)
+    table = table_of(*cells)
+    for name, column in zip(cells, table.columns, strict=True):
+        column.no_wrap = name not in COMMON
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    note = "; ?: inconclusive, `foresee evaluate RUN` says why" if any(doubted) and "verdict" in columns else ""
+    console.print(f"{len(records)} run{'s' * (len(records) != 1)}{note}", markup=False, soft_wrap=True)
+
+
+def _column(name: str, values: Sequence[Any]) -> list[str]:
+    """Cells for a terminal: rates to three places, specs by what tells them apart."""
+    if name in part_registries() and None not in values:
+        short = [shorten(part_registries()[name], value) for value in values]
+        return short if len(set(short)) == 1 else without_common(short)
+    return ["-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value) for value in values]
+
+
+def show_data(summary: DataSummary, bad: int, console: Console) -> None:
+    """Prints what is in a data set, with at most ``bad`` of its bad rows."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    total = sum(summary.bad_rows.values())
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.bad_rows.items()))
+    found = {name: getattr(summary, name) for name in ("duplicates", "contradictions", "overlap")}
+    for name, value in {
+        "rows": f"{summary.rows:,}: {summary.train_rows:,} for training, {summary.test_rows:,} for testing",
+        "bad rows": f"{total:,}" + (f": {kinds}" if kinds else ""),
+        "prompt, tokens": ", ".join(f"{share} {length}" for share, length in summary.prompt_lengths.items()),
+        "response, tokens": ", ".join(f"{share} {length}" for share, length in summary.response_lengths.items()),
+        "symbols": f"{summary.symbols:,}; {summary.unknown:,} unknown tokens",
+        "most frequent response": f"{summary.majority:.2%} of the rows",
+        "duplicates": f"{found['duplicates'].rows:,} rows repeat an earlier one",
+        "contradictions": f"{found['contradictions'].prompts:,} prompts have several responses, in "
+        f"{found['contradictions'].rows:,} rows",
+        "overlap": f"{found['overlap'].rows:,} rows have a prompt of the test file and are not trained on",
+    }.items():
+        table.add_row(name, value)
+    console.print(table, markup=False)
+    for example in summary.bad_examples[:bad]:
+        console.print(f"bad: {example}", markup=False, soft_wrap=True)
+    for name, group in found.items():
+        for example in group.examples:
+            texts = " / ".join(map(_short, example.responses))
+            said = f"{name}: {'; '.join(example.places)}: {_short(example.prompt)} -> {texts}"
+            console.print(said, markup=False, soft_wrap=True)
+
+
+def _short(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
