@@ -38,7 +38,10 @@ OWN = {
         r"^heads\.1": "further_heads.0", r"^heads\.2": "further_heads.1", r"^heads\.3": "further_heads.2",
         r"(further_heads\.\d\.)layers\.0": r"\1block",
     },
-    "multi-token-sequential": {r"layer\.layers\.0": "layer.block"},
+    "multi-token-sequential": {
+        r"^(state_norm|token_norm|projection|module)": r"chain.0.\1", r"module\.layers\.0": "layer.block",
+        r"module\.norm": "layer.norm",
+    },
     "joint-multi-token": {
         r"fetch_norm": "final_norm", r"^(state_weight|combine_norm|final_norm|attention|bias_table)": r"fetch.\1",
     },
@@ -94,8 +97,9 @@ def build(name: str, script: Any) -> tuple[Any, Any, dict[str, tuple[str, ...]]]
     task = resolve(tasks, f"path-star:degree={script.DEGREE},length={script.LENGTH},nodes={script.NODES}").build()
     chosen = resolve(objectives, name)
     vocab = task.vocab.extended(chosen.cls.symbols)
-    shape = f"transformer:layers={script.LAYERS},width={script.WIDTH},heads={script.HEADS},context=64,positions=learned"
-    made = chosen.build(resolve(backbones, shape).build(vocab, rng()), vocab, rng())
+    positions = "learned" if "position_table" in (SCRIPTS / f"{name}.py").read_text(encoding="utf-8") else "rotary"
+    shape = f"layers={script.LAYERS},width={script.WIDTH},heads={script.HEADS},context=64,positions={positions}"
+    made = chosen.build(resolve(backbones, f"transformer:{shape}").build(vocab, rng()), vocab, rng())
     scramble(made, 0.2)
     ours = dict(made.named_parameters())
     with torch.random.fork_rng():

@@ -4,17 +4,14 @@
 # ///
 """Inserted futures: half of the training answers begin with a copy of what is to come (TRELAWNEY).
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). In those rows a span of the answer stands before
-it, between <T> and </T>, and is predicted like the rest: a later part must be known before n2 is chosen. Thankaraj et
-al. 2025, arXiv 2504.11336. Decoding inserts nothing.
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right: at 1/2
-within 2,000 steps in the library's runs; the paper fine-tunes pretrained models.
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. In those rows a span of the answer stands before it, between <T> and </T>, and is predicted like
+the rest: a later part must be known before n2 is chosen. Thankaraj et al. 2025, arXiv 2504.11336. Decoding inserts
+nothing. Prints the loss, and the shares of answers and of decisions (n2) that are right on new graphs. n2 was at 1/2
+after 2,000 steps in the library's runs; the paper fine-tunes pretrained models.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -34,11 +31,24 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms
     return torch.tensor(prompts), torch.tensor(answers)
+
+
+class Layer(nn.TransformerEncoderLayer):
+    """x += attention(norm(x)); x += mlp(norm(x)), causal, with rotary positions; dropout would hurt exact look-ups."""
+
+    def _sa_block(self, x, *_, **__):  # the attention, [B, T, WIDTH] -> [B, T, WIDTH]
+        qkv = functional.linear(x, self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        qkv = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [3, B, HEADS, T, d]
+        angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** -torch.arange(0, 1, 2 * HEADS / WIDTH)  # [T, d / 2]
+        a, b = qkv[:2].chunk(2, -1)  # pairs of dimensions of queries and keys are turned
+        q, k = torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+        found = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        return self.self_attn.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class Model(nn.Module):
@@ -46,15 +56,12 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.token_table, self.position_table = nn.Embedding(VOCAB, WIDTH), nn.Embedding(64, WIDTH)
-        # Pre-norm: x += attention(norm(x)); x += mlp(norm(x)). No dropout, which hurts exact look-ups.
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.token_table = nn.Embedding(VOCAB, WIDTH)
+        layer = Layer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
 
-    def forward(self, x):
-        """Inputs [B, T, WIDTH] -> final states [B, T, WIDTH], each of what is read up to there."""
-        steps = torch.arange(x.shape[1])
-        return self.layers(x + self.position_table(steps), mask=steps > steps[:, None])  # True: must not be read
+    def forward(self, x):  # inputs [B, T, WIDTH] -> final states [B, T, WIDTH]
+        return self.layers(x)
 
     def logits(self, states):
         return states @ self.token_table.weight.T
@@ -63,21 +70,18 @@ class Model(nn.Module):
 def loss(model, prompt, answer, rng):
     """Mean cross entropy of everything after the prompt but <T>, over all rows together."""
     inserted = torch.rand(len(prompt), generator=rng) < SHARE
-    # Each copy's length is uniform on 1 to SPAN, and so is its place among those where it fits.
     _, place, size = torch.rand(3, int(inserted.sum()), dtype=torch.float64, generator=rng)
-    copied = 1 + (size * min(SPAN, LENGTH)).long()
+    copied = 1 + (size * SPAN).long()  # 1 to SPAN tokens, at any place where they fit
     spans = zip((place * (LENGTH - copied + 1)).long().tolist(), copied.tolist(), strict=True)
-    tokens, counts = [], []
+    tokens = []
     for true, has_future in zip(answer.tolist(), inserted, strict=True):
         start, size = next(spans) if has_future else (0, 0)
         future = [OPEN, *true[start : start + size], CLOSE] if has_future else []
-        # <T> is no target, or the network would open futures unasked; </T> is one. Padding, on the right, is neither.
-        padding = (SPAN + 2 - len(future)) * [0]
-        tokens.append([*future, *true, *padding])
-        counts.append([at > 0 for at in range(len(future))] + [True] * LENGTH + [False] * len(padding))
-    tokens, counts = torch.tensor(tokens), torch.tensor(counts)  # [B, SPAN + 2 + LENGTH]
+        # <T> is no target, or the network would open futures unasked; so it can fill up rows too, where it is not read.
+        tokens.append([*future, *true, *(SPAN + 2 - len(future)) * [OPEN]])
+    tokens = torch.tensor(tokens)  # [B, SPAN + 2 + LENGTH]
     states = model(model.token_table(torch.cat((prompt, tokens[:, :-1]), 1)))[:, prompt.shape[1] - 1 :]
-    return functional.cross_entropy(model.logits(states)[counts], tokens[counts])
+    return functional.cross_entropy(model.logits(states).flatten(0, 1), tokens.flatten(), ignore_index=OPEN)
 
 
 @torch.no_grad()

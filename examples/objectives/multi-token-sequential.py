@@ -4,16 +4,14 @@
 # ///
 """Multi-token prediction in sequence: modules predict further tokens with the earlier ones given.
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). A module joins each state with the *true* next
-token and predicts the token after. So it is teacher-forced too, and learns of the decision only where it has not read
-n2: DeepSeek-V3, arXiv 2412.19437, section 2.2, with its depth and first weight.
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right.
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. A module joins each state with the *true* next token and predicts the token after. So it is
+teacher-forced too, and learns of the decision only where it has not read n2: DeepSeek-V3, arXiv 2412.19437, section
+2.2, with its depth and first weight. Prints the loss, and the shares of answers and of decisions (n2) that are right on
+new graphs.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -22,7 +20,7 @@ from torch.nn import functional
 DEGREE, LENGTH, NODES = 2, 5, 50  # G(2, 5): two arms of five nodes, the centre included, labelled from 0..49
 BAR, EQUALS, SLASH, DUMMY, VOCAB = range(NODES, NODES + 5)  # "|", "=", "/", "$", and how many tokens there are
 WIDTH, HEADS, LAYERS, RATE = 128, 2, 6, 2e-3
-DEPTH, WEIGHT = 1, 0.3
+WEIGHT = 0.3
 
 
 def path_star(graphs, rng):
@@ -31,57 +29,55 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms
     return torch.tensor(prompts), torch.tensor(answers)
 
 
-class Module(nn.Module):
-    """Joins a state with a later token: h_k = layer(M [norm(h_k-1); norm(e(x_t+k))])."""
+class Layer(nn.TransformerEncoderLayer):
+    """x += attention(norm(x)); x += mlp(norm(x)), causal, with rotary positions; dropout would hurt exact look-ups."""
 
-    def __init__(self, layer):
-        super().__init__()
-        self.state_norm, self.token_norm = nn.RMSNorm(WIDTH, 1e-6), nn.RMSNorm(WIDTH, 1e-6)
-        self.projection = nn.Linear(2 * WIDTH, WIDTH, bias=False)
-        self.layer = nn.TransformerEncoder(layer, 1, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
-
-    def forward(self, states, later, mask):  # [B, T, WIDTH] both
-        joined = torch.cat((self.state_norm(states), self.token_norm(later)), -1)
-        return self.layer(self.projection(joined), mask=mask)
+    def _sa_block(self, x, *_, **__):  # the attention, [B, T, WIDTH] -> [B, T, WIDTH]
+        qkv = functional.linear(x, self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        qkv = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [3, B, HEADS, T, d]
+        angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** -torch.arange(0, 1, 2 * HEADS / WIDTH)  # [T, d / 2]
+        a, b = qkv[:2].chunk(2, -1)  # pairs of dimensions of queries and keys are turned
+        q, k = torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+        found = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        return self.self_attn.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class Model(nn.Module):
-    """A decoder-only Transformer and DEPTH modules; one token table is also every output head."""
+    """A decoder-only Transformer and one module; the token table is also the head of both."""
 
     def __init__(self):
         super().__init__()
-        self.token_table, self.position_table = nn.Embedding(VOCAB, WIDTH), nn.Embedding(64, WIDTH)
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.token_table = nn.Embedding(VOCAB, WIDTH)
+        layer = Layer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
-        self.chain = nn.ModuleList(Module(layer) for _ in range(DEPTH))
+        # The module, dropped at decoding: h1 = layer(M [norm(h0_t); norm(e(x_t+1))]).
+        self.state_norm, self.token_norm = nn.RMSNorm(WIDTH, 1e-6), nn.RMSNorm(WIDTH, 1e-6)
+        self.projection = nn.Linear(2 * WIDTH, WIDTH, bias=False)
+        self.module = nn.TransformerEncoder(layer, 1, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
 
-    def forward(self, x):
-        """Inputs [B, T, WIDTH] -> final states [B, T, WIDTH], each of what is read up to there."""
-        steps = torch.arange(x.shape[1])
-        return self.layers(x + self.position_table(steps), mask=steps > steps[:, None])  # True: must not be read
+    def forward(self, x):  # inputs [B, T, WIDTH] -> final states [B, T, WIDTH]
+        return self.layers(x)
 
     def logits(self, states):
         return states @ self.token_table.weight.T
 
 
 def loss(model, prompt, answer):
-    """Next-token's loss, and WEIGHT / DEPTH times each module's."""
+    """Next-token's loss, and WEIGHT times the module's, means over the answer's tokens."""
     x, first = model.token_table(torch.cat((prompt, answer[:, :-1]), 1)), prompt.shape[1]
     states = model(x)  # [B, P + LENGTH - 1, WIDTH]
-    total = functional.cross_entropy(model.logits(states[:, first - 1 :]).flatten(0, 1), answer.flatten())
-    for depth, module in enumerate(model.chain, start=1):
-        steps = torch.arange(x.shape[1] - depth)  # place t reads x_t+depth and predicts x_t+depth+1
-        states = module(states[:, :-1], x[:, depth:], steps > steps[:, None])
-        logits = model.logits(states[:, first - 1 - depth :])
-        total += WEIGHT / DEPTH * functional.cross_entropy(logits.flatten(0, 1), answer.flatten())
-    return total
+    plain = functional.cross_entropy(model.logits(states[:, first - 1 :]).flatten(0, 1), answer.flatten())
+    # At place t the module reads h0_t and x_t+1, and predicts x_t+2; the last place has no x_t+1 and is left out.
+    joined = torch.cat((model.state_norm(states[:, :-1]), model.token_norm(x[:, 1:])), -1)
+    logits = model.logits(model.module(model.projection(joined))[:, first - 2 :])
+    return plain + WEIGHT * functional.cross_entropy(logits.flatten(0, 1), answer.flatten())
 
 
 @torch.no_grad()

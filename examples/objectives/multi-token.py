@@ -4,18 +4,15 @@
 # ///
 """Multi-token prediction: parallel heads on one trunk predict the next AHEAD tokens from every position.
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). The last positions of the prompt predict answer
-tokens too, with none of the answer known to them, so n2 is also learned where nothing can be copied. Gloeckle et al.
-2024, arXiv 2404.19737: head j gives p(x_t+j | x_1 ... x_t), head 1 is next-token's; the paper sums plainly, here the
-further heads count together as much as the first, so that look-ups are not delayed.
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right. Look-ups
-come first; n2 was at 1/2 still after 10,800 steps in the library's run (rotary positions).
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. The last positions of the prompt predict answer tokens too, with none of the answer known to
+them, so n2 is also learned where nothing can be copied. Gloeckle et al. 2024, arXiv 2404.19737: head j gives p(x_t+j |
+x_1 ... x_t), head 1 is next-token's; the paper sums plainly, here the further heads count together as much as the
+first, so that look-ups are not delayed. Prints the loss, and the shares of answers and of decisions (n2) that are right
+on new graphs. Look-ups come first; n2 was at 1/2 still after 10,800 steps in the library's run.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -33,11 +30,24 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms
     return torch.tensor(prompts), torch.tensor(answers)
+
+
+class Layer(nn.TransformerEncoderLayer):
+    """x += attention(norm(x)); x += mlp(norm(x)), causal, with rotary positions; dropout would hurt exact look-ups."""
+
+    def _sa_block(self, x, *_, **__):  # the attention, [B, T, WIDTH] -> [B, T, WIDTH]
+        qkv = functional.linear(x, self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        qkv = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [3, B, HEADS, T, d]
+        angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** -torch.arange(0, 1, 2 * HEADS / WIDTH)  # [T, d / 2]
+        a, b = qkv[:2].chunk(2, -1)  # pairs of dimensions of queries and keys are turned
+        q, k = torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+        found = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        return self.self_attn.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class Model(nn.Module):
@@ -45,9 +55,8 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.token_table, self.position_table = nn.Embedding(VOCAB, WIDTH), nn.Embedding(64, WIDTH)
-        # Pre-norm: x += attention(norm(x)); x += mlp(norm(x)). No dropout, which hurts exact look-ups.
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.token_table = nn.Embedding(VOCAB, WIDTH)
+        layer = Layer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.trunk = nn.TransformerEncoder(layer, LAYERS - 1, enable_nested_tensor=False)
         # Each head is one layer with a norm, so that every path is as deep as a network without heads.
         heads = [nn.TransformerEncoder(layer, 1, nn.LayerNorm(WIDTH), False) for _ in range(AHEAD)]
@@ -55,10 +64,8 @@ class Model(nn.Module):
 
     def forward(self, x, heads=None):
         """Inputs [B, T, WIDTH] -> final states [B, T, WIDTH] of each head, or of the first ``heads`` of them."""
-        steps = torch.arange(x.shape[1])
-        mask = steps > steps[:, None]  # True: must not be read
-        trunk = self.trunk(x + self.position_table(steps), mask=mask)
-        return [head(trunk, mask=mask) for head in self.heads[:heads]]
+        trunk = self.trunk(x)
+        return [head(trunk) for head in self.heads[:heads]]
 
     def logits(self, states):
         return states @ self.token_table.weight.T

@@ -4,18 +4,14 @@
 # ///
 """Next-latent prediction: states from which a small network can tell the next states (NextLat).
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). The small network reads a state and the true
-next token and must give the *next state*, HORIZON steps on from its own guesses. So a state must be a summary from
-which later ones follow. Teoh et al. 2025, arXiv 2511.05963: next-token's loss + smooth L1 of states + KL of their
-heads.
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right: at 1/2
-until step 2,000 in the library's run (rotary positions); the paper trains 20,000 steps and some seeds fail.
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. The small network reads a state and the true next token and must give the *next state*, HORIZON
+steps on from its own guesses, so that later states follow from it. Teoh et al. 2025, arXiv 2511.05963: next-token's
+loss + smooth L1 of states + KL of their heads. Prints the loss, and the shares of answers and of decisions (n2) that
+are right on new graphs. n2 was at 1/2 after 2,000 steps in the library's run; the paper trains 20,000.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -33,11 +29,24 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms
     return torch.tensor(prompts), torch.tensor(answers)
+
+
+class Layer(nn.TransformerEncoderLayer):
+    """x += attention(norm(x)); x += mlp(norm(x)), causal, with rotary positions; dropout would hurt exact look-ups."""
+
+    def _sa_block(self, x, *_, **__):  # the attention, [B, T, WIDTH] -> [B, T, WIDTH]
+        qkv = functional.linear(x, self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        qkv = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [3, B, HEADS, T, d]
+        angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** -torch.arange(0, 1, 2 * HEADS / WIDTH)  # [T, d / 2]
+        a, b = qkv[:2].chunk(2, -1)  # pairs of dimensions of queries and keys are turned
+        q, k = torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+        found = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        return self.self_attn.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class Model(nn.Module):
@@ -45,19 +54,14 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.token_table, self.position_table = nn.Embedding(VOCAB, WIDTH), nn.Embedding(64, WIDTH)
-        # Pre-norm: x += attention(norm(x)); x += mlp(norm(x)). No dropout, which hurts exact look-ups.
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.token_table = nn.Embedding(VOCAB, WIDTH)
+        layer = Layer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
-        # From [next token's embedding; state] to the change of the state; dropped at decoding.
         first, second, third = (nn.Linear(n, m, bias=False) for n, m in ((2 * WIDTH, 128), (128, 128), (128, WIDTH)))
-        norm = nn.LayerNorm(2 * WIDTH, bias=False)
-        self.dynamics = nn.Sequential(norm, first, nn.GELU(), second, nn.GELU(), third)
+        self.dynamics = nn.Sequential(nn.LayerNorm(2 * WIDTH, bias=False), first, nn.GELU(), second, nn.GELU(), third)
 
-    def forward(self, x):
-        """Inputs [B, T, WIDTH] -> final states [B, T, WIDTH], each of what is read up to there."""
-        steps = torch.arange(x.shape[1])
-        return self.layers(x + self.position_table(steps), mask=steps > steps[:, None])  # True: must not be read
+    def forward(self, x):  # inputs [B, T, WIDTH] -> final states [B, T, WIDTH]
+        return self.layers(x)
 
     def logits(self, states):
         return states @ self.token_table.weight.T
@@ -69,13 +73,11 @@ def loss(model, prompt, answer):
     rolled = states = model(x)
     logits = model.logits(states[:, first - 1 :])  # [B, LENGTH, VOCAB]
     total = functional.cross_entropy(logits.flatten(0, 1), answer.flatten())
-    # Three stops of gradients: targets must not move towards the guesses, or states collapse, and the divergence must
-    # not reach the head, or the head takes up the error.
+    # Targets are constants, or states would collapse; so is the divergence's head, or it would take up the error.
     expected, head = logits.detach().log_softmax(-1), model.token_table.weight.detach()
     for step in range(1, HORIZON + 1):
         rolled = rolled[:, :-1] + model.dynamics(torch.cat((x[:, step:], rolled[:, :-1]), -1))
-        # These are guesses of states step, step + 1, ...; the prompt's count for the distance, not for the divergence.
-        latent = functional.smooth_l1_loss(rolled, states[:, step:].detach())
+        latent = functional.smooth_l1_loss(rolled, states[:, step:].detach())  # the prompt's too
         guessed = (rolled[:, first - 1 - step :] @ head.T).log_softmax(-1)
         divergence = functional.kl_div(guessed, expected, reduction="none", log_target=True).sum(-1).mean()
         total = total + (latent + divergence) / HORIZON

@@ -4,17 +4,14 @@
 # ///
 """Next-token prediction by teacher forcing on path-star graphs, and how it fails.
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). Each answer token is predicted from the prompt
-and the true tokens before it, so n3, n4 and goal are one edge away from what was just read, whatever the goal. Only n2
-takes a plan, and nothing is left to teach it: Bachmann & Nagarajan 2024, arXiv 2403.06963 (accuracies: Table 2).
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right. The loss
-comes to rest at ln(2)/5 = 0.139 and n2 at 1/2, a coin toss.
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. Each answer token is predicted from the prompt and the true tokens before it, so n3, n4 and goal
+are one edge away from what was just read, whatever the goal. Only n2 takes a plan, and nothing is left to teach it:
+Bachmann & Nagarajan 2024, arXiv 2403.06963 (accuracies: Table 2). Prints the loss, and the shares of answers and of
+decisions (n2) that are right on new graphs. The loss comes to rest at ln(2)/5 = 0.139 and n2 at 1/2, a coin toss.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -31,11 +28,24 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms
     return torch.tensor(prompts), torch.tensor(answers)
+
+
+class Layer(nn.TransformerEncoderLayer):
+    """x += attention(norm(x)); x += mlp(norm(x)), causal, with rotary positions; dropout would hurt exact look-ups."""
+
+    def _sa_block(self, x, *_, **__):  # the attention, [B, T, WIDTH] -> [B, T, WIDTH]
+        qkv = functional.linear(x, self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        qkv = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [3, B, HEADS, T, d]
+        angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** -torch.arange(0, 1, 2 * HEADS / WIDTH)  # [T, d / 2]
+        a, b = qkv[:2].chunk(2, -1)  # pairs of dimensions of queries and keys are turned
+        q, k = torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+        found = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        return self.self_attn.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class Model(nn.Module):
@@ -43,15 +53,12 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.token_table, self.position_table = nn.Embedding(VOCAB, WIDTH), nn.Embedding(64, WIDTH)
-        # Pre-norm: x += attention(norm(x)); x += mlp(norm(x)). No dropout, which hurts exact look-ups.
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.token_table = nn.Embedding(VOCAB, WIDTH)
+        layer = Layer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
 
-    def forward(self, x):
-        """Inputs [B, T, WIDTH] -> final states [B, T, WIDTH], each of what is read up to there."""
-        steps = torch.arange(x.shape[1])
-        return self.layers(x + self.position_table(steps), mask=steps > steps[:, None])  # True: must not be read
+    def forward(self, x):  # inputs [B, T, WIDTH] -> final states [B, T, WIDTH]
+        return self.layers(x)
 
     def logits(self, states):
         return states @ self.token_table.weight.T

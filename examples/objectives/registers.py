@@ -4,18 +4,15 @@
 # ///
 """Registers: extra inputs that each predict a token further ahead, and that nobody else reads (MuToR).
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). A learned register stands after "=" and after
-each answer token. It reads what that token reads and predicts the token `offset` places on, from the position before
-its target. An offset of 1 would be next-token's look-up again, so 2 is the least: Gerontopoulos, Gidaris & Komodakis
-2025, arXiv 2505.10518, star graphs in appendix A.3.
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right: at 1/2
-within 2,000 steps in the library's runs from scratch; the paper fine-tunes GPT-2 large.
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. A learned register stands after "=" and after each answer token. It reads what that token reads
+and predicts the token `offset` places on, from the position before its target. An offset of 1 would be next-token's
+look-up again, so 2 is the least: Gerontopoulos, Gidaris & Komodakis 2025, arXiv 2505.10518, star graphs in appendix
+A.3. Prints the loss, and the shares of answers and of decisions (n2) that are right on new graphs. n2 was at 1/2 after
+2,000 steps in the library's runs from scratch; the paper fine-tunes GPT-2 large.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -33,7 +30,7 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms

@@ -4,18 +4,15 @@
 # ///
 """Teacherless training: the whole answer is predicted in one pass, from the prompt and dummy tokens.
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). Every answer token in the input is replaced by
-one dummy, "$", so no node can be looked up from the one before it, and n2 must be found with the rest. Bachmann &
-Nagarajan 2024, arXiv 2403.06963; the loss is theirs, mean over i of -log p(r_i | prompt, $ ... $).
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right. Tokens
-near the goal come first, n2 last and late: in the library's runs 8 layers, a cosine schedule and 24,000 steps solved
-G(2, 5) under two seeds.
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. Every answer token in the input is replaced by one dummy, "$", so no node can be looked up from
+the one before it, and n2 must be found with the rest. Bachmann & Nagarajan 2024, arXiv 2403.06963; the loss is theirs,
+mean over i of -log p(r_i | prompt, $ ... $). Prints the loss, and the shares of answers and of decisions (n2) that are
+right on new graphs. Tokens near the goal come first, n2 last and late: in the library's runs 8 layers, a cosine
+schedule and 24,000 steps solved G(2, 5) under two seeds.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -32,7 +29,7 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms

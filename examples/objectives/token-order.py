@@ -4,18 +4,15 @@
 # ///
 """Token order prediction: a second head ranks every symbol by how soon it comes, beside next-token's (TOP).
 
-The prompt lists the edges of a star of arms in random order and names the end of one arm; the answer is the path to it:
-`u,v|u,v|.../start,goal=` and `start,n2,n3,n4,goal` (one token a node). A token d places ahead gets a share of the
-target in proportion to exp(-d), so the start, which must predict n2, is taught the whole arm and not one node alone.
-Zuhri, Fuadi & Aji 2025, arXiv 2508.19228: next-token's loss plus ListNet's, -sum_v softmax(y)[v] log softmax(s)[v].
-
-Printed every 50 steps, on new graphs: the loss, and the share of answers and of decisions (n2) that are right. n2 waits
-at 1/2 until about step 2,000 and solved at 2,600 in one of two runs of the library (rotary positions). The loss cannot
-fall to zero: the targets' own entropy stays.
+Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
+`start,n2,n3,n4,goal`. A token d places ahead gets a share of the target in proportion to exp(-d), so the start, which
+must predict n2, is taught the whole arm and not one node alone. Zuhri, Fuadi & Aji 2025, arXiv 2508.19228: next-token's
+loss plus ListNet's, -sum_v softmax(y)[v] log softmax(s)[v]. Prints the loss, and the shares of answers and of decisions
+(n2) that are right on new graphs. n2 waits at 1/2 until step 2,000; one of two runs of the library solved at 2,600. The
+loss cannot fall to zero: the targets' own entropy stays.
 """
 
 import argparse
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -32,11 +29,24 @@ def path_star(graphs, rng):
     for _ in range(graphs):
         centre, *labels = torch.randperm(NODES, generator=rng).tolist()
         arms = [[centre, *labels[arm::DEGREE][: LENGTH - 1]] for arm in range(DEGREE)]
-        edges = [(u, v, BAR) for arm in arms for u, v in pairwise(arm)]
+        edges = [(arm[at], arm[at + 1], BAR) for arm in arms for at in range(LENGTH - 1)]
         shuffled = [token for edge in torch.randperm(len(edges), generator=rng) for token in edges[edge]]
         prompts += [[*shuffled[:-1], SLASH, centre, arm[-1], EQUALS] for arm in arms]
         answers += arms
     return torch.tensor(prompts), torch.tensor(answers)
+
+
+class Layer(nn.TransformerEncoderLayer):
+    """x += attention(norm(x)); x += mlp(norm(x)), causal, with rotary positions; dropout would hurt exact look-ups."""
+
+    def _sa_block(self, x, *_, **__):  # the attention, [B, T, WIDTH] -> [B, T, WIDTH]
+        qkv = functional.linear(x, self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
+        qkv = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [3, B, HEADS, T, d]
+        angles = torch.arange(x.shape[1])[:, None] * 10000.0 ** -torch.arange(0, 1, 2 * HEADS / WIDTH)  # [T, d / 2]
+        a, b = qkv[:2].chunk(2, -1)  # pairs of dimensions of queries and keys are turned
+        q, k = torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+        found = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        return self.self_attn.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class Model(nn.Module):
@@ -44,16 +54,13 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.token_table, self.position_table = nn.Embedding(VOCAB, WIDTH), nn.Embedding(64, WIDTH)
-        # Pre-norm: x += attention(norm(x)); x += mlp(norm(x)). No dropout, which hurts exact look-ups.
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.token_table = nn.Embedding(VOCAB, WIDTH)
+        layer = Layer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
         self.order_head = nn.Linear(WIDTH, VOCAB, bias=False)  # dropped at decoding
 
-    def forward(self, x):
-        """Inputs [B, T, WIDTH] -> final states [B, T, WIDTH], each of what is read up to there."""
-        steps = torch.arange(x.shape[1])
-        return self.layers(x + self.position_table(steps), mask=steps > steps[:, None])  # True: must not be read
+    def forward(self, x):  # inputs [B, T, WIDTH] -> final states [B, T, WIDTH]
+        return self.layers(x)
 
     def logits(self, states):
         return states @ self.token_table.weight.T
