@@ -216,7 +216,7 @@ def _decided(forced: list[float], hidden: list[float], length: int | None = None
     losses = decisions.Losses(shown, blind, mask, torch.arange(EXAMPLES))
     flags = decisions.flag_tokens(losses)
     by_token = sorted(set(flags.decision[0].nonzero()[:, 1].tolist()))
-    assert by_token == [each["position"] for each in decisions.find_positions(losses)]
+    assert by_token == [each["position"] for each in decisions.find_positions(losses, flags)]
     return by_token
 
 
@@ -243,6 +243,16 @@ def test_decisions_are_hard_and_what_is_shown_after_them_is_easy(
 
 def test_what_follows_ends_with_the_response() -> None:
     assert _decided([0.69, 0.02, 0.69, 0.02], [0.69, 0.69, 0.69, 0.69], length=3) == [0]
+
+
+@pytest.mark.parametrize(("without", "places"), [(0, [1]), (30, [1]), (40, [1]), (54, [])])
+def test_a_position_is_a_decision_where_some_of_the_rows_are_something_else(without: int, places: list[int]) -> None:
+    """Rows in which every token is noise make nothing easy on average, and hide no decision of the others."""
+    shown = torch.tensor([PATH] * (EXAMPLES - without) + [[2.5] * 5] * without)[None]
+    hidden = torch.tensor([[0.01, 0.7, 0.7, 0.7, 0.01]] * (EXAMPLES - without) + [[2.5] * 5] * without)[None]
+    losses = decisions.Losses(shown, hidden, torch.ones(EXAMPLES, 5, dtype=torch.bool), torch.arange(EXAMPLES))
+    found = decisions.find_positions(losses, decisions.flag_tokens(losses))
+    assert [each["position"] for each in found] == places
 
 
 # Tables.

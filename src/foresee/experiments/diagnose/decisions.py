@@ -5,7 +5,6 @@ S seeds, E held-out examples, A places of the longest response; losses are in na
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,8 +22,9 @@ EASY = 0.15
 GIVEN = 0.1
 """Nats a token by which what is shown must help for it to count as given away. Where there are two symbols a token is
 worth 0.69 nats at most, and a hidden model that knows half of what follows pays little more than a tenth."""
-FEWEST = 20
-"""Examples from which on a position is judged."""
+DECIDED, FEWEST = 0.2, 20
+"""Share of responses in which a position must be a decision to be called one, and examples from which on it is judged.
+Noise in a tenth of the labels, or slips in a twentieth, make single tokens look like decisions, but fewer."""
 
 ORIGINS = ("in the prompt", "earlier in the response", "in neither", "end")
 """Of a token, the first that holds, but ``end`` (the symbol that closes a response) before all: it occurs in the
@@ -99,30 +99,14 @@ def flag_tokens(losses: Losses) -> Flags:
     return Flags(hard, decision)
 
 
-def find_positions(losses: Losses) -> list[Row]:
-    """Decision positions, by the same rule on means over examples instead of single tokens, with intervals.
-
-    A position is *hard* where the low end of its loss is at least ``HARD``; what follows it are the positions up to
-    the next hard one. The mean over what follows must be ``EASY`` by its high end, and what is given there (or the
-    hidden model's lead at the position itself) at least ``GIVEN`` by its low end. Positions count from 0.
-    """
-    width = losses.mask.shape[1]
-    columns = torch.arange(width)
-    found, rows = [], {}
-    for place in range(width):
-        row = losses.mean(losses.shown, columns == place)
-        if row is not None and row["n"] >= FEWEST and row.get("low", -math.inf) >= HARD:
-            rows[place] = row
-    for place, end in zip(rows, [*list(rows)[1:], width], strict=False):
-        after = (columns > place) & (columns < end)
-        easy, given = losses.mean(losses.shown, after), losses.mean(losses.given, after)
-        lead = losses.mean(-losses.given, columns == place)
-        if easy is None or given is None or lead is None:  # nothing follows
-            continue
-        helped = max(given.get("low", -math.inf), lead.get("low", -math.inf))
-        if easy.get("high", math.inf) <= EASY and helped >= GIVEN:
-            found.append({"position": place, "shown": rows[place], "follows": easy, "given": given, "lead": lead})
-    return found
+def find_positions(losses: Losses, flags: Flags) -> list[Row]:
+    """Decision positions, counted from 0: the rows of ``tabulate`` of those at which at least ``DECIDED`` of the
+    responses that reach them (low end) have a decision token. Not by mean losses: where a part of the rows is noise,
+    or another task, what follows a decision is not easy on average."""
+    rows = tabulate(losses, flags.decision, number_places(losses.mask), "position")
+    return [
+        row for row in rows if row["examples"] >= FEWEST and row["decision"].get("low", 0.0) >= DECIDED
+    ]  # fmt: skip
 
 
 def origins(batch: Batch, end: int | None) -> Tensor:

@@ -82,7 +82,8 @@ def _measure(
     families = {names.get(name, name): family for name, family in measured.items()}
     shown, hidden = families[FORWARD].stack("loss"), families[HIDDEN].stack("loss")
     losses = decisions.Losses(shown, hidden, batch.answer_mask(), number_problems(task, batch))
-    flags, places = decisions.flag_tokens(losses), decisions.find_positions(losses)
+    flags = decisions.flag_tokens(losses)
+    places = decisions.find_positions(losses, flags)
     train_rows = draw(task, asked.task, "train", BASELINE_ROWS, 0)
     baseline = baseline_losses(train_rows, batch, len(task.vocab))
     evidence = gather_evidence(families, batch, losses, flags, [place["position"] for place in places], baseline)
