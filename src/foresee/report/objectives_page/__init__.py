@@ -203,8 +203,7 @@ def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | Non
                           for step in each.steps_to_solve],
                 "speed": f"{speeds[each.objective] / speeds['next-token']:.2f}" if "next-token" in speeds else "–",
                 "parameters": count_parameters(each.runs[0]),
-                "verdicts": Counter(run.verdict.name + " (inconclusive)" * run.verdict.inconclusive
-                                    for run in each.runs),
+                "verdicts": Counter(run.verdict.label for run in each.runs),
             }
             for each in groups
         ],
