@@ -161,3 +161,17 @@ def test_a_script_is_one_short_page_that_needs_torch_alone(name: str) -> None:
 
 def test_every_script_is_of_an_objective() -> None:
     assert {path.stem for path in SCRIPTS.iterdir() if path.suffix == ".py"} == set(NAMES)
+
+
+@pytest.mark.slow
+def test_the_control_learns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the layers and of the rows: from 0 right at step 200 to all at 300, in 51 s of one core."""
+    script = load("reversed")
+    vars(script).update(WIDTH=128, LAYERS=3, HEADS=4, RATE=1e-3)
+    draw = script.path_star
+    monkeypatch.setattr(script, "path_star", lambda graphs, rng: draw(graphs // 2, rng))
+    with torch.random.fork_rng():
+        script.main(400)
+    shares = [float(share) for share in re.findall(r"answers right (\d\.\d\d)", capsys.readouterr().out)]
+    assert shares[0] < 0.1
+    assert shares[-1] > 0.9
