@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from data_files import data, sums, write_jsonl
-from tiny import tiny
+from test_export import run_card
+from tiny import BACKBONE, tiny
 from tiny_checkpoints import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from foresee.core.errors import RequestError
+from foresee.core.seeds import stream
 from foresee.training.export import export
 from foresee.training.loop import train
 
@@ -103,6 +105,24 @@ def test_a_run_trains_the_checkpoint_and_leaves_it_with_its_own_tokenizer(
         expected = net.logits(net(net.embed(torch.tensor([tokens]))))
         found = model(given).logits[..., list(known.ids)]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tokenizer", ["checkpoint", "words", "characters"])
+def test_the_card_reads_a_prompt_as_prompts_were_trained(
+    tokenizer: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the token that the tokenizer puts first, or the symbol that ends a prompt."""
+    spec, backbone = tokenizer, BACKBONE
+    if tokenizer == "checkpoint":
+        write_tokenizer(save(tmp_path / "begins", "gpt2"), begin=True)
+        spec = backbone = f"hf:{tmp_path / 'begins'}"
+    run = train(tiny(task=f"data:{file},tokenizer={spec}", backbone=backbone, steps=1, batch=8), tmp_path / "runs")
+    monkeypatch.chdir(export(run, tmp_path / "out").parent)
+    prompt = run.task.write_prompt(run.task.sample(1, stream("card")).prompts[0].tolist())
+    names = run_card(tmp_path / "out", prompt)
+    tokens, _ = run.task.read_line(prompt)
+    ids = run.objective.backbone.counterpart_ids()
+    assert names["prompt"].input_ids[0].tolist() == [ids[token] for token in tokens]
 
 
 def test_what_does_not_fit_is_refused(checkpoint: Path, file: Path, tmp_path: Path) -> None:

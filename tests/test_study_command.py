@@ -149,7 +149,7 @@ def test_a_page_can_be_written(run: Callable[..., Outcome], trained: Path, tmp_p
         (["easy", "--engine", "cloud", "--runs", "none"], "'cloud' is not one of 'local', 'ray', 'slurm'"),
         (["easy", "--results", "nowhere"], "--results nowhere: no such folder"),
         (["easy", "--dry-run", "--report", "page.html"], "--dry-run writes no page"),
-        (["pitfalls-pretrained"], "needs a checkpoint"),
+        (["pitfalls-pretrained:checkpoint=/nowhere"], "no such folder"),
     ],
 )
 def test_wrong_requests_are_one_sentence(

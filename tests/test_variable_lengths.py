@@ -15,7 +15,7 @@ from foresee.report import write_report
 from foresee.tasks.example_files import write_examples
 from foresee.training.data import WINDOW, draw
 from foresee.training.evaluate import evaluate
-from foresee.training.export import model_card
+from foresee.training.export import export
 from foresee.training.loop import train
 from foresee.training.run import Run
 from foresee.training.settings import Settings
@@ -64,7 +64,7 @@ def test_it_is_measured_again_with_the_same_result(run: Run, tmp_path: Path) -> 
 
 def test_a_page_and_a_card_are_written(run: Run, tmp_path: Path) -> None:
     assert write_report([run.dir], tmp_path / "report.html").stat().st_size > 1000
-    card = model_card(run, "GPT2LMHeadModel", "mine")
+    card = (export(run, tmp_path / "mine") / "README.md").read_text()
     prompt = card.split('prompt = tokenizer("')[1].split('"')[0]
     tokens, _ = run.task.read_line(prompt)
     assert f"max_new_tokens={run.task.answer_length_of(tokens)}," in card

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from foresee.backbones.capabilities import Attend, Cap, measure
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
+from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -131,6 +132,11 @@ class Backbone(nn.Module, metaclass=_Measured):
         run; empty where it reads none."""
         return ""
 
+    @staticmethod
+    def remark(options: Mapping[str, Any]) -> str:
+        """A sentence on what its options stand for that whoever trains or uses it should know; empty for none."""
+        return ""
+
     # What builds on its layers ----------------------------------------------------------------------------------------
 
     def layer_list(self) -> list[nn.Module]:
@@ -174,6 +180,10 @@ class Backbone(nn.Module, metaclass=_Measured):
     def counterpart_ids(self) -> tuple[int, ...]:
         """The counterpart's token for each symbol of the vocabulary."""
         return tuple(range(self.vocab_size))
+
+    def label_words(self) -> tuple[str, ...]:
+        """The word that is read in place of each of the first symbols; none but with a checkpoint's words."""
+        return ()
 
     def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
         """The tokenizer that reads the task's text form into the counterpart's tokens."""
@@ -220,3 +230,9 @@ def refuse_missing(needs: frozenset[Cap], objective: str, backbone: Backbone, na
 
 
 backbones: Registry[Backbone] = Registry("backbone", "foresee.backbones")
+
+
+def describe_backbone(spec: str) -> str:
+    """The remark on a backbone's spec, as ``Backbone.remark`` has it."""
+    resolved = resolve(backbones, spec)
+    return resolved.cls.remark(resolved.options)

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 import typer
 
 from foresee.cli.options import TaskSpec
+from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.tasks.base import tasks
 from foresee.tasks.example_files import write_examples
+from foresee.tasks.harness import SHOTS, write_harness_task
+from foresee.tasks.stored import StoredTask
 from foresee.training.data import draw
 
 
@@ -18,10 +21,22 @@ def command(
     n: Annotated[int, typer.Option("-n", help="How many examples.")] = 1000,
     split: Annotated[Literal["train", "test"], typer.Option(help="Which split.")] = "train",
     seed: Annotated[int, typer.Option(help="Which stream of examples.")] = 0,
-    form: Annotated[Literal["text", "jsonl"], typer.Option("--format", help="text is the paper's form.")] = "text",
-    out: Annotated[Path | None, typer.Option(help="A file; standard output by default.")] = None,
+    form: Annotated[
+        Literal["text", "jsonl", "lm-eval"],
+        typer.Option("--format", help="text is the paper's form; lm-eval is a folder for that harness."),
+    ] = "text",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A file, for lm-eval a folder; standard output by default.")
+    ] = None,
 ) -> None:
     """Writes examples of a task."""
     resolved = resolve(tasks, task)
     built = resolved.build()
+    if form == "lm-eval":
+        if out is None or isinstance(built, StoredTask):
+            what = "needs a folder: -o DIR" if out is None else "is for tasks that draw their examples"
+            raise RequestError(f"--format lm-eval {what}")
+        test, shots = (draw(built, resolved.text, *asked, seed) for asked in (("test", n), ("train", SHOTS)))
+        write_harness_task(built, resolved.text, test, shots, out)
+        return
     write_examples(built, draw(built, resolved.text, split, n, seed), out or sys.stdout, form)

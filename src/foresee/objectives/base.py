@@ -74,6 +74,12 @@ class Objective(nn.Module, ABC):
     """Whether the scores that decoding goes by are those of the backbone alone, so that an exported backbone is the
     whole model."""
 
+    usage: str = """\
+# Token by token, from left to right.
+answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})[:, prompt.input_ids.shape[1] :]"""
+    """How the exported ``model`` writes an ``answer`` [1, length] to ``prompt``: Python for its card, where ``tokens``
+    are those of the vocabulary and names in braces are filled in. Empty where the model alone cannot."""
+
     extra_positions: int = 0
     """How many positions it reads beyond a prompt and its answer."""
 

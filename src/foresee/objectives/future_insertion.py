@@ -92,6 +92,8 @@ class FutureInsertion(NextToken):
         self.share, self.span, self.place, self.plan = share, span, place, plan
         self.extra_positions = span + 2  # the copied tokens and the marks around them
         self.open, self.close = vocab.token(OPEN), vocab.token(CLOSE)
+        if plan:
+            self.usage = ""
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         """Mean cross entropy in nats. ``per_token`` is that of the answer tokens, with a copy before them or not."""

@@ -87,6 +87,18 @@ class MaskedDiffusion(Objective):
     needs = frozenset({Cap.LOOKAHEAD, Cap.POSITIONS})
     symbols = (MASK,)
     order = "parallel"
+    usage = """\
+# From masks, reading in both directions: each pass fills in the places that the model is surest of.
+length, steps, mask = {length}, {steps}, {symbol}
+tokens, answer = tokens[tokens != mask], torch.full((1, length), mask)
+for step in range(steps):
+    read = torch.cat((prompt.input_ids, answer), 1)
+    everything = torch.zeros(1, 1, read.shape[1], read.shape[1])
+    scores = model(read, attention_mask=everything).logits[:, -length:, tokens].log_softmax(-1)
+    sure, best = scores.max(-1)
+    number = length * (step + 1) // steps - length * step // steps
+    places = sure.masked_fill(answer != mask, -torch.inf).topk(number).indices
+    answer.scatter_(1, places, tokens[best].gather(1, places))"""
 
     def __init__(
         self,

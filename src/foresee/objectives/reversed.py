@@ -39,6 +39,7 @@ class Reversed(NextToken):
 
     summary = "teacher forcing on the reversed answer, last token first: the positive control"
     order = "backward"
+    usage = NextToken.usage.replace("left to right", "the last to the first") + ".flip(1)"
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         out = super().loss(flip_answers(batch), rng)

@@ -43,6 +43,10 @@ class Teacherless(Objective):
     summary = "predict the whole answer in one pass from the prompt and dummy tokens"
     symbols = (DUMMY,)
     order = "parallel"
+    usage = """\
+# In one pass over the prompt and dummies: each token the likeliest at its place.
+read = torch.nn.functional.pad(prompt.input_ids, (0, {length} - 1), value={symbol})
+answer = tokens[model(read).logits[:, -{length}:, tokens].argmax(-1)]"""
 
     def __init__(
         self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, hybrid: float = 0.0

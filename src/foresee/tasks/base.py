@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy
 import torch
@@ -225,6 +225,16 @@ class Task(ABC):
 
 
 tasks: Registry[Task] = Registry("task", "foresee.tasks")
+
+Labels = Literal["numbers", "words"]
+"""What a checkpoint reads where a label stands in the text: its number, or a word of the checkpoint's own tokenizer
+(``foresee.backbones.hf.symbols``), for tokenizers that split numbers."""
+
+
+def label_vocabulary(task: Task, labels: Labels, count: int, *marks: str) -> Vocabulary:
+    """The labels 0 .. count - 1 as symbols, then the marks. Raises ``RequestError`` where ``labels`` is no choice."""
+    require_choice(task, "labels", get_args(Labels))
+    return Vocabulary((*map(str, range(count)), *marks), words=count if labels == "words" else 0)
 
 
 def require_option(task: Task, name: str, least: float, most: float = math.inf) -> None:

@@ -21,7 +21,6 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
-from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.base import Task, WrongTurn, tasks
 from foresee.tasks.stored import StoredTask
 
@@ -57,7 +56,7 @@ class Conditioned(Task):
         inner = self.inner
         own = tuple(f"[{letter}]" for letter in ALPHABET[: self.seed_symbols])
         self.declare(
-            vocab=Vocabulary(inner.vocab.symbols + own), chance=inner.chance, plateau=inner.plateau,
+            vocab=inner.vocab.extended(own), chance=inner.chance, plateau=inner.plateau,
             prompt_length=self.seed_length + inner.prompt_length, answer_length=inner.answer_length,
         )  # fmt: skip
         vars(self).update(end=inner.end, unknown=inner.unknown, open_ended=inner.open_ended, group=inner.group)

@@ -18,8 +18,7 @@ import torch
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
-from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.base import Labels, Task, label_vocabulary, require_option, tasks
 from foresee.tasks.text import TextForm, pairs_in, require_prompt
 
 
@@ -37,6 +36,7 @@ class Construction(Task):
     open_ended = True
     symbols: int = 10
     nodes: int = 9
+    labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
         require_option(self, "nodes", 3)
@@ -45,7 +45,7 @@ class Construction(Task):
         # One path over some of the nodes, and circles over the others; where an edge closes it, circles over all.
         paths = sum(math.perm(k, n) * subfactorial(k - n) for n in range(2, k + 1))
         chance = math.factorial(k - 1) / subfactorial(k) if self.closed else math.factorial(k) / paths
-        vocab = Vocabulary((*map(str, range(self.symbols)), "|", "="))
+        vocab = label_vocabulary(self, self.labels, self.symbols, "|", "=")
         self.declare(vocab=vocab, chance=chance, prompt_length=1, answer_length=3 * self.edges - 1)
 
     @property
@@ -103,7 +103,7 @@ class Construction(Task):
         return fingerprint((tokens[:, :, None] == tokens[:, None, :]).argmax(axis=2))
 
 
-@tasks.register("circle-construction")
+@tasks.register("circle-construction", later=("labels",))
 @dataclass(frozen=True, kw_only=True)
 class CircleConstruction(Construction):
     """``nodes`` of ``symbols`` labels on one directed circle, its ``nodes`` edges shuffled: ``=4,1|2,4|1,2`` for three.
@@ -113,7 +113,7 @@ class CircleConstruction(Construction):
     closed = True
 
 
-@tasks.register("line-construction")
+@tasks.register("line-construction", later=("labels",))
 @dataclass(frozen=True, kw_only=True)
 class LineConstruction(Construction):
     """``nodes`` of ``symbols`` labels on one directed path, its ``nodes - 1`` edges shuffled: ``=4,1|2,4`` for three.

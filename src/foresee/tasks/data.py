@@ -97,6 +97,11 @@ class Data(Request, StoredTask):
     def unknown(self) -> int | None:
         return self.stored.unknown
 
+    @property
+    def frame(self) -> tuple[str, str]:
+        cut = self.stored.tokenizer
+        return "".join(cut.symbols[token] for token in cut.before), "".join(cut.symbols[token] for token in cut.after)
+
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
         return StoredRows(self.stored, self.stored.split(split))
 

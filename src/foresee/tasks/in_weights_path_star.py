@@ -22,9 +22,8 @@ from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
-from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.arms import draw_wrong_arms, follow_arms
-from foresee.tasks.base import Task, WrongTurn, require_choice, require_option, tasks
+from foresee.tasks.base import Labels, Task, WrongTurn, label_vocabulary, require_choice, require_option, tasks
 from foresee.tasks.text import TextForm
 
 EDGE, PATH, PAUSE = "edge:", "path:", "_"
@@ -37,7 +36,7 @@ Query = Literal["goal", "start-goal"]
 Answer = Literal["path", "first"]
 
 
-@tasks.register("in-weights-path-star")
+@tasks.register("in-weights-path-star", later=("labels",))
 @dataclass(frozen=True, kw_only=True)
 class InWeightsPathStar(Task):
     """The graph G(degree, length), the same in every row; ``graph`` numbers its labels' permutation.
@@ -64,6 +63,7 @@ class InWeightsPathStar(Task):
     asked: float = 0.25
     facts: float = 0.5
     graph: int = 0
+    labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
         for name, least in (("degree", 2), ("length", 2), ("pauses", 0), ("graph", 0)):
@@ -76,7 +76,7 @@ class InWeightsPathStar(Task):
             raise RequestError(f"in-weights-path-star: facts={self.facts} must be a share from 0 to below 1")
         answer_length = self.length if self.answer == "path" else 1
         self.declare(
-            vocab=Vocabulary((*map(str, range(self.nodes)), EDGE, PATH, PAUSE, "=")), chance=1 / self.degree,
+            vocab=label_vocabulary(self, self.labels, self.nodes, EDGE, PATH, PAUSE, "="), chance=1 / self.degree,
             prompt_length=(3 if self.query == "goal" else 4) + self.pauses, answer_length=answer_length,
             plateau=math.log(self.degree) / answer_length,
         )  # fmt: skip

@@ -20,15 +20,14 @@ from torch import Tensor
 from foresee.core.batch import NOTHING, Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
-from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, WrongTurn, fingerprint_set, require_option, tasks
+from foresee.tasks.base import Labels, Task, WrongTurn, fingerprint_set, label_vocabulary, require_option, tasks
 from foresee.tasks.path_star_draw import distinct
 from foresee.tasks.text import TextForm, pairs_in, split_at
 
 Edges = list[tuple[int, int]]
 
 
-@tasks.register("minimal-planning")
+@tasks.register("minimal-planning", later=("labels",))
 @dataclass(frozen=True, kw_only=True)
 class MinimalPlanning(Task):
     """Two directed paths of ``steps`` edges each that share one node, the same number of edges along on both; the
@@ -51,13 +50,14 @@ class MinimalPlanning(Task):
 
     steps: int = 5
     nodes: int = 20
+    labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
         require_option(self, "steps", 1, 1000)
         require_option(self, "nodes", 2 * self.steps + 1, 60_000)
         answer_length = 3 * self.steps - 1
         self.declare(
-            vocab=Vocabulary((*map(str, range(self.nodes)), "/", "|", "=")), chance=0.5,
+            vocab=label_vocabulary(self, self.labels, self.nodes, "/", "|", "="), chance=0.5,
             prompt_length=3 * self.edges + 3, answer_length=answer_length, plateau=math.log(2) / answer_length,
         )  # fmt: skip
 

@@ -23,16 +23,15 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, mix
-from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import path_star_draw as drawing
 from foresee.tasks import path_star_oracle as oracle
 from foresee.tasks.arms import draw_lures, draw_wrong_arms, follow_arms
-from foresee.tasks.base import Lure, Task, WrongTurn, require_choice, require_option, tasks
+from foresee.tasks.base import Labels, Lure, Task, WrongTurn, label_vocabulary, require_choice, require_option, tasks
 from foresee.tasks.path_star_draw import PromptForm, Sampler, Shape, Tokens
 from foresee.tasks.text import TextForm, difference
 
 
-@tasks.register("path-star", later=("order", "query", "generalised", "sizes", "splits"))
+@tasks.register("path-star", later=("order", "query", "generalised", "sizes", "splits", "labels"))
 @dataclass(frozen=True, kw_only=True)
 class PathStar(Task):
     """G(degree, length) with node labels drawn without replacement from ``nodes`` labels, and edges in random order.
@@ -52,6 +51,7 @@ class PathStar(Task):
     * ``splits``: distances from the centre, such as "1" or "1+3", at which every node has two children, so that arms
       are trees whose ends are asked for; "none" for plain arms. Not combined with
       ``order``, ``generalised`` or ``sizes``.
+    * ``labels``: "words" has a checkpoint read a word of its own in place of each number.
 
     Facts: ``arms`` [B, ends, length], the tokens from the centre to each end, padded with -1, in an order that says
     nothing about the goal; ``branch`` [B], where in the answer the decision lies (always at 1); on plain arms
@@ -73,6 +73,7 @@ class PathStar(Task):
     generalised: drawing.Generalised = "none"
     sizes: drawing.Sizes = "fixed"
     splits: str = "none"
+    labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
         require_option(self, "degree", 1)
@@ -96,7 +97,7 @@ class PathStar(Task):
         if self.generalised == "path":
             answer = (2 + answer) / 2
         self.declare(
-            vocab=Vocabulary((*map(str, range(self.nodes)), "|", "=", "/", "$")), chance=1 / shape.ends,
+            vocab=label_vocabulary(self, self.labels, self.nodes, "|", "=", "/", "$"), chance=1 / shape.ends,
             prompt_length=form.length(shape.edges), answer_length=self.length, plateau=math.log(shape.ends) / answer,
         )  # fmt: skip
         if self.goals == "all":

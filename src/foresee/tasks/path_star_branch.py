@@ -21,7 +21,7 @@ from foresee.tasks.base import tasks
 from foresee.tasks.path_star import PathStar
 
 
-@tasks.register("path-star-branch")
+@tasks.register("path-star-branch", later=("labels",))
 @dataclass(frozen=True, kw_only=True)
 class PathStarBranch(PathStar):
     """Graphs, prompts, options and split are those of ``path-star``; a line reads ``u,v|u,v|.../start,goal=node``.

@@ -42,6 +42,11 @@ class StoredTask(Task):
     """A task that owns its examples: training goes over the rows of its training split, epoch after epoch, and tests
     are rows of its test split, none of them twice. ``identity`` puts every row into its split."""
 
+    @property
+    def frame(self) -> tuple[str, str]:
+        """What stands before and after the text of every prompt, as the names of its symbols."""
+        return "", ""
+
     @abstractmethod
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
         """All rows of a split, in the order of the file."""

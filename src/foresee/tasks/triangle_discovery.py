@@ -19,7 +19,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.base import Labels, Task, label_vocabulary, require_option, tasks
 from foresee.tasks.text import TextForm, pairs_in, shown
 
 SLACK = 1.2
@@ -28,7 +28,7 @@ SLACK = 1.2
 TRIANGLE, FACT = "tri:", "edge:"
 
 
-@tasks.register("triangle-discovery")
+@tasks.register("triangle-discovery", later=("labels",))
 @dataclass(frozen=True, kw_only=True)
 class TriangleDiscovery(Task):
     """A graph on ``nodes`` vertices, numbered by ``graph``. ``tri:`` is answered by the edges of a triangle in cyclic
@@ -50,6 +50,7 @@ class TriangleDiscovery(Task):
     triangles: int = 6
     facts: float = 2 / 3
     graph: int = 0
+    labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
         for name, least in (("nodes", 4), ("degree", 2), ("triangles", 1), ("graph", 0)):
@@ -108,7 +109,7 @@ class TriangleDiscovery(Task):
     @cached_property
     def vocab(self) -> Vocabulary:
         """The vertices, then ``|``, ``tri:`` and ``edge:``."""
-        return Vocabulary((*map(str, range(self.nodes)), "|", TRIANGLE, FACT))
+        return label_vocabulary(self, self.labels, self.nodes, "|", TRIANGLE, FACT)
 
     @cached_property
     def chance(self) -> float:

@@ -7,17 +7,25 @@ are not part of it: a standard model has no place for them.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from foresee.backbones.base import describe_backbone
+from foresee.backbones.counterparts import write_as_text
 from foresee.core import files
-from foresee.core.checkpoint_files import quiet
+from foresee.core.checkpoint_files import quiet, require_package
 from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
 from foresee.metrics.verdict import plain_words
+from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
 from foresee.training.run import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def export(run: Run, folder: str | Path) -> Path:
@@ -30,19 +38,30 @@ def export(run: Run, folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RequestError(f"{folder} exists and is not an empty folder; choose another for the checkpoint")
+    require_package("transformers", "hf", "an export")
     objective = run.objective
     if not objective.backbone_alone:
         raise RequestError(
             f"objective {run.spec.objective} decodes with weights of its own beside the backbone's, for which a "
             "standard checkpoint has no place; load the run with foresee.load instead"
         )
-    model = objective.backbone.counterpart()
+    model, ids = objective.backbone.counterpart(), objective.backbone.counterpart_ids()
+    tokenizer = objective.backbone.counterpart_tokenizer(objective.vocab)
+    if not isinstance(run.task, StoredTask):
+        end = None if run.task.end is None else objective.vocab.symbols[run.task.end]
+        write_as_text(tokenizer, run.task.text, end)
+    # Rows of the table that were not trained have scores that nobody has brought down.
+    table: Any = model.get_input_embeddings()
+    untrained = sorted(set(range(len(table.weight))) - set(ids))
+    model.generation_config.suppress_tokens = untrained or None
+    if run.task.end is not None:
+        model.generation_config.eos_token_id = ids[run.task.end]
     described = {
         **run.json(),
         "dir": run.dir.name,
         "spec": run.spec.model_dump(),
         "vocabulary": list(objective.vocab),
-        "tokens": list(objective.backbone.counterpart_ids()),
+        "tokens": list(ids),
     }
     with files.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +69,9 @@ def export(run: Run, folder: str | Path) -> Path:
         try:
             with quiet():
                 model.save_pretrained(written)
-            objective.backbone.counterpart_tokenizer(objective.vocab).save_pretrained(written)
+            tokenizer.save_pretrained(written)
             files.write_json(written / "foresee.json", described)
-            files.write_text(written / "README.md", model_card(run, type(model).__name__, folder.name))
+            files.write_text(written / "README.md", model_card(run, model, tokenizer, folder.name))
             written.chmod(0o755)
             if folder.exists():
                 folder.rmdir()
@@ -62,15 +81,21 @@ def export(run: Run, folder: str | Path) -> Path:
     return folder
 
 
-def model_card(run: Run, model: str, name: str) -> str:
-    """Markdown with the metadata that model hubs read; ``model`` is the name of the library's class."""
+def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> str:
+    """Markdown with the metadata that model hubs read, for an exported folder of this ``name``."""
     import jinja2
 
     # Markdown, not HTML: nothing is to be escaped.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8"))
-    task, objective = run.task, run.objective
+    task, objective, ids = run.task, run.objective, run.objective.backbone.counterpart_ids()
     tokens, _ = next(task.sample(task.group, stream("model card", run.spec.task)).pairs())
+    longest = task.answer_length_of(tokens) if task.end is None else task.answer_length
+    filled = {
+        "length": longest, "end": "" if task.end is None else f", eos_token_id={ids[task.end]}",
+        "steps": getattr(objective, "steps", None) or longest,
+        "symbol": next((ids[objective.vocab.token(symbol)] for symbol in objective.symbols), None),
+    }  # fmt: skip
     rows = [
         (f"{label}[{place}]" if isinstance(row, list) else label, one)
         for label, row in run.rows.items()
@@ -78,18 +103,35 @@ def model_card(run: Run, model: str, name: str) -> str:
     ]
     return template.render(
         name=name,
-        model=model,
+        model=type(model).__name__,
         run=run,
         spec=run.spec,
         settings=run.spec.model_dump(),
         verdict=run.verdict,
         words=plain_words(run.verdict),
-        order=objective.order,
+        usage=objective.usage.format(**filled),
         symbols=len(objective.vocab),
         own=[key for key, _ in objective.named_parameters() if not key.startswith("backbone.")],
         rows=rows,
-        # A user's rows are theirs: none of them is written into a file that may be published.
-        prompt="your prompt" if isinstance(task, StoredTask) else task.write_line(tokens, []),
-        longest=task.answer_length_of(tokens) if task.end is None else task.answer_length,
-        end=None if task.end is None else objective.backbone.counterpart_ids()[task.end],
+        prompt=_prompt_code(task, tokenizer, tokens, [ids[token] for token in tokens]),
+        remark=describe_backbone(run.spec.backbone),
+        labels=[
+            f"{label} = {word.strip()}"
+            for label, word in zip(objective.vocab, objective.backbone.label_words(), strict=False)
+        ],
     )
+
+
+def _prompt_code(task: Task, tokenizer: PreTrainedTokenizerBase, tokens: list[int], wanted: list[int]) -> str:
+    """What to give the tokenizer, as Python, so that a prompt of the user's becomes what prompts were trained as: with
+    what frames them. ``tokens`` are those of some prompt, ``wanted`` the same in the exported model's numbers."""
+    shown = prompt = task.write_prompt(tokens)
+    before = after = ""
+    if isinstance(task, StoredTask):
+        # A user's rows are theirs: none of them is written into a file that may be published.
+        shown, (before, after) = "your prompt", task.frame
+    plain = ", add_special_tokens=False"
+    for left, right, options in (("", "", plain), ("", "", ""), (before, after, plain)):
+        if tokenizer(left + prompt + right, add_special_tokens=not options).input_ids == wanted:
+            break
+    return json.dumps(left + shown + right, ensure_ascii=False) + options

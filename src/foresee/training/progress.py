@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, TextIO
 
+from foresee.backbones.base import describe_backbone
 from foresee.metrics.control import describe_shallow
 from foresee.training.run import Run
 from foresee.training.settings import Settings
@@ -55,9 +56,10 @@ def title(spec: Settings) -> str:
 
 
 def depth_warning(spec: Settings) -> str | None:
-    """That the backbone may be too shallow for the task's decision, where it may."""
+    """That the backbone may be too shallow for the task's decision, and what else there is to know of it, or None."""
     warning = describe_shallow(spec.layers, spec.build_task().hops)
-    return None if warning is None else f"warning: {warning}"
+    notes = [] if warning is None else [f"warning: {warning}"]
+    return "\n".join([*notes, *filter(None, [describe_backbone(spec.backbone)])]) or None
 
 
 def clock(seconds: float) -> str:

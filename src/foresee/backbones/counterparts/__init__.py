@@ -13,9 +13,10 @@ from torch import Tensor
 
 from foresee.core.seeds import global_stream_from, torch_stream
 from foresee.core.vocabulary import Vocabulary
+from foresee.tasks.text import TextForm
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
 def build_filled(cls: type[PreTrainedModel], config: Any, weights: Mapping[str, Tensor | None]) -> PreTrainedModel:
@@ -45,3 +46,19 @@ def word_tokenizer(vocab: Vocabulary, ids: Sequence[int]) -> PreTrainedTokenizer
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it without types
         tokenizer_object=tokenizer, clean_up_tokenization_spaces=False
     )
+
+
+def write_as_text(tokenizer: PreTrainedTokenizerBase, form: TextForm, end: str | None) -> None:
+    """Has a word tokenizer write tokens as the task's text, and hold the symbol ``end`` of every answer, or without one
+    that of every prompt, which no answer holds, for the end of a text and for padding, as other tools ask of it."""
+    from tokenizers import decoders
+
+    marks = {*form.marks, *form.answer_marks}
+    steps = [decoders.WordPiece("##", cleanup=False), decoders.Fuse()]  # a space between any two symbols
+    steps += [decoders.Replace(part, mark) for mark in sorted(marks) for part in (f" {mark}", f"{mark} ")]
+    steps.append(decoders.Replace(" ", form.separator))
+    backend: Any = tokenizer.backend_tokenizer
+    backend.decoder = decoders.Sequence(steps)
+    closing = form.ends[0] if end is None else end
+    if tokenizer.convert_tokens_to_ids(closing) is not None:
+        tokenizer.eos_token = tokenizer.pad_token = closing

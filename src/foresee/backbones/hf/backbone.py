@@ -24,7 +24,14 @@ from foresee.backbones.hf import checks, loading
 from foresee.backbones.hf.reading import REFUSALS, HuggingFaceLayer, Reader, undecayed_names
 from foresee.backbones.hf.symbols import Symbols, exported_ids, put_back, rows_of, token_ids
 from foresee.backbones.tables import TableBackbone
-from foresee.core.checkpoint_files import checkpoint_digest, checkpoint_folder, load_tokenizer, refusing
+from foresee.core.checkpoint_files import (
+    checkpoint_digest,
+    checkpoint_folder,
+    gguf_file,
+    has_tokenizer,
+    load_tokenizer,
+    refusing,
+)
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.seeds import torch_stream
 from foresee.core.vocabulary import Vocabulary
@@ -74,6 +81,7 @@ class HuggingFace(TableBackbone):
         model = self._model(loading.without_dropout(self.config), generator)
         table, head = self._table_and_head(model)
         self.vocab_size, self.width, self._rows = len(vocab), table.embedding_dim, len(table.weight)
+        self.words = vocab.words if symbols != "first" and has_tokenizer(self.folder) else 0
         self.token_ids = token_ids(vocab, self.folder, path, symbols, self._rows) if vocab else ()
         self._take_rows(table, head, generator)
         self.body: Any = model.base_model
@@ -95,6 +103,12 @@ class HuggingFace(TableBackbone):
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:
         return checkpoint_digest(str(options["path"]))
+
+    @staticmethod
+    def remark(options: Mapping[str, Any]) -> str:
+        if options["random"] or (file := gguf_file(str(options["path"]))) is None:
+            return ""
+        return f"The weights of {file.name} were quantised; they are read as float32, which does not undo the rounding."
 
     # Construction -----------------------------------------------------------------------------------------------------
 
@@ -216,6 +230,10 @@ class HuggingFace(TableBackbone):
     def counterpart_ids(self) -> tuple[int, ...]:
         """``token_ids``, and for symbols without one of their own, new rows at the end of the table."""
         return exported_ids(self.token_ids, self._rows)
+
+    def label_words(self) -> tuple[str, ...]:
+        tokenizer = load_tokenizer(self.folder, self.path) if self.words else None
+        return tuple(tokenizer.decode([token]) for token in self.token_ids[: self.words]) if tokenizer else ()
 
     def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
         if vocab.checkpoint is not None and self.token_ids[: len(vocab.checkpoint.ids)] == vocab.checkpoint.ids:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from foresee.core.checkpoint_files import WEIGHT_FILES, matching_files, quiet, refusing
+from foresee.core.checkpoint_files import WEIGHT_FILES, matching_files, quiet, refusing, require_package
 from foresee.core.errors import RequestError
 from foresee.core.seeds import global_stream_from, torch_stream
 
@@ -139,14 +139,8 @@ def _chosen(attention: str | None) -> dict[str, str]:
 def add_adapters(body: Any, rank: int, alpha: int, generator: torch.Generator) -> None:
     """Puts adapters on the linear layers of ``body`` and freezes everything else. They are float32 whatever the weights
     are, and drawn from ``generator`` alone. Raises ``RequestError`` where ``peft`` is missing or refuses."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ModuleNotFoundError as error:
-        if error.name != "peft":
-            raise
-        raise RequestError(
-            f"hf: lora={rank} needs the package peft, which is not installed; pip install 'foresee-lm[lora]' adds it"
-        ) from None
+    require_package("peft", "lora", f"hf: lora={rank}")
+    from peft import LoraConfig, inject_adapter_in_model
     from transformers.pytorch_utils import Conv1D
 
     mixers = [name for name, module in body.named_modules() if STATE_MATRIX in dict(module.named_parameters("", False))]

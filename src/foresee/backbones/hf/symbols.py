@@ -3,11 +3,17 @@
 Each symbol is its own single token of the checkpoint's tokenizer, the one that the paper's text form
 ``32,3|16,12/32,12=`` gives it: a label after a comma, a delimiter after a digit. So a sentencepiece label is the
 token without the word-start mark, and only where the tokenizer knows it at the start of a word alone is that one taken.
+
+Labels that are to be words (``labels=words``) take, in the order of the tokenizer's numbers, its tokens that are a
+space and ``WORD``, whose plural (with an s) is a token too: so they are words and not beginnings of words, and of two
+forms of a word only one is among them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +26,12 @@ from foresee.core.seeds import global_stream_from, torch_stream
 from foresee.core.vocabulary import CheckpointTokens, Vocabulary
 
 Symbols = Literal["auto", "tokenizer", "first"]
+
+WORD = re.compile("[a-z]{4,8}")
+"""Four to eight small letters."""
+
+WORD_STARTS = ("Ġ", "▁")
+"""How byte-level and sentencepiece tokenizers write the space before a word."""
 
 FRESH_NOISE = 0.1
 """Standard deviation of a fresh row's noise as a share of the table's: enough to tell two fresh rows apart."""
@@ -44,7 +56,9 @@ def token_ids(vocab: Vocabulary, folder: Path, path: str, symbols: Symbols, rows
             raise RequestError(f"hf: the task has {len(vocab)} symbols, but the table of {path} has {rows} rows")
         return tuple(range(len(vocab)))
     tokenizer = load_tokenizer(folder, path)
-    ids = tuple(None if _bracketed(symbol) else _single(symbol, tokenizer, path, rows) for symbol in vocab)
+    words = tuple(choose_words(tokenizer, vocab.words, path, rows))
+    marks = vocab.symbols[vocab.words :]
+    ids = words + tuple(None if _bracketed(symbol) else _single(symbol, tokenizer, path, rows) for symbol in marks)
     holder: dict[int, str] = {}
     for symbol, token in zip(vocab, ids, strict=True):
         if token is not None and token in holder:
@@ -96,8 +110,29 @@ def _single(symbol: str, tokenizer: Any, path: str, rows: int) -> int:
     became = f"splits symbol {symbol!r} into {cut}" if len(cut) > 1 else f"has no token for symbol {symbol!r}"
     raise RequestError(
         f"hf: the tokenizer of {path} {became}; every symbol must be one token: choose fewer or other labels, "
-        "or symbols=first to take the first rows of its table instead"
+        "labels=words to read words of its own in their place, or symbols=first to take the first rows of its table "
+        "instead"
     )
+
+
+def choose_words(tokenizer: Any, count: int, path: str, rows: int) -> list[int]:
+    """The tokens of a tokenizer's first ``count`` words (see above). Raises ``RequestError`` where it has fewer."""
+    if not count:
+        return []
+    names = tokenizer.convert_ids_to_tokens(list(range(min(rows, len(tokenizer)))))
+    marked = {name: token for token, name in enumerate(names) if isinstance(name, str) and name[:1] in WORD_STARTS}
+    found = (
+        token
+        for name, token in marked.items()
+        if WORD.fullmatch(name[1:]) and f"{name}s" in marked and tokenizer.decode([token]).strip() == name[1:]
+    )
+    chosen = list(islice(found, count))
+    if len(chosen) < count:
+        raise RequestError(
+            f"hf: labels=words needs {count} words, but the tokenizer of {path} has {len(chosen)} that are one token "
+            "each; choose fewer labels, or symbols=first to take the first rows of its table"
+        )
+    return chosen
 
 
 def rows_of(table: Tensor, ids: tuple[int | None, ...], generator: torch.Generator) -> Tensor:

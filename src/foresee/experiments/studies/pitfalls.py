@@ -1,4 +1,4 @@
-"""Bachmann & Nagarajan, "The pitfalls of next-token prediction" (ICML 2024): seven studies on the paper's five graphs.
+"""Bachmann & Nagarajan, "The pitfalls of next-token prediction" (ICML 2024): six studies on the paper's five graphs.
 
 Published, in percent. What is marked [DIG] comes from a digest of the paper: which cell is which, and the cells
 themselves, were not seen.
@@ -25,8 +25,7 @@ ones the control had found no look-up on G(2, 20) after 1,300 steps, with rotary
 paper: ``gpt-mini`` (12 layers, 384 wide), batch 256, learning rate 5e-4 constant, 200,000 examples, 100 epochs, no
 weight decay, five seeds (how many the paper has is not known). Layers, learning rate and epochs [SEM], batch [NTF]; the
 published schedule is constant in effect and its weight decay 0 [NTF]. The paper's own sentence on these was not found,
-nor the size of its Mamba: ours has that depth and width, state 16, convolution 4, expansion 2 [NVT]. GPT2-Large: 774
-million parameters, learning rate 1e-5, batch 16, 100 epochs [SEM, NTF].
+nor the size of its Mamba: ours has that depth and width, state 16, convolution 4, expansion 2 [NVT].
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from foresee.core.errors import RequestError
 from foresee.experiments.studies import base
 from foresee.experiments.studies.base import Cell, Published, Scale, Study, over_seeds, studies, words
 from foresee.training.settings import Settings
@@ -239,38 +237,6 @@ class PitfallsMamba(Pitfall):
             {"seeds": 5, "backbone": "mamba:layers=12,width=384", **AT_PAPER_SCALE},
             {"seeds": 3, "backbone": "mamba-nano", "steps": 1600, "batch": 256, "lr": 1e-3, "eval_every": 100,
              "test": 10_000, "until_solved": True},
-        )  # fmt: skip
-
-
-@studies.register("pitfalls-pretrained")
-class PitfallsPretrained(Pitfall):
-    """``exact`` of next-token fine-tuning. Options: ``checkpoint``, a folder or hub id (paper scale: gpt2-large unless
-    given; laptop scale needs one, since none comes with this package). Learning rate 1e-4 at laptop scale, after trials
-    with none: change it in a run of your own."""
-
-    summary = "next-token fine-tuning of a pretrained checkpoint"
-    question = "Does pretraining help next-token training to choose the arm?"
-    hardware = "not measured"
-    laptop_cost = "depends on the checkpoint; not measured"
-    paper_cost = "not measured; 1,250,000 steps of batch 16 a run of a network of 774 million parameters: for a GPU"
-
-    def __init__(self, *, checkpoint: str = "none") -> None:
-        self.checkpoint = None if checkpoint == "none" else checkpoint
-
-    def cells(self, scale: Scale) -> list[Cell]:
-        checkpoint = self.checkpoint or ("gpt2-large" if scale == "paper" else None)
-        if checkpoint is None:
-            raise RequestError(
-                "study pitfalls-pretrained needs a checkpoint at laptop scale: name a small causal language model's "
-                "folder, as in pitfalls-pretrained:checkpoint=FOLDER"
-            )
-        backbone = f"hf:path={checkpoint}"
-        return other_backbone(
-            scale, "next-token, pretrained", None,
-            {"seeds": 1, "backbone": backbone, **AT_PAPER_SCALE, "steps": EPOCHS // 16, "batch": 16, "lr": 1e-5,
-             "eval_every": 12_500},
-            {"seeds": 3, "backbone": backbone, "steps": 2000, "batch": 64, "lr": 1e-4, "test": 5000,
-             "until_solved": True},
         )  # fmt: skip
 
 

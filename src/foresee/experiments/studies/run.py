@@ -68,9 +68,10 @@ class Plan:
 
     @cached_property
     def runs(self) -> list[Settings]:
-        """Every run, controls first, each once."""
-        controls = [run for cell in self.cells for run in cell.control_runs]
-        return unique([*controls, *(run for cell in self.cells for run in cell.runs)])
+        """Every run, each once: seed by seed, so that a study cut short has something of every cell, and cell by cell,
+        each after its controls."""
+        every = unique([run for cell in self.cells for run in (*cell.control_runs, *cell.runs)])
+        return sorted(every, key=lambda run: run.seed)
 
     @property
     def missing(self) -> list[Settings]:
