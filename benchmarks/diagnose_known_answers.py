@@ -42,7 +42,7 @@ def run(name: str, seed: int, out: Path, work: Path, *, again: bool) -> None:
     path = folder / "rows.jsonl"
     if not path.exists():
         pairs = write_case(name, seed)
-        files.write_json_lines(path, [{"prompt": prompt, "response": response} for prompt, response in pairs])
+        files.write_json_lines(path, [{"prompt": prompt, "answer": answer} for prompt, answer in pairs])
     task = read_task(f"data:{path},tokenizer={case.tokenizer},ending={case.ending}")
     asked = DiagnosisSettings.of(
         task, backbone=case.backbone, seeds=1, steps=case.steps, batch=case.batch, lr=case.lr, first_seed=seed
