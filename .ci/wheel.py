@@ -80,7 +80,7 @@ def main() -> None:
         (installed,) = Distribution.discover(name="foresee-lm", path=[str(packages)])
         link(closure(needed(installed.requires or [])), packages)
         call(python, "-c", CHECKS)
-        for argv in (["list"], ["report", "-o", "report.html"]):
+        for argv in (["--version"], ["list"], ["report", "-o", "report.html"]):
             call(work / "clean" / "bin" / "foresee", *argv)
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, installed and used")
 

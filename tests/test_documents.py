@@ -1,0 +1,119 @@
+"""The documentation: its length, that every command in it can be given, and that README's commands do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foresee.backbones.base import backbones
+from foresee.cli.app import COMMANDS, program
+from foresee.core.errors import RequestError
+from foresee.core.registry import load_plugin_file
+from foresee.core.spec import resolve, split_list
+from foresee.objectives.base import objectives
+from foresee.tasks.base import tasks
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]
+"""All but the log, which keeps what was typed in its day."""
+OWN = ("hidden-prefix", "data:", "mate-in-two", "word-dropout", "running-parity")
+"""What readers write or name themselves: plug-ins and files."""
+
+SPECS: tuple[tuple[Any, str], ...] = (
+    (backbones, "backbone"), (objectives, "objective"), (objectives, "objectives"),
+)  # fmt: skip
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of every ``foresee`` command in a document's code, comments left out."""
+    text = "\n".join(re.findall(r"^```\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL))
+    lines = (line.partition(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines())
+    found = (shlex.split(line) for line in lines if re.match(r"(?:torchrun .*-m )?foresee ", line))
+    return [words[words.index("foresee") + 1 :] for words in found]
+
+
+def test_the_documentation_can_be_read_in_an_afternoon() -> None:
+    words = {
+        path.name: sum(bool(re.search(r"\w", word)) for word in path.read_text(encoding="utf-8").split())
+        for path in DOCUMENTS
+        if path.name != "findings.md"  # which grows with the committed rows
+    }
+    assert sum(words.values()) <= 15_000, words
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_can_be_given(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name, options and values are right, and so are the specs in it. Nothing is run."""
+    monkeypatch.chdir(ROOT)
+    for name, *rest in commands(path):
+        assert name in COMMANDS, f"{path.name}: foresee {name}"
+        plugins = [rest[at + 1] for at, word in enumerate(rest) if word == "--plugin"]
+        words = [word for word in rest if word != "--plugin" and word not in plugins]
+        if any("..." in word or word == "TASK" for word in words):
+            continue
+        command = program.get_command(None, name)
+        context = command.make_context(name, words)
+        for known, given in SPECS:
+            for spec in split_list(context.params.get(given) or ""):
+                if spec and not spec.startswith((*OWN, "hf:")):
+                    resolve(known, spec)
+        if (task := context.params.get("task")) and not task.startswith(OWN):
+            resolve(tasks, task).build()
+
+
+def test_code_that_is_no_document_is_not_taken_for_one() -> None:
+    with pytest.raises(RequestError):
+        resolve(tasks, "no-such-task")
+    assert len(commands(ROOT / "README.md")) > 10
+
+
+@pytest.mark.slow
+def test_the_commands_of_readme_do_what_they_say(tmp_path: Path) -> None:
+    """All but ``make`` and what waits for a reader, from README itself, with budgets of a few steps."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "notes.jsonl").write_text((ROOT / "tests" / "own_data.jsonl").read_text(encoding="utf-8"))
+    (tmp_path / "sweep.yaml").write_text("runs:\n  - {task: path-star-mini, objective: reversed, steps: 2}\n")
+    small = ["--steps", "4", "--test", "64", "--eval-every", "2"]
+    run = ""
+    for name, *rest in commands(ROOT / "README.md"):
+        words = [run if word == "DIGEST" else word for word in rest]
+        if name in ("train", "compare"):
+            words += [*small, "--backbone", "transformer:layers=1,width=16,heads=1"]
+        if name == "diagnose":
+            words += ["--steps", "40", "--seeds", "1", "--backbone", "transformer:layers=1,width=16,heads=1"]
+        if name == "bench":
+            words += ["--help"]  # it measures for a minute
+        if name == "explore":
+            continue  # it waits for its reader; tests of its own open it
+        done = subprocess.run(
+            [sys.executable, "-m", "foresee", name, *words], cwd=tmp_path, timeout=600, check=False,
+            capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}", "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, (name, words, done.stderr[-2000:])
+        runs = sorted((tmp_path / "runs").glob("*/rows.jsonl"), key=lambda path: path.stat().st_mtime)
+        run = runs[-1].parent.name if runs else run
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "my-checkpoint" / "model.safetensors").exists()
+    assert (tmp_path / "diagnosis" / "diagnosis.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "docs" / "tutorial.md"], ids=lambda path: path.name)
+def test_the_python_of_readers_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few steps; the tutorial's objective becomes one that trains."""
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):
+        if "@objectives.register" in code:
+            plugin = tmp_path / "hidden_prefix.py"
+            plugin.write_text(code, encoding="utf-8")
+            load_plugin_file(plugin)
+            code = 'import foresee\nrun = foresee.train("path-star", "hidden-prefix:share=0.3", steps=4)'
+        exec(code.replace('objective="reversed",', 'objective="reversed", steps=4, test=64,'), {})  # noqa: S102  # the code of our own documents
