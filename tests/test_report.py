@@ -320,8 +320,8 @@ def study(tmp_path: Path) -> StudyResult:
     wrong = fabricate_run(tmp_path / "runs")
     right = fabricate_run(tmp_path / "runs", "reversed", "solves")
     cells = (
-        cell("next-token", "agrees", (seed(wrong, 0.5),)),
-        cell("reversed", "differs", (seed(right, 0.996, "solved"),)),
+        cell("next-token", "reproduced", (seed(wrong, 0.5),)),
+        cell("reversed", "not reproduced", (seed(right, 0.996, "solved"),)),
         cell("<b>mine</b>", "unknown", (), None),
         cell("other", "not run", ()),
     )
@@ -338,7 +338,7 @@ def test_a_study_is_shown_with_its_runs(study: StudyResult, tmp_path: Path) -> N
     html = write_report([], tmp_path / "page.html", studies=[study], tables=tmp_path / "tables").read_text("utf-8")
     section = html.split('<section id="studies">')[1].split("</section>")[0]
     rows = re.split(r"<tr[ >]", section.split("<tbody>")[1].split("</tbody>")[0])[1:]
-    marks = ["✓ agrees", "✗ differs", "? unknown", "– not run"]
+    marks = ["✓ reproduced", "✗ not reproduced", "? unknown", "– not run"]
     assert [mark in row for row, mark in zip(rows, marks, strict=True)] == [True] * 4
     assert ['href="#made-1"' in rows[0], 'href="#made-2"' in rows[1]] == [True] * 2
     assert "0.500 <span" in rows[0]

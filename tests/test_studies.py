@@ -192,12 +192,13 @@ NEAR, FAR, NONE = rate(2520, 5000), rate(3500, 5000), rate(0, 5000)
 @pytest.mark.parametrize(
     ("rule", "published", "measured", "smaller", "agreement"),
     [
-        ("interval", HALF, [NEAR, NEAR], False, "agrees"), ("interval", HALF, [NEAR, FAR], False, "mixed"),
-        ("interval", HALF, [FAR], False, "differs"), ("interval", HALF, [], False, "not run"),
+        ("interval", HALF, [NEAR, NEAR], False, "reproduced"), ("interval", HALF, [NEAR, FAR], False, "mixed"),
+        ("interval", HALF, [FAR], False, "not reproduced"), ("interval", HALF, [], False, "not run"),
         ("interval", unknown("a table"), [NEAR], False, "unknown"),
-        ("side", SOLVES, [rate(4900, 5000)], False, "agrees"), ("interval", SOLVES, [NEAR], False, "differs"),
-        ("interval", SOLVES, [NEAR], True, "not reached"), ("interval", HALF, [FAR], True, "differs"),
-        ("interval", HALF, [NONE], True, "differs"),
+        ("side", SOLVES, [rate(4900, 5000)], False, "reproduced"),
+        ("interval", SOLVES, [NEAR], False, "not reproduced"),
+        ("interval", SOLVES, [NEAR], True, "budget too short"), ("interval", HALF, [FAR], True, "not reproduced"),
+        ("interval", HALF, [NONE], True, "not reproduced"),
     ],
 )  # fmt: skip
 def test_agreement_over_seeds(
@@ -206,11 +207,11 @@ def test_agreement_over_seeds(
     assert judge_agreement(rule, published, "exact", measured, 0.5, smaller=smaller) == agreement
 
 
-@pytest.mark.parametrize(("smaller", "agreement"), [(True, "not reached"), (False, "differs")])
+@pytest.mark.parametrize(("smaller", "agreement"), [(True, "budget too short"), (False, "not reproduced")])
 def test_what_has_not_learned_the_easy_part_refutes_nothing(smaller: bool, agreement: Agreement) -> None:
     assert judge_agreement("interval", HALF, "exact", [NONE], 0.5, smaller=smaller, unfitted=True) == agreement
     at_chance = judge_agreement("side", HALF, "branch", [NEAR], 0.5, smaller=smaller, unfitted=True)
-    assert at_chance == ("not reached" if smaller else "agrees")
+    assert at_chance == ("budget too short" if smaller else "reproduced")
 
 
 # Tables of made-up runs ---------------------------------------------------------------------------------------------
@@ -295,12 +296,12 @@ def test_published_beside_measured(made: Path) -> None:
     assert (result.runs_wanted, result.runs_finished, result.seconds) == (18, 18, 18 * 60.0)
     first, second = result.cells[:2]
     assert first.published == pytest.approx(0.5)
-    assert (first.tag, first.agreement, first.inconclusive) == ("DIG", "agrees", False)
+    assert (first.tag, first.agreement, first.inconclusive) == ("DIG", "reproduced", False)
     assert [seed.verdict for seed in first.seeds] == ["clever-hans"] * 3
     assert first.mean == pytest.approx(0.51)
     assert (first.low, first.high) == (first.seeds[0].low, first.seeds[0].high)
     assert first.solved == rate(0, 3)
-    assert (second.agreement, second.solved) == ("agrees", rate(3, 3))
+    assert (second.agreement, second.solved) == ("reproduced", rate(3, 3))
     assert [seed.solved_at for seed in second.seeds] == [10, 20, 10]
     assert [second.median_steps, second.mean_steps] == pytest.approx([10, 40 / 3])
     assert first.survival is not None
@@ -315,9 +316,9 @@ def test_below_chance_is_not_yet_a_guess(made: Path) -> None:
     """A run that cannot tell candidates from other symbols says nothing of how it chooses among them."""
     for seed, spec in enumerate(Made().cells("laptop")[0].runs):
         finish(made, spec, 0.16 + seed / 100)
-    assert table(made).cells[0].agreement == "not reached"
+    assert table(made).cells[0].agreement == "budget too short"
     finish(made, spec, 0.7)
-    assert table(made).cells[0].agreement == "differs"
+    assert table(made).cells[0].agreement == "not reproduced"
 
 
 def test_claims_carry_their_tests(made: Path) -> None:
@@ -430,7 +431,7 @@ def test_the_mamba_table_is_rebuilt_from_committed_runs(tmp_path: Path) -> None:
     assert result.complete
     (cell,) = result.cells
     # Three layers, four look-ups: nothing has shown that the network can represent the decision.
-    assert (cell.agreement, cell.inconclusive) == ("agrees", True)
+    assert (cell.agreement, cell.inconclusive) == ("reproduced", True)
     assert [round(seed.value, 4) for seed in cell.seeds] == [0.4973, 0.5006, 0.4958]
     assert [seed.verdict for seed in cell.seeds] == ["clever-hans"] * 3
     assert not list(tmp_path.iterdir())

@@ -72,7 +72,7 @@ def test_what_is_missing_is_trained_with_the_control(run: Callable[..., Outcome]
     assert "next-token" in err
     assert len(list((tmp_path / "runs").iterdir())) == 2
     for shown in (
-        "easy, laptop scale: Is a copy learned?", "1.000 (P)", "unknown", "agrees", "solved", "1 of 1 seeds",
+        "easy, laptop scale: Is a copy learned?", "1.000 (P)", "unknown", "reproduced", "solved", "1 of 1 seeds",
         "control on G(2, 2) (reversed): 1 of 1 seeds solved", "published: a table", "cost: a second",
         "2 of 2 runs finished", "again: foresee study easy --scale laptop --train",
         "exact is above 0.95 under every seed",
@@ -114,7 +114,11 @@ def test_json_is_one_object(run: Callable[..., Outcome], trained: Path) -> None:
     result = json.loads(out)
     assert {"study", "scale", "cells", "claims", "cost", "hardware", "reproduce", "complete"} <= result.keys()
     exact, branch = result["cells"]
-    assert (exact["published"], exact["tag"], exact["agreement"]) == (pytest.approx(0.9975, abs=0.01), "P", "agrees")
+    assert (exact["published"], exact["tag"], exact["agreement"]) == (
+        pytest.approx(0.9975, abs=0.01),
+        "P",
+        "reproduced",
+    )
     assert (branch["published"], branch["published_text"], branch["agreement"]) == (None, "unknown", "unknown")
     assert set(exact["seeds"][0]) >= {"seed", "run", "dir", "value", "low", "high", "n", "verdict", "solved_at"}
     assert exact["survival"]["n"] == 1
@@ -162,3 +166,11 @@ def test_wrong_requests_are_one_sentence(
     assert err.count("\n") == 1
     assert sentence in err
     assert not list(tmp_path.iterdir())
+
+
+def test_all_studies_at_once(program: Program) -> None:
+    _, out, _ = program("study", "all", "--results", str(Path(__file__).parent / "golden"))
+    for words in ("defaults", "objectives", "belief-state", "0/10", "not run", "runs finished"):
+        assert words in out
+    listed = program.json("study", "all", "--results", str(Path(__file__).parent / "golden"))
+    assert {each["study"] for each in listed["studies"]} >= {"objectives", "first-token", "structure"}

@@ -10,7 +10,9 @@ import typer
 from foresee import api
 from foresee.cli.options import AsJson, Machines, Page, Runs, Track, complete_specs, emit, output
 from foresee.core.errors import RequestError
-from foresee.experiments.studies.run import plan
+from foresee.experiments.progress import show_runs
+from foresee.experiments.studies.every import EVERY, plan_every, show_every, train_every
+from foresee.experiments.studies.run import plan, read
 from foresee.experiments.studies.show import show_plan, show_study
 
 
@@ -18,7 +20,7 @@ def command(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="A study; see foresee list studies.", autocompletion=complete_specs("studies")
+            metavar="NAME", help="A study (foresee list studies), or all.", autocompletion=complete_specs("studies")
         ),
     ],
     machines: Machines,
@@ -36,7 +38,19 @@ def command(
     report: Page = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets a published table beside the measured one; trains nothing unless asked to."""
+    """Sets a published table beside the measured one; trains nothing unless asked to. ``all`` shows the state of every
+    cell of every study, and with --train trains what is missing, the cheapest and most telling first."""
+    if name == EVERY:
+        if report is not None:
+            raise RequestError("study all writes no page; name one study with --report")
+        plans, refused = plan_every(scale, runs, results)
+        if train and not dry_run:
+            with redirect_stdout(sys.stderr):
+                train_every(plans, runs, engine=machines.make_engine(), progress=show_runs(track, runs))
+        emit({"studies": [read(each).json() for each in plans]}) if as_json else show_every(plans, output())
+        for sentence in refused:
+            typer.echo(f"left out: {sentence}", err=True)
+        return
     if dry_run:
         if report is not None:
             raise RequestError("--dry-run writes no page; leave out --report, or train first")

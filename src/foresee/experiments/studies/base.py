@@ -52,11 +52,11 @@ RULES: dict[Rule, str] = {
 GIVE = 0.01
 """Twenty seeds would not all hold a true value in their 95 % intervals, nor are the two settings the same."""
 
-Agreement = Literal["agrees", "differs", "mixed", "not reached", "unknown", "not run"]
-"""``mixed``: some seeds agree and some do not. ``not reached``: no seed of a run smaller than the published one has
-come as far as the published statement is about, which refutes nothing: it is published as solved and none solved, or
-none has learned even the easy part (verdict ``unfitted``, or ``exact`` below chance). ``unknown``: nothing is published
-to compare with. ``not run``: no seed is finished."""
+Agreement = Literal["reproduced", "not reproduced", "mixed", "budget too short", "unknown", "not run"]
+"""``mixed``: some seeds agree and some do not. ``budget too short``: no seed of a run smaller than the published one
+has come as far as the published statement is about, which refutes nothing: it is published as solved and none solved,
+or none has learned even the easy part (verdict ``unfitted``, or ``exact`` below chance). ``unknown``: nothing is
+published to compare with. ``not run``: no seed is finished."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,14 @@ def judge_agreement(
     if side is None:
         return "unknown"
     if smaller and unfitted and side != "below chance":
-        return "not reached"  # a rate may lie at chance though nothing is learned
+        return "budget too short"  # a rate may lie at chance though nothing is learned
     if rule == "interval" and low is not None and high is not None:
         same = [low <= each["high"] + GIVE and each["low"] - GIVE <= high for each in measured]
     else:
         same = [side == side_of(row, each["value"], chance) for each in measured]
     if any(same):
-        return "agrees" if all(same) else "mixed"
-    return "not reached" if smaller and side == "solved" else "differs"
+        return "reproduced" if all(same) else "mixed"
+    return "budget too short" if smaller and side == "solved" else "not reproduced"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from foresee.experiments.runner import run_all, unique
 from foresee.experiments.studies.base import studies
 from foresee.experiments.studies.run import Plan, plan, read
 
+EVERY = "all"
 ORDER = ("defaults", "objectives", "pitfalls-reversed", "pitfalls-next-token", "first-token", "structure", "graph-size")
 """The studies that come first; the others follow by name."""
 
@@ -51,17 +52,13 @@ def train_every(
 
 def show_every(plans: Sequence[Plan], console: Console) -> None:
     """Prints the state of every cell of every study."""
-    shown = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("study", "graph", "trained with", "runs", "measured", "state"):
-        shown.add_column(heading, overflow="fold")
     for each in plans:
+        shown = Table("graph", "trained with", "runs", "measured", "state", box=None, padding=(0, 2, 0, 0))
         for cell in read(each).cells:
-            measured = "" if cell.mean is None else f"{cell.mean:.2f}"
-            shown.add_row(
-                each.resolved.name, cell.graph, cell.label, f"{len(cell.seeds)}/{cell.seeds_wanted}", measured,
-                cell.agreement,
-            )  # fmt: skip
-    console.print(shown)
+            measured = "" if cell.mean is None else f"{cell.row} {cell.mean:.2f}"
+            shown.add_row(cell.graph, cell.label, f"{len(cell.seeds)}/{cell.seeds_wanted}", measured, cell.agreement)
+        console.print(f"[bold]{each.resolved.name}[/bold], {each.study.summary}", highlight=False)
+        console.print(shown)
     runs = unique([run for each in plans for run in each.runs])
     missing = unique([run for each in plans for run in each.missing])
     console.print(f"{len(runs) - len(missing)} of {len(runs)} runs finished", markup=False, highlight=False)

@@ -23,7 +23,7 @@ CONSTANT = ("graph", "trained with", "row", "chance", "n")
 """What is said once, above the table, where all cells agree on it."""
 LISTED = 5
 """Seeds that a table shows each by itself, since a mean alone would hide that outcomes are bimodal."""
-COLOURS = {"agrees": "green", "differs": "red", "mixed": "yellow", "not reached": "yellow"}
+COLOURS = {"reproduced": "green", "not reproduced": "red", "mixed": "yellow", "budget too short": "yellow"}
 WHOLE = ("graph", "trained with", "measured", "solved", "outcome", "seed", "steps")
 """Columns whose lines are never broken; the others are on a narrow terminal."""
 
