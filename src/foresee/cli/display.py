@@ -122,8 +122,10 @@ def show_finished(runs: Sequence[Run], console: Console) -> None:
     show_records(table_records(runs_table(runs)), SHOWN, console)
 
 
-COMMON = ("state", "task", "objective", "backbone")
+COMMON = ("state", "task", "objective", "backbone", "seed", "steps", "batch")
 """Columns that are said once, above the table, where all runs agree on them."""
+WIDE = 120
+"""Columns of a terminal from which task and backbone stand in every row; below, a letter does, which is said once."""
 
 
 def show_records(
@@ -138,14 +140,42 @@ def show_records(
         for name in COMMON:
             if len(set(cells.get(name, ("", "-")))) == 1:
                 console.print(f"{name}: {cells.pop(name)[0]}", markup=False, soft_wrap=True)
+        if console.width < WIDE:
+            cells = _narrow(cells, console)
     table = table_of(*cells)
-    for name, column in zip(cells, table.columns, strict=True):
-        column.no_wrap = name not in COMMON
+    for column in table.columns:
+        column.no_wrap = column.header not in COMMON
     for row in zip(*cells.values(), strict=True):
-        table.add_row(*map(escape, row))
+        verdict = Text(row[-1], TONES.get(row[-1].rstrip("?"), "")) if [*cells][-1:] == ["verdict"] else escape(row[-1])
+        table.add_row(*map(escape, row[:-1]), verdict)
     console.print(table)
     note = "; ?: inconclusive, `foresee evaluate RUN` says why" if any(doubted) and "verdict" in columns else ""
     console.print(f"{len(records)} run{'s' * (len(records) != 1)}{note}", markup=False, soft_wrap=True)
+
+
+def _narrow(cells: dict[str, list[str]], console: Console) -> dict[str, list[str]]:
+    """Cells for a narrow terminal: runs by the start of their digests, tasks and backbones by a letter or two, which it
+    prints."""
+    made = dict(cells)
+    if "run" in made:
+        length = next(
+            size for size in range(8, 99) if len({each[:size] for each in made["run"]}) == len({*made["run"]})
+        )
+        made["run"] = [each[:length] for each in made["run"]]
+    parts = [made.pop(name) for name in ("task", "backbone") if name in made]
+    if not parts:
+        return made
+    named = [" with ".join(each) for each in zip(*parts, strict=True)]
+    letters = {each: _letter(place) for place, each in enumerate(dict.fromkeys(named))}
+    for each, letter in letters.items():
+        console.print(f"{letter}: {each}", markup=False, soft_wrap=True)
+    first, *others = made.items()
+    return dict([first, ("on", [letters[each] for each in named]), *others])
+
+
+def _letter(place: int) -> str:
+    """A to Z, then AA and so on."""
+    return (_letter(place // 26 - 1) if place >= 26 else "") + chr(ord("A") + place % 26)
 
 
 def _column(name: str, values: Sequence[Any]) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Cell = str | int | float | bool
 
-SHOWN = ("run", "state", "task", "objective", "backbone", "seed", "exact", "follow", "verdict")
+SHOWN = ("run", "state", "task", "objective", "backbone", "seed", "steps", "batch", "exact", "follow", "verdict")
 """The columns that a terminal shows unless others are asked for."""
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {

@@ -1,0 +1,286 @@
+"""What a user sees first: narrow terminals, the scaffold, one thing shown in full, and the words in Python."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fabricated_runs import add_anatomy, add_position_loss, fabricate_run
+from program import Program
+from rich.console import Console
+
+import foresee
+from foresee.cli.app import COMMANDS
+from foresee.cli.display import show_comparison, show_records
+from foresee.core.errors import RequestError
+from foresee.core.registry import load_plugin_file
+from foresee.experiments.compare import Comparison, Group
+from foresee.experiments.progress import RunsBars
+from foresee.experiments.scaffold import KINDS, write_plugin
+from foresee.metrics.base import metrics
+from foresee.training.progress import Bar, Lines, draw_bar
+from foresee.training.run import Run, find_runs, load
+from foresee.training.run_table import SHOWN, runs_table, table_records
+from foresee.training.settings import Settings, part_registries
+
+WIDTHS = (80, 140)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    """Two objectives, two seeds each, and one that is unfinished."""
+    for objective, behaviour in (("next-token", "follows"), ("reversed", "solves")):
+        for seed in (0, 1):
+            add_position_loss(fabricate_run(tmp_path / "runs", objective, behaviour, seed=seed))  # type: ignore[arg-type]
+    fabricate_run(tmp_path / "runs", "teacherless", seed=2, finished=False)
+    return [run for run in find_runs(tmp_path / "runs") if isinstance(run, Run)]
+
+
+@pytest.fixture
+def compared(runs: list[Run]) -> Comparison:
+    """The finished ones as a comparison."""
+    groups = (
+        Group(name, tuple(run for run in runs if run.spec.objective == name)) for name in ("next-token", "reversed")
+    )
+    return Comparison(runs[0].spec, tuple(groups))
+
+
+def rendered(width: int, show: Any) -> list[str]:
+    console = Console(width=width, color_system=None, file=io.StringIO())
+    with console.capture() as captured:
+        show(console)
+    return captured.get().splitlines()
+
+
+# Narrow terminals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_runs_fit(runs: list[Run], width: int) -> None:
+    records = table_records(runs_table(runs))
+    lines = rendered(width, lambda console: show_records(records, SHOWN, console))
+    assert lines[0].startswith("task: "), "what all agree on stands once, above the table"
+    table = lines[lines.index(next(line for line in lines if "verdict" in line)) :]
+    assert all(len(line) <= width and "…" not in line for line in table)
+    for run in runs:
+        assert any(run.spec.digest[:8] in line for line in table)
+    heads = table[0].split()
+    assert {"run", "objective", "seed", "steps", "batch", "exact", "follow", "verdict"} <= {*heads, *_above(lines)}
+
+
+def _above(lines: list[str]) -> set[str]:
+    """Columns that are said above the table."""
+    return {line.partition(":")[0] for line in lines if ": " in line}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_comparison_fits(compared: Comparison, width: int) -> None:
+    lines = rendered(width, lambda console: show_comparison(compared, console))
+    assert "600 steps, batch 256" in " ".join(" ".join(lines).split())
+    rows = [line for line in lines if line.endswith(("clever-hans (inconclusive)", "solved")) or "clever-hans" in line]
+    assert rows
+    assert all(len(line) <= width for line in rows)
+    assert "…" not in "".join(lines)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_help_fits(program: Program, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    status, out, _ = program("-h")
+    assert status == 0
+    assert all(len(line) <= width for line in out.splitlines())
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_bar_shows_step_and_time_left_always(width: int) -> None:
+    seen = ["loss 0.1391", "exact 0.50", "1,550 examples/s", "branch 0.50"]
+    for done, left in ((0, None), (250, 42.0), (1000, 0.0)):
+        line = draw_bar(done, 1000, left, seen, width)
+        assert len(line) < width
+        assert f"{done:>4}/1000" in line
+        assert "left" in line
+        assert {"━", "─"} & set(line)
+        assert "loss 0.1391" in line
+    assert ("branch" in line) == (width == 140)
+    assert "1000/1000" in draw_bar(1000, 1000, 1.0, seen, 40)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_bars_of_many_runs_show_step_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    written = io.StringIO()
+    console = Console(width=width, height=20, file=written, force_terminal=True, color_system=None)
+    bars, settings = RunsBars(console), Settings.of("path-star", "multi-token-sequential", steps=400)
+    bars.plan("on this machine", 2, 0)
+    bars.start(settings, 0)
+    for step in (100, 200):
+        timing = {"step": step, "seconds": step / 10, "examples_per_second": 1000.0}
+        bars.report(settings, {"step": step, "loss": 0.1391, "eval": {"exact": 0.5}}, timing)
+    bars._bars.refresh()
+    bars.close()
+    shown = [line for line in written.getvalue().splitlines() if "200/400" in line]
+    assert shown
+    assert "loss 0.139 exact 0.50" in shown[-1]
+    assert any(":" in word for word in shown[-1].split()), "the time left"
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten() -> None:
+    settings = Settings.of("path-star", steps=10)
+    for kind in (Bar, Lines):
+        written = io.StringIO()
+        shown = kind(written)
+        shown.start(settings, 0)
+        shown.step(5)
+        timing = {"step": 5, "seconds": 1.0, "examples_per_second": 10.0}
+        shown.report({"step": 5, "loss": 1.0, "eval": {"exact": 0.5, "branch": 0.5}}, timing)
+        shown.finish()
+        assert "5/10" in written.getvalue()
+        assert ("\r" in written.getvalue()) == (kind is Bar)
+
+
+# Python -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_shows_itself(runs: list[Run]) -> None:
+    for run in runs:
+        assert len(repr(run).splitlines()) == 2
+        assert run.spec.digest in repr(run)
+        assert run.spec.digest in run._repr_html_()
+    solved = next(run for run in runs if run.spec.objective == "reversed")
+    assert repr(solved).splitlines()[1].startswith("solved: exact 0.99")
+    assert "<table>" in solved._repr_html_()
+    assert "unfinished" in repr(next(run for run in runs if not run.rows))
+
+
+def test_a_comparison_shows_itself(compared: Comparison) -> None:
+    table = compared.table
+    assert list(table["objective"]) == ["next-token"] * 2 + ["reversed"] * 2
+    assert {"seed", "exact", "branch", "follow", "solved_at", "verdict", "inconclusive", "run"} <= set(table.columns)
+    assert "reversed: 2 of 2 seeds solved" in repr(compared)
+    assert "reversed: 2 of 2 seeds solved" in compared._repr_html_()
+
+
+def test_the_charts(compared: Comparison, runs: list[Run], tmp_path: Path) -> None:
+    drawn = {
+        "curves": foresee.plot.curves(compared, measure="exact"),
+        "positions": foresee.plot.positions(compared),
+        "survival": foresee.plot.survival(*(run.dir for run in compared.runs)),
+        "supervision": foresee.plot.supervision(compared.runs[0]),
+    }
+    add_anatomy(compared.runs[0].dir)
+    drawn["anatomy"] = foresee.plot.anatomy(compared.runs[0].dir)
+    for name, chart in drawn.items():
+        made = chart.to_dict()
+        assert made["vconcat"], name
+        assert len(json.dumps(made)) > 1000
+    with pytest.raises(RequestError, match="did you mean 'exact'"):
+        foresee.plot.curves(compared, measure="exat")
+    with pytest.raises(RequestError, match="example 7 is not kept"):
+        foresee.plot.anatomy(compared.runs[0].dir, 7)
+
+
+def test_tables_and_pages_in_python(runs: list[Run], compared: Comparison, tmp_path: Path) -> None:
+    found = foresee.runs(tmp_path / "runs", where="objective=reversed", sort="seed")
+    assert list(found["seed"]) == [0, 1]
+    page = foresee.report(compared, out=tmp_path / "page.html")
+    assert compared.runs[0].spec.digest in page.read_text(encoding="utf-8")
+    result = foresee.study("pitfalls-next-token", runs=tmp_path / "none")
+    assert Path(foresee.__file__).parents[2] / "results" in map(Path, result.searched), "found from anywhere"
+    assert {"published", "measured", "agreement"} <= set(result.table.columns)
+
+
+def test_a_run_is_named_by_the_start_of_its_digest(runs: list[Run], tmp_path: Path, program: Program) -> None:
+    run = next(run for run in runs if run.rows)
+    start = run.spec.digest[:8]
+    assert load(start, tmp_path).dir == run.dir
+    assert "begins with" not in program("report", start, "--runs", str(tmp_path), "-o", str(tmp_path / "p.html"))[2]
+    with pytest.raises(RequestError, match=r"no run below .* has a name that begins with 000000"):
+        load("000000", tmp_path)
+    copy = tmp_path / "copy" / run.dir.name
+    copy.mkdir(parents=True)
+    (copy / "spec.json").write_bytes((run.dir / "spec.json").read_bytes())
+    with pytest.raises(RequestError, match=r"2 runs below .* begin"):
+        load(start, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"stpes": 3}, "there is no setting 'stpes': did you mean 'steps'"),
+        ({"objective": "next-tokn"}, "unknown objective 'next-tokn': did you mean 'next-token'"),
+        ({"lr": -1}, "lr=-1.0 must be above 0"),
+    ],
+)
+def test_wrong_settings_name_the_nearest(wrong: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=said):
+        foresee.train("path-star", runs=tmp_path, progress=False, **wrong)
+    with pytest.raises(RequestError, match="did you mean seeds"):
+        foresee.compare("path-star", "next-token", seed=1, runs=tmp_path)
+
+
+# Scaffold and show --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forgets afterwards what a test registers."""
+    before = set(sys.modules)
+    for registry in (*part_registries().values(), metrics):
+        registry.discover()
+        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("foresee_plugin_"):
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("_registries")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scaffold_runs_as_it_is(kind: str, tmp_path: Path, program: Program) -> None:
+    status, out, _ = program("new", kind, f"my-{kind}", "-o", str(tmp_path))
+    path = tmp_path / f"my_{kind}.py"
+    assert (status, out.splitlines()[0]) == (0, str(path))
+    load_plugin_file(path)
+    own = sys.modules[f"foresee_plugin_my_{kind}"]
+    tests = [value for name, value in vars(own).items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        test()
+    assert f"my-{kind}" in program("show", f"my-{kind}")[1]
+    with pytest.raises(RequestError, match="there already"):
+        write_plugin(kind, f"my-{kind}", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("new objektive x", "unknown kind 'objektive': did you mean 'objective'"),
+        ("new task My_Task", "is no name for a plug-in"),
+        ("new task path-star", "there already"),
+        ("show pathstar", "did you mean 'path-star'"),
+    ],
+)
+def test_wrong_requests(program: Program, command: str, said: str) -> None:
+    assert said in program.refusal(*command.split())
+
+
+def test_one_thing_in_full(program: Program) -> None:
+    shown = program("show", "path-star")[1]
+    for word in ("degree", "arm-wise", "Source: ", "foresee generate path-star", "an example: "):
+        assert word in shown
+    (entry,) = program.json("show", "multi-token")["entries"]
+    assert [option["name"] for option in entry["options"]] == ["heads", "weight"]
+    assert "arXiv 2404.19737" in entry["source"]
+    assert "a preset for transformer:" in program("show", "gpt-nano")[1]
+    assert "Mamba" in program("show", "pitfalls-mamba")[1]
+
+
+def test_version_and_completion(program: Program) -> None:
+    assert program("--version")[1] == f"foresee {foresee.__version__}\n"
+    assert "_FORESEE_COMPLETE" in program("--show-completion", "bash")[1]
