@@ -345,7 +345,7 @@ def test_a_study_is_shown_with_its_runs(study: StudyResult, tmp_path: Path) -> N
     assert "1 to run" in rows[0]
     assert "&lt;b&gt;mine&lt;/b&gt;" in rows[2]
     text = re.sub(r"\s+", " ", section)
-    assert "agrees 1, differs 1, unknown 1, not run 1. 2 of 8 runs are finished." in text
+    assert "reproduced 1, not reproduced 1, unknown 1, not run 1. 2 of 8 runs are finished." in text
     for said in ("a source &amp; &lt;more&gt;", "x is &lt;damaged&gt;", "nothing of the kind", "one is at chance",
                  "foresee study a-study --scale laptop"):  # fmt: skip
         assert said in text
@@ -353,7 +353,7 @@ def test_a_study_is_shown_with_its_runs(study: StudyResult, tmp_path: Path) -> N
     assert '<section id="table">' in html
     cells = (tmp_path / "tables" / "study_a_study_laptop.tex").read_text(encoding="utf-8")
     assert (
-        r"next-token & exact, chance 0.5 & 0.50 (RI) & 0.500 {[}0.486, 0.514{]}; 1 to run & agrees & 0 of 1 &" in cells
+        r"next-token & exact, chance 0.5 & 0.50 (RI) & 0.500 {[}0.486, 0.514{]}; 1 to run & reproduced & 0 of 1 &" in cells
     )
     assert (tmp_path / "tables" / "claims_a_study_laptop.md").exists()
 
