@@ -353,7 +353,8 @@ def test_a_study_is_shown_with_its_runs(study: StudyResult, tmp_path: Path) -> N
     assert '<section id="table">' in html
     cells = (tmp_path / "tables" / "study_a_study_laptop.tex").read_text(encoding="utf-8")
     assert (
-        r"next-token & exact, chance 0.5 & 0.50 (RI) & 0.500 {[}0.486, 0.514{]}; 1 to run & reproduced & 0 of 1 &" in cells
+        r"next-token & exact, chance 0.5 & 0.50 (RI) & 0.500 {[}0.486, 0.514{]}; 1 to run & reproduced & 0 of 1 &"
+        in cells
     )
     assert (tmp_path / "tables" / "claims_a_study_laptop.md").exists()
 
