@@ -390,5 +390,5 @@ def test_bars_fit_a_terminal_of_80_columns(asked: Settings) -> None:
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", captured.get()).splitlines()
     assert max(map(len, lines)) <= 80
     (bar,) = {line for line in lines if "seed 0" in line and "exact" in line}
-    assert "50%" in bar
+    assert "2/4" in bar
     assert "loss 0.500 exact 0.25" in bar

@@ -60,7 +60,8 @@ class RunsLines(RunsProgress):
         if (settings.task, settings.backbone) not in self._warned:
             self._warned.add((settings.task, settings.backbone))
             if (warning := depth_warning(settings)) is not None:
-                self._print(warning)
+                wrapped = self._console.is_terminal
+                self._console.print(warning, markup=False, highlight=False, soft_wrap=not wrapped)
 
     def plan(self, text: str, runs: int, finished: int) -> None:
         self._runs, self._done = runs, finished

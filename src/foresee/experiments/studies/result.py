@@ -186,18 +186,14 @@ class StudyResult:
         import pandas
 
         cells = [(cell, seed) for cell in self.cells for seed in (cell.seeds or (None,))]
-        return pandas.DataFrame([
-            {
-                "graph": cell.graph, "trained_with": cell.label, "row": cell.row, "chance": cell.chance,
-                "published": cell.published_text, "tag": cell.tag, "agreement": cell.agreement,
-                **({} if seed is None else {
-                    "seed": seed.seed, "measured": seed.value, "low": seed.low, "high": seed.high, "n": seed.n,
-                    "verdict": seed.verdict, "inconclusive": seed.inconclusive, "solved_at": seed.solved_at,
-                    "run": seed.run,
-                }),
-            }
+        of_seed = ("seed", "value", "low", "high", "n", "verdict", "inconclusive", "solved_at", "run")
+        rows = [
+            {"graph": cell.graph, "trained_with": cell.label, "row": cell.row, "chance": cell.chance,
+             "published": cell.published_text, "tag": cell.tag, "agreement": cell.agreement,
+             **{name: None if seed is None else getattr(seed, name) for name in of_seed}}
             for cell, seed in cells
-        ])  # fmt: skip
+        ]  # fmt: skip
+        return pandas.DataFrame(rows).rename(columns={"value": "measured"})
 
     def __repr__(self) -> str:
         done = f"{self.runs_finished} of {self.runs_wanted} runs finished"
