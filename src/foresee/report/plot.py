@@ -116,5 +116,7 @@ def _stacked(rows: list[list[Any]], what: str) -> alt.VConcatChart:
     if not made:
         raise RequestError(f"nothing to draw: these runs have no {what}")
     look: Mapping[str, Any] = {**CONFIG, "background": "white"}
-    stacked: alt.VConcatChart = alt.vconcat(*made).configure(**look)
-    return stacked
+    # Rows have objectives, and so colours, of their own.
+    stacked: alt.VConcatChart = alt.vconcat(*made).resolve_scale(color="independent", strokeDash="independent")
+    finished: alt.VConcatChart = stacked.configure(**look)
+    return finished
