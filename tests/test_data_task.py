@@ -384,7 +384,7 @@ BAD_LINES = {
     b'{"prompt": "a"}': ("missing field", r"line 2: there is no field 'response'; the fields are 'prompt'"),
     b'{"prompt": "a", "response": null}': ("missing field", r"line 2: field 'response' is null"),
     b'{"prompt": "a", "response": ""}': ("empty field", r"line 2: field 'response' is empty"),
-    b'{"prompt": " ", "response": "b"}': ("empty field", r"line 2: field 'prompt' is blank"),
+    b'{"prompt": "a", "response": " "}': ("empty field", r"line 2: field 'response' is blank"),
     b'{"prompt": ["a"], "response": "b"}': ("nested value", r"line 2: field 'prompt' holds a list"),
     b'{"prompt": {"a": 1}, "response": "b"}': ("nested value", r"line 2: field 'prompt' holds an object"),
     b'{"prompt": true, "response": "b"}': ("wrong type", r"line 2: field 'prompt' is true"),
@@ -464,9 +464,12 @@ def test_bad_rows_of_a_parquet_file(tmp_path: Path) -> None:
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such file or folder"):
         data(tmp_path / "none.jsonl")
-    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.xyz").write_text("x")
     with pytest.raises(RequestError, match="the format is told by the end of the name"):
-        data(tmp_path / "a.txt")
+        data(tmp_path / "a.xyz")
+    (tmp_path / "lfs.jsonl").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(RequestError, match="is a Git LFS pointer"):
+        data(tmp_path / "lfs.jsonl")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="neither as a folder that datasets' save_to_disk wrote nor"):
         data(tmp_path / "empty")

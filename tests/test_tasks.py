@@ -77,6 +77,7 @@ CASES = [
     Case("multiplication:digits=3,order=reversed", True, "89db5d41dfbba318"),
     Case("countdown:numbers=3,largest=20,results=50", False, "3046f7897f59b0a0"),
     Case("countdown:numbers=4,largest=30,results=60", False, "fa5b42c001637bff"),
+    Case("star:degree=3,shortest=3,longest=6,plan=2,nodes=20", True, "5b9390716ecb4e01"),
     Case("minimal-planning:steps=4,nodes=12", True, "6de5b46ffce6e4a9"),
     Case("minimal-planning:steps=1,nodes=300", True, "275d6ba403bc729b"),
     Case("three-sat:variables=4,clauses=10", False, "c91ae36ef5dd46a7"),

@@ -50,8 +50,9 @@ def free_port() -> int:
 def describe_world(rank: int, size: int, port: int) -> None:
     """Sets what ``torchrun`` sets."""
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="none",
+    )  # fmt: skip
     torch.set_num_threads(1)
 
 

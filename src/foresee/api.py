@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from foresee.backbones.base import Backbone, backbones, refuse_missing
 from foresee.core.errors import RequestError
+from foresee.core.isolation import fresh_torch_state
 from foresee.core.registry import load_plugin_file
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import describe, resolve, split_list
@@ -61,6 +62,7 @@ def task(spec: str) -> Task:
     return resolve(tasks, spec).build()
 
 
+@fresh_torch_state()
 def backbone(spec: str, vocab: Vocabulary | None = None, *, vocab_size: int | None = None, seed: int = 0) -> Backbone:
     """A backbone of a spec string or preset, e.g. ``transformer:layers=3,width=128,heads=4``, with fresh weights drawn
     by ``seed`` (but for ``hf:``, which loads them).
@@ -75,6 +77,7 @@ def backbone(spec: str, vocab: Vocabulary | None = None, *, vocab_size: int | No
     return resolved.build(vocab, torch_stream("weights", resolved.text, seed))
 
 
+@fresh_torch_state()
 def objective(spec: str, backbone: Backbone, vocab: Vocabulary, *, seed: int = 0) -> Objective:
     """An objective of a spec string on a backbone. Its symbols must be in ``vocab``, and the backbone's vocabulary as
     large; raises ``RequestError`` otherwise or where the backbone lacks a capability."""
@@ -169,6 +172,7 @@ def diagnose(
     *,
     prompt: str = "prompt",
     answer: str = "answer",
+    template: str | None = None,
     tokenizer: str = "auto",
     test_file: str | Path | None = None,
     skip_bad: bool = False,
@@ -206,7 +210,8 @@ def diagnose(
     if backbone is not None and backbone.startswith("hf:"):
         checkpoint = backbone.removeprefix("hf:").split(",")[0]
     built = diagnosing.read_task(
-        str(data), prompt=prompt, answer=answer, tokenizer=tokenizer, skip_bad=skip_bad, checkpoint=checkpoint,
+        str(data), prompt=prompt, answer=answer, template=template, tokenizer=tokenizer, skip_bad=skip_bad,
+        checkpoint=checkpoint,
         test_file=None if test_file is None else str(test_file),
     )  # fmt: skip
     others = split_list(objectives) if isinstance(objectives, str) and objectives else list(objectives)

@@ -1,6 +1,7 @@
 """The program: its commands by name, and its exit status. 0 done, 1 the work failed, 2 the request was wrong."""
 
 import ast
+import io
 import os
 import signal
 import sys
@@ -83,9 +84,21 @@ def main() -> None:
     """Runs the command line; every expected failure is one sentence on standard error."""
     if "_FORESEE_COMPLETE" in os.environ:  # a shell asks what a word could become
         program.main(prog_name="foresee")
-    warnings.showwarning = _show_warning
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(status())
+    prepare_streams()
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        sys.exit(status())
+
+
+def prepare_streams() -> None:
+    """Lets output go on where a stream is closed, and where a terminal's encoding lacks a character."""
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if stream is None:  # closed by who started this
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def status() -> int:

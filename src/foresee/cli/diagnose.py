@@ -16,6 +16,9 @@ def command(
     *,
     prompt: Annotated[str, typer.Option(help="The field of the prompts, where DATA is a file.")] = "prompt",
     answer: Annotated[str, typer.Option("--answer", "--response", help="The field of the answers.")] = "answer",
+    template: Annotated[
+        str | None, typer.Option(help=r"The prompt of several fields, as in '{instruction}\n{input}'.")
+    ] = None,
     tokenizer: Annotated[
         str, typer.Option(help="auto, characters, bytes, words or hf:CHECKPOINT, where DATA is a file.")
     ] = "auto",
@@ -41,8 +44,8 @@ def command(
     """Says whether next-token training would cheat on a data set, where, and which objective learns the decisions."""
     keep_large_blocks()
     found = api.diagnose(
-        data, prompt=prompt, answer=answer, tokenizer=tokenizer, test_file=test_file, skip_bad=skip_bad,
-        minutes=minutes, steps=steps, objectives=objectives, backbone=backbone, seeds=seeds, batch=batch, lr=lr,
-        jobs=jobs, out=out,
+        data, prompt=prompt, answer=answer, template=template, tokenizer=tokenizer, test_file=test_file,
+        skip_bad=skip_bad, minutes=minutes, steps=steps, objectives=objectives, backbone=backbone, seeds=seeds,
+        batch=batch, lr=lr, jobs=jobs, out=out,
     )  # fmt: skip
     emit(found.json()) if as_json else show_diagnosis(found, found.page, output())

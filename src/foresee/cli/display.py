@@ -202,6 +202,7 @@ def show_data(summary: DataSummary, bad: int, console: Console) -> None:
         "duplicates": f"{found['duplicates'].rows:,} rows repeat an earlier one",
         "contradictions": f"{found['contradictions'].prompts:,} prompts have several responses, in "
         f"{found['contradictions'].rows:,} rows",
+        "left out": ", ".join(summary.left_out) or "nothing",
         "overlap": f"{found['overlap'].rows:,} rows have a prompt of the test file and are not trained on",
     }.items():
         table.add_row(name, value)

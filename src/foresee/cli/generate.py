@@ -1,5 +1,6 @@
 """``foresee generate``."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,4 +40,6 @@ def command(
         test, shots = (draw(built, resolved.text, *asked, seed) for asked in (("test", n), ("train", SHOTS)))
         write_harness_task(built, resolved.text, test, shots, out)
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):  # data are UTF-8 wherever they go
+        sys.stdout.reconfigure(encoding="utf-8")
     write_examples(built, draw(built, resolved.text, split, n, seed), out or sys.stdout, form)

@@ -7,7 +7,7 @@ import typer
 from foresee.cli.display import show_data
 from foresee.cli.options import AsJson, emit, output
 from foresee.core.errors import RequestError
-from foresee.core.spec import resolve
+from foresee.core.spec import resolve, write_value
 from foresee.datasets.inspection import inspect
 from foresee.datasets.request import Request
 from foresee.tasks.base import tasks
@@ -20,11 +20,15 @@ def command(
             metavar="DATA", help="As the task, as in notes.jsonl,prompt=question,answer=reply (data: may lead)."
         ),
     ],
+    template: Annotated[
+        str | None, typer.Option(help=r"The prompt of several fields, as in '{instruction}\n{input}'.")
+    ] = None,
     bad: Annotated[int, typer.Option(min=0, help="How many bad rows to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Counts what is in a data set: rows, lengths, symbols, bad rows, duplicates, contradictions, overlap."""
-    resolved = resolve(tasks, f"data:{data.removeprefix('data:')}")
+    more = "" if template is None else f",template={write_value(template)}"
+    resolved = resolve(tasks, f"data:{data.removeprefix('data:')}{more}")
     if resolved.name != "data":
         raise RequestError(f"{data} is not a data set")
     summary = inspect(Request.of({**resolved.options, "skip_bad": True}))

@@ -3,12 +3,15 @@
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from foresee.core.locks import WITHOUT
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
@@ -88,6 +91,17 @@ def _load_plugins(paths: list[Path]) -> list[Path]:
     return paths
 
 
+def _set_no_lock(given: bool) -> bool:
+    """Tells this process and those that it starts, as the option is read."""
+    if given:
+        os.environ[WITHOUT] = "1"
+    return given
+
+
+NoLock = Annotated[
+    bool,
+    typer.Option("--no-lock", callback=_set_no_lock, is_eager=True, help="Lock no files, where that cannot be done."),
+]
 Plugin = Annotated[
     list[Path],
     typer.Option("--plugin", callback=_load_plugins, is_eager=True, help="A Python file that registers more."),
@@ -95,8 +109,8 @@ Plugin = Annotated[
 
 
 def add_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with ``--plugin``, and with options where it has a parameter that stands for several: one a field of
-    a dataclass, and one a setting of a run for ``settings``, which is given them as a dictionary."""
+    """The command with ``--plugin`` and ``--no-lock``, and with options where it has a parameter that stands for
+    several: one a field of a dataclass, and one a setting of a run for ``settings``, which is given as a dictionary."""
     own: Mapping[str, Any] = inspect.signature(command, eval_str=True).parameters
     groups: dict[str, tuple[list[inspect.Parameter], Callable[..., Any]]] = {}
     parameters: list[inspect.Parameter] = []
@@ -108,10 +122,11 @@ def add_options(command: Callable[..., None]) -> Callable[..., None]:
             groups[name] = list(inspect.signature(kind, eval_str=True).parameters.values()), kind
         parameters += groups[name][0] if name in groups else [parameter]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
-    parameters.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Plugin))
+    for name, default, kind in (("plugin", [], Plugin), ("no_lock", False, NoLock)):
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
 
     @functools.wraps(command)
-    def taking_options(*, plugin: list[Path], **given: Any) -> None:
+    def taking_options(*, plugin: list[Path], no_lock: bool, **given: Any) -> None:
         for name, (options, build) in groups.items():
             given[name] = build(**{each.name: given.pop(each.name) for each in options})
         command(**given)

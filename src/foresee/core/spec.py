@@ -12,17 +12,23 @@ digest.
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry, nearest
 
 T = TypeVar("T")
+
+COMMA = re.compile(r"(?<!\\),")
+"""What parts options; a comma within a value is written with a backslash before it."""
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
@@ -31,7 +37,8 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
     if not name or (colon and not rest):
         raise RequestError(f"spec {text!r} is not of the form name:key=value,key=value")
     options: dict[str, str] = {}
-    for index, part in enumerate(rest.split(",") if rest else []):
+    for index, part in enumerate(COMMA.split(rest) if rest else []):
+        part = part.replace(r"\,", ",")
         key, equals, value = part.partition("=")
         if part and not equals and index == 0:
             key, value = "", part
@@ -78,7 +85,7 @@ def write_value(value: Any) -> str:
         return "true" if value else "false"
     if value is None:
         return "none"
-    return repr(value) if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) else str(value).replace(",", r"\,")
 
 
 def options_of(cls: type) -> dict[str, inspect.Parameter]:
@@ -166,6 +173,8 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
             if first in layer:
                 raise RequestError(f"{registry.kind} {name!r}: option {first!r} is given twice in {text!r}")
             layer = {key or first: value for key, value in layer.items()}
+        elif declared and layer and (key := next(iter(layer))) not in declared | shared and _is_path(key, layer[key]):
+            layer = {next(iter(declared)): f"{key}={layer[key]}"} | {k: v for k, v in layer.items() if k != key}
         raw |= layer
     known = declared | shared
     for key in raw:
@@ -184,6 +193,11 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
             # Read back as if it had been given, so that ``ratio: float = 0`` and ``ratio=0`` have one spelling.
             options[key] = read_value(write_value(parameter.default), parameter.annotation)
     return Resolved(name, cls, options, registry.later(name), registry.wrapper)
+
+
+def _is_path(key: str, value: str) -> bool:
+    """Whether ``key=value``, whose key names no option, is a path with ``=`` in it."""
+    return "/" in key or os.sep in key or "/" in value or Path(f"{key}={value}").exists()
 
 
 def brief(registry: Registry[T], text: str) -> str:
@@ -220,7 +234,7 @@ def options_text(cls: type) -> dict[str, str]:
 def split_list(text: str) -> list[str]:
     """Spec strings joined by commas, apart: a piece that is only ``key=value`` belongs to the spec before it."""
     specs: list[str] = []
-    for piece in text.split(","):
+    for piece in COMMA.split(text):
         if specs and "=" in piece and ":" not in piece.partition("=")[0]:
             specs[-1] += f",{piece}"
         else:

@@ -6,11 +6,11 @@ An array is its values alone; the end of its name is their type, as in ``tokens.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import mmap
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from foresee.core import files
+from foresee.core import files, locks
 
 FORMAT = 1
 """Of the arrays in it: another number makes them all anew."""
@@ -44,7 +44,8 @@ def map_array(folder: Path, name: str) -> Array:
     with path.open("rb") as file:
         held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     # Rows are read here and there, so that reading ahead would fetch what nobody asks for.
-    held.madvise(mmap.MADV_RANDOM)
+    if sys.platform != "win32":
+        held.madvise(mmap.MADV_RANDOM)
     return numpy.frombuffer(held, numpy.dtype(f"<{path.suffix[1:]}"))
 
 
@@ -59,9 +60,8 @@ def load_or_build(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) 
         return folder, meta
     with files.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The kernel lets go of the lock when its holder dies.
         with folder.with_name(f"{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.lock(lock, wait=True)
             if (meta := _load(folder)) is not None:
                 return folder, meta
             beside = folder.with_name(f"{key}{files.TEMPORARY}")

@@ -268,6 +268,7 @@ def _find_faults(request: Request, tokenizer: Tokenizer, flat: Array, lengths: R
         for row in numpy.flatnonzero(lengths[:, column] > (limit or sys.maxsize)).tolist():
             why = f"the {side} has {lengths[row, column]} tokens, more than max_{side}={limit}"
             faults[row] = ("too long", why)
-        for row in numpy.flatnonzero(lengths[:, column] == 0).tolist():
+        framed = column == 0 and (tokenizer.before or tokenizer.after)  # an empty prompt is one then
+        for row in () if framed else numpy.flatnonzero(lengths[:, column] == 0).tolist():
             faults[row] = ("empty field", f"the {side} holds nothing that the tokenizer keeps")
     return faults

@@ -11,7 +11,7 @@ import numpy
 from foresee.datasets.cache import Rows
 from foresee.datasets.dataset import DataSet
 from foresee.datasets.request import Request
-from foresee.datasets.sources import name_place, read_rows
+from foresee.datasets.sources import name_place, other_fields, other_splits, read_rows
 from foresee.datasets.tokenizers import UNKNOWN
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -64,6 +64,9 @@ class DataSummary:
     """Prompts of the test file that are in the file as well, and the file's rows that hold them, which are not trained
     on. None can be in both where one file is split, since a prompt decides the split."""
 
+    left_out: tuple[str, ...]
+    """Splits and fields that are not read."""
+
     def json(self) -> dict[str, Any]:
         """Everything as JSON values."""
         return asdict(self)
@@ -106,6 +109,10 @@ def inspect(request: Request) -> DataSummary:
             len(numpy.unique(data.prompts[data.leaked])),
             len(data.leaked),
             _read_examples(data, [[row] for row in data.leaked[:SHOWN]]),
+        ),
+        left_out=(
+            *(f"split {name}" for name in (other_splits(request.path) if request.test_file is None else ())),
+            *(f"field {name}" for name in other_fields(data.files, request.fields)),
         ),
     )
 

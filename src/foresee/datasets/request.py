@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from foresee.core.checkpoint_files import checkpoint_folder, tokenizer_digest
 from foresee.core.errors import RequestError
 from foresee.datasets.cache import key_of
+from foresee.datasets.fields import Fields
 from foresee.datasets.sources import digest_of, field_names, find_files
 
 CHECKPOINT = "hf:"
@@ -34,6 +35,8 @@ class Request:
     max_prompt: int | None = None
     max_answer: int | None = None
     skip_bad: bool = False
+    template: str | None = None
+    turns: Literal["last", "all"] = "last"
 
     def __post_init__(self) -> None:
         if self.tokenizer not in TOKENIZERS and not self.checkpoint:
@@ -50,13 +53,13 @@ class Request:
         return cls(**{field.name: options[field.name] for field in fields(cls)})
 
     @cached_property
-    def fields(self) -> tuple[str, str]:
-        """The two fields of a row; ``response`` where no field is named for the answer and there is no ``answer``."""
+    def fields(self) -> Fields:
+        """What of a row is its prompt and its answer: ``response`` where none is named and there is no ``answer``."""
         names = field_names(self.files()[0][0]) if self.answer == ANSWER else []
         answer = RESPONSE if RESPONSE in names and ANSWER not in names else self.answer
         if self.prompt == answer:
             raise RequestError(f"data: prompt and answer={answer} name the same field; name two fields")
-        return self.prompt, answer
+        return Fields(self.prompt, answer, self.template, self.turns)
 
     @property
     def checkpoint(self) -> str | None:

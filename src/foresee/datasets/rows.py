@@ -1,23 +1,25 @@
-"""Rows of text files, compressed or not, one at a time: JSON lines, CSV and TSV.
+"""Rows of text files, compressed or not, one at a time: JSON, CSV, TSV and the text form of tasks.
 
 A reader yields each row's number, counted from 1, and the row by the names of its fields, or a ``BadRowError``.
 """
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
+import io
 import json
-import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from foresee.core.errors import RequestError
+from foresee.datasets.fields import BadRowError, Fields, Record
 
 LONGEST_LINE = 1 << 26
 """Bytes of a line above which it is taken for a file without line ends: a guard for memory."""
@@ -34,56 +36,24 @@ QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
-class BadRowError(ValueError):
-    """Why a row is bad: ``kind`` is the same words for every row that is bad in that way, ``reason`` is in full."""
+def _open(path: Path) -> IO[bytes]:
+    """Opens a file, decompressed where the end of its name says so."""
+    ending = path.suffix.lower()
+    if ending == ".zst":
+        import pyarrow
 
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind, self.reason = kind, reason
-
-
-Record = dict[str, Any] | BadRowError
-
-
-def text_of(row: Record, field: str) -> str:
-    """Reads the text of a field: strings as they are, numbers as they are written. Raises ``BadRowError``."""
-    if isinstance(row, BadRowError):
-        raise row
-    if field not in row:
-        raise BadRowError("missing field", f"there is no field {field!r}; the fields are {', '.join(map(repr, row))}")
-    value = row[field]
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "surrogateescape")
-    if isinstance(value, str):
-        if not value or value.isspace():
-            raise BadRowError("empty field", f"field {field!r} is {'blank' if value else 'empty'}")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            code = ord(value[error.start])
-            what = f"half a surrogate pair (\\u{code:04x}), which is no text"
-            if 0xDC80 <= code <= 0xDCFF:  # how surrogateescape keeps a byte that is no UTF-8
-                what = f"the byte 0x{code - 0xDC00:02X}, which is not UTF-8 text"
-            raise BadRowError("undecodable bytes", f"field {field!r} holds {what}") from None
-        return value
-    if value is None:
-        raise BadRowError("missing field", f"field {field!r} is null")
-    if isinstance(value, list | dict):
-        what = "a list" if isinstance(value, list) else "an object"
-        raise BadRowError("nested value", f"field {field!r} holds {what}; it must hold text or a number")
-    if isinstance(value, bool) or not math.isfinite(value):
-        raise BadRowError("wrong type", f"field {field!r} is {str(value).lower()}; it must hold text or a number")
-    return str(value)
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+    return {".gz": gzip.open, ".bz2": bz2.open}.get(ending, open)(path, "rb")  # type: ignore[no-any-return, operator]  # each of them gives bytes
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Reads the lines of a file with their ends, a byte order mark left out. A name that ends in .gz is decompressed.
+    """Reads the lines of a file with their ends, a byte order mark left out; .gz, .bz2 and .zst are decompressed.
 
     Raises ``RequestError`` where the file cannot be read, is cut off or is UTF-16, and on a line of 64 MB or more.
     """
     at = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with _open(path) as file:
             while line := file.readline(LONGEST_LINE):
                 at += 1
                 if at == 1 and line.startswith(WIDE_MARKS):
@@ -91,17 +61,67 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 if len(line) == LONGEST_LINE:
                     raise RequestError(f"{path}, line {at}: the line is longer than 64 MB; are its line ends missing?")
                 yield line.removeprefix(codecs.BOM_UTF8) if at == 1 else line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         raise RequestError(f"{path}: the compressed file is damaged after line {at}: {error}") from None
+    except ImportError:
+        raise RequestError(f"{path}: this is read with pyarrow; pip install 'foresee-lm[data]' adds it") from None
     except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
+        what = "cannot be read" if error.errno else f"the compressed file is damaged after line {at}"
+        raise RequestError(f"{path}: {what}: {error.strerror or error}") from None
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, Record]]:
-    """Reads an object a line; lines of white space alone are passed over, but counted. Raises as ``read_lines``."""
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.isspace():
+def read_json(path: Path) -> Iterator[tuple[int, Record]]:
+    """Reads an object a line, a list of objects, or objects over several lines, one after the other. A row's number is
+    the line where it begins; lines of white space alone are passed over, but counted. Raises as ``read_lines``."""
+    lines = enumerate(read_lines(path), 1)
+    for number, line in lines:
+        if (number == 1 and line.strip()[:1] == b"[") or line.strip() == b"{":
+            yield from _read_values(number, line + b"".join(more for _, more in lines))
+        elif not line.isspace():
             yield number, _read_object(line)
+
+
+def _read_values(first: int, raw: bytes) -> Iterator[tuple[int, Record]]:
+    """The values of a list, or one after the other, that begin on line ``first``."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        why = f"the byte 0x{raw[error.start]:02X} is not UTF-8 text"
+        yield first + raw.count(b"\n", 0, error.start), BadRowError("undecodable bytes", why)
+        return
+    space, at, counted, number = re.compile(r"[\s,]*"), 0, 0, first
+    in_list = text.lstrip().startswith("[")
+    at = text.index("[") + 1 if in_list else 0
+    while True:
+        at = space.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        number, counted = number + text.count("\n", counted, at), at
+        if in_list and text[at : at + 1] == "]":
+            at, in_list = at + 1, False
+            continue
+        if at == len(text):
+            if in_list:
+                yield number, BadRowError("not JSON", "the list does not end")
+            return
+        try:
+            row, at = DECODER.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError) as error:
+            why = (
+                f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else "nested too deeply to be read"
+            )
+            yield number, BadRowError("not JSON", f"{why}; nothing after it is read")
+            return
+        good = isinstance(row, dict)
+        yield number, row if good else BadRowError("not an object", "a value of the list is not a JSON object")
+
+
+def read_text(path: Path, fields: Fields) -> Iterator[tuple[int, Record]]:
+    """Reads examples in the text form of this package's tasks, ``prompt=answer`` a line. Raises as ``read_lines``."""
+    for number, line in enumerate(read_lines(path), 1):
+        prompt, equals, response = line.strip().partition(b"=")
+        if equals:
+            yield number, {fields.prompt: prompt + equals, fields.answer: response}
+        elif prompt:
+            yield number, BadRowError("no =", "there is no '=' where the prompt ends; a line reads prompt=answer")
 
 
 def _read_object(line: bytes) -> Record:
@@ -122,7 +142,7 @@ def _read_object(line: bytes) -> Record:
     return BadRowError("not an object", why)
 
 
-def read_delimited(path: Path, fields: Sequence[str], delimiter: str) -> Iterator[tuple[int, Record]]:
+def read_delimited(path: Path, fields: Fields, delimiter: str) -> Iterator[tuple[int, Record]]:
     """Reads the rows after the header. A row's number is the line it starts on, since a quoted field may hold line
     ends; blank lines are passed over. Between tabs a quotation mark is text, as tab-separated values are defined,
     unless the header is quoted. Raises ``RequestError`` where the header lacks a field or has it twice."""
@@ -150,7 +170,7 @@ def read_delimited(path: Path, fields: Sequence[str], delimiter: str) -> Iterato
             continue
         if not header:
             header = values
-            check_names(f"{path}: the header has", "field", header, fields)
+            check_names(f"{path}: the header has", "field", header, fields.names(header))
         elif bare and any(map(QUOTED.fullmatch, values)):
             why = "a field is written in CSV's quotes, which tab-separated values do not have; save the file as .csv"
             yield number, BadRowError("quoted field", why)

@@ -21,21 +21,17 @@ import yaml
 from foresee.core.checkpoint_files import hash_file
 from foresee.core.errors import RequestError
 from foresee.core.files import cache_folder
-from foresee.datasets.rows import (
-    NAME_FIELDS,
-    BadRowError,
-    Record,
-    check_names,
-    read_delimited,
-    read_json_lines,
-    read_lines,
-    text_of,
-)
+from foresee.datasets.fields import BadRowError, Fields, Record
+from foresee.datasets.rows import NAME_FIELDS, check_names, read_delimited, read_json, read_lines, read_text
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-TEXT = (".jsonl", ".ndjson", ".json", *DELIMITERS)
+TEXT = (".jsonl", ".ndjson", ".json", ".txt", *DELIMITERS)
+PACKED = (".gz", ".bz2", ".zst")
 COLUMNS = (".parquet", ".arrow", ".feather")
-FORMATS = ".jsonl, .json (an object a line), .csv, .tsv (all of them also with .gz), .parquet, .arrow, or a folder"
+FORMATS = ".jsonl, .json, .csv, .tsv, .txt (all of them also with .gz, .bz2 or .zst), .parquet, .arrow, or a folder"
+
+TESTS = ("test", "validation", "dev")
+"""Names of the split that is tested on, the first that there is."""
 
 AT_ONCE = 4096
 """Rows of a Parquet file that are decoded at a time."""
@@ -59,18 +55,29 @@ class BadRow(NamedTuple):
     reason: str
 
 
-def read_rows(files: Sequence[Path], fields: tuple[str, str]) -> Iterator[Row | BadRow]:
+def read_rows(files: Sequence[Path], fields: Fields) -> Iterator[Row | BadRow]:
     """Reads every row of files in their order. Raises ``RequestError`` on what is wrong with a file as a whole."""
     for place, file in enumerate(files):
-        if (kind := _format_of(file)) in COLUMNS:
-            records = _read_columns(file, fields)
-        else:
-            records = read_delimited(file, fields, DELIMITERS[kind]) if kind in DELIMITERS else read_json_lines(file)
-        for number, row in records:
+        for number, row in read_records(file, fields):
             try:
-                yield Row(place, number, text_of(row, fields[0]), text_of(row, fields[1]))
+                yield from (Row(place, number, *pair) for pair in fields.pairs(row))
             except BadRowError as error:
                 yield BadRow(place, number, error.kind, error.reason)
+
+
+def read_records(file: Path, fields: Fields) -> Iterator[tuple[int, Record]]:
+    """Reads the rows of one file by the names of their fields."""
+    if (kind := _format_of(file)) in COLUMNS:
+        return _read_columns(file, fields)
+    if kind in DELIMITERS:
+        return read_delimited(file, fields, DELIMITERS[kind])
+    return read_text(file, fields) if kind == ".txt" else read_json(file)
+
+
+def other_fields(files: Sequence[Path], fields: Fields) -> list[str]:
+    """Names of the fields in the first row that are not read."""
+    names = field_names(files[0])
+    return [name for name in names if name not in fields.names(names)]
 
 
 def name_place(files: Sequence[Path], file: int, number: int) -> str:
@@ -98,7 +105,9 @@ def field_names(file: Path) -> list[str]:
         with suppress(csv.Error):
             return next(filter(None, csv.reader(text, delimiter=DELIMITERS[kind])), [])
         return []
-    return next((list(row) for _, row in read_json_lines(file) if isinstance(row, dict)), [])
+    if kind == ".txt":
+        return []
+    return next((list(row) for _, row in read_json(file) if isinstance(row, dict)), [])
 
 
 def digest_of(files: Sequence[Path]) -> str:
@@ -111,10 +120,10 @@ def digest_of(files: Sequence[Path]) -> str:
 
 
 def _format_of(file: Path) -> str:
-    return Path(file.stem if file.suffix == ".gz" else file.name).suffix.lower()
+    return Path(file.stem if file.suffix.lower() in PACKED else file.name).suffix.lower()
 
 
-def _read_columns(path: Path, fields: tuple[str, str]) -> Iterator[tuple[int, Record]]:
+def _read_columns(path: Path, fields: Fields) -> Iterator[tuple[int, Record]]:
     """Reads two columns of a Parquet or Arrow file, a batch at a time. Raises ``RequestError`` where the file is
     damaged, lacks a column, or has one of neither text nor numbers."""
     pyarrow = _need("pyarrow", path)
@@ -122,22 +131,28 @@ def _read_columns(path: Path, fields: tuple[str, str]) -> Iterator[tuple[int, Re
     try:
         with ExitStack() as closing:
             names, batches = _open_columns(path, fields, closing)
-            check_names(f"{path}: there is", "column", names, fields)
+            wanted = fields.names(names)
+            check_names(f"{path}: there is", "column", names, wanted)
+            flat = {fields.prompt, fields.answer}
             for batch in batches:
-                columns = [_values(path, field, batch.column(batch.schema.names.index(field))) for field in fields]
+                columns = [
+                    _values(path, name, batch.column(batch.schema.names.index(name)), name in flat) for name in wanted
+                ]
                 for values in zip(*columns, strict=True):
-                    yield next(numbers), dict(zip(fields, values, strict=True))
-    except (pyarrow.ArrowException, OSError) as error:
+                    yield next(numbers), dict(zip(wanted, values, strict=True))
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read: {' '.join(str(error).split()).rstrip('.')}") from None
 
 
-def _open_columns(path: Path, fields: tuple[str, str] | None, closing: ExitStack) -> tuple[list[str], Any]:
-    """The columns of a file and its record batches."""
+def _open_columns(path: Path, fields: Fields | None, closing: ExitStack) -> tuple[list[str], Any]:
+    """The columns of a file and its record batches, with those columns at least that ``fields`` name."""
     from pyarrow import OSFile, ipc, parquet
 
     if _format_of(path) == ".parquet":
         file = closing.enter_context(parquet.ParquetFile(path))
-        return file.schema_arrow.names, file.iter_batches(batch_size=AT_ONCE, columns=fields and list(fields))
+        names = list(file.schema_arrow.names)
+        read = [name for name in fields.names(names) if name in names] if fields else None
+        return names, file.iter_batches(batch_size=AT_ONCE, columns=read)
     # Batch by batch from the file, not from a memory map: what was read does not stay in memory.
     source = closing.enter_context(OSFile(str(path)))
     random_access = source.read(6) == b"ARROW1"
@@ -146,14 +161,17 @@ def _open_columns(path: Path, fields: tuple[str, str] | None, closing: ExitStack
     return reader.schema.names, map(reader.get_batch, range(reader.num_record_batches)) if random_access else reader
 
 
-def _values(path: Path, field: str, column: Any) -> list[Any]:
+def _values(path: Path, field: str, column: Any, flat: bool) -> list[Any]:
+    """A column's values; of one that is not ``flat`` lists and structures too."""
     from pyarrow import binary, types
 
     column = column.dictionary_decode() if types.is_dictionary(column.type) else column
     kind = column.type
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         column = column.cast(binary())  # Arrow does not check that its text is UTF-8
-    elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)):
+    elif flat and not (
+        types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
+    ):
         raise RequestError(f"{path}: column {field!r} holds {kind}; it must hold text or numbers")
     if types.is_float32(kind) or types.is_float16(kind):
         # As numbers of their own precision, which are written with fewer digits than the float64 nearest to them.
@@ -172,26 +190,43 @@ def _need(library: str, path: Path) -> Any:
 
 
 def find_files(path: str) -> tuple[list[Path], list[Path]]:
-    """Finds the files behind a path, and those of its test split where it is a folder with splits train and test.
+    """Finds the files behind a path (a file, several joined by ``+``, a pattern with ``*``, or a folder), and those of
+    its test split where it is a folder with splits.
 
     Of a folder with several splits the files are those of the split named train, or of the only one. Raises
     ``RequestError`` where there are none, or their format is not known.
     """
     place = Path(path).expanduser()
-    if not place.exists():
+    if not place.exists() and "+" in path:
+        found = [find_files(part) for part in path.split("+")]
+        return [file for train, _ in found for file in train], [file for _, test in found for file in test]
+    if place.is_dir():
+        splits = _find_splits(place)
+    elif (
+        matching := [place] if place.exists() else sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
+    ):
+        splits = {"train": matching}
+    else:
         raise RequestError(f"{path}: no such file or folder")
-    splits = _find_splits(place) if place.is_dir() else {"train": [place]}
     if "train" not in splits and len(splits) > 1:
         names, example = ", ".join(splits), next(iter(splits.values()))[0]
         raise RequestError(f"{path} holds the splits {names} and none is named train; give one, as in {example}")
     train = splits.get("train") or next(iter(splits.values()))
-    test = splits.get("test", []) if "train" in splits else []
+    test = next((splits[name] for name in TESTS if name in splits), []) if "train" in splits else []
     for file in (*train, *test):
         if _format_of(file) not in (*TEXT, *COLUMNS):
             raise RequestError(f"{file}: the format is told by the end of the name, which must be one of {FORMATS}")
-        if file.suffix == ".gz" and _format_of(file) in COLUMNS:
+        if file.suffix.lower() in PACKED and _format_of(file) in COLUMNS:
             raise RequestError(f"{file}: such files are compressed within; decompress it first")
     return train, test
+
+
+def other_splits(path: str) -> list[str]:
+    """Names of the splits of a folder that are neither trained on nor tested on."""
+    place = Path(path).expanduser()
+    splits = _find_splits(place) if place.is_dir() else {}
+    used = next((name for name in TESTS if name in splits), "")
+    return [name for name in splits if len(splits) > 1 and name not in ("train", used)]
 
 
 def _find_splits(folder: Path) -> dict[str, list[Path]]:

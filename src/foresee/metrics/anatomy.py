@@ -92,7 +92,7 @@ def branch_attention(backbone: Backbone, read: Tensor, position: int) -> list[li
     shown = backbone.attention(read)
     if shown is None:
         return None
-    weights: list[list[list[float]]] = shown[:, 0, :, position, : position + 1].double().tolist()
+    weights: list[list[list[float]]] = shown[:, 0, :, position, : position + 1].cpu().double().tolist()
     return [[[round(weight, DIGITS) for weight in head] for head in layer] for layer in weights]
 
 

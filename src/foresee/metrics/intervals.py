@@ -63,7 +63,7 @@ def rate(successes: int, n: int) -> Row:
 
 def share(flags: Tensor, problems: Tensor) -> Row:
     """The rate of true values among ``flags`` [n] bool, whose rows belong to ``problems`` [n] int64 (any numbers)."""
-    n = flags.numel()
+    flags, problems, n = flags.cpu(), problems.cpu(), flags.numel()  # not every device has float64
     _, cluster = torch.unique(problems, return_inverse=True)
     size = torch.bincount(cluster).double()
     right = torch.bincount(cluster, weights=flags.double(), minlength=len(size))
@@ -97,6 +97,7 @@ def mean(values: Tensor, problems: Tensor) -> Row:
     n = values.numel()
     if not n:
         raise ValueError("a mean of nothing is absent, not 0")
+    values, problems = values.cpu(), problems.cpu()
     _, cluster = torch.unique(problems, return_inverse=True)
     size = torch.bincount(cluster).double()
     value, count = float(values.mean(dtype=torch.float64)), len(size)

@@ -36,7 +36,7 @@ class Scores:
 
     def mean_loss(self) -> float:
         """Mean over all answer tokens, in nats a token."""
-        return float(self.loss[self.mask].mean(dtype=torch.float64))
+        return float(self.loss[self.mask].cpu().mean(dtype=torch.float64))
 
 
 def split_chunks(batch: Batch, chunk: int) -> list[Batch]:

@@ -26,7 +26,11 @@ from foresee.tasks.base import tasks
 from foresee.tasks.stored import StoredRows, StoredTask
 
 
-@tasks.register("data", renamed={"response": "answer", "max_response": "max_answer", "test": "test_file"})
+@tasks.register(
+    "data",
+    later=("template", "turns"),
+    renamed={"response": "answer", "max_response": "max_answer", "test": "test_file"},
+)
 @dataclass(frozen=True, kw_only=True)
 class Data(Request, StoredTask):
     """The rows of a file. ``path``: JSON lines (.jsonl, .json), .csv or .tsv, each also with .gz, .parquet, .arrow, or
@@ -148,14 +152,14 @@ class Data(Request, StoredTask):
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
-        prompt, response = self.fields
+        prompt, response = self.fields[:2]
         record: Any = {prompt: line}
         if line.lstrip().startswith("{"):
             try:
                 record = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
                 raise RequestError(f"not JSON: {error}") from None
-        for field in self.fields:
+        for field in self.fields[:2]:
             if not isinstance(record.get(field, ""), str):
                 raise RequestError(f"field {field!r} must hold text")
         if not record.get(prompt):

@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from foresee.backbones.base import Backbone
 from foresee.core.batch import Batch
-from foresee.core.errors import ForeseeError, OtherProcessError, RequestError
+from foresee.core.errors import ForeseeError, ForeseeWarning, OtherProcessError, RequestError
 from foresee.objectives.base import LossOut, Objective
 
 T = TypeVar("T")
@@ -145,6 +145,9 @@ def init_process_group() -> World:
         # RANK too: some programs set WORLD_SIZE for purposes of their own.
         if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
             return World()
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # they would be waited for, for minutes and deaf to Ctrl-C
+            _warn_of_leftovers(os.environ["RANK"], os.environ.get("WORLD_SIZE", ""))
+            return World()
         gpus = torch.cuda.is_available()
         try:
             if gpus and local_rank() < torch.cuda.device_count():
@@ -156,6 +159,13 @@ def init_process_group() -> World:
         # Not sooner: processes that leave at different moments could not meet again.
         atexit.register(dist.destroy_process_group)
     return _world_of(dist.group.WORLD) if dist.get_world_size() > 1 else World()
+
+
+@cache
+def _warn_of_leftovers(rank: str, size: str) -> None:
+    """Says so once."""
+    left = f"RANK={rank} and WORLD_SIZE={size} are set, but not by torchrun"
+    warnings.warn(f"{left}: this process trains alone", ForeseeWarning, stacklevel=3)
 
 
 @cache

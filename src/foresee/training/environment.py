@@ -42,13 +42,22 @@ def _processor() -> str:
 
 
 def best_device() -> str:
-    """``cuda`` where PyTorch sees a GPU, else ``cpu``."""
+    """``cuda`` where PyTorch has it, else ``cpu``; ``mps`` has to be asked for, since nobody tests it."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def has_device(device: str) -> bool:
+    """Whether PyTorch has the device here."""
+    if device == "mps":
+        return torch.backends.mps.is_available()
+    return device == "cpu" or torch.cuda.is_available()
 
 
 def best_precision(device: str) -> str:
     """``bf16`` where the device multiplies it in hardware, else ``float32``."""
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "float32"
+    if device == "mps":
+        return "float32"
     quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if quick else "float32"

@@ -8,10 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from foresee.core import files
 from foresee.core.batch import NOTHING, Batch
+from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
 from foresee.metrics.anatomy import anatomy
 from foresee.metrics.base import Rows, Subject
@@ -21,6 +20,7 @@ from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 from foresee.tasks.example_files import read_examples
 from foresee.training.data import TrainingData
+from foresee.training.environment import has_device
 from foresee.training.examples import (
     first_trained,
     problems_trained,
@@ -95,6 +95,7 @@ def measure_trained(
     return Results(rows, examples, [example | each for example, each in zip(examples, dissected, strict=False)])
 
 
+@fresh_torch_state()
 def evaluate(run: Run, data: Path | None = None) -> Rows:
     """Every measurement, on the run's test examples or on those of ``data``. Rows about training examples are the run's
     own: they do not depend on what it is tested on.
@@ -109,7 +110,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
     else:
         test = read_examples(data, run.task)
     # A run that was trained on a GPU can be measured where there is none.
-    spec = run.spec if torch.cuda.is_available() else run.spec.replace(device="cpu")
+    spec = run.spec if has_device(run.spec.device) else run.spec.replace(device="cpu")
     with autocast(spec):
         subject = Subject(
             run.task,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from pathlib import Path
 
 import numpy
-import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
@@ -30,6 +30,11 @@ from foresee.training.data import (
     require_groups,
 )
 from foresee.training.settings import Settings
+
+LEAST_LEFT = 100
+"""Test problems that a user's training file must leave."""
+
+NO_PROBLEMS: Fingerprints = numpy.empty(0, numpy.uint64)
 
 WATCHED = 1000
 """Test examples that the evaluations during training look at; the final measurements use others."""
@@ -69,8 +74,9 @@ def part_share(part: Batch, whole: Batch) -> float | Tensor:
 def training_data(spec: Settings, task: Task) -> TrainingData:
     """Where the run's batches come from. Raises ``RequestError`` where a file cannot be used or has changed."""
     if spec.data_file is not None:
-        if file_digest(spec.data_file) != spec.data_digest:
-            raise RequestError(f"{spec.data_file} has changed since this run was asked for; ask for a new run")
+        for file, digest in ((spec.data_file, spec.data_digest), (Path(spec.test_data), spec.test_data_digest)):
+            if digest and file_digest(file) != digest:
+                raise RequestError(f"{file} has changed since this run was asked for; ask for a new run")
         batch = read_examples(spec.data_file, task)
         require_groups(task, batch, str(spec.data_file))
         return FixedData(batch, spec.task, spec.seed, task.group)
@@ -105,15 +111,41 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
 
     A user's file may hold problems of the test split; test examples whose problem is in it are left out.
     """
-    test = draw_problems(task, spec.task, WATCHED + spec.test, 0)
-    if len(test) < 2:
-        raise RequestError(f"{spec.task} holds one test row, but a run takes at least 2; give more rows or a test file")
-    if spec.data_file is not None:
-        assert isinstance(data, FixedData)
-        test = test.rows(torch.from_numpy(~numpy.isin(task.identity(test), task.identity(data.batch))))
-        if len(test) <= WATCHED:
-            raise RequestError(f"{spec.data} holds nearly every problem of {spec.task}; too few are left to test on")
+    if spec.data_file is None:
+        test = draw_problems(task, spec.task, WATCHED + spec.test, 0)
+        if len(test) < 2:
+            why = "holds one test row, but a run takes at least 2; give more rows or a test file"
+            raise RequestError(f"{spec.task} {why}")
+        return test
+    assert isinstance(data, FixedData)
+    trained = task.identity(data.batch)
+    if spec.test_data:
+        return _read_test(spec, task, trained)
+    test = draw_problems(task, spec.task, WATCHED + spec.test, 0, trained)
+    if len(test) < LEAST_LEFT:
+        raise RequestError(
+            f"{spec.data} holds nearly every problem of {spec.task}: {len(test)} are left to test on, and a run takes "
+            f"at least {LEAST_LEFT}; give fewer examples, or a file of test examples (test_data)"
+        )
     return test
+
+
+def _read_test(spec: Settings, task: Task, trained: Fingerprints) -> Batch:
+    """The user's test examples, each problem once, without those of ``trained``; warns of these."""
+    batch = read_examples(spec.test_data, task)
+    require_groups(task, batch, spec.test_data)
+    problems, first = numpy.unique(task.identity(batch)[:: task.group], return_index=True)
+    found = numpy.sort(first[~numpy.isin(problems, trained)])
+    if left := len(problems) - len(found):
+        warnings.warn(
+            f"{left:,} of {len(problems):,} problems of {spec.test_data} are in the training file too and are not "
+            "tested on",
+            ForeseeWarning,
+            stacklevel=4,
+        )
+    if len(found) < 2:
+        raise RequestError(f"{spec.test_data} holds fewer than 2 problems that are not trained on; give another file")
+    return batch.rows(group_rows(found, task.group))
 
 
 def warn_of_unknown(task: Task, test: Batch) -> None:
@@ -127,20 +159,20 @@ def warn_of_unknown(task: Task, test: Batch) -> None:
         )
 
 
-def draw_problems(task: Task, task_text: str, n: int, seed: int) -> Batch:
-    """Test rows of different problems: the first ``n`` of ``draw``, or all there are where the task has fewer. Rows of
-    one group count as many as they are, and stay together. An open-ended task, whose test examples share one prompt,
-    and one that owns its examples give ``n`` rows as ``draw`` does."""
+def draw_problems(task: Task, task_text: str, n: int, seed: int, without: Fingerprints = NO_PROBLEMS) -> Batch:
+    """Test rows of different problems, none of them in ``without``: the first ``n`` of ``draw``, or all there are where
+    the task has fewer. Rows of one group count as many as they are, and stay together. An open-ended task, whose test
+    examples share one prompt, and one that owns its examples give ``n`` rows as ``draw`` does."""
     if task.open_ended or isinstance(task, StoredTask):
         return draw(task, task_text, "test", n, seed)
-    wanted, found, before = max(1, n // task.group), numpy.empty(0, numpy.int64), -1
+    wanted, found, problems, before = max(1, n // task.group), numpy.empty(0, numpy.int64), NO_PROBLEMS, -1
     asked = wanted
     # Twice what was drawn, until it holds enough different problems or adds none.
-    while len(found) < wanted and len(found) != before:
-        before = len(found)
+    while len(found) < wanted and len(problems) != before:
+        before = len(problems)
         drawn = draw(task, task_text, "test", asked * task.group, seed)
-        _, first = numpy.unique(task.identity(drawn)[:: task.group], return_index=True)
-        found = numpy.sort(first)[:wanted]
+        problems, first = numpy.unique(task.identity(drawn)[:: task.group], return_index=True)
+        found = numpy.sort(first[~numpy.isin(problems, without)])[:wanted]
         asked *= 2
     return drawn.rows(group_rows(found, task.group))
 

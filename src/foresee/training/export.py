@@ -8,8 +8,8 @@ are not part of it: a standard model has no place for them.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +65,14 @@ def export(run: Run, folder: str | Path) -> Path:
     }
     with files.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        written = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=files.TEMPORARY))
+        written = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{files.TEMPORARY}")
         try:
+            written.mkdir()
             with quiet():
                 model.save_pretrained(written)
             tokenizer.save_pretrained(written)
             files.write_json(written / "foresee.json", described)
             files.write_text(written / "README.md", model_card(run, model, tokenizer, folder.name))
-            written.chmod(0o755)
             if folder.exists():
                 folder.rmdir()
             written.rename(folder)

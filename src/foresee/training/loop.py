@@ -20,6 +20,7 @@ import torch
 from foresee.core import files
 from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
 from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import Objective
@@ -37,7 +38,7 @@ from foresee.training.examples import (
     training_data,
     warn_of_unknown,
     watched_and_measured,
-)
+)  # fmt: skip
 from foresee.training.losses import Losses, term_shares, weigh
 from foresee.training.optimizer import adamw, autocast, learning_rate
 from foresee.training.process import locked, recorded_threads, require_processes, stop_signals, use_threads
@@ -47,8 +48,7 @@ from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
 SOLVED_ENOUGH = 0.97
-"""``until_solved`` stops once the watched examples reach this ``exact``: above ``solved`` (0.95), so that the final
-measurement on other examples does not miss it by chance."""
+"""``until_solved`` stops at this ``exact`` of watched examples: the final ones must not miss 0.95 by chance."""
 SAVE_SECONDS = 20.0
 """Between the end of one save and the start of the next."""
 
@@ -57,12 +57,13 @@ class InterruptedTrainingError(ForeseeError):
     """Training was asked to stop, and was saved."""
 
 
+@fresh_torch_state()
 def train(spec: Settings, root: str | Path = "runs", progress: Progress | None = None) -> Run:
     """Trains, measures and saves one run under ``root``, or continues it, or returns it where it is finished.
 
     Raises ``RequestError`` where the settings cannot be run or the folder is damaged or in use, ``ForeseeError`` where
-    the disk is full or another process was lost, and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once the state
-    is saved. Of several processes the main one raises what went wrong, and the others ``OtherProcessError``.
+    the disk is full or a process was lost, and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once all is saved.
+    Of several processes the main one raises what went wrong, and the others ``OtherProcessError``.
     """
     world = init_process_group()
     shown = progress if progress is not None and world.is_main else Progress()
@@ -143,6 +144,8 @@ def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: 
         training.position = trained
     else:
         training.position = checkpoint.resume()
+        if training.position.step < spec.parent_steps:
+            raise RequestError(f"{directory} lacks its start; begin it with {spec.command}")
         evaluate = Evaluation(training, directory, watched.to(spec.device), progress)
         progress.start(spec, training.position.step)
         try:
@@ -258,7 +261,7 @@ class Evaluation:
         """Whether training may stop because the task is solved. Raises ``ForeseeError`` where training diverged."""
         spec, position, losses = self.training.spec, self.training.position, self.training.losses
         model, world = self.training.model, self.training.model.world
-        means = losses.means((position.step - 1) % spec.eval_every + 1)
+        means = losses.means(min((position.step - 1) % spec.eval_every + 1, position.step - spec.parent_steps))
         by_position = losses.by_position()
         losses.clear()
         if not math.isfinite(means["loss"]):
@@ -274,10 +277,9 @@ class Evaluation:
             )
         model.objective.train()
         timing = {
-            "step": position.step,
-            "seconds": round(position.seconds, 3),
+            "step": position.step, "seconds": round(position.seconds, 3),
             "examples_per_second": round(examples_per_second, 1),
-        }
+        }  # fmt: skip
 
         def write() -> bool:
             assert seen is not None

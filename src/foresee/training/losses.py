@@ -24,7 +24,8 @@ class Losses:
     def clear(self) -> None:
         """Begins anew."""
         self._parts: dict[str, Tensor] = {}
-        self._by_position = torch.zeros(2, self._places, dtype=torch.float64, device=self._device)
+        kind = sums_in(torch.device(self._device))
+        self._by_position = torch.zeros(2, self._places, dtype=kind, device=self._device)
 
     def add(self, batch: Batch, out: LossOut) -> None:
         """The losses of a part of a step's batch, as ``weigh`` gives them."""
@@ -58,6 +59,11 @@ class Losses:
             self._by_position = own(tensors["by_position"])
 
 
+def sums_in(device: torch.device) -> torch.dtype:
+    """float64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def term_shares(model: Model, parts: list[Batch], rng: torch.Generator) -> list[dict[str, Tensor]]:
     """For each part of a batch, by name of a loss that does not average over answer tokens: its share of that loss's
     terms ([K] of its ``means``). None where there is one part, or several processes. Leaves ``rng`` as it was."""
@@ -87,7 +93,8 @@ def weigh(out: LossOut, share: float | Tensor, shares: dict[str, Tensor]) -> Los
 def losses_by_position(batch: Batch, per_token: Tensor, places: int) -> Tensor:
     """[2, places]: over the rows that have it, the sum of each answer place's loss (``LossOut.per_token`` [B, T]), and
     the number of those rows."""
-    answers = per_token.double()
+    kind = sums_in(per_token.device)
+    answers = per_token.to(kind)
     if batch.layout.uniform:
         answers = answers[:, batch.layout.first : batch.layout.last][:, :places]
         counts = answers.new_full((answers.shape[1],), len(batch))
@@ -96,4 +103,4 @@ def losses_by_position(batch: Batch, per_token: Tensor, places: int) -> Tensor:
     columns = torch.arange(places, device=per_token.device)
     inside = columns < batch.answer_len[:, None]
     source = (batch.prompt_len[:, None] + columns).clamp(max=per_token.shape[1] - 1)
-    return torch.stack(((answers.gather(1, source) * inside).sum(0), inside.double().sum(0)))
+    return torch.stack(((answers.gather(1, source) * inside).sum(0), inside.to(kind).sum(0)))

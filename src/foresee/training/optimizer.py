@@ -37,12 +37,14 @@ def autocast(spec: Settings) -> AbstractContextManager[Any]:
 
 def learning_rate(spec: Settings, step: int) -> float:
     """Of the update that makes ``step`` steps into ``step + 1``: linear warm-up, then constant, or a cosine to a tenth
-    at the last step. Counted in steps; counting it in examples is what made the original schedule constant."""
+    at the last step; anew where a run continues another. Counted in steps; counting it in examples is what made the
+    original schedule constant."""
+    step, steps = step - spec.parent_steps, spec.steps - spec.parent_steps
     if step < spec.warmup:
         return spec.lr * (step + 1) / spec.warmup
     if spec.schedule == "constant":
         return spec.lr
-    progress = (step - spec.warmup) / max(1, spec.steps - 1 - spec.warmup)
+    progress = (step - spec.warmup) / max(1, steps - 1 - spec.warmup)
     return spec.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from types import FrameType
 
 import torch
 
-from foresee.core import files
+from foresee.core import files, locks
 from foresee.core.errors import RequestError
 from foresee.training.distributed import World, local_rank
 from foresee.training.settings import Settings
@@ -52,7 +51,7 @@ def locked(directory: Path) -> Iterator[None]:
         lock = (directory / "lock").open("w")
     with lock as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock(handle)
         except BlockingIOError:
             raise InUseError(
                 f"{directory} is being run by another process; wait for it, or use another --runs folder"
@@ -64,8 +63,8 @@ def in_use(directory: Path) -> bool:
     """Whether a process works in a run's directory now."""
     try:
         with (directory / "lock").open("r") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+            locks.lock(handle, shared=True)
+    except (FileNotFoundError, RequestError):  # without locks nobody knows
         return False
     except BlockingIOError:
         return True

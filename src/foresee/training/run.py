@@ -2,8 +2,7 @@
 
 ``runs/<digest>/`` holds ``spec.json``, ``env.json``, ``metrics.jsonl`` (training, without times: on a CPU the same spec
 gives the same bytes), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``anatomy.json``,
-``model.safetensors`` and, while unfinished, ``checkpoint/``. ``rows.jsonl`` is written last: a run that has it is
-finished. All but the weights is JSON, and reading it builds no model.
+``model.safetensors`` and, while unfinished, ``checkpoint/``. A run that has ``rows.jsonl``, written last, is finished.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import torch
 
 from foresee.core import files
 from foresee.core.errors import RequestError
+from foresee.core.isolation import fresh_torch_state
 from foresee.metrics.base import Rows
 from foresee.metrics.control import Circumstances, list_doubts
 from foresee.metrics.verdict import RELIABLE, Verdict, judge
@@ -110,6 +110,7 @@ class Run:
         return self.spec.build_task()
 
     @cached_property
+    @fresh_torch_state()
     def objective(self) -> Objective:
         """The trained objective, on the CPU, in evaluation mode."""
         objective = self.spec.build_objective(self.task)
@@ -187,6 +188,7 @@ class Run:
         except RequestError:
             return None
 
+    @fresh_torch_state()
     def generate(self, prompt: str) -> str:
         """The answer that the trained model writes for a prompt in the task's text form.
 
@@ -272,9 +274,6 @@ def find_runs(*places: str | Path) -> list[Run | DamagedRun]:
     # Those beside a single run that was asked for count too.
     witnesses = tuple(each for parent in {folder.parent for folder in folders} for each in find_witnesses(parent))
     return [replace(run, witnesses=witnesses) if isinstance(run, Run) else run for run in found]
-
-
-# Files ---------------------------------------------------------------------------------------------------------------
 
 
 def saved_weights(objective: Objective) -> dict[str, torch.Tensor]:

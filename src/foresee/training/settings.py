@@ -20,7 +20,7 @@ from foresee.core.errors import RequestError
 from foresee.core.files import file_digest
 from foresee.core.registry import Registry, nearest, plugin_digest
 from foresee.core.spec import Resolved, resolve
-from foresee.training.values import Real, Whole, canonical_data
+from foresee.training.values import LIMITS, Real, Truth, Whole, canonical_data
 
 if TYPE_CHECKING:
     from foresee.objectives.base import Objective
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 CONTROL = "reversed"  # the objective of the positive control
 FORMAT = 1
 AUTO: Any = "auto"  # what the machine decides, once settings are made
-LATER = ("backbone_digest", "accumulate", "recompute", "task_digest", "processes")
+LATER = ("backbone_digest", "accumulate", "recompute", "task_digest", "processes", "test_data", "test_data_digest",
+         "parent", "parent_steps")  # fmt: skip
 """Fields that came after runs existed: at its default one is left out of the digest, and a spec file may lack it."""
 
-DERIVED = ("plugins", "data_digest", "backbone_digest", "task_digest")
-"""Fields that follow from the others and from files."""
+DERIVED = ("plugins", "data_digest", "backbone_digest", "task_digest", "test_data_digest", "parent", "parent_steps")
+"""Fields that follow from the others, from files and from the run that is continued."""
 
 
 class Setting(NamedTuple):
@@ -72,24 +73,28 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     beta2: Real = Field(0.999, ge=0, lt=1, description="AdamW's second decay rate.")
     clip: Real = Field(1.0, ge=0, description="Largest gradient norm; 0 for none.")
     precision: Literal["bf16", "float32"] = Field(AUTO, description="auto, bf16 or float32.")
-    device: Literal["cpu", "cuda"] = Field(AUTO, description="auto, cpu or cuda.")
-    until_solved: bool = Field(False, description="Stop early once 0.97 of watched examples are exact.")
+    device: Literal["cpu", "cuda", "mps"] = Field(AUTO, description="auto, cpu, cuda or mps.")
+    until_solved: Truth = Field(False, description="Stop early once 0.97 of watched examples are exact.")
     backbone_digest: str = Field("", description="A digest of the files behind the backbone.")
     accumulate: Whole = Field(1, ge=1, description="Parts that a batch is read in, in turn, to save memory.")
-    recompute: bool = Field(False, description="Compute activations anew in the backward pass, to save memory.")
+    recompute: Truth = Field(False, description="Compute activations anew in the backward pass, to save memory.")
     task_digest: str = Field("", description="A digest of the files behind the task.")
+    test_data: str = Field("", description="A file of test examples, where data is a file too.")
+    test_data_digest: str = Field("", description="A digest of the file that test_data names.")
+    parent: str = Field("", description="The run that this one continues.")
+    parent_steps: Whole = Field(0, ge=0, description="Steps that it had taken; steps counts them too.")
     processes: Whole = Field(1, ge=1, description="Processes that share each batch (docs/many-runs.md).")
 
     @staticmethod
     def of(task: str, objective: str = "next-token", backbone: str = "gpt-nano", **settings: Any) -> Settings:
         """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong."""
-        from foresee.training.environment import best_device
+        from foresee.training.environment import has_device
 
         _refuse_unknown(settings, [setting.name for setting in settable()])
         asked = _checked({"task": task, "objective": objective, "backbone": backbone, **settings})
-        if asked.device == "cuda" and best_device() == "cpu":
-            raise RequestError(f"device='cuda' must be {LIMITS['device']}")
-        return asked._derived({"task", "objective", "backbone", "data"}, {})._whole_problems()
+        if not has_device(asked.device):
+            raise RequestError(f"device={asked.device!r} must be {LIMITS['device']}")
+        return asked._derived({"task", "objective", "backbone", "data", "test_data"}, {})._whole_problems()
 
     def _whole_problems(self) -> Settings:
         """With the default batch and number of examples, where they would split problems that have several rows, at the
@@ -121,6 +126,8 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _require_equal_parts(self) -> Self:
+        if self.test_data and self.data_file is None:
+            raise RequestError(f"test_data={self.test_data} goes with a file of training examples; give data=FILE too")
         parts = self.processes * self.accumulate
         if self.batch % parts:
             raise RequestError(
@@ -145,11 +152,11 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
     def with_objective(self, objective: str) -> Settings:
         """The same run with another objective."""
-        return self.replace(objective=objective)
+        return self.replace(objective=objective, parent="", parent_steps=0)
 
     def control(self) -> Settings:
         """The positive control: the same run on the reversed answer."""
-        return self.replace(objective=CONTROL)
+        return self.with_objective(CONTROL)
 
     def _derived(self, changed: Set[str], given: Mapping[str, Any]) -> Settings:
         """With canonical specs, and digests of what stands behind the fields that changed; ``given`` ones stay."""
@@ -162,6 +169,8 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
                 own[f"{kind}_digest"] = parts[kind].cls.content_digest(parts[kind].options)
         if "data" in changed:
             own["data_digest"] = "" if self.data_file is None else file_digest(self.data_file)
+        if "test_data" in changed:
+            own["test_data_digest"] = file_digest(Path(self.test_data)) if self.test_data else ""
         return self.model_copy(update=own | {name: given[name] for name in DERIVED if name in given})
 
     def _parts(self) -> dict[str, Resolved[Any]]:
@@ -195,6 +204,8 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     def command(self) -> str:
         """The command line that makes this run again with this version, on this machine; what is at its default is left
         out."""
+        if self.parent:
+            return shlex.join(["foresee", "train", self.parent, "--more-steps", str(self.steps - self.parent_steps)])
         start = f"torchrun --nproc-per-node {self.processes} -m foresee" if self.processes > 1 else "foresee"
         usual = _checked({"task": self.task})
         try:
@@ -231,6 +242,9 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         vocab = task.vocab.extended(objective.cls.symbols)
         network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
         network.recompute = self.recompute
+        for name, weight in network.named_parameters() if self.backbone_digest else ():
+            if not bool(weight.isfinite().all()):
+                raise RequestError(f"backbone {self.backbone}: weight {name!r} of the checkpoint holds NaN or infinity")
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
         stream = torch_stream("weights", self.backbone, self.objective, self.seed)
         made: Objective = objective.build(network, vocab, stream)
@@ -259,15 +273,6 @@ def settable() -> list[Setting]:
         if name not in DERIVED:
             found.append(Setting(name, kind, None if field.is_required() else field.default, field.description or ""))
     return found
-
-
-LIMITS = {
-    "lr": "above 0 and finite", "weight_decay": "at least 0 and finite", "clip": "at least 0 and finite",
-    "beta2": "from 0 to below 1", "schedule": "constant or cosine", "precision": "auto, bf16 or float32",
-    "device": "auto, cpu or, where PyTorch sees a GPU, cuda",
-    "until_solved": "true or false", "recompute": "true or false",
-}  # fmt: skip
-"""What a field must be, where its kind of failure alone does not say it."""
 
 
 def _refuse_unknown(given: Iterable[str], known: list[str]) -> None:

@@ -14,7 +14,7 @@ from foresee.core.errors import RequestError
 
 def canonical_data(given: object) -> str:
     """The one spelling of ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; else raises ``RequestError``."""
-    text = str(given)
+    text = str(_whole(given)) if isinstance(given, numbers.Real) and float(given).is_integer() else str(given)
     kind, colon, value = text.partition(":")
     if text == "fresh":
         return text
@@ -26,6 +26,11 @@ def canonical_data(given: object) -> str:
     raise RequestError(
         f"data {text!r} is none of fixed:N (N examples, at least 1), fresh (new ones at every step) and file:PATH"
     )
+
+
+def _truth(given: object) -> object:
+    """NumPy's true and false as Python's."""
+    return bool(given) if type(given).__name__ in ("bool_", "bool") else given
 
 
 def _whole(given: object) -> int:
@@ -44,5 +49,14 @@ def _real(given: object) -> float:
     raise ValueError("a number")
 
 
+Truth = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Real = Annotated[float, BeforeValidator(_real), Field(allow_inf_nan=False)]
+
+LIMITS = {
+    "lr": "above 0 and finite", "weight_decay": "at least 0 and finite", "clip": "at least 0 and finite",
+    "beta2": "from 0 to below 1", "schedule": "constant or cosine", "precision": "auto, bf16 or float32",
+    "device": "auto, cpu or, where PyTorch has it, cuda or mps",
+    "until_solved": "true or false", "recompute": "true or false",
+}  # fmt: skip
+"""What a field must be, where its kind of failure alone does not say it."""

@@ -12,7 +12,7 @@ from foresee.objectives.base import objectives
 from foresee.training.records import exact_of, read_rows, read_spec
 from foresee.training.settings import CONTROL, Settings
 
-FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved")
+FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved", "parent", "parent_steps")
 """Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
 
 Witness = tuple[Settings, float]

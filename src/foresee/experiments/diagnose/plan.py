@@ -13,7 +13,7 @@ import torch
 from foresee.backbones.base import backbones
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.core.spec import brief, describe, resolve
+from foresee.core.spec import brief, describe, resolve, write_value
 from foresee.datasets.request import TOKENIZERS
 from foresee.experiments.diagnose.timing import Clock, Speed, fit_steps, measure_crowding, measure_speed
 from foresee.objectives.base import objectives
@@ -105,6 +105,7 @@ def read_task(
     *,
     prompt: str = "prompt",
     answer: str = "answer",
+    template: str | None = None,
     tokenizer: str = "auto",
     test_file: str | None = None,
     skip_bad: bool = False,
@@ -117,16 +118,14 @@ def read_task(
     """
     if data.partition(":")[0] in {*tasks.names(), *tasks.presets()} and not Path(data).is_file():
         return resolve(tasks, data).build()
-    if not Path(data).exists():
+    if not Path(data).exists() and not {*"*?["} & {*data} and not all(Path(part).exists() for part in data.split("+")):
         raise RequestError(f"{data} is neither a file nor a task; foresee list tasks names the tasks")
-    if "," in data:
-        raise RequestError(f"{data}: a path cannot hold a comma; link the file under another name")
 
     def read(kind: str, ending: str = "symbol") -> Data:
-        options = {"prompt": prompt, "answer": answer, "skip_bad": str(skip_bad).lower(),
+        options = {"prompt": prompt, "answer": answer, "skip_bad": str(skip_bad).lower(), "template": template,
                    "test_file": test_file, "tokenizer": kind, "ending": ending}  # fmt: skip
-        given = "".join(f",{key}={value}" for key, value in options.items() if value is not None)
-        built = resolve(tasks, f"data:{data}{given}").build()
+        given = "".join(f",{key}={write_value(value)}" for key, value in options.items() if value is not None)
+        built = resolve(tasks, f"data:{write_value(data)}{given}").build()
         assert isinstance(built, Data)
         lengths = built.stored.ends[1::2] - built.stored.ends[0::2]
         # Where all responses have one length, a symbol that closes them is one more thing to learn before look-ups.

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from foresee.core import files
+from foresee.core.isolation import fresh_torch_state
 from foresee.core.spec import resolve
 from foresee.datasets.inspection import inspect
 from foresee.experiments import machine
@@ -37,6 +38,7 @@ BASELINE_ROWS = 5000
 """Training rows that frequencies of tokens are counted in."""
 
 
+@fresh_torch_state()
 def diagnose(
     asked: DiagnosisSettings,
     task: Task,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import wandb
 
+from foresee.core.checkpoint_files import first_line
+from foresee.core.errors import RequestError
 from foresee.training.settings import Settings
 from foresee.training.tracking import Tracker
 
@@ -17,16 +19,21 @@ class WeightsAndBiases(Tracker):
 
     def __init__(self, directory: Path, spec: Settings, step: int) -> None:
         """A continued run continues its W&B run; W&B itself drops steps that it already holds."""
-        self._run = wandb.init(
-            project=None if "WANDB_PROJECT" in os.environ else "foresee",
-            id=spec.digest,
-            name=spec.digest,
-            dir=directory,
-            config=spec.model_dump(),
-            resume="allow",
-            reinit="create_new",  # runs of a sweep have theirs open beside each other
-            settings=wandb.Settings(console="off", silent=True),
-        )
+        try:
+            self._run = wandb.init(
+                project=None if "WANDB_PROJECT" in os.environ else "foresee",
+                id=spec.digest,
+                name=spec.digest,
+                dir=directory,
+                config=spec.model_dump(),
+                resume="allow",
+                reinit="create_new",  # runs of a sweep have theirs open beside each other
+                settings=wandb.Settings(console="off", silent=True),
+            )
+        except wandb.Error as error:
+            raise RequestError(
+                f"--track wandb: {first_line(error)}; log in with `wandb login`, or set WANDB_MODE=offline"
+            ) from None
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """One row of the run's history."""

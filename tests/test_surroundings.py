@@ -1,0 +1,217 @@
+"""What a run must not depend on: the program, the terminal, the file system and the operating system around it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from program import Program
+from tiny import BACKBONE, TASK, arguments, outcome, tiny
+
+import foresee
+from foresee.core import files, locks
+from foresee.core.errors import ForeseeWarning, RequestError
+from foresee.training.continuation import continue_run
+from foresee.training.distributed import init_process_group
+from foresee.training.loop import train
+from foresee.training.run import load
+from foresee.training.settings import Settings
+
+
+@contextmanager
+def default_dtype() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+WORLDS: dict[str, Any] = {
+    "dtype": default_dtype, "autocast": lambda: torch.autocast("cpu", torch.bfloat16), "no grad": torch.no_grad,
+    "inference": torch.inference_mode, "device": lambda: torch.device("meta"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_callers_settings_of_torch_change_nothing_and_stay(world: str, tmp_path: Path) -> None:
+    spec = tiny(steps=4, precision="float32")
+    plain = train(spec, tmp_path / "plain")
+    with WORLDS[world]():
+        before = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+        found = train(spec, tmp_path / "other")
+        line = found.examples[0]["prompt"] if found.examples else "1,2|1,3|2,4|3,5/1,4="
+        written = load(found.dir).generate(line)
+        after = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+    assert before == after
+    assert outcome(found.dir) == outcome(plain.dir)
+    assert written == load(plain.dir).generate(line)
+
+
+def test_numbers_of_numpy_and_bare_numbers_mean_the_same() -> None:
+    same = [
+        Settings.of(TASK, backbone=BACKBONE, data=data, until_solved=until, seed=seed)
+        for data, until, seed in (
+            (2000, True, 3),
+            (numpy.int64(2000), numpy.bool_(True), numpy.int32(3)),
+            (2e3, True, 3.0),
+        )
+    ]
+    assert {each.digest for each in same} == {same[0].digest}
+    task = foresee.task(TASK)
+    seeds: list[Any] = [5, numpy.int64(5)]
+    one, other = (foresee.backbone(BACKBONE, task.vocab, seed=seed) for seed in seeds)
+    assert all(map(torch.equal, one.parameters(), other.parameters()))
+
+
+def test_ranks_that_torchrun_did_not_set_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    with pytest.warns(ForeseeWarning, match="RANK=0 and WORLD_SIZE=7 are set, but not by torchrun"):
+        assert init_process_group().world_size == 1
+
+
+# Files
+
+
+def test_a_pipe_is_written_into_a_link_stays_and_the_umask_holds(tmp_path: Path, program: Program) -> None:
+    command = ("generate", TASK, "-n", "3", "--out")
+    assert program(*command, str(tmp_path / "plain"))[0] == 0
+    text = (tmp_path / "plain").read_text()
+    os.mkfifo(tmp_path / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    assert program(*command, str(tmp_path / "pipe"))[0] == 0
+    reader.join(30)
+    assert read == [text]
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "behind").write_text("old")
+    (tmp_path / "behind").chmod(0o640)
+    (tmp_path / "link").symlink_to("behind")
+    assert program(*command, str(tmp_path / "link"))[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "behind").read_text() == text
+    assert (tmp_path / "behind").stat().st_mode & 0o777 == 0o640
+    before = os.umask(0o027)
+    try:
+        files.write_text(tmp_path / "new", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_system_without_locks_is_named_and_can_be_done_without(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    monkeypatch.delenv(locks.WITHOUT, raising=False)
+    more = arguments(tmp_path, "--steps=4", "--json")
+    assert "its file system knows no locks" in program.refusal("train", TASK, *more)
+    monkeypatch.setenv(locks.WITHOUT, "")  # so that what the option sets is undone
+    assert program("train", TASK, *more, "--no-lock")[0] == 0
+    assert os.environ[locks.WITHOUT] == "1"
+
+
+# Windows, terminals
+
+
+def test_everything_is_imported_without_what_only_posix_has() -> None:
+    program = (
+        "import sys, pkgutil, importlib\n"
+        "sys.modules['fcntl'] = None\n"
+        "import foresee\n"
+        "names = [m.name for m in pkgutil.walk_packages(foresee.__path__, 'foresee.') if '__main__' not in m.name]\n"
+        "found = [importlib.import_module(name) for name in names]\n"
+        "print(len(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_narrow_terminal_and_a_closed_one_are_no_tracebacks(encoding: str) -> None:
+    command = f"PYTHONIOENCODING={encoding} {sys.executable} -m foresee list tasks"
+    for redirected in ("", ">&-", ">&- 2>&-"):
+        done = subprocess.run(["bash", "-c", f"{command} {redirected}"], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_mps_is_a_device_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RequestError, match="where PyTorch has it, cuda or mps"):
+        tiny(device="mps")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert (tiny(device="mps").device, tiny(device="mps").precision) == ("mps", "float32")
+
+
+# Paths, pairs of files, and going on
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path, program: Program) -> None:
+    place = tmp_path / "a=b" / "c=d.jsonl"
+    place.parent.mkdir()
+    place.write_text('{"prompt": "a", "response": "b"}\n' * 3)
+    assert program.json("inspect", str(place))["rows"] == 3
+    assert program.json("inspect", f"{place},skip_bad=true")["rows"] == 3
+
+
+def test_a_file_that_leaves_problems_to_test_on_is_taken(tmp_path: Path, program: Program) -> None:
+    """Of G(2, 3) on 10 labels, 73 % of whose problems the file holds."""
+    task = "path-star:degree=2,length=3,nodes=10"
+    assert program("generate", task, "-n", "20000", "--out", str(tmp_path / "train.txt"))[0] == 0
+    spec = tiny(task=task, steps=2, data=f"file:{tmp_path / 'train.txt'}")
+    assert train(spec, tmp_path).rows["exact"]["n"] == 200  # type: ignore[call-overload]  # a single row
+    everything = tmp_path / "test.txt"
+    assert program("generate", "path-star:degree=2,length=2,nodes=5", "-n", "3000", "--out", str(everything))[0] == 0
+    with pytest.raises(RequestError, match="holds nearly every problem"):
+        train(tiny(task="path-star:degree=2,length=2,nodes=5", steps=2, data=f"file:{everything}"), tmp_path)
+
+
+@pytest.mark.filterwarnings("always::foresee.core.errors.ForeseeWarning")
+def test_a_pair_of_files_is_trained_and_tested_on(tmp_path: Path, program: Program) -> None:
+    train_file, test_file = tmp_path / "train.txt", tmp_path / "test.txt"
+    for file, split, n in ((train_file, "train", 300), (test_file, "test", 60)):
+        assert program("generate", TASK, "-n", str(n), "--split", split, "--out", str(file))[0] == 0
+    shared = train_file.read_text().splitlines()[0]
+    test_file.write_text(test_file.read_text() + shared + "\n")
+    more = arguments(tmp_path, "--steps=4", f"--data={train_file}", f"--test-data={test_file}", "--json")
+    status, out, err = program("train", TASK, *[each for each in more if not each.startswith("--data=fixed")])
+    assert status == 0, err
+    assert f"foresee: warning: 1 of 60 problems of {test_file} are in the training file too" in err
+    assert '"n": 30' in out  # half of them are watched
+    with pytest.raises(RequestError, match="goes with a file of training examples"):
+        tiny(test_data=str(test_file))
+
+
+def test_a_finished_run_is_trained_further_as_a_new_run(tmp_path: Path) -> None:
+    parent = train(tiny(steps=20), tmp_path)
+    child = continue_run(parent, 10)
+    assert (child.spec.parent, child.spec.parent_steps, child.spec.steps, child.steps) == (
+        parent.spec.digest,
+        20,
+        30,
+        30,
+    )
+    assert child.spec.command == f"foresee train {parent.spec.digest} --more-steps 10"
+    assert [line["examples"] for line in child.metrics] == [30 * 32]
+    assert child.metrics[0]["loss"] < parent.metrics[0]["loss"]
+    again = continue_run(parent, 10)
+    assert outcome(again.dir) == outcome(child.dir)
+    with pytest.raises(RequestError, match="lacks its start"):
+        train(child.spec, tmp_path / "elsewhere")
+    with pytest.raises(RequestError, match="at least 1"):
+        continue_run(parent, 0)
