@@ -82,7 +82,7 @@ CASES = [
     Case("minimal-planning:steps=1,nodes=300", True, "275d6ba403bc729b"),
     Case("three-sat:variables=4,clauses=10", False, "c91ae36ef5dd46a7"),
     Case("sudoku:box=2,clues=6", True, "e860e6e3bad611af"),
-    Case("data:tests/own_data.jsonl", True, "aa15584cba408288"),
+    Case("data:tests/own_data.jsonl", True, "d7abc12e41e927c8"),
 ]
 specs = pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec)
 
