@@ -434,7 +434,7 @@ def test_a_plug_in_of_five_methods_trains_and_decodes(objective: str, tmp_path: 
     settings: dict[str, Any] = {"steps": 60, "batch": 64, "lr": 1e-2, "warmup": 5, "test": 50, "device": "cpu"}
     run = foresee.train(
         "path-star:degree=2,length=2,nodes=6,goals=one", objective=objective, backbone="gru:layers=1,width=32",
-        data="fixed:500", eval_every=30, root=tmp_path, **settings,
+        data="fixed:500", eval_every=30, runs=tmp_path, **settings,
     )  # fmt: skip
     assert run.metrics[-1]["loss"] < run.metrics[0]["loss"]
     assert foresee.load(run.dir).generate("1,2|1,4/1,2=") == run.generate("1,2|1,4/1,2=")
@@ -448,5 +448,5 @@ def test_a_plug_in_of_five_methods_trains_and_decodes(objective: str, tmp_path: 
 def test_an_objective_that_a_plug_in_cannot_serve_is_refused(objective: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=f"{objective}.*{says}"):
         foresee.train(
-            "path-star:degree=2,length=3,nodes=8,goals=one", objective=objective, backbone="gru", root=tmp_path, steps=1
+            "path-star:degree=2,length=3,nodes=8,goals=one", objective=objective, backbone="gru", runs=tmp_path, steps=1
         )

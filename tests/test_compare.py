@@ -112,7 +112,7 @@ def test_the_table(tmp_path: Path) -> None:
     control = groups[1]
     lines = shown(replace(compared, groups=(made_up, control)))
     assert " ".join(lines).startswith("path-star:length=3,nodes=10")
-    assert "4 steps, batch 32, learning rate 0.001" in " ".join(lines)
+    assert "4 steps, batch 32, learning rate 0.002" in " ".join(lines)
     cells = [re.split(r"  +", line.strip()) for line in lines]
     at = cells.index(["objective", "seed", "exact", "branch", "follow", "solved at", "verdict"])
     cells = cells[at - 2 :]

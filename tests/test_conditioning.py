@@ -111,7 +111,7 @@ def test_train_and_compare_work_with_seeds(tmp_path: Path) -> None:
     assert len(run.generate(f"[ab]{LINE}").split(",")) == 3
     again = train(
         Conditioned(G23, seed_length=2, seed_symbols=4),
-        root=tmp_path,
+        runs=tmp_path,
         backbone=spec.backbone,
         steps=4,
         batch=spec.batch,

@@ -167,7 +167,7 @@ def test_an_example_task_can_be_trained_on(tmp_path: Path) -> None:
         "running-parity:bits=12",
         objective="word-dropout",
         backbone="transformer:layers=1,width=16,heads=2",
-        root=tmp_path,
+        runs=tmp_path,
         steps=2,
         batch=16,
         data="200",
@@ -300,7 +300,7 @@ def test_without_the_library_one_sentence_says_how_to_get_it(monkeypatch: pytest
 def test_a_model_is_uncertain_of_the_decision_alone(tmp_path: Path) -> None:
     run = foresee.train(
         "path-star:degree=2,length=3,nodes=8,goals=one", "reversed", "transformer:layers=1,width=16,heads=2",
-        root=tmp_path, steps=3, batch=16, data="fixed:64", test=40, eval_every=3, device="cpu",
+        runs=tmp_path, steps=3, batch=16, data="fixed:64", test=40, eval_every=3, device="cpu",
     )  # fmt: skip
     entropy = run.rows["entropy"]
     assert isinstance(entropy, list)

@@ -299,7 +299,7 @@ def test_heads_of_equal_depth_train_on_a_checkpoint_and_load_again(tmp_path: Pat
     settings: dict[str, Any] = {"steps": 6, "batch": 16, "data": "fixed:320", "test": 16, "eval_every": 3, "warmup": 0}
     run = foresee.train(
         "path-star:degree=2,length=3,nodes=10,goals=one", objective="multi-token:heads=2", backbone=f"hf:path={folder}",
-        root=tmp_path / "runs", **settings,
+        runs=tmp_path / "runs", **settings,
     )  # fmt: skip
     assert [line["step"] for line in run.metrics] == [3, 6]
     assert run.metrics[1]["parts"]["head-2"] < run.metrics[0]["parts"]["head-2"]
@@ -407,7 +407,7 @@ def test_a_run_trains_adapters_and_leaves_the_rest(checkpoints: Checkpoints, tmp
     pytest.importorskip("peft")
     settings: dict[str, Any] = {"steps": 5, "batch": 8, "data": "fixed:100", "test": 20, "device": "cpu"}
     task, backbone = "path-star:degree=2,length=3,nodes=8,goals=one", f"hf:{checkpoints.folder('gpt2')},lora=2"
-    run = foresee.train(task, backbone=backbone, root=tmp_path, weight_decay=0.5, **settings)
+    run = foresee.train(task, backbone=backbone, runs=tmp_path, weight_decay=0.5, **settings)
     trained = run.objective.backbone.state_dict()
     plain = checkpoints.load("gpt2", foresee.task(task).vocab).state_dict()
     assert torch.equal(trained["body.h.0.mlp.c_fc.base_layer.weight"], plain["body.h.0.mlp.c_fc.weight"])
