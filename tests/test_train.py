@@ -309,7 +309,8 @@ def test_test_examples_whose_problem_is_in_the_file_are_left_out(tmp_path: Path)
 
     spec = spec_of_file(path, steps=5)
     kept = held_out(spec, task, training_data(spec, task))
-    assert len(kept) == WATCHED + 200 - int(shared(task, test, leaked).sum()) <= WATCHED + 150
+    assert int(shared(task, test, leaked).sum()) >= 50
+    assert len(kept) == WATCHED + 200, "others take their places"
     assert not shared(task, kept, read_examples(path, task)).any()
     run = train(spec, tmp_path / "runs")
     assert run.rows["exact"]["n"] == len(kept) - WATCHED  # type: ignore[call-overload]
@@ -319,7 +320,7 @@ def test_test_examples_whose_problem_is_in_the_file_are_left_out(tmp_path: Path)
 def test_a_file_of_all_test_problems_leaves_nothing_to_test_on(tmp_path: Path) -> None:
     few = "path-star:degree=1,length=2,nodes=12,goals=one"
     path = write(tmp_path / "examples.txt", task=few, n=2000, split="test")
-    with pytest.raises(RequestError, match=r"holds nearly every problem of path-star.*too few are left to test on"):
+    with pytest.raises(RequestError, match=r"holds nearly every problem of path-star.*0 are left to test on"):
         train(spec_of_file(path, few), tmp_path / "runs")
 
 
