@@ -38,7 +38,7 @@ def command(
     report: Page = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets a published table beside the measured one; trains nothing unless asked to. ``all`` shows the state of every
+    """Sets a published table beside the measured one; trains nothing unless asked to. "all" shows the state of every
     cell of every study, and with --train trains what is missing, the cheapest and most telling first."""
     if name == EVERY:
         if report is not None:
