@@ -35,7 +35,8 @@ def demo_settings() -> list[Settings]:
         SMALL_GRAPH, "teacherless", LEARNED_POSITIONS, lr=1e-3, data="fresh", steps=2500, eval_every=100,
         until_solved=True,
     )  # fmt: skip
-    return [failure, failure.control(), repair, Settings.of(SMALL_GRAPH, "next-token", until_solved=True), cure]
+    small = Settings.of(SMALL_GRAPH, "next-token", until_solved=True)
+    return [failure, failure.control(), repair, small, small.control(), cure]
 
 
 def demo(

@@ -40,7 +40,7 @@ def write_picture(run_dirs: Sequence[Path], out: Path) -> Path:
     marks, together = _marks(sections), [each for each in sections if each.chance == sections[0].chance]
     several = len({each.task for each in together}) > 1
     groups = {
-        f"{group.label}, {each.title.partition(',')[0]}" if several else group.label: group
+        f"{group.label}, {_graph(each.title)}" if several else group.label: group
         for each in together for group in each.groups
     }  # fmt: skip
     rows = frames.curves([replace(group, label=label) for label, group in groups.items()])
@@ -116,3 +116,9 @@ def _compose(chart: str, panels: Sequence[Panel], marks: charts.Marks) -> str:
         chart=chart, stars=stars, font=FONT, left=left, scale=scale, width=max(left + right, wide + 24),
         height=max(down - (20 if chart else 0), high + 24),
     )  # fmt: skip
+
+
+def _graph(title: str) -> str:
+    """A section's title as short as a legend takes it: ``G(2, 5)``, or what stands before the first comma."""
+    found = re.search(r"G\(\d+, \d+\)", title)
+    return found.group() if found else title.partition(",")[0]
