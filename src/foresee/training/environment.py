@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
         "code": code.hexdigest()[:16],
         "python": platform.python_version(),
         # Asked of the installation: importing transformers would take a second.
-        **{name: version(name) for name in ("torch", "numpy", "safetensors", "transformers")},
+        **{name: found for name in ("torch", "numpy", "safetensors", "transformers") if (found := _installed(name))},
         "system": platform.system(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -61,3 +61,11 @@ def best_precision(device: str) -> str:
         return "float32"
     quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if quick else "float32"
+
+
+def _installed(distribution: str) -> str | None:
+    """The version that is installed; None where it is not, as transformers need not be."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
