@@ -56,9 +56,8 @@ class Line:
     @property
     def verdicts(self) -> str:
         """Verdicts and how often each came; those that are not conclusive say so."""
-        counts = Counter(
-            f"{run.verdict.name}{' (inconclusive)' if run.verdict.inconclusive else ''}" for run in self.group.runs
-        )
+        judged = [run.verdict for run in self.group.runs]  # each looks through the folders beside its run
+        counts = Counter(f"{each.name}{' (inconclusive)' if each.inconclusive else ''}" for each in judged)
         return ", ".join(f"{name} × {count}" if len(counts) > 1 else name for name, count in counts.items())
 
     @property

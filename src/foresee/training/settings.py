@@ -101,10 +101,10 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         next whole number of problems."""
         from foresee.tasks.stored import StoredTask
 
-        if issubclass(self._parts()["task"].cls, StoredTask):  # whose rows stand alone, and which takes long to build
-            return self
-        group = self.build_task().group
         batch, data = Settings.model_fields["batch"].default, Settings.model_fields["data"].default
+        if (batch != self.batch and data != self.data) or issubclass(self._parts()["task"].cls, StoredTask):
+            return self  # both are given, or rows stand alone: no task is built in vain
+        group = self.build_task().group
         rounded: dict[str, Any] = {}
         if self.batch == batch and batch % group:
             rounded["batch"] = -(-batch // group) * group
