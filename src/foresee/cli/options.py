@@ -25,9 +25,9 @@ def complete_specs(*kinds: str) -> Callable[[str], list[str]]:
     and the options of the one that is named."""
 
     def complete(incomplete: str) -> list[str]:
-        from foresee.cli.list import cached_listing
+        from foresee.cli.list import listing
 
-        listed = {name: entry for kind in kinds for name, entry in cached_listing()[kind].items() if " " not in name}
+        listed = {name: entry for kind in kinds for name, entry in listing()[kind].items() if " " not in name}
         before, comma, last = incomplete.rpartition(",")
         entry = listed.get(incomplete.partition(":")[0])
         if ":" in incomplete and entry is not None:
