@@ -78,9 +78,7 @@ bench: $(VENV)/installed
 	@$(BIN)/foresee bench
 
 docs: $(VENV)/installed-dev
-	@$(BIN)/python -c 'from foresee.report.objectives_page import write_pages; write_pages()'
-	@$(BIN)/python -c 'from foresee.report.findings import write_findings; write_findings()'
-	@$(BIN)/python docs/reference.py
+	@PYTHONPATH=docs $(BIN)/python -m generate
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/foresee.egg-info

@@ -22,8 +22,8 @@ from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.spec import resolve
 from foresee.objectives import LossOut, Objective, objectives
-from foresee.report.objectives_page import own_names, read_docstrings
-from foresee.report.objectives_page.drawing import ANSWER, PROMPT, Lane, Stream, Target, parse_drawing
+from generate.drawing import ANSWER, PROMPT, Lane, Stream, Target, parse_drawing
+from generate.objectives_page import own_names, read_docstrings
 
 TOKENS = {symbol: token for token, symbol in enumerate((*PROMPT, *ANSWER))}
 OTHER = 9

@@ -21,8 +21,8 @@ from foresee.backbones import backbones
 from foresee.core.batch import Batch
 from foresee.core.spec import resolve
 from foresee.objectives import objectives
-from foresee.report.objectives_page import own_names
 from foresee.tasks import tasks
+from generate.objectives_page import own_names
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "objectives"
 NAMES = own_names(objectives)

@@ -16,11 +16,11 @@ from foresee.backbones import backbones
 from foresee.core.errors import RequestError
 from foresee.core.spec import options_of
 from foresee.objectives import objectives
-from foresee.report import objectives_page
-from foresee.report.objectives_page import own_names, read_docstrings, wrap, write_markdown
-from foresee.report.objectives_page.drawing import Target, describe, draw, parse_drawing
 from foresee.training.records import read_spec
 from foresee.training.settings import Settings
+from generate import objectives_page
+from generate.drawing import Target, describe, draw, parse_drawing
+from generate.objectives_page import own_names, read_docstrings, wrap, write_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = own_names(objectives)

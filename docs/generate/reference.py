@@ -16,7 +16,9 @@ MODULES = (
     "foresee.experiments.studies.base", "foresee.report.charts", "foresee.report.frames",
 )  # fmt: skip
 
-if __name__ == "__main__":
+
+def write_reference() -> None:
+    """Writes the pages."""
     # pdoc looks only at names that are there, and these are imported once they are asked for.
     vars(foresee).update({name: getattr(foresee, name) for name in foresee.__all__})
     folder = Path("build/reference")

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, FileSystemLoader
 
 PROMPT, ANSWER = ("p1", "p2", "p3"), ("a1", "a2", "a3", "a4")
 HEIGHT, SMALL, CHIP, GAP = 30.0, 22.0, 22.0, 24.0
@@ -149,9 +150,10 @@ def draw(name: str, streams: list[Stream]) -> str:
 
 
 def render(template: str, **values: object) -> str:
-    """Fills in one of this page's templates."""
+    """Fills in one of the templates beside this file."""
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(
-        loader=PackageLoader(__package__), autoescape=template.endswith(".svg.j2"), trim_blocks=True, lstrip_blocks=True
+        loader=loader, autoescape=template.endswith(".svg.j2"), trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["short"] = lambda value: f"{value:.1f}".removesuffix(".0")
     environment.filters["symbols"] = split_symbols

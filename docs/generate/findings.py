@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from jinja2 import Environment, PackageLoader
-
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
@@ -20,6 +18,7 @@ from foresee.report import charts, frames
 from foresee.report.groups import arrange, short_backbone, task_title
 from foresee.report.style import draw_svg
 from foresee.training.run import Run, find_runs
+from generate.drawing import render
 
 FOLDERS = ("objectives", "graph-size", "teacherless", "mamba", "gpu")
 """Below ``results``: the runs that the page stands on."""
@@ -74,10 +73,8 @@ def write_findings(root: Path = Path()) -> Path:
     if not runs:
         raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
     study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
-    environment = Environment(loader=PackageLoader(__package__), trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("findings.md.j2").render(
-        lines=gather(runs), study=study, claims=[claim for claim in study.claims if claim.shown],
-    )  # fmt: skip
+    claims = [claim for claim in study.claims if claim.shown]
+    page = render("findings.md.j2", lines=gather(runs), study=study, claims=claims)
     out = root / "docs" / "findings.md"
     own = [run for run in runs if run.dir.parent.name == STUDY and run.rows]
     if own:

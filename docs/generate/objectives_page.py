@@ -29,8 +29,8 @@ from foresee.experiments.compare import Group
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.groups import describe_budget, task_title
-from foresee.report.objectives_page.drawing import draw, parse_drawing, render
 from foresee.training.run import Run, load
+from generate.drawing import draw, parse_drawing, render
 
 FAMILIES = (
     "The failure and the control", "Several tokens in advance", "A summary of the future",

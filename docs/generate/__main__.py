@@ -1,0 +1,9 @@
+"""Writes all of it, in the repository's root."""
+
+from generate.findings import write_findings
+from generate.objectives_page import write_pages
+from generate.reference import write_reference
+
+write_pages()
+write_findings()
+write_reference()
