@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -173,7 +173,7 @@ class Babbler(Scripted):
 class Parallel(Planner):
     """Plans, and cannot be forced, as a teacherless objective."""
 
-    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+    order = "parallel"
 
     def forced(self, batch: Batch) -> None:
         return None
@@ -182,13 +182,13 @@ class Parallel(Planner):
 class Backward(Planner):
     """Plans, and would decide from the goal backwards."""
 
-    order: ClassVar[Literal["forward", "backward", "parallel"]] = "backward"
+    order = "backward"
 
 
 class ParallelGuesser(Follower):
     """Decides every token at once, all rightly but the first step, which it guesses; cannot be forced."""
 
-    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+    order = "parallel"
 
     def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
         return self.first_step(graph) if prefix.shape[1] == 1 else graph.path[:, prefix.shape[1]]
@@ -200,7 +200,7 @@ class ParallelGuesser(Follower):
 class ParallelWalker(Follower):
     """Decides every token at once: an arm that it guesses, whole; cannot be forced."""
 
-    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+    order = "parallel"
 
     def forced(self, batch: Batch) -> None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from math import log
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from objective_support import LEARNED, ROTARY, rng, scrambled
 from support import Stub, build, random_batch, right_padded
 from torch import Tensor
 
-from foresee.backbones import Attend
+from foresee.backbones import Attend, Cap
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -82,19 +83,29 @@ def test_loss_by_hand(order: tuple[int, int, int], probabilities: list[float], m
     assert given.tolist() == [[0, *(1 + place for place in order[:-1])]]
 
 
+def asked_alone(made: Any, tokens: Tensor, places: Tensor, place: Tensor) -> Tensor:
+    """[B, V]: log-probabilities of the token at ``place`` [B], given ``tokens`` [B, T] that stand at ``places``."""
+    net, following = made.backbone, torch.cat((places[:, 1:], place[:, None]), 1)
+    tables = (
+        [made.target_table[places], made.target_table[following]] if made.shared else [made.target_table[following]]
+    )
+    scores = net.logits(net(net.embed(tokens) + torch.cat(tables, -1), positions=places))[:, -1]
+    found: Tensor = scores.log_softmax(-1)
+    return found
+
+
+@pytest.mark.parametrize("table", ["separate", "shared"])
 @pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
-def test_each_slot_predicts_from_what_came_before_it_in_the_drawn_order(backbone: str) -> None:
+def test_each_slot_predicts_from_what_came_before_it_in_the_drawn_order(backbone: str, table: str) -> None:
     """Every prediction computed alone, from a sequence that ends with its own slot."""
-    objective, batch = scrambled("any-order", backbone), random_batch()
-    order, out, net = draw_order(batch, rng()), objective.loss(batch, rng()), objective.backbone
+    objective, batch = scrambled(f"any-order:table={table}", backbone), random_batch()
+    order, out = draw_order(batch, rng()), objective.loss(batch, rng())
     assert len(set(map(tuple, order.tolist()))) > 8
-    for row in range(16):
-        for slot in range(5, 9):
-            places, following = order[row, : slot + 1], order[row, 1 : slot + 2]
-            x = net.embed(batch.tokens[row, places])[None] + objective.target_table[following]
-            scores = net.logits(net(x, positions=places))[0, -1].log_softmax(-1)
-            loss = -scores[batch.tokens[row, following[-1]]].item()
-            assert out.per_token[row, following[-1]].item() == pytest.approx(loss, rel=1e-4, abs=1e-5)
+    for slot in range(5, 9):
+        places, following = order[:, : slot + 1], order[:, slot + 1]
+        scores = asked_alone(objective, batch.tokens.gather(1, places), places, following)
+        losses = -scores.gather(1, batch.tokens.gather(1, following[:, None]))
+        torch.testing.assert_close(out.per_token.gather(1, following[:, None]), losses, rtol=1e-4, atol=1e-5)
     assert out.total.item() == pytest.approx(out.per_token[:, 6:].mean().item(), rel=1e-5)
 
 
@@ -116,26 +127,56 @@ def test_all_orders_are_equally_likely() -> None:
     assert all(850 < times < 1150 for times in drawn.values())
 
 
+@pytest.mark.parametrize("table", ["separate", "shared"])
+@pytest.mark.parametrize("decode", ["left", "goal-first", "confident"])
 @pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
 @torch.no_grad()
-def test_decoding_carries_every_token_the_place_to_its_right(backbone: str) -> None:
-    """The cached decoding is that of whole sequences read anew, whose places are each given."""
-    objective, tokens = scrambled("any-order", backbone), random_batch().prompts
-    answers, net = objective.generate(tokens, 4), objective.backbone
-    for column in range(4):
-        places = torch.arange(6 + column)
-        x = net.embed(tokens) + objective.target_table[places + 1]
-        best = net.logits(net(x, positions=places))[:, -1].argmax(-1)
-        assert torch.equal(best, answers[:, column])
-        tokens = torch.cat((tokens, best[:, None]), 1)
+def test_decoding_asks_for_the_places_in_its_order(backbone: str, decode: str, table: str) -> None:
+    """Answers are those of whole sequences read anew, each asked for one place."""
+    objective = scrambled(f"any-order:table={table},decode={decode}", backbone)
+    tokens = random_batch().prompts
+    answers, places = objective.generate(tokens, 4), torch.arange(6).repeat(16, 1)
+    assert answers.shape == (16, 4)
+    decided = []
+    for filled in range(4):
+        scores = torch.stack([asked_alone(objective, tokens, places, torch.full((16,), 6 + at)) for at in range(4)], 1)
+        for row, known in enumerate(places[:, 6:] - 6):
+            scores[row, known] = -torch.inf
+        surest = scores.amax(-1).argmax(-1)
+        place = {"left": torch.full((16,), filled), "goal-first": torch.full((16,), 3 - filled)}.get(decode, surest)
+        best = scores[torch.arange(16), place].argmax(-1)
+        assert torch.equal(best, answers[torch.arange(16), place])
+        tokens, places = torch.cat((tokens, best[:, None]), 1), torch.cat((places, 6 + place[:, None]), 1)
+        decided.append(place)
+    assert (len(set(map(tuple, torch.stack(decided, 1).tolist()))) > 3) == (decode == "confident")
+    if decode == "confident":
+        trace = objective.trace(tokens[:1, :6], 4)
+        assert torch.equal(trace.log_probs.argmax(-1), answers[0])
+        assert trace.passes[torch.stack(decided, 1)[0]].tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("options", "places"), [("", 32), (":context=20", 20), (":context=100", 32)])
-def test_its_only_parameters_are_the_table_of_target_places(options: str, places: int) -> None:
+def test_the_surest_place_first_takes_a_backbone_that_obeys_masks() -> None:
+    backbone = Stub(torch.eye(4), "token")
+    backbone.has = frozenset({Cap.POSITIONS})
+    AnyOrder(backbone, Vocabulary(tuple("abcd")), rng(), decode="goal-first")
+    with pytest.raises(RequestError, match=r"^any-order: decode=confident needs VISIBILITY"):
+        AnyOrder(backbone, Vocabulary(tuple("abcd")), rng(), decode="confident")
+
+
+def test_halves_of_one_table_take_an_even_width() -> None:
+    with pytest.raises(RequestError, match=r"^any-order: table=shared halves .* width, so 3 must be even"):
+        AnyOrder(Stub(torch.eye(3), "token"), Vocabulary(tuple("abc")), rng(), table="shared")
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [("", (32, 32)), (":context=20", (20, 32)), (":context=100", (32, 32)), (":table=shared", (32, 16))],
+)
+def test_its_only_parameters_are_the_table_of_places(options: str, shape: tuple[int, int]) -> None:
     objective = build(f"any-order{options}", LEARNED)
     own = {name: parameter for name, parameter in objective.named_parameters() if not name.startswith("backbone.")}
     assert list(own) == ["target_table"]  # its name spares it from weight decay
-    assert own["target_table"].shape == (places, 32)
+    assert own["target_table"].shape == shape
     assert own["target_table"].std().item() == pytest.approx(0.02, rel=0.1)
 
 

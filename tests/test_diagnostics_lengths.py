@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy
 import pytest
@@ -160,7 +160,7 @@ def test_chunks_change_nothing_where_lengths_differ() -> None:
 
 def test_what_cannot_be_forced_has_no_forced_rows_where_lengths_differ() -> None:
     class AtOnce(BySize):
-        order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+        order = "parallel"
 
     rows = measure_all(examined(AtOnce(Parallel), MIXED, drawn(MIXED, 50)))
     assert set(rows) == {"exact", "free", "child", "decision", "rest"}
@@ -276,7 +276,7 @@ class Counts(Objective):
 class CountsAtOnce(Counts):
     """The same, decided in parallel."""
 
-    order: ClassVar[Literal["forward", "backward", "parallel"]] = "parallel"
+    order = "parallel"
 
 
 def test_a_forward_objective_stops_at_the_end_symbol_and_is_not_told_the_length() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, log
+from typing import Any, Literal
 
 import pytest
 import torch
 from objective_support import LEARNED, rng, scrambled
-from support import VOCAB, Stub, build, random_batch
+from support import VOCAB, Stub, build, random_batch, right_padded
 
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
@@ -40,14 +41,8 @@ BAG_AFTER_TOKEN = torch.tensor([[1 / 5, 5 / 6], [3 / 7, 2 / 9]])
 """Row t: how likely a and b are still to come, says the second head after reading a or b."""
 
 
-def stubbed_bag(horizon: int | None = None, weight: float = 1.0) -> FutureBag:
-    made = FutureBag(
-        Stub(AFTER_TOKEN.log() + 5, "token"),
-        Vocabulary(("a", "b")),
-        rng(),
-        horizon=horizon,
-        weight=weight,
-    )
+def stubbed_bag(**options: Any) -> FutureBag:
+    made = FutureBag(Stub(AFTER_TOKEN.log() + 5, "token"), Vocabulary(("a", "b")), rng(), **options)
     with torch.no_grad():
         made.bag_head.copy_(BAG_AFTER_TOKEN.logit().T)
     return made
@@ -140,10 +135,13 @@ def slow_bags(answers: list[int], symbols: int, horizon: int | None) -> list[lis
     return rows
 
 
-@pytest.mark.parametrize("weight", [1.0, 2.0])
-def test_bag_by_hand(weight: float) -> None:
-    """Prompt "a", answer "b b a": reads a, b, b; after the next token come {b, a}, then {a}, then nothing."""
-    out = stubbed_bag(weight=weight).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+@pytest.mark.parametrize(
+    ("options", "weight"), [({}, 1.0), ({"weight": 2.0}, 2.0), ({"reduction": "sum"}, 2.0)], ids=str
+)
+def test_bag_by_hand(options: dict[str, Any], weight: float) -> None:
+    """Prompt "a", answer "b b a": reads a, b, b; after the next token come {b, a}, then {a}, then nothing. The sum over
+    two symbols weighs as much as twice their mean."""
+    out = stubbed_bag(**options).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
     bags = [log(1 / 5) + log(5 / 6), log(3 / 7) + log(7 / 9), log(4 / 7) + log(7 / 9)]
     plain = [log(3 / 4), log(1 / 3), log(2 / 3)]
     assert list(out.parts) == ["next-token", "future-bag"]
@@ -182,11 +180,15 @@ def test_the_head_is_symbols_times_width(objective: str) -> None:
     assert own == [len(VOCAB) * 32]
 
 
+def stubbed_ranking(negatives: Literal["all", "prompt"]) -> RankingFuture:
+    after_a, after_b = [1.0, 1.5, -1.0], [0.25, 0.5, 2.0]
+    backbone = Stub(torch.tensor([after_a, after_b, [0.0] * 3]), "token")
+    return RankingFuture(backbone, Vocabulary(("a", "b", "c")), rng(), negatives=negatives)
+
+
 def test_ranking_by_hand() -> None:
     """Prompt a, answer b b a; the answer repeats b, so before the last step b stands above a, and both above c."""
-    after_a, after_b = [1.0, 1.5, -1.0], [0.25, 0.5, 2.0]
-    made = RankingFuture(Stub(torch.tensor([after_a, after_b, [0.0] * 3]), "token"), Vocabulary(("a", "b", "c")), rng())
-    out = made.loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+    out = stubbed_ranking("all").loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
     # Reads a: b over a by 0.5; both over c by more than 1.
     # Reads b: b over a by 0.25; b under c by 1.5, a under c by 1.75.
     # Reads b, and only a is to come: a under b by 0.25 and under c by 1.75.
@@ -197,7 +199,22 @@ def test_ranking_by_hand() -> None:
     assert out.total.item() == pytest.approx(10.5 / 3)
 
 
-def hinges_by_loops(logits: Sequence[Sequence[float]], answer: Sequence[int]) -> list[tuple[float, float]]:
+def test_ranking_above_the_prompt_by_hand() -> None:
+    """Prompt c a, answer b a, and prompt a with the same answer: symbols of the prompt count one by one, and of those
+    that are not in it only the highest."""
+    rows = [Batch.of(torch.tensor([row]), len(row) - 2, 2) for row in ([2, 0, 1, 0], [0, 1, 0])]
+    out = stubbed_ranking("prompt").loss(right_padded(rows, 2), rng())
+    # Both read a: b over a by 0.5, and both over c by 2 and more.
+    # Both read b, and only a is to come: it is under c by 1.75 and under b by 0.25. The prompt c a holds c, and of the
+    # others b is the highest; the prompt a holds neither, and c is the highest.
+    assert out.per_token.tolist() == [[0.0, 0.0, 0.5, 2.75 + 1.25], [0.0, 0.5, 2.75, 0.0]]
+    assert out.parts["future"].item() == pytest.approx(1.0 / 4)
+    assert out.parts["others"].item() == pytest.approx((2.75 + 1.25 + 2.75) / 4)
+
+
+def hinges_by_loops(
+    logits: Sequence[Sequence[float]], answer: Sequence[int], negatives: Sequence[bool]
+) -> list[tuple[float, float]]:
     """The two sums at every step of one answer."""
     sums = []
     for step in range(len(answer)):
@@ -209,13 +226,17 @@ def hinges_by_loops(logits: Sequence[Sequence[float]], answer: Sequence[int]) ->
             for worse in order[place + 1 :]
         )
         rest = [symbol for symbol in range(len(score)) if symbol not in order]
-        others = sum(max(0.0, 1.0 - (score[better] - score[worse])) for better in order for worse in rest)
+        outside = [symbol for symbol in rest if not negatives[symbol]]
+        below = [symbol for symbol in rest if negatives[symbol]]
+        below += [max((score[symbol], symbol) for symbol in outside)[1]] if outside else []
+        others = sum(max(0.0, 1.0 - (score[better] - score[worse])) for better in order for worse in below)
         sums.append((future, others))
     return sums
 
 
+@pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("symbols", [3, 12])
-def test_hinges_are_those_of_plain_loops(symbols: int) -> None:
+def test_hinges_are_those_of_plain_loops(symbols: int, some: bool) -> None:
     """Answers of 1 to 5 tokens, with repeats and without, anywhere among the columns."""
     draws = rng()
     rows, columns = 40, 6
@@ -225,10 +246,13 @@ def test_hinges_are_those_of_plain_loops(symbols: int) -> None:
     length = torch.randint(1, 6, (rows, 1), generator=draws)
     place = torch.arange(columns) - start
     in_answer = (place >= 0) & (place < length)
-    future, others = ranking_losses(logits, tokens, in_answer)
+    negatives = torch.rand(rows, symbols, generator=draws) < 0.5 if some else None
+    future, others = ranking_losses(logits, tokens, in_answer, negatives)
+    below = torch.ones(rows, symbols, dtype=torch.bool) if negatives is None else negatives
     for row in range(rows):
         chosen = in_answer[row]
-        expected = torch.tensor(hinges_by_loops(logits[row, chosen].tolist(), tokens[row, chosen].tolist()))
+        sums = hinges_by_loops(logits[row, chosen].tolist(), tokens[row, chosen].tolist(), below[row].tolist())
+        expected = torch.tensor(sums)
         torch.testing.assert_close(torch.stack((future[row, chosen], others[row, chosen]), 1), expected)
         assert not future[row, ~chosen].any()
         assert not others[row, ~chosen].any()

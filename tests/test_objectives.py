@@ -22,7 +22,7 @@ from objective_support import (
 from support import SMALL, Unreadable, build, distinct_rows, random_batch, right_padded
 from torch.overrides import TorchFunctionMode
 
-from foresee.backbones import Backbone, Cap
+from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.metrics.passes import predict_answers
@@ -216,8 +216,7 @@ def test_decoding_takes_the_likeliest_token_each_time(objective: str, backbone: 
     assert made.generate(prompts, 0).shape == (16, 0)
     forced = made.forced(Batch.of(torch.cat((prompts, answers), 1), 6, 4))
     assert forced is None or torch.equal(forced.argmax(-1), answers)
-    # Where every place reads every other, another length is another canvas, which may be filled otherwise.
-    for n in (1, 2, 3, 5) if Cap.LOOKAHEAD not in made.needs else ():
+    for n in (1, 2, 3, 5) if not made.needs_length else ():
         other, shared = made.generate(prompts, n), min(n, 4)
         backward = made.order == "backward"
         assert torch.equal(*((each[:, -shared:] if backward else each[:, :shared]) for each in (other, answers)))

@@ -54,7 +54,7 @@ def predict_answers(objective: Objective, batch: Batch, chunk: int, task: Task |
     """
     if batch.layout.uniform and (task is None or task.end is None or objective.order != "forward"):
         return _predict(objective, batch, chunk)
-    if objective.order == "parallel":
+    if objective.order == "parallel" or objective.needs_length:
         return _scatter(batch, [(index, _predict(objective, part, chunk)) for index, part in batch.uniform_parts()])
     parts = []
     for index, part in split_by_prompt(batch):
@@ -73,7 +73,7 @@ def split_by_prompt(batch: Batch) -> list[tuple[Tensor, Batch]]:
     of them; padding follows shorter ones.
 
     There are far fewer prompt lengths than pairs of prompt and answer length, so this is what makes measuring rows of a
-    user's own quick. It serves an objective that decides token by token: what it writes first does not depend on how
+    user's own quick. It serves an objective that does not need the length: what it writes first does not depend on how
     much it is asked for, nor a score on what follows (both are tested for every objective).
     """
     parts = []

@@ -7,11 +7,14 @@ Family: other orders and masked inputs.
 Source: Pannatier, Courdier & Fleuret 2024, arXiv 2404.09562.
 Loss: next-token's in that order, causal in it, the prompt first and in order. Inputs are E(x) + Pos(its own place) +
 Pos'(the place of the next token); the last prompt token carries Pos' of the first answer token to come. Pos is the
-backbone's own, learned or rotary; Pos' is a table [T, D], always added.
-Decoding: as next-token, from left to right.
+backbone's own, learned or rotary. With ``table=separate`` Pos' is a table [T, D]; with ``table=shared`` one table
+[T, D / 2] holds both places, own and next, side by side, and is added to what the backbone does with its own.
+Decoding: ``decode=left`` as next-token; ``goal-first`` from the last place to the first; ``confident`` puts the same
+question to every open place in each pass and fills in the one whose likeliest token is likeliest.
 Dropped: nothing.
-Deviations: the authors' code for text joins halves of one table. Their curriculum of orders is left out, since a loss
-knows no step, and so is their decoding in bursts.
+Deviations: the authors' code for text has the shared table alone, with no other positions, and that for mazes joins
+sinusoids in the same way; its orders at decoding are random or from left to right. Their curriculum of orders is left
+out, since a loss knows no step, and so is their decoding in bursts.
 Drawing:
     fed                        p1 p2 p3 a3 a1 a4
     next in order (any-order)  . . a3 a1 a4 a2
@@ -22,6 +25,8 @@ Drawing:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,9 +36,15 @@ from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, draw_weights, objectives, require
-from foresee.objectives.decoding import decode
+from foresee.objectives.base import LossOut, Objective, Trace, draw_weights, objectives, require
+from foresee.objectives.decoding import decode, trace_passes
+from foresee.objectives.reversed import flip_answers
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss
+
+_ORDERS: dict[str, Literal["forward", "backward", "parallel"]] = {
+    "left": "forward", "goal-first": "backward", "confident": "parallel",
+}  # fmt: skip
+"""In which order each way of decoding decides; ``confident`` can be forced in none."""
 
 
 def draw_order(batch: Batch, rng: torch.Generator) -> Tensor:
@@ -49,13 +60,16 @@ def draw_order(batch: Batch, rng: torch.Generator) -> Tensor:
     return columns
 
 
-@objectives.register("any-order")
+@objectives.register("any-order", later=("table", "decode"))
 class AnyOrder(Objective):
     """Needs POSITIONS: slots are not places here, so each token must be read at the place it came from. It needs
-    neither LOOKAHEAD nor VISIBILITY: the order is that of the slots, which are read causally.
+    neither LOOKAHEAD nor VISIBILITY: the order is that of the slots, which are read causally. Only decoding the surest
+    place first needs VISIBILITY, since it asks for many places at once.
 
     Options:
         context: the longest sequence that the table of places to predict holds, at most the backbone's longest
+        table: `separate` for places to predict alone, or one `shared` with a token's own place
+        decode: from the `left`, `goal-first` (the last place, then backwards), or the most `confident` place first
     """
 
     summary = "next-token in random orders, each input with the position to predict next (sigma-GPT)"
@@ -64,12 +78,29 @@ class AnyOrder(Objective):
     undecayed = frozenset({"target_table"})
 
     def __init__(
-        self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, context: int = 1024
+        self,
+        backbone: Backbone,
+        vocab: Vocabulary,
+        generator: torch.Generator,
+        *,
+        context: int = 1024,
+        table: Literal["separate", "shared"] = "separate",
+        decode: Literal["left", "goal-first", "confident"] = "left",
     ) -> None:
         super().__init__(backbone, vocab, generator)
         require("any-order: context", context, at_least=1)
+        if table == "shared" and backbone.width % 2:
+            raise RequestError(f"any-order: table=shared halves the backbone's width, so {backbone.width} must be even")
+        if decode == "confident" and Cap.VISIBILITY not in backbone.has:
+            raise RequestError(
+                f"any-order: decode=confident needs VISIBILITY ({Cap.VISIBILITY.value}), which this backbone was "
+                "measured not to have; decode=left and decode=goal-first do without it"
+            )
+        self.shared = table == "shared"
+        self.order = _ORDERS[decode]
+        self.needs_length = decode != "left"
         places = context if backbone.longest is None else min(context, backbone.longest)
-        self.target_table = draw_weights(generator, places, backbone.width)
+        self.target_table = draw_weights(generator, places, backbone.width // 2 if self.shared else backbone.width)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         order = draw_order(batch, rng)
@@ -77,12 +108,20 @@ class AnyOrder(Objective):
         out = answer_loss(self._logits(reordered, order), reordered, "any-order")
         return LossOut(out.total, out.parts, torch.empty_like(out.per_token).scatter_(1, order, out.per_token))
 
+    def _embed(self, tokens: Tensor, places: Tensor, following: Tensor) -> Tensor:
+        """[..., D]: ``tokens`` that stand at ``places``, each with the place to predict next; both may broadcast."""
+        if self.shared:
+            both = torch.stack((places, following), -1)
+            return self.backbone.embed(tokens) + functional.embedding(both, self.target_table).flatten(-2)
+        return self.backbone.embed(tokens) + functional.embedding(following, self.target_table)
+
     def _logits(self, batch: Batch, order: Tensor) -> Tensor:
         """[B, A, V] for the answer's slots, from tokens that stand in ``order`` [B, T] (as ``draw_order`` gives it)."""
         first, last = batch.layout.first, batch.layout.last
         self._refuse_length(last)
-        x = self.backbone.embed(batch.tokens[:, : last - 1]) + functional.embedding(order[:, 1:last], self.target_table)
-        return self.backbone.logits(self.backbone(x, positions=order[:, : last - 1], keep=slice(first - 1, last - 1)))
+        places = order[:, : last - 1]
+        x = self._embed(batch.tokens[:, : last - 1], places, order[:, 1:last])
+        return self.backbone.logits(self.backbone(x, positions=places, keep=slice(first - 1, last - 1)))
 
     def _refuse_length(self, length: int) -> None:
         places = len(self.target_table)
@@ -97,11 +136,63 @@ class AnyOrder(Objective):
             return prompt[:, :0]
         length = prompt.shape[1]
         self._refuse_length(length + n)
-        embed, table = self.backbone.embed, self.target_table
-        x = embed(prompt) + table[1 : length + 1]
-        return decode(self.backbone, x, n, embed=lambda token, position: embed(token) + table[position + 1])
+        if self.order != "forward":
+            answer = prompt.new_zeros(len(prompt), n)
+            for _ in self._fill(prompt, answer):
+                pass
+            return answer
+        places = torch.arange(length + n, device=prompt.device)
+        x = self._embed(prompt, places[:length], places[1 : length + 1])
+        return decode(
+            self.backbone, x, n, embed=lambda token, place: self._embed(token, places[place], places[place + 1])
+        )
 
-    def forced(self, batch: Batch) -> Tensor:
-        """From left to right, as ``generate``."""
-        in_place = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
-        return answer_log_probs(self._logits(batch, in_place), batch)
+    def _fill(self, prompt: Tensor, answer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Fills in an ``answer`` [B, n], one place of each row a pass; each pass gives the places filled [B, 1] and the
+        log-probabilities [B, 1, V] that their tokens were chosen by."""
+        first, n = prompt.shape[1], answer.shape[1]
+        tokens, places = prompt, torch.arange(first, device=prompt.device).expand_as(prompt)
+        left = torch.arange(first, first + n, device=prompt.device).expand_as(answer)
+        while left.shape[1]:
+            asked = left[:, -1:] if self.order == "backward" else left
+            log_probs = self._ask(tokens, places, asked)
+            surest = log_probs.amax(-1).argmax(1, keepdim=True)
+            place, log_probs = asked.gather(1, surest), log_probs.take_along_dim(surest[..., None], 1)
+            token = log_probs.argmax(-1)
+            answer.scatter_(1, place - first, token)
+            tokens, places = torch.cat((tokens, token), 1), torch.cat((places, place), 1)
+            left = left[left != place].view(len(left), -1)
+            yield place - first, log_probs
+
+    def _ask(self, tokens: Tensor, places: Tensor, asked: Tensor) -> Tensor:
+        """[B, K, V] log-probabilities of the token at each of the places ``asked`` [B, K], given ``tokens`` [B, T] that
+        stand at ``places``: the last token is read K times, by itself, with one place to predict each."""
+        known, copies = tokens.shape[1] - 1, asked.shape[1]
+        own = torch.cat((places, places[:, -1:].expand(-1, copies - 1)), 1)
+        read = torch.cat((tokens, tokens[:, -1:].expand(-1, copies - 1)), 1)
+        slots = torch.arange(known + copies, device=tokens.device)
+        visible = (slots < known) & (slots <= slots[:, None]) | (slots == slots[:, None])
+        states = self.backbone(
+            self._embed(read, own, torch.cat((places[:, 1:], asked), 1)),
+            attend="causal" if copies == 1 else visible[None],
+            positions=own,
+            keep=slice(known, known + copies),
+        )
+        return self.backbone.logits(states).float().log_softmax(-1)
+
+    def forced(self, batch: Batch) -> Tensor | None:
+        """From left to right or from right to left, as ``generate``."""
+        if self.order == "parallel":
+            return None
+        order = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
+        if self.order == "forward":
+            return answer_log_probs(self._logits(batch, order), batch)
+        flipped = flip_answers(batch)
+        order = flip_answers(dataclasses.replace(batch, tokens=order)).tokens
+        return answer_log_probs(self._logits(flipped, order), flipped).flip(1)
+
+    def trace(self, prompt: Tensor, n: int) -> Trace | None:
+        if self.order != "parallel":
+            return None
+        self._refuse_length(prompt.shape[1] + n)
+        return trace_passes(self._fill(prompt, prompt.new_zeros(1, n)))

@@ -66,9 +66,13 @@ class Objective(nn.Module, ABC):
     symbols: ClassVar[tuple[str, ...]] = ()
     """Symbols it adds to a task's vocabulary."""
 
-    order: ClassVar[Literal["forward", "backward", "parallel"]] = "forward"
+    order: Literal["forward", "backward", "parallel"] = "forward"
     """The order in which answer tokens are decided. ``forward`` also promises that ``continue_answer`` works, which is
     what measuring the shortcut takes."""
+
+    needs_length: bool = False
+    """Whether what it writes depends on how much is to be written, as where the last place is filled in first or every
+    place reads every other."""
 
     backbone_alone: ClassVar[bool] = True
     """Whether the scores that decoding goes by are those of the backbone alone, so that an exported backbone is the

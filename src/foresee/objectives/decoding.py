@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from foresee.backbones import Backbone
 from foresee.core.errors import RequestError
+from foresee.objectives.base import Trace
 
 Choose = Callable[[Tensor], Tensor]
 """Logits [..., V] -> tokens [...]."""
@@ -64,3 +65,13 @@ def decode(
 def decode_greedily(backbone: Backbone, prompt: Tensor, n: int) -> Tensor:
     """[B, P] -> [B, n]: the likeliest token at every step."""
     return decode(backbone, backbone.embed(prompt), n)
+
+
+def trace_passes(passes: Iterable[tuple[Tensor, Tensor]]) -> Trace:
+    """The trace of one answer that is filled in a few places a pass: each pass gives the places [1, K] that it filled
+    and the log-probabilities [1, K, V] that it chose their tokens by."""
+    filled = list(passes)
+    order = torch.cat([places[0] for places, _ in filled]).argsort()
+    rows = torch.cat([log_probs[0] for _, log_probs in filled])
+    numbers = [torch.full_like(places[0], number) for number, (places, _) in enumerate(filled, start=1)]
+    return Trace(rows[order], torch.cat(numbers)[order])

@@ -4,13 +4,13 @@ A second linear head says of every symbol whether it comes *after* the next toke
 
 Family: a summary of the future.
 Source: Mahajan et al. 2025, arXiv 2510.14751: the summary made by hand, FSP with a bag of words.
-Loss: next-token's plus ``weight`` times the binary cross entropy, a mean over symbols, of whether each is among the
-answer tokens t + 2 to t + ``horizon``; both are means over answer tokens.
+Loss: next-token's plus ``weight`` times the binary cross entropy, the mean or the sum over symbols, of whether each is
+among the answer tokens t + 2 to t + ``horizon``; both are means over answer tokens.
 Decoding: as next-token.
 Dropped: the bag head.
-Deviations: the paper sums over symbols, which begins at V ln 2 and swamps the next-token loss (``weight=V`` gives the
-sum). Bags hold answer tokens alone; the last one is empty and counts. Weights by rarity (tf-idf) are left out: symbols
-of a task are equally rare.
+Deviations: the paper's sum over symbols is ``reduction=sum``; it begins at V ln 2 and swamps the next-token loss. Bags
+hold answer tokens alone; the last one is empty and counts. Weights by rarity (tf-idf) are left out: symbols of a task
+are equally rare.
 Drawing:
     fed                     p1 p2 p3 a1 a2 a3
     next token              . . a1 a2 a3 a4
@@ -18,6 +18,8 @@ Drawing:
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,13 +33,14 @@ from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss, answer_mask, answer_mean, answer_states, answer_targets
 
 
-@objectives.register("future-bag")
+@objectives.register("future-bag", later=("reduction",))
 class FutureBag(NextToken):
     """A second head for the bag.
 
     Options:
         horizon: how many tokens ahead the bag reaches, at least 2; `none` is to the answer's end
-        weight: of the bag loss, a mean over symbols, beside next-token's
+        weight: of the bag loss beside next-token's
+        reduction: of the bag loss over symbols, the `mean`, or the `sum` as published: V times as much
     """
 
     summary = "next-token, and a second head that says which symbols come after the next one (FSP)"
@@ -50,11 +53,12 @@ class FutureBag(NextToken):
         *,
         horizon: int | None = None,
         weight: float = 1.0,
+        reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__(backbone, vocab, generator)
         require("future-bag: horizon", horizon, at_least=2, why="or none for the whole answer")
         require("future-bag: weight", weight, above=0)
-        self.horizon, self.weight = horizon, weight
+        self.horizon, self.weight, self.reduction = horizon, weight, reduction
         self.bag_head = draw_weights(generator, len(vocab), backbone.width)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
@@ -62,7 +66,8 @@ class FutureBag(NextToken):
         out = answer_loss(self.backbone.logits(states), batch, "next-token")
         bags = future_bags(answer_targets(batch), answer_mask(batch), len(self.vocab), self.horizon)
         scores = functional.linear(states, self.bag_head).float()
-        losses = functional.binary_cross_entropy_with_logits(scores, bags, reduction="none").mean(-1)
+        by_symbol = functional.binary_cross_entropy_with_logits(scores, bags, reduction="none")
+        losses = by_symbol.sum(-1) if self.reduction == "sum" else by_symbol.mean(-1)
         return out.plus({"future-bag": self.weight * answer_mean(losses, batch)})
 
 

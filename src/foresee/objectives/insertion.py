@@ -59,6 +59,7 @@ class Insertion(Objective):
     summary = "drop random answer tokens, and predict which to insert after which of those left (ILM)"
     needs = frozenset({Cap.LOOKAHEAD, Cap.VISIBILITY, Cap.POSITIONS})
     order = "parallel"
+    needs_length = True
 
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
         super().__init__(backbone, vocab, generator)

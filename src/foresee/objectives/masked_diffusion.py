@@ -37,6 +37,7 @@ from foresee.backbones import Attend, Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, Trace, objectives, require
+from foresee.objectives.decoding import trace_passes
 from foresee.objectives.teacher_forcing import answer_mask, answer_mean, answer_targets, cross_entropy, token_losses
 
 MASK = "<mask>"
@@ -87,6 +88,7 @@ class MaskedDiffusion(Objective):
     needs = frozenset({Cap.LOOKAHEAD, Cap.POSITIONS})
     symbols = (MASK,)
     order = "parallel"
+    needs_length = True
     usage = """\
 # From masks, reading in both directions: each pass fills in the places that the model is surest of.
 length, steps, mask = {length}, {steps}, {symbol}
@@ -154,8 +156,8 @@ for step in range(steps):
         return answer
 
     def _fill(self, prompt: Tensor, answer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Fills in an ``answer`` [B, n] of masks, a few places a pass; each pass gives the places that it filled [B, k]
-        and the log-probabilities of all places [B, n, V] that it chose them and their tokens by."""
+        """Fills in an ``answer`` [B, n] of masks, a few places a pass; each pass gives the places that it filled [B, K]
+        and the log-probabilities [B, K, V] that it chose their tokens by."""
         n = answer.shape[1]
         steps = n if self.steps is None else min(self.steps, n)
         for step in range(steps):
@@ -165,16 +167,10 @@ for step in range(steps):
             confidence, token = log_probs.max(-1)
             chosen = confidence.masked_fill(answer != self.mask, -math.inf).topk(number, 1).indices
             answer.scatter_(1, chosen, token.gather(1, chosen))
-            yield chosen, log_probs
+            yield chosen, log_probs.take_along_dim(chosen[..., None], 1)
 
     def forced(self, batch: Batch) -> None:
         return None
 
     def trace(self, prompt: Tensor, n: int) -> Trace:
-        passes = [
-            (chosen[0], log_probs[0]) for chosen, log_probs in self._fill(prompt, prompt.new_full((1, n), self.mask))
-        ]
-        order = torch.cat([chosen for chosen, _ in passes]).argsort()
-        rows = torch.cat([log_probs[chosen] for chosen, log_probs in passes])
-        numbers = [number for number, (chosen, _) in enumerate(passes, start=1) for _ in chosen]
-        return Trace(rows[order], torch.tensor(numbers, device=prompt.device)[order])
+        return trace_passes(self._fill(prompt, prompt.new_full((1, n), self.mask)))
