@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from common import Target, parser, write
 
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.bench import TrainingStep
 from foresee.training.environment import environment
 from foresee.training.settings import Settings

@@ -36,7 +36,7 @@ from common import Target, parser, write
 from torch.nn import functional
 
 from foresee.backbones.base import backbones
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.core.spec import resolve
 from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of, tokens_read
 from foresee.training.environment import environment

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import attention
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.core.seeds import torch_stream
 
 TOKENS, HEADS, SIZE = 4096, 6, 64

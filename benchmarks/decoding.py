@@ -16,7 +16,7 @@ from common import Target, parser, write
 from torch import Tensor
 
 from foresee.backbones.base import Backbone
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.bench import interleaved, recomputing
 from foresee.metrics.base import Subject
 from foresee.metrics.passes import split_chunks

@@ -35,7 +35,7 @@ import torch
 from torch.nn import functional
 
 from foresee.core.batch import Batch
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.core.seeds import torch_stream
 from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of
 from foresee.metrics.measure import measure_quickly

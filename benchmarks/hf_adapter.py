@@ -21,7 +21,7 @@ import torch
 from common import Target, parser, write
 from torch.nn import functional
 
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.bench import TrainingStep, interleaved
 from foresee.training.environment import environment
 from foresee.training.examples import batch_of

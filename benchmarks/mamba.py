@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from foresee.backbones import backbones
 from foresee.backbones.mamba.mamba import MambaLayer
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.core.spec import resolve
 from foresee.experiments.bench import TrainingStep, seconds_of
 from foresee.training.environment import environment

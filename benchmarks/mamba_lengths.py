@@ -17,7 +17,7 @@ from mamba import run_spec
 from torch.nn import functional
 
 from foresee.backbones import Backbone, backbones
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary

@@ -21,7 +21,7 @@ import torch
 from common import Target, parser, write
 
 from foresee.core.batch import Batch
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.bench import TrainingStep, interleaved
 from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.next_token import NextToken

@@ -18,7 +18,7 @@ import torch
 from common import Target, parser, write
 
 from foresee.core.batch import Batch
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.core.seeds import stream
 from foresee.experiments.bench import TrainingStep, interleaved, tokens_read
 from foresee.training.data import WINDOW, FixedData

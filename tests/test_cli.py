@@ -18,8 +18,7 @@ from tiny import EASY, TASK, arguments, tiny
 
 from foresee.cli import main
 from foresee.cli.list import find_entries
-from foresee.core import files
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.catalogue import all_registries
 from foresee.experiments.runner import run_all
 from foresee.training.loop import train
@@ -145,7 +144,7 @@ def test_commands_set_the_allocator_and_the_library_does_not(
             told.append(parameter)
             return 1
 
-    monkeypatch.setattr("foresee.core.memory.ctypes.CDLL", lambda _: Library)
+    monkeypatch.setattr("foresee.core.isolation.ctypes.CDLL", lambda _: Library)
     keep_large_blocks.cache_clear()
     run_all([tiny(**QUICK)], tmp_path / "library", engine="in-process")
     assert told == []
@@ -335,7 +334,7 @@ def test_a_plug_in_of_one_file(tmp_path: Path) -> None:
     assert status == 0
     trained = json.loads(out)
     assert trained["objective"] == "my-objective:scale=2.0"
-    assert list(load_lines(trained["dir"])[0]["parts"]) == ["mine"]
+    assert list(load(trained["dir"]).metrics[0]["parts"]) == ["mine"]
 
     # In whatever order they are named, the runs are those of train, and the control stands beside each.
     for names in ("my-objective:scale=2,next-token", "next-token,my-objective:scale=2"):
@@ -354,10 +353,6 @@ def test_a_plug_in_of_one_file(tmp_path: Path) -> None:
     status, out, err = elsewhere(tmp_path, "evaluate", trained["dir"], "--json")
     assert (status, out) == (2, "")
     assert err.startswith("foresee: unknown task 'my-star'")
-
-
-def load_lines(directory: str) -> list[dict[str, Any]]:
-    return files.read_json_lines(Path(directory) / "metrics.jsonl")
 
 
 @pytest.mark.parametrize(

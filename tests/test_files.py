@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from foresee.core import files
 from foresee.core.errors import ForeseeError, RequestError
+from foresee.training.records import ROW, read_lines
 
 TENSORS = {
     "weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -21,6 +24,9 @@ TENSORS = {
     "flag": torch.tensor([True, False]),
 }
 NOTE = {"step": 3, "seconds": 0.125, "solved": False}
+READERS: list[Callable[[Path], Any]] = [
+    files.read_json, files.read_tensors, lambda path: read_lines(path, ROW, required=True)
+]  # fmt: skip
 
 
 def full_disk(*_: object) -> None:
@@ -41,8 +47,7 @@ def test_json_lines_are_read_back_and_appended_to(tmp_path: Path) -> None:
     files.write_json_lines(path, [{"a": 1}, {"b": "line\nend"}])
     size = files.append_json_line(path, {"c": 3})
     assert size == path.stat().st_size
-    assert files.read_json_lines(path) == [{"a": 1}, {"b": "line\nend"}, {"c": 3}]
-    assert len(path.read_text().splitlines()) == 3
+    assert read_lines(path, ROW) == [{"a": 1}, {"b": "line\nend"}, {"c": 3}]
 
 
 def test_numbers_that_json_lacks_are_never_written(tmp_path: Path) -> None:
@@ -67,13 +72,13 @@ def test_damaged_json_names_the_file_and_what_to_do(tmp_path: Path, content: byt
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    for read in (files.read_json, files.read_json_lines, files.read_tensors):
+    for read in READERS:
         with pytest.raises(RequestError, match=r"missing\.txt is missing"):
             read(tmp_path / "missing.txt")
 
 
 def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
-    for read in (files.read_json, files.read_json_lines, files.read_tensors):
+    for read in READERS:
         with pytest.raises(RequestError, match="is damaged"):
             read(tmp_path)
 
@@ -83,7 +88,7 @@ def test_damaged_lines_are_numbered(tmp_path: Path, content: str, line: int) -> 
     path = tmp_path / "a.jsonl"
     path.write_text(content)
     with pytest.raises(RequestError, match=rf"a\.jsonl is damaged: line {line}\b"):
-        files.read_json_lines(path)
+        read_lines(path, ROW)
 
 
 def test_a_failed_write_keeps_the_old_bytes_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +45,11 @@ def on_two(root: Path, specs: list[Settings]) -> list[Settings]:
     return both
 
 
-def reports(root: Path, spec: Settings) -> list[dict[str, Any]]:
-    lines = (root / spec.digest / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def assert_same(root: Path, specs: list[Settings]) -> None:
     """Trains each on one process and on two, and compares all that is reported of each step, and the weights."""
     train_all(specs, root)
     for alone, two in zip(specs, on_two(root, specs), strict=True):
-        for one, other in zip(reports(root, alone), reports(root, two), strict=True):
+        for one, other in zip(*(foresee.load(root / spec.digest).metrics for spec in (alone, two)), strict=True):
             assert other["loss"] == pytest.approx(one["loss"], rel=1e-5), alone
             assert other["parts"] == pytest.approx(one["parts"], rel=1e-4), alone
             assert other["position_loss"] == pytest.approx(one["position_loss"], rel=1e-4), alone
@@ -151,7 +145,7 @@ def test_what_two_processes_leave_is_a_run_like_any_other(tmp_path: Path) -> Non
     run = foresee.load(tmp_path / spec.digest)
     assert run.spec == spec
     assert train(spec, tmp_path).rows == run.rows  # finished: no other process is needed
-    shown = files.read_json_lines(run.dir / "examples.jsonl")[0]
+    shown = run.examples[0]
     assert run.generate(shown["prompt"]) == shown["wrote"]
     alone = train(tiny(steps=5), tmp_path)
     assert {path.name for path in run.dir.iterdir()} == {path.name for path in alone.dir.iterdir()}

@@ -301,7 +301,8 @@ def use(directory: Path) -> None:
         ("spec.json", b"{", "spec.json is damaged: Expecting"),
         ("spec.json", b"[]", "spec.json is damaged: its keys are not those of a run"),
         ("spec.json", b"{}", "spec.json is damaged: its keys are not those of a run"),
-        ("rows.jsonl", b"", "rows.jsonl is damaged: it has no row 'exact'"),
+        ("rows.jsonl", b"", "rows.jsonl is damaged: it is empty"),
+        ("rows.jsonl", b'{"row": "free", "value": 1, "n": 1}\n', "rows.jsonl is damaged: it has no row 'exact'"),
         ("rows.jsonl", b'{"value": 1}\n', "rows.jsonl is damaged: line 1 is not a measurement"),
         ("rows.jsonl", b'{"row": "exact"}\n', "rows.jsonl is damaged: line 1 is not a measurement"),
         (

@@ -19,11 +19,10 @@ from program import Program
 from tiny import BACKBONE, TASK, arguments, outcome, tiny
 
 import foresee
-from foresee.core import files, locks
+from foresee.core import files
 from foresee.core.errors import ForeseeWarning, RequestError
-from foresee.training.continuation import continue_run
 from foresee.training.distributed import init_process_group
-from foresee.training.loop import train
+from foresee.training.loop import continue_run, train
 from foresee.training.run import load
 from foresee.training.settings import Settings
 
@@ -118,12 +117,12 @@ def test_a_file_system_without_locks_is_named_and_can_be_done_without(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", without_locks)
-    monkeypatch.delenv(locks.WITHOUT, raising=False)
+    monkeypatch.delenv(files.NO_LOCKS, raising=False)
     more = arguments(tmp_path, "--steps=4", "--json")
     assert "its file system knows no locks" in program.refusal("train", TASK, *more)
-    monkeypatch.setenv(locks.WITHOUT, "")  # so that what the option sets is undone
+    monkeypatch.setenv(files.NO_LOCKS, "")  # so that what the option sets is undone
     assert program("train", TASK, *more, "--no-lock")[0] == 0
-    assert os.environ[locks.WITHOUT] == "1"
+    assert os.environ[files.NO_LOCKS] == "1"
 
 
 # Windows, terminals

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import subprocess
 import sys
@@ -19,15 +18,17 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.vocabulary import Vocabulary
+from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
 from foresee.tasks.example_files import read_examples, write_examples
+from foresee.training import evaluate as evaluation
 from foresee.training.data import FixedData, FreshData, draw
 from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
 from foresee.training.examples import WATCHED, batch_of, draw_problems, first_trained, test_examples, training_data
 from foresee.training.loop import train
 from foresee.training.progress import Progress
-from foresee.training.run import Run
+from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
 # ``foresee.train`` is also a function.
@@ -125,9 +126,8 @@ def test_what_is_reported(tmp_path: Path) -> None:
     assert told.events[0] == ("start", 0)
     assert told.events[-2:] == ["finish", ("measuring", 200)]
     assert sum(event[0] == "step" for event in told.events) == 25
-    timing = [json.loads(line) for line in (run.dir / "timing.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in timing] == [10, 20, 25]
-    assert run.seconds == timing[-1]["seconds"] > 0
+    assert [line["step"] for line in run.timing] == [10, 20, 25]
+    assert run.seconds == run.timing[-1]["seconds"] > 0
 
 
 def test_a_reported_loss_is_the_mean_since_the_last_report(tmp_path: Path) -> None:
@@ -148,20 +148,18 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         "spec.json", "env.json", "metrics.jsonl", "timing.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json",
         "model.safetensors", "lock",
     }  # fmt: skip
-    recorded = json.loads((run.dir / "env.json").read_text())["parameters"]
-    assert recorded == sum(each.numel() for each in run.objective.parameters())
-    examples = [json.loads(line) for line in (run.dir / "examples.jsonl").read_text().splitlines()]
-    assert len(examples) == SHOWN_EXAMPLES
-    for example in examples:
+    run = load(run.dir)
+    assert run.environment["parameters"] == sum(each.numel() for each in run.objective.parameters())
+    assert len(run.examples) == SHOWN_EXAMPLES
+    for example in run.examples:
         prompt, _ = run.task.read_line(example["prompt"])
         assert example["answer"] == run.task.write_answer(run.task.solve(prompt))
         assert example["wrote"] == run.generate(example["prompt"])
-    anatomies = json.loads((run.dir / "anatomy.json").read_text())["examples"]
-    assert len(anatomies) == DISSECTED
-    for anatomised, example in zip(anatomies, examples, strict=False):
+    assert len(run.anatomies) == DISSECTED
+    for anatomised, example in zip(run.anatomies, run.examples, strict=False):
         assert anatomised["prompt"] == example["prompt"]
         assert ",".join(step["symbol"] for step in anatomised["free"]) == example["wrote"]
-        assert all(step["top"][0][1] >= step["p"] for step in anatomised["truth"])
+        assert all(float(step["top"][0][1]) >= step["p"] for step in anatomised["truth"])
         assert len(anatomised["attention"]["layers"][0][0]) == len(anatomised["attention"]["read"])
 
 
@@ -200,7 +198,7 @@ def test_clip_bounds_the_gradient_and_zero_leaves_it(tmp_path: Path, monkeypatch
 def test_until_solved_stops_early(tmp_path: Path) -> None:
     run = train(tiny("reversed", EASY, **SOLVING, until_solved=True), tmp_path)
     assert run.steps < SOLVING["steps"]
-    reached = [line["eval"]["exact"] >= loop.SOLVED_ENOUGH for line in run.metrics]
+    reached = [line["eval"]["exact"] >= evaluation.SOLVED_ENOUGH for line in run.metrics]
     assert reached == [False] * (len(reached) - 1) + [True]
     assert (run.verdict.name, run.verdict.inconclusive) == ("solved", False)
     assert train(tiny("reversed", EASY, **SOLVING), tmp_path).steps == SOLVING["steps"]
@@ -209,14 +207,14 @@ def test_until_solved_stops_early(tmp_path: Path) -> None:
 def test_until_solved_stops_at_the_first_evaluation_that_is_solved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.measure_quickly
+    real = measure_quickly
 
     def good_at_last(*given: Any) -> dict[str, Any]:
         calls.append(1)
         measured: dict[str, Any] = real(*given)
-        return measured | {"exact": loop.SOLVED_ENOUGH - (len(calls) != 3) * 0.01}
+        return measured | {"exact": evaluation.SOLVED_ENOUGH - (len(calls) != 3) * 0.01}
 
-    monkeypatch.setattr(loop, "measure_quickly", good_at_last)
+    monkeypatch.setattr(evaluation, "measure_quickly", good_at_last)
     for until_solved, steps in ((True, 6), (False, 10)):
         calls: list[int] = []
         run = train(tiny(steps=10, eval_every=2, until_solved=until_solved), tmp_path)
@@ -446,11 +444,11 @@ def state():
             torch.backends.mkldnn.enabled, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 before = state()
 import foresee
-from foresee.core import memory
+from foresee.core import isolation
 imported = state()
 foresee.train(*sys.argv[1:4], runs=sys.argv[4], steps=2, batch=8, data="100", test=20)
 assert before == imported == state(), (before, imported, state())
-assert memory.keep_large_blocks.cache_info().misses == 0
+assert isolation.keep_large_blocks.cache_info().misses == 0
 """
     arguments = [TASK, "next-token", "transformer:layers=1,width=32,heads=2", str(tmp_path)]
     ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from foresee.cli.options import AsJson, emit, output
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.bench import bench, show
 
 

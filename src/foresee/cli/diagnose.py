@@ -7,7 +7,7 @@ import typer
 
 from foresee import api
 from foresee.cli.options import AsJson, Backbone, Jobs, emit, output
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.diagnose.result import show_diagnosis
 
 

@@ -15,11 +15,10 @@ from foresee.experiments.catalogue import Entry
 from foresee.experiments.compare import Comparison
 from foresee.metrics.verdict import Verdict, plain_words
 from foresee.objectives.base import objectives
-from foresee.training.command import settling_commands
 from foresee.training.run import Run
 from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
 from foresee.training.settings import part_registries
-from foresee.training.summary import TONES, interval_of, list_measurements
+from foresee.training.summary import TONES, interval_of, list_measurements, settling_commands
 
 
 def table_of(*headings: str) -> Table:

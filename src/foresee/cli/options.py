@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from foresee.core.locks import WITHOUT
+from foresee.core.files import NO_LOCKS
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
@@ -94,7 +94,7 @@ def _load_plugins(paths: list[Path]) -> list[Path]:
 def _set_no_lock(given: bool) -> bool:
     """Tells this process and those that it starts, as the option is read."""
     if given:
-        os.environ[WITHOUT] = "1"
+        os.environ[NO_LOCKS] = "1"
     return given
 
 

@@ -9,9 +9,9 @@ import typer
 from foresee import api
 from foresee.cli.options import AsJson, Objective, Runs, TaskSpec, Track, emit, output
 from foresee.core.errors import OtherProcessError, RequestError
-from foresee.core.memory import keep_large_blocks
-from foresee.training.continuation import continue_run
+from foresee.core.isolation import keep_large_blocks
 from foresee.training.distributed import init_process_group
+from foresee.training.loop import continue_run
 from foresee.training.progress import on_standard_error
 from foresee.training.run import Run
 from foresee.training.settings import settable

@@ -5,6 +5,9 @@ The command line prints each as one sentence, and exits with ``status``; anythin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ForeseeError(Exception):
     """The work failed, though what was asked for was right (exit status 1)."""
@@ -28,3 +31,20 @@ class OtherProcessError(ForeseeError):
     def __init__(self, sentence: str, status: int = 1) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+@contextmanager
+def explain_lost_process() -> Iterator[None]:
+    """Turns what PyTorch raises where a process of the same run is gone into ``OtherProcessError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch.distributed import DistError
+
+        # gloo says it in plain RuntimeErrors, from its network layer.
+        if isinstance(error, DistError) or "gloo" in str(error).lower():
+            said = "what it said itself tells why, and the same command continues"
+            raise OtherProcessError(
+                f"another process of this run ended or no longer answers, so all of them end; {said}"
+            ) from error
+        raise

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import json
 import os
 import secrets
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".part"
 """How the names of files end that are still being written."""
+NO_LOCKS = "FORESEE_NO_LOCK"
+"""The environment variable that ``--no-lock`` sets: nothing is locked, in child processes neither."""
 
 
 def cache_folder() -> Path:
@@ -128,26 +133,6 @@ def read_json(path: Path) -> Any:
         raise damaged(path, error) from None
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file. Raises ``RequestError``, with the line, where it is missing or damaged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RequestError(f"{path} is missing; delete {path.parent} and train again") from None
-    except (ValueError, OSError) as error:
-        raise damaged(path, error) from None
-    values = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise damaged(path, f"line {number}: {error}") from None
-        if not isinstance(value, dict):
-            raise damaged(path, f"line {number} is not a JSON object")
-        values.append(value)
-    return values
-
-
 def append_json_line(path: Path, value: dict[str, Any]) -> int:
     """Appends a JSON object as a line and waits until the disk has it; the file's size in bytes after it."""
     with explained(path), path.open("ab") as handle:
@@ -220,3 +205,36 @@ def _digest(tensors: dict[str, Tensor], note: dict[str, Any]) -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def lock(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:
+    """Locks an open file. Raises ``BlockingIOError`` where another process has it and ``wait`` is false, and
+    ``RequestError`` where its file system knows no locks."""
+    if os.environ.get(NO_LOCKS):
+        return
+    try:
+        _lock(file, shared, wait)
+    except BlockingIOError:
+        raise
+    except (OSError, ImportError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RequestError(
+            f"{file.name} cannot be locked, so a second process on the same files would not be noticed ({why}): its "
+            "file system knows no locks; choose another place, or --no-lock where you see to it that there is only one"
+        ) from None
+
+
+def _lock(file: IO[Any], shared: bool, wait: bool) -> None:
+    if sys.platform == "win32":
+        msvcrt = importlib.import_module("msvcrt")
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                return
+            except PermissionError as error:  # how it says that another has it
+                if not wait:
+                    raise BlockingIOError(error.errno, error.strerror) from None
+                time.sleep(0.2)
+    import fcntl
+
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))

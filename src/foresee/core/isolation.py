@@ -1,11 +1,17 @@
-"""PyTorch as a fresh process has it, whatever the program around this package has set."""
+"""What this package keeps apart from the program around it, and what a command changes in its own process."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 
 import torch
+
+# glibc's mallopt parameters (malloc.h).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 @contextmanager
@@ -26,3 +32,22 @@ def fresh_torch_state() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 held.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+@cache
+def keep_large_blocks() -> bool:
+    """Tells glibc's allocator to keep freed large blocks; True where it could be told.
+
+    By default every block over 32 MB is mapped and unmapped anew, and the kernel zeroes its pages at each first touch.
+    That makes a float32 training step 1.2 times as long, and a bfloat16 one, whose blocks are half as large, between
+    no longer and a fifth longer (docs/performance.md). The process then holds on to its peak memory. Does nothing where
+    the C library is another one.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
+    return all(mallopt(parameter, value) == 1 for parameter, value in settings)

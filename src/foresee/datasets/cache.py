@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from foresee.core import files, locks
+from foresee.core import files
 
 FORMAT = 1
 """Of the arrays in it: another number makes them all anew."""
@@ -61,7 +61,7 @@ def load_or_build(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) 
     with files.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f"{key}.lock").open("w") as lock:
-            locks.lock(lock, wait=True)
+            files.lock(lock, wait=True)
             if (meta := _load(folder)) is not None:
                 return folder, meta
             beside = folder.with_name(f"{key}{files.TEMPORARY}")

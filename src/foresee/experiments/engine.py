@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from foresee.core.errors import ForeseeError, RequestError
-from foresee.core.memory import keep_large_blocks
+from foresee.core.isolation import keep_large_blocks
 from foresee.core.registry import load_plugin_file, loaded_plugin_files, nearest
 
 if TYPE_CHECKING:  # a worker starts without PyTorch, and imports it with its first run

@@ -1,20 +1,22 @@
-"""The final measurement of a run, on examples that no evaluation during training looked at; and measuring it again."""
+"""The evaluations during training, the final measurement on other examples, and measuring a run again."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foresee.core import files
 from foresee.core.batch import NOTHING, Batch
+from foresee.core.errors import ForeseeError
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
 from foresee.metrics.anatomy import anatomy
 from foresee.metrics.base import Rows, Subject
-from foresee.metrics.measure import measure_all
+from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
@@ -28,12 +30,18 @@ from foresee.training.examples import (
     training_data,
     watched_and_measured,
 )
-from foresee.training.optimizer import autocast
+from foresee.training.optimizer import autocast, learning_rate
 from foresee.training.process import locked
+from foresee.training.progress import Progress
 from foresee.training.records import rows_as_lines
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
+if TYPE_CHECKING:
+    from foresee.training.loop import Training
+
+SOLVED_ENOUGH = 0.97
+"""``until_solved`` stops at this ``exact`` of watched examples: the final ones must not miss 0.95 by chance."""
 SHOWN_EXAMPLES = 24
 DISSECTED = 3
 """Of those, how many have their probabilities and attention kept."""
@@ -59,6 +67,45 @@ class Results:
 def rows_at_a_time(task: Task, objective: Objective) -> int:
     """How many rows are evaluated at a time: 1,024, or as many as keep their scores within ``SCORE_BYTES``."""
     return max(1, min(1024, SCORE_BYTES // (4 * task.answer_length * len(objective.vocab))))
+
+
+def evaluate_watched(
+    training: Training, directory: Path, watched: Batch, progress: Progress, examples_per_second: float
+) -> bool:
+    """Evaluates during training, writes a line of ``metrics.jsonl`` and of ``timing.jsonl``, and says whether training
+    may stop because the task is solved. Raises ``ForeseeError`` where training diverged."""
+    spec, position, losses, model = training.spec, training.position, training.losses, training.model
+    means = losses.means(min((position.step - 1) % spec.eval_every + 1, position.step - spec.parent_steps))
+    by_position = losses.by_position()
+    losses.clear()
+    if not math.isfinite(means["loss"]):
+        raise model.world.own_error(
+            ForeseeError(
+                f"the loss is {means['loss']} at step {position.step}: training diverged; "
+                f"try a lower learning rate than {spec.lr}"
+            )
+        )
+    chunk = rows_at_a_time(training.task, model.objective)
+    with autocast(spec):
+        seen = model.evaluate(lambda: measure_quickly(training.task, model.objective, watched, chunk))
+    model.objective.train()
+
+    def write() -> bool:
+        assert seen is not None
+        line = {
+            "step": position.step, "examples": position.step * spec.batch, "loss": means.pop("loss"), "parts": means,
+            "position_loss": by_position, "lr": learning_rate(spec, position.step - 1), "eval": seen,
+        }  # fmt: skip
+        timing = {
+            "step": position.step, "seconds": round(position.seconds, 3),
+            "examples_per_second": round(examples_per_second, 1),
+        }  # fmt: skip
+        position.metrics_bytes = files.append_json_line(directory / "metrics.jsonl", line)
+        position.timing_bytes = files.append_json_line(directory / "timing.jsonl", timing)
+        progress.report(line, timing)
+        return spec.until_solved and bool(seen["exact"] >= SOLVED_ENOUGH)
+
+    return model.world.broadcast(write)
 
 
 def measure_trained(

@@ -7,11 +7,11 @@ included, continues from its last checkpoint and ends, on a CPU, with the bytes 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,15 @@ import torch
 
 from foresee.core import files
 from foresee.core.batch import Batch
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, RequestError, explain_lost_process
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
-from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 from foresee.training.checkpoint import Checkpoint, Position
 from foresee.training.data import TrainingData
-from foresee.training.distributed import Model, World, explain_lost_process, init_process_group
-from foresee.training.environment import environment
-from foresee.training.evaluate import measure_trained, rows_at_a_time
+from foresee.training.distributed import Model, World, init_process_group
+from foresee.training.evaluate import evaluate_watched, measure_trained
 from foresee.training.examples import (
     part_share,
     rank_batch,
@@ -41,14 +39,11 @@ from foresee.training.examples import (
 )  # fmt: skip
 from foresee.training.losses import Losses, term_shares, weigh
 from foresee.training.optimizer import adamw, autocast, learning_rate
-from foresee.training.process import locked, recorded_threads, require_processes, stop_signals, use_threads
+from foresee.training.process import locked, open_folder, require_processes, stop_signals, use_threads
 from foresee.training.progress import Progress
-from foresee.training.records import read_spec
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
-SOLVED_ENOUGH = 0.97
-"""``until_solved`` stops at this ``exact`` of watched examples: the final ones must not miss 0.95 by chance."""
 SAVE_SECONDS = 20.0
 """Between the end of one save and the start of the next."""
 
@@ -72,7 +67,7 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
         world.run_on_all(lambda: require_processes(spec, world))
         parts = world.run_on_all(lambda: build_parts(spec))
         with ExitStack() as held:
-            threads = world.broadcast(lambda: open_folder(spec, parts, directory, held))
+            threads = world.broadcast(lambda: open_folder(spec, parts.task, parts.objective, directory, held))
             held.enter_context(use_threads(threads))
             _train_and_measure(spec, parts, directory, shown, world)
 
@@ -83,6 +78,29 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
     run = Run(directory, spec, *world.broadcast(read))
     shown.done(run)
     return run
+
+
+def continue_run(run: Run, more: int, root: str | Path | None = None, progress: Progress | None = None) -> Run:
+    """Trains the weights of a finished run for ``more`` steps, on the data that come after those it has seen; ``root``
+    is the folder beside it by default.
+
+    A finished run keeps no optimizer state, so AdamW, its warm-up and the schedule begin anew. Raises ``RequestError``
+    where the run's weights are gone or ``more`` is below 1, and what ``train`` raises.
+    """
+    if more < 1:
+        raise RequestError(f"{more} more steps were asked for; ask for at least 1")
+    before, digest = run.steps, run.spec.digest
+    spec = run.spec.replace(steps=before + more, parent=digest, parent_steps=before)
+    root = run.dir.parent if root is None else Path(root)
+    directory = root / spec.digest
+    if not any((directory / name).exists() for name in ("rows.jsonl", "model.safetensors", "checkpoint")):
+        tensors, _ = files.read_tensors(run.dir / "model.safetensors")
+        with files.explained(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory):
+            started = {f"model.{name}": value for name, value in tensors.items()}
+            files.write_tensors(directory / "checkpoint" / "latest.safetensors", started, asdict(Position(step=before)))
+    return train(spec, root, progress)
 
 
 @dataclass(frozen=True)
@@ -112,29 +130,6 @@ def build_parts(spec: Settings) -> Parts:
     return Parts(task, objective, data, test)
 
 
-def open_folder(spec: Settings, parts: Parts, directory: Path, held: ExitStack) -> int | None:
-    """Takes the run's folder for as long as ``held`` is, and gives the threads that the run began with.
-
-    ``env.json`` also says how many numbers are trained and what chance is, so that both are known where the weights or
-    the file behind the task are not kept.
-    """
-    with files.explained(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    held.enter_context(locked(directory))
-    files.remove_temporaries(directory)
-    if (directory / "spec.json").exists():
-        read_spec(directory)
-    else:
-        trained = sum(each.numel() for each in parts.objective.parameters() if each.requires_grad)
-        recorded = {
-            **environment(), "parameters": trained, "chance": parts.task.chance, "hops": parts.task.hops,
-            "layers": parts.objective.backbone.layer_count,
-        }  # fmt: skip
-        files.write_json(directory / "env.json", recorded)
-        files.write_json(directory / "spec.json", spec.model_dump())
-    return recorded_threads(directory)
-
-
 def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: Progress, world: World) -> None:
     """Trains from wherever the folder stands, then measures."""
     watched, test = watched_and_measured(parts.test, spec, parts.task.group)
@@ -146,7 +141,7 @@ def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: 
         training.position = checkpoint.resume()
         if training.position.step < spec.parent_steps:
             raise RequestError(f"{directory} lacks its start; begin it with {spec.command}")
-        evaluate = Evaluation(training, directory, watched.to(spec.device), progress)
+        evaluate = partial(evaluate_watched, training, directory, watched.to(spec.device), progress)
         progress.start(spec, training.position.step)
         try:
             with stop_signals() as stopping:
@@ -211,7 +206,8 @@ def train_steps(
         # Loss and backward pass, part by part, so that only one part's activations are held at a time.
         optimizer.zero_grad()
         for part, shares in zip(parts, term_shares(model, parts, stream), strict=True):
-            with explain_lost_process(), model.averaging(last=part is parts[-1]):
+            model.average_gradients(last=part is parts[-1])
+            with explain_lost_process():
                 with autocast(spec):
                     out = model.loss(part, stream)
                 out = weigh(out, part_share(part, batch) * own_share, shares)
@@ -237,7 +233,8 @@ def train_steps(
 
         # Save: all processes at the same step.
         if checkpoint is not None:
-            stop, save = world.any_of(stopping(), world.is_main and time.perf_counter() - saved > SAVE_SECONDS)
+            due = world.is_main and time.perf_counter() - saved > SAVE_SECONDS
+            stop, save = world.all_reduce(torch.tensor([stopping(), due])).bool().tolist()
             if stop or save:
                 checkpoint.save(position)
                 saved = time.perf_counter()
@@ -248,53 +245,3 @@ def train_steps(
                         "the same command continues"
                     )
                 )
-
-
-class Evaluation:
-    """The evaluations during training: each writes a line of ``metrics.jsonl`` and of ``timing.jsonl``."""
-
-    def __init__(self, training: Training, directory: Path, watched: Batch, progress: Progress) -> None:
-        self.training, self.directory, self.watched, self.progress = training, directory, watched, progress
-        self.chunk = rows_at_a_time(training.task, training.model.objective)
-
-    def __call__(self, examples_per_second: float) -> bool:
-        """Whether training may stop because the task is solved. Raises ``ForeseeError`` where training diverged."""
-        spec, position, losses = self.training.spec, self.training.position, self.training.losses
-        model, world = self.training.model, self.training.model.world
-        means = losses.means(min((position.step - 1) % spec.eval_every + 1, position.step - spec.parent_steps))
-        by_position = losses.by_position()
-        losses.clear()
-        if not math.isfinite(means["loss"]):
-            raise world.own_error(
-                ForeseeError(
-                    f"the loss is {means['loss']} at step {position.step}: training diverged; "
-                    f"try a lower learning rate than {spec.lr}"
-                )
-            )
-        with autocast(spec):
-            seen = model.evaluate(
-                lambda: measure_quickly(self.training.task, model.objective, self.watched, self.chunk)
-            )
-        model.objective.train()
-        timing = {
-            "step": position.step, "seconds": round(position.seconds, 3),
-            "examples_per_second": round(examples_per_second, 1),
-        }  # fmt: skip
-
-        def write() -> bool:
-            assert seen is not None
-            line = {
-                "step": position.step,
-                "examples": position.step * spec.batch,
-                "loss": means.pop("loss"),
-                "parts": means,
-                "position_loss": by_position,
-                "lr": learning_rate(spec, position.step - 1),
-                "eval": seen,
-            }
-            position.metrics_bytes = files.append_json_line(self.directory / "metrics.jsonl", line)
-            position.timing_bytes = files.append_json_line(self.directory / "timing.jsonl", timing)
-            self.progress.report(line, timing)
-            return spec.until_solved and bool(seen["exact"] >= SOLVED_ENOUGH)
-
-        return world.broadcast(write)

@@ -1,19 +1,23 @@
-"""What a run takes hold of in its process: signals that wait for a step's end, a lock on its folder, its threads."""
+"""What a run takes hold of: signals that wait for a step's end, its folder behind a lock, its threads."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
 import torch
 
-from foresee.core import files, locks
+from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.training.distributed import World, local_rank
+from foresee.objectives.base import Objective
+from foresee.tasks.base import Task
+from foresee.training.distributed import World
+from foresee.training.environment import environment
+from foresee.training.records import read_spec
 from foresee.training.settings import Settings
 
 
@@ -51,7 +55,7 @@ def locked(directory: Path) -> Iterator[None]:
         lock = (directory / "lock").open("w")
     with lock as handle:
         try:
-            locks.lock(handle)
+            files.lock(handle)
         except BlockingIOError:
             raise InUseError(
                 f"{directory} is being run by another process; wait for it, or use another --runs folder"
@@ -63,12 +67,32 @@ def in_use(directory: Path) -> bool:
     """Whether a process works in a run's directory now."""
     try:
         with (directory / "lock").open("r") as handle:
-            locks.lock(handle, shared=True)
+            files.lock(handle, shared=True)
     except (FileNotFoundError, RequestError):  # without locks nobody knows
         return False
     except BlockingIOError:
         return True
     return False
+
+
+def open_folder(spec: Settings, task: Task, objective: Objective, directory: Path, held: ExitStack) -> int | None:
+    """Takes the run's folder for as long as ``held`` is, and gives the threads that the run began with.
+
+    ``env.json`` also says how many numbers are trained and what chance is, so that both are known where the weights or
+    the file behind the task are not kept.
+    """
+    with files.explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(directory))
+    files.remove_temporaries(directory)
+    if (directory / "spec.json").exists():
+        read_spec(directory)
+    else:
+        trained = sum(each.numel() for each in objective.parameters() if each.requires_grad)
+        known = {"chance": task.chance, "hops": task.hops, "layers": objective.backbone.layer_count}
+        files.write_json(directory / "env.json", environment() | {"parameters": trained} | known)
+        files.write_json(directory / "spec.json", spec.model_dump())
+    return recorded_threads(directory)
 
 
 @contextmanager
@@ -110,5 +134,6 @@ def require_processes(spec: Settings, world: World) -> None:
         )
     if len(set(digests)) > 1:
         raise RequestError("the processes were asked for different runs; give each the same command and data")
-    if spec.device == "cuda" and world.world_size > 1 and local_rank() >= torch.cuda.device_count():
-        raise RequestError(f"process {local_rank() + 1} here has no GPU; start at most one process a GPU")
+    gpu = torch.distributed.get_node_local_rank(0)
+    if spec.device == "cuda" and world.world_size > 1 and gpu >= torch.cuda.device_count():
+        raise RequestError(f"process {gpu + 1} here has no GPU; start at most one process a GPU")

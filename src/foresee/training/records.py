@@ -17,19 +17,21 @@ from foresee.training.settings import Settings
 
 T = TypeVar("T")
 
-CONFIG = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
 if TYPE_CHECKING:
     Seen = dict[str, Any]  # whoever reads one knows which of the two it is
 else:
     Seen = dict[str, float | list[float]]
 
 
-class Report(TypedDict):
+class Record(TypedDict):
+    """Anything that is read back: of the right types, with numbers that are finite, and whatever else it holds."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)  # type: ignore[misc]  # pydantic's way
+
+
+class Report(Record):
     """A line of ``metrics.jsonl``: mean losses since the line before, and what the watched examples showed."""
 
-    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
     step: int
     examples: int
     loss: float
@@ -40,38 +42,34 @@ class Report(TypedDict):
     eval: Seen
 
 
-class Timing(TypedDict):
+class Timing(Record):
     """A line of ``timing.jsonl``."""
 
-    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
     step: int
     seconds: float
     """Since training began, evaluation included."""
     examples_per_second: float
 
 
-class Example(TypedDict):
+class Example(Record):
     """A line of ``examples.jsonl``: a test example, and what the trained model wrote."""
 
-    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
     prompt: str
     answer: str
     wrote: str
 
 
-class Step(TypedDict):
+class Step(Record):
     """One answer token: the symbol shown there, its probability, and the likeliest symbols with theirs."""
 
-    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
     symbol: str
     p: float
     top: list[list[str | float]]
 
 
-class Attention(TypedDict):
+class Attention(Record):
     """What the position that decides the branch reads: symbols, and weights by layer, head and symbol."""
 
-    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
     read: list[str]
     layers: list[list[list[float]]]
 
@@ -97,13 +95,12 @@ def _whole_anatomy(each: Anatomy) -> Anatomy:
     return each
 
 
-class _AnatomyFile(TypedDict):
-    __pydantic_config__ = CONFIG  # type: ignore[misc]  # how pydantic takes it
+class _AnatomyFile(Record):
     examples: list[Annotated[Anatomy, AfterValidator(_whole_anatomy)]]
 
 
 REPORT, TIMING, EXAMPLE = TypeAdapter(Report), TypeAdapter(Timing), TypeAdapter(Example)
-ANATOMIES = TypeAdapter(_AnatomyFile)
+ANATOMIES, ROW = TypeAdapter(_AnatomyFile), TypeAdapter(dict[str, Any])
 
 
 def read_lines(path: Path, kind: TypeAdapter[T], *, required: bool = False, may_be_cut: bool = False) -> list[T]:
@@ -113,27 +110,24 @@ def read_lines(path: Path, kind: TypeAdapter[T], *, required: bool = False, may_
     if text is None and required:
         raise RequestError(f"{path} is missing; delete {path.parent} and train again")
     lines = (text or "").splitlines(keepends=True)
-    found: list[T] = []
-    for number, line in enumerate(lines, start=1):
-        if may_be_cut and not line.endswith("\n"):
-            break
-        found.append(_checked(path, kind, line, f"line {number}: "))
-    if required and not found:
+    if may_be_cut and lines and not lines[-1].endswith("\n"):
+        del lines[-1]
+    if required and not lines:
         raise files.damaged(path, "it is empty")
-    return found
+    return [_checked(path, kind, line, f"line {number}: ") for number, line in enumerate(lines, start=1)]
 
 
-def read_whole(path: Path, kind: TypeAdapter[Any]) -> list[Any]:
-    """The checked ``examples`` of a file that holds one JSON object; none where it is missing."""
+def read_anatomies(path: Path) -> list[Anatomy]:
+    """The dissected examples of a run; none where the file is missing."""
     text = _text(path)
-    return [] if text is None else list(_checked(path, kind, text, "")["examples"])
+    return [] if text is None else _checked(path, ANATOMIES, text, "")["examples"]
 
 
 def read_rows(directory: Path) -> Rows:
     """Final measurements of a finished run. Raises ``RequestError`` where they are missing or damaged."""
     path = directory / "rows.jsonl"
     rows: Rows = {}
-    for number, line in enumerate(files.read_json_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, ROW, required=True), start=1):
         name = line.pop("row", None)
         row: Any = line.get("values", line)
         if not isinstance(name, str) or not all(map(_is_measurement, row if isinstance(row, list) else [row])):

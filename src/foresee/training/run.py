@@ -26,21 +26,8 @@ from foresee.metrics.control import Circumstances, list_doubts
 from foresee.metrics.verdict import RELIABLE, Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
-from foresee.training.records import (
-    ANATOMIES,
-    EXAMPLE,
-    REPORT,
-    TIMING,
-    Anatomy,
-    Example,
-    Report,
-    Timing,
-    locate_run,
-    read_lines,
-    read_rows,
-    read_spec,
-    read_whole,
-)
+from foresee.training import records
+from foresee.training.records import Anatomy, Example, Report, Timing
 from foresee.training.settings import Settings
 from foresee.training.witnesses import Witness, control_solved, decides_backwards, find_witnesses, is_represented
 
@@ -228,7 +215,7 @@ class Run:
 def read_run(directory: str | Path) -> Run:
     """A run, finished or not. Raises ``RequestError`` naming the file, and the line, that is missing or damaged."""
     directory = Path(directory)
-    spec = read_spec(directory)
+    spec = records.read_spec(directory)
     finished = (directory / "rows.jsonl").exists()
     environment = files.read_json(directory / "env.json") if (directory / "env.json").exists() else {}
     if not isinstance(environment, dict):
@@ -237,11 +224,11 @@ def read_run(directory: str | Path) -> Run:
     return Run(
         directory,
         spec,
-        read_rows(directory) if finished else {},
-        read_lines(directory / "metrics.jsonl", REPORT, required=finished, may_be_cut=not finished),
-        read_lines(directory / "timing.jsonl", TIMING, required=finished, may_be_cut=not finished),
-        read_lines(directory / "examples.jsonl", EXAMPLE),
-        read_whole(directory / "anatomy.json", ANATOMIES),
+        records.read_rows(directory) if finished else {},
+        records.read_lines(directory / "metrics.jsonl", records.REPORT, required=finished, may_be_cut=not finished),
+        records.read_lines(directory / "timing.jsonl", records.TIMING, required=finished, may_be_cut=not finished),
+        records.read_lines(directory / "examples.jsonl", records.EXAMPLE),
+        records.read_anatomies(directory / "anatomy.json"),
         environment,
     )
 
@@ -249,7 +236,7 @@ def read_run(directory: str | Path) -> Run:
 def load(name: str | Path, runs: str | Path = "runs") -> Run:
     """A finished run, named by its folder, or by its digest or the start of that anywhere below ``runs``. Raises
     ``RequestError`` where there is none, or it is unfinished or damaged."""
-    directory = locate_run(name, runs)
+    directory = records.locate_run(name, runs)
     run = read_run(directory)
     if not run.rows:
         raise RequestError(f"{directory} holds an unfinished run; run the command that started it to finish it")

@@ -1,16 +1,19 @@
-"""A run for a reader: two lines of text, or a table for a notebook."""
+"""A run for a reader: two lines of text, a table for a notebook, and what would settle its verdict."""
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from foresee.core.errors import RequestError
 from foresee.core.spec import shorten
 from foresee.metrics.base import Row, Rows
+from foresee.metrics.control import Circumstances, find_remedies
 from foresee.metrics.verdict import plain_words
 from foresee.training.run import Run
-from foresee.training.settings import part_registries
+from foresee.training.settings import Settings, part_registries
 
 TONES = {
     "solved": "green", "clever-hans": "red", "memorised": "red", "undecided": "magenta", "compounding": "yellow",
@@ -73,3 +76,15 @@ def _outcome(run: Run) -> str:
 
 def _shorten(run: Run, kind: str) -> str:
     return shorten(part_registries()[kind], getattr(run.spec, kind))
+
+
+def settling_commands(spec: Settings, known: Circumstances) -> list[str]:
+    """Commands, one after the other, that would make a failure under these circumstances conclusive: of the positive
+    control, and of the run itself where both need more than they had."""
+    remedies = find_remedies(known, spec.steps)
+    changes: dict[str, Any] = {name: value for name, value in remedies.items() if name == "steps"}
+    if "layers" in remedies:
+        changes["backbone"] = re.sub(r"([:,]layers=)[0-9]+", rf"\g<1>{remedies['layers']}", spec.backbone)
+    settled = spec.replace(**changes)
+    runs = dict.fromkeys([settled.control(), *([settled] if changes else [])])
+    return [each.command for each in runs]
