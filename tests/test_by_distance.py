@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foresee.core import seeds
 from foresee.metrics.base import Subject
-from foresee.metrics.by_distance import ByDistance
+from foresee.metrics.decision import ByDistance
 from foresee.metrics.passes import Scores
 from foresee.tasks.minimal_planning import MinimalPlanning
 

@@ -5,36 +5,33 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import shared
-from torch import Tensor
 
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.fingerprints import one_in_eight
-from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.tasks.path_star import PathStar
 from foresee.training import data
-from foresee.training.data import FixedData, FreshData, draw
+from foresee.training.data import WINDOW, FixedData, FreshData, draw, group_lengths, sort_by_length
 from foresee.training.values import canonical_data
 
 G25 = PathStar(degree=2, length=5, nodes=50, goals="one")
 PAIRED = PathStar(degree=3, length=3, nodes=30, goals="all")
 TEXT = "path-star:degree=2,length=5,nodes=50,goals=one"
 PAIRED_TEXT = "path-star:degree=3,length=3,nodes=30,goals=all"
+MIXED = PathStar(degree=2, length=6, nodes=30, sizes="mixed", goals="one")
+MIXED_PAIRED = PathStar(degree=2, length=4, nodes=30, sizes="mixed", generalised="path", goals="all")
+MIXED_TEXT = "mixed"
 SAMPLE_LINE = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=32,34,6,16,12"
 OTHER_LINE = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,28=32,3,19,47,28"
 
@@ -113,33 +110,40 @@ def test_paired_and_single_goals_are_split_alike() -> None:
 # Batches by step
 
 
-def numbered(rows: int) -> Batch:
-    """Rows that say which they are."""
-    return Batch.of(torch.arange(rows)[:, None].repeat(1, 3), 1, 2, {"row": torch.arange(rows)})
+def numbered(rows: int, group: int = 1, ragged: bool = False) -> Batch:
+    """Rows that say which they are; ragged ones have lengths that groups have in common in their prompts alone."""
+    rng = seeds.stream("test batches", rows, group)
+    prompt = torch.from_numpy(numpy.repeat(rng.integers(1, 5, rows // group), group)) if ragged else 1
+    answer = torch.from_numpy(rng.integers(1, 9, rows)) if ragged else 2
+    tokens = torch.arange(rows)[:, None].repeat(1, 14 if ragged else 3)
+    return Batch.of(tokens, prompt, answer, {"row": torch.arange(rows)})
 
 
-@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 12), st.integers(0, 5))
-def test_every_example_comes_once_an_epoch(groups: int, group: int, batch_groups: int, seed: int) -> None:
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 12), st.integers(0, 5), st.booleans())
+def test_every_example_comes_once_an_epoch_in_its_group(
+    groups: int, group: int, batch_groups: int, seed: int, ragged: bool
+) -> None:
     rows, size = groups * group, batch_groups * group
-    fixed = FixedData(numbered(rows), "numbered", seed, group)
+    fixed = FixedData(numbered(rows, group, ragged), "numbered", seed, group)
     steps = 3 * rows // size + 1
     batches = [fixed.batch_at(step, size) for step in range(steps)]
     assert all(len(batch) == size for batch in batches)
     assert all(torch.equal(batch.facts["row"], batch.tokens[:, 0]) for batch in batches)
-    seen = torch.cat([batch.tokens[:, 0] for batch in batches])
+    seen = torch.cat([batch.facts["row"] for batch in batches])
     for epoch in range(3):
         assert sorted(seen[epoch * rows : (epoch + 1) * rows].tolist()) == list(range(rows))
     together = seen.view(-1, group)
     assert torch.equal(together, together[:, :1] // group * group + torch.arange(group))
     # Asked for in another order, by another object, a step is the same.
-    other = FixedData(numbered(rows), "numbered", seed, group)
+    other = FixedData(numbered(rows, group, ragged), "numbered", seed, group)
     for step in (steps - 1, 0, steps // 2, 0):
         assert torch.equal(other.batch_at(step, size).tokens, batches[step].tokens)
 
 
-def test_orders_differ_by_epoch_and_seed() -> None:
+@pytest.mark.parametrize("ragged", [False, True])
+def test_orders_differ_by_epoch_and_seed(ragged: bool) -> None:
     orders = [
-        FixedData(numbered(50), "numbered", seed).batch_at(epoch, 50).tokens[:, 0].tolist()
+        FixedData(numbered(50, 1, ragged), "numbered", seed).batch_at(epoch, 50).tokens[:, 0].tolist()
         for seed in (0, 1)
         for epoch in (0, 1)
     ]
@@ -147,25 +151,24 @@ def test_orders_differ_by_epoch_and_seed() -> None:
     assert list(range(50)) not in orders
 
 
-@given(st.integers(0, 2**40), st.integers(1, 64), st.integers(0, 5))
-@settings(max_examples=20)
-def test_fresh_batches_depend_on_step_and_size_alone(step: int, size: int, seed: int) -> None:
-    batch = FreshData(G25, TEXT, seed).batch_at(step, size)
-    assert len(batch) == size
-    assert same(batch, FreshData(G25, TEXT, seed).batch_at(step, size))
-    assert not one_in_eight(G25.identity(batch)).any()
+@pytest.mark.parametrize("task", [G25, PAIRED, MIXED, MIXED_PAIRED])
+def test_fresh_batches_depend_on_step_and_size_alone(task: PathStar) -> None:
+    fresh, other, size = FreshData(task, "fresh", 3), FreshData(task, "fresh", 3), 12
+    steps = [0, WINDOW - 1, WINDOW, 5, 2**40]
+    batches = [fresh.batch_at(step, size) for step in steps]
+    for step, batch in reversed(list(zip(steps, batches, strict=True))):
+        assert same(batch, other.batch_at(step, size))
+        assert len(batch) == size
+        assert batch.tokens.shape[1] == batch.layout.last
+        assert not one_in_eight(task.identity(batch)).any()
+        data.require_groups(task, batch, "fresh")
+    assert len({str(batch.tokens.tolist()) for batch in batches}) == len(steps)
 
 
 def test_fresh_batches_never_repeat() -> None:
     streams = [FreshData(G25, TEXT, seed) for seed in (0, 1)]
     identities = [G25.identity(fresh.batch_at(step, 256)) for fresh in streams for step in range(20)]
     assert len(set(numpy.concatenate(identities).tolist())) == 2 * 20 * 256
-
-
-def test_fresh_groups_stay_whole() -> None:
-    groups = PAIRED.identity(FreshData(PAIRED, PAIRED_TEXT, 0).batch_at(3, 300)).reshape(-1, 3)
-    assert (groups == groups[:, :1]).all()
-    assert len(set(groups[:, 0].tolist())) == 100
 
 
 def test_a_batch_holds_whole_groups() -> None:
@@ -196,6 +199,58 @@ def test_groups_from_outside_are_checked() -> None:
         data.require_groups(PAIRED, other, "file.txt")
 
 
+# Batches of rows that differ in length
+
+
+def test_a_batch_is_as_wide_as_its_longest_row() -> None:
+    fixed = FixedData(draw(MIXED, MIXED_TEXT, "train", 3000, 0), MIXED_TEXT, 0)
+    batches = [fixed.batch_at(step, 30) for step in range(100)]
+    assert all(batch.tokens.shape[1] == batch.layout.last for batch in batches)
+    read = sum(batch.tokens.numel() for batch in batches)
+    held = sum(int((batch.prompt_len + batch.answer_len).sum()) for batch in batches)
+    assert held / read > 0.95
+    # Neither long batches first nor short ones: a window's batches come in random order.
+    widths = [batch.layout.last for batch in batches[:WINDOW]]
+    assert widths not in (sorted(widths), sorted(widths, reverse=True))
+    # And not all rows of one length follow each other: the epoch is sorted a window at a time.
+    assert len({batch.layout.last for batch in batches[WINDOW : 2 * WINDOW]}) == 5
+
+
+def test_a_window_is_sorted_and_cut_and_what_shares_a_batch_with_another_epoch_keeps_its_place() -> None:
+    groups, lengths = numpy.arange(11)[::-1].copy(), numpy.repeat(numpy.arange(11)[:, None], 2, 1)
+    ordered = sort_by_length(groups, lengths, 3, 2, seeds.stream("test"))
+    assert ordered[:2].tolist() == [10, 9]
+    assert sorted(map(tuple, ordered[2:].reshape(-1, 3).tolist())) == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
+    assert groups.tolist() == list(range(11))[::-1]
+    assert sort_by_length(groups, lengths, 20, 11, seeds.stream("test")).tolist() == groups.tolist()
+
+
+def test_groups_are_sorted_by_their_longest_row() -> None:
+    batch = Batch.of(torch.zeros(4, 9, dtype=torch.int64), torch.tensor([2, 2, 3, 3]), torch.tensor([1, 6, 2, 3]))
+    assert group_lengths(batch, 2).tolist() == [[8, 2], [6, 3]]
+
+
+def test_rows_of_one_length_keep_their_order_whatever_the_size_of_batches() -> None:
+    """As in all runs before rows could differ: a permutation an epoch, from the stream of that name."""
+    batch = Batch.of(torch.arange(12)[:, None].repeat(1, 3), 1, 2)
+    order = seeds.stream("order", "same", 5, 1).permutation(12).tolist()
+    for size in (4, 6):
+        fixed = FixedData(batch, "same", 5)
+        steps = range(12 // size, 24 // size)
+        assert torch.cat([fixed.batch_at(step, size).tokens[:, 0] for step in steps]).tolist() == order
+
+
+def test_fresh_ragged_batches_never_repeat_and_hold_little_padding() -> None:
+    fresh = FreshData(MIXED, MIXED_TEXT, 0)
+    batches = [fresh.batch_at(step, 16) for step in range(2 * WINDOW)]
+    # Long graphs alone: there are too few short ones for none to come twice.
+    long = [batch.rows(batch.answer_len >= 5) for batch in batches]
+    identities = numpy.concatenate([MIXED.identity(batch) for batch in long if len(batch)])
+    assert len(set(identities.tolist())) == len(identities) > 200
+    read = sum(batch.tokens.numel() for batch in batches)
+    assert sum(int((batch.prompt_len + batch.answer_len).sum()) for batch in batches) / read > 0.93
+
+
 # Problems that two batches share
 
 
@@ -214,7 +269,7 @@ def test_problems_are_told_apart_whatever_the_goal_and_edge_order(tmp_path: Path
 
 
 @pytest.mark.parametrize(("name", "file_format"), [("data.txt", "text"), ("data.jsonl", "jsonl")])
-@pytest.mark.parametrize(("task", "text"), [(G25, TEXT), (PAIRED, PAIRED_TEXT)])
+@pytest.mark.parametrize(("task", "text"), [(G25, TEXT), (PAIRED, PAIRED_TEXT), (MIXED, MIXED_TEXT)])
 def test_files_hold_what_was_written(
     tmp_path: Path, name: str, file_format: Literal["text", "jsonl"], task: PathStar, text: str
 ) -> None:
@@ -222,9 +277,10 @@ def test_files_hold_what_was_written(
     write_examples(task, batch, tmp_path / name, file_format)
     assert os.listdir(tmp_path) == [name]  # noqa: PTH208
     read = read_examples(tmp_path / name, task)
-    assert torch.equal(read.tokens, batch.tokens)
+    assert list(read.pairs()) == list(batch.pairs())
     assert read.layout == batch.layout
-    assert torch.equal(read.facts["arms"][torch.arange(30), read.facts["goal_arm"]], batch.answers)
+    arm, there = read.facts["arms"][torch.arange(30), read.facts["goal_arm"]], read.answer_mask()
+    assert torch.equal(arm[there], read.padded_answers()[there])
     stream = io.StringIO()
     write_examples(task, batch, stream, file_format)
     assert stream.getvalue() == (tmp_path / name).read_text(encoding="utf-8")
@@ -320,71 +376,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert caught.value.status == 1
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
-
-
-# A task whose rows differ in length, as path-star's do not
-
-
-@dataclass(frozen=True, kw_only=True)
-class Echo(Task):
-    """Prompts of one to three letters, answered by themselves."""
-
-    summary = "test"
-
-    @property
-    def vocab(self) -> Vocabulary:
-        return Vocabulary((*"abc", "="))
-
-    @property
-    def chance(self) -> float:
-        return 1.0
-
-    @property
-    def prompt_length(self) -> int:
-        return 4
-
-    @property
-    def answer_length(self) -> int:
-        return 3
-
-    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
-        size = int(rng.integers(1, 4))
-        letters = torch.from_numpy(rng.integers(0, 3, (n, size)))
-        return Batch.of(torch.cat([letters, torch.full((n, 1), 3), letters], 1), size + 1, size)
-
-    def solve(self, prompt: Sequence[int]) -> list[int]:
-        return list(prompt[:-1])
-
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return list(answer) == self.solve(prompt)
-
-    def identity(self, batch: Batch) -> numpy.ndarray:
-        return batch.tokens[:, 0].numpy().astype(numpy.uint64)
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return "".join(self.vocab.decode([*prompt, *answer]))
-
-    def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        prompt, _, answer = line.partition("=")
-        return self.vocab.encode(prompt + "="), self.vocab.encode(answer)
-
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
-
-
-@pytest.mark.parametrize(("name", "file_format"), [("data.txt", "text"), ("data.jsonl", "jsonl")])
-def test_rows_of_different_lengths(tmp_path: Path, name: str, file_format: Literal["text", "jsonl"]) -> None:
-    task = Echo()
-    pieces = [task.sample(2, seeds.stream("echo", piece)) for piece in range(6)]
-    batch = data.concatenate(pieces)
-    assert not batch.layout.uniform
-    write_examples(task, batch, tmp_path / name, file_format)
-    read = read_examples(tmp_path / name, task)
-    assert torch.equal(read.tokens, batch.tokens)
-    assert torch.equal(read.prompt_len, batch.prompt_len)
-    assert torch.equal(read.answer_len, batch.answer_len)
-    lengths = Counter(batch.answer_len.tolist())
-    assert len(lengths) > 1
 
 
 # What a run trains on

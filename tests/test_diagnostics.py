@@ -31,9 +31,8 @@ from torch import Tensor
 
 from foresee.core import seeds
 from foresee.core.errors import RequestError
-from foresee.metrics.accuracy import right_answers
+from foresee.metrics.accuracy import are_edges, right_answers
 from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
-from foresee.metrics.child import are_edges
 from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers, score_answers
 from foresee.metrics.shortcut import Shortcut

@@ -12,7 +12,7 @@ from foresee.core import seeds
 from foresee.core.batch import NOTHING
 from foresee.core.registry import load_plugin_file
 from foresee.core.spec import resolve
-from foresee.metrics.lure import LureProbe
+from foresee.metrics.decision import LureProbe
 from foresee.metrics.measure import evaluation_mode
 from foresee.tasks import Task, tasks
 from foresee.tasks.path_star import PathStar

@@ -106,23 +106,6 @@ def test_no_global_random_state_is_used() -> None:
                 assert not wrong, f"{path}:{node.lineno}: {name}"
 
 
-def test_importing_is_light_and_changes_nothing() -> None:
-    """``import foresee`` reads no library that only some commands need, and leaves PyTorch's settings alone."""
-    script = """
-import sys, torch
-def state():
-    return (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed(),
-            torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision())
-before = state()
-import foresee.api
-assert state() == before
-heavy = {"transformers", "altair", "pandas", "ray", "datasets", "jinja2", "scipy.stats"}
-print(sorted(heavy & set(sys.modules)))
-"""
-    command = [sys.executable, "-c", script]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
-
-
 @pytest.mark.slow
 def test_training_needs_neither_rich_nor_platformdirs_nor_transformers(tmp_path: Path) -> None:
     """The library and the command train without them, with plain lines on standard error."""

@@ -89,7 +89,9 @@ def test_numbers_of_every_kind_mean_the_same_run() -> None:
     given = tiny(steps=1e3, batch=numpy.int64(32), lr=1, clip=numpy.float64(2), seed=numpy.uint8(3), data=500)
     assert given == tiny(steps=1000, batch=32, lr=1.0, clip=2.0, seed=3, data="fixed:500")
     assert all(type(value) in (str, int, float, bool) for value in given.model_dump().values())
-    assert tiny(lr=numpy.float32(0.5)) == tiny(lr=0.5)
+    assert tiny(lr=numpy.float32(0.5), until_solved=numpy.bool_(True)) == tiny(lr=0.5, until_solved=True)
+    for data in (numpy.int64(2000), 2e3):
+        assert tiny(data=data) == tiny(data=2000)
 
 
 def test_settings_are_replaced_as_carefully_as_they_are_made() -> None:

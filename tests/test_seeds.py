@@ -18,6 +18,7 @@ def test_digest_is_the_hash_of_the_key_as_json() -> None:
     # sha256 of '["data", "path-star", "train", 0, 3]', worked out with sha256sum.
     expected = "0e8755a66d497db8a42be2f052aacbd76f4adf34c2284ee7f457076a62a61135"
     assert digest("data", "path-star", "train", 0, 3).hex() == expected
+    assert digest("a", numpy.int64(5)) == digest("a", 5)  # type: ignore[arg-type]  # NumPy's numbers are as Python's
 
 
 def test_golden_values() -> None:
@@ -26,12 +27,6 @@ def test_golden_values() -> None:
     assert numbers.tolist() == [512367, 315532, 497877, 368708]
     drawn = torch.randint(0, 1_000_000, (4,), generator=torch_stream("weights", "gpt-nano", 0))
     assert drawn.tolist() == [28206, 402095, 168155, 843524]
-
-
-def test_same_key_same_stream() -> None:
-    assert numpy.array_equal(stream("a", 1).random(8), stream("a", 1).random(8))
-    first, second = (torch.rand(8, generator=torch_stream("a", 1)) for _ in range(2))
-    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize(
@@ -65,26 +60,15 @@ def test_neighbouring_streams_are_uncorrelated() -> None:
     assert numpy.abs(correlation).max() < 5 / numpy.sqrt(2000)
 
 
-def test_one_stream_does_not_move_another() -> None:
-    alone = stream("a").random(4)
-    shared, other = stream("a"), stream("b")
-    interleaved = [(shared.random(), other.random())[0] for _ in range(4)]
-    assert numpy.array_equal(alone, interleaved)
-
-
 def test_global_states_are_neither_read_nor_written() -> None:
     before = global_random_states()
     expected = torch.rand(4, generator=torch_stream("a"))
     stream("a").random(4)
     assert global_random_states() == before
+    assert numpy.array_equal(stream("a").random(8), stream("a").random(8))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         assert torch.equal(torch.rand(4, generator=torch_stream("a")), expected)
-
-
-def test_torch_stream_is_on_the_device_asked_for() -> None:
-    assert torch_stream("a").device == torch.device("cpu")
-    assert torch_stream("a", device=torch.device("cpu")).device == torch.device("cpu")
 
 
 def test_the_global_stream_is_lent_and_given_back() -> None:

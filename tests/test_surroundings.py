@@ -12,19 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 from program import Program
-from tiny import BACKBONE, TASK, arguments, outcome, tiny
+from tiny import TASK, arguments, outcome, tiny
 
-import foresee
 from foresee.core import files
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.training.distributed import init_process_group
 from foresee.training.loop import continue_run, train
-from foresee.training.run import load
-from foresee.training.settings import Settings
+from foresee.training.run import Run, load
 
 
 @contextmanager
@@ -42,35 +39,21 @@ WORLDS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tiny(steps=4, precision="float32"), tmp_path_factory.mktemp("plain"))
+
+
 @pytest.mark.parametrize("world", WORLDS)
-def test_the_callers_settings_of_torch_change_nothing_and_stay(world: str, tmp_path: Path) -> None:
-    spec = tiny(steps=4, precision="float32")
-    plain = train(spec, tmp_path / "plain")
+def test_the_callers_settings_of_torch_change_nothing_and_stay(world: str, plain: Run, tmp_path: Path) -> None:
     with WORLDS[world]():
         before = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
-        found = train(spec, tmp_path / "other")
-        line = found.examples[0]["prompt"] if found.examples else "1,2|1,3|2,4|3,5/1,4="
+        found, line = train(plain.spec, tmp_path), "1,2|1,3|2,4|3,5/1,4="
         written = load(found.dir).generate(line)
         after = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
     assert before == after
     assert outcome(found.dir) == outcome(plain.dir)
     assert written == load(plain.dir).generate(line)
-
-
-def test_numbers_of_numpy_and_bare_numbers_mean_the_same() -> None:
-    same = [
-        Settings.of(TASK, backbone=BACKBONE, data=data, until_solved=until, seed=seed)
-        for data, until, seed in (
-            (2000, True, 3),
-            (numpy.int64(2000), numpy.bool_(True), numpy.int32(3)),
-            (2e3, True, 3.0),
-        )
-    ]
-    assert {each.digest for each in same} == {same[0].digest}
-    task = foresee.task(TASK)
-    seeds: list[Any] = [5, numpy.int64(5)]
-    one, other = (foresee.backbone(BACKBONE, task.vocab, seed=seed) for seed in seeds)
-    assert all(map(torch.equal, one.parameters(), other.parameters()))
 
 
 def test_ranks_that_torchrun_did_not_set_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.training.loop import train
 from foresee.training.process import recorded_threads, use_threads
 from foresee.training.progress import Progress
-from foresee.training.settings import Settings
 
 QUICK: dict[str, Any] = {"steps": 2, "eval_every": 1, "data": "fixed:300", "test": 40}
 
@@ -32,35 +31,23 @@ class Notes(Progress):
             raise ForeseeError("stopped")
 
 
-def begun(root: Path) -> Settings:
-    """A run that was begun and not finished, with one thread."""
-    spec = tiny(**QUICK)
+def test_a_run_that_is_continued_has_the_threads_it_began_with_and_a_damaged_record_is_said(tmp_path: Path) -> None:
+    spec, notes = tiny(**QUICK), Notes()
     with pytest.raises(ForeseeError, match="stopped"):
-        train(spec, root, Notes(stop_at=1))
-    return spec
-
-
-def test_a_run_that_is_continued_has_the_threads_it_began_with(tmp_path: Path) -> None:
-    spec = begun(tmp_path)
+        train(spec, tmp_path, Notes(stop_at=1))
     path = tmp_path / spec.digest / "env.json"
     recorded = json.loads(path.read_text())
     assert recorded["threads"] == torch.get_num_threads() == 1
+    for text in ("{}", '{"threads": 0}', '{"threads": true}', '{"threads": "2"}', "[]", "{"):
+        path.write_text(text)
+        with pytest.raises(RequestError, match=r"env\.json is damaged: "):
+            train(spec, tmp_path)
     path.write_text(json.dumps(recorded | {"threads": 2}))
-    notes = Notes()
     train(spec, tmp_path, notes)
     assert set(notes.seen) == {2}
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("text", ["{}", '{"threads": 0}', '{"threads": true}', '{"threads": "2"}', "[]", "{"])
-def test_a_damaged_record_is_said(tmp_path: Path, text: str) -> None:
-    spec = begun(tmp_path)
-    (tmp_path / spec.digest / "env.json").write_text(text)
-    with pytest.raises(RequestError, match=r"env\.json is damaged: "):
-        train(spec, tmp_path)
-
-
 def test_without_a_record_the_number_stays(tmp_path: Path) -> None:
-    assert recorded_threads(tmp_path) is None
     with use_threads(recorded_threads(tmp_path)):
         assert torch.get_num_threads() == 1

@@ -1,4 +1,4 @@
-"""How often the answer is right: whole and by position, written freely and with the truth revealed."""
+"""How often the answer is right: whole, by position and by step, written freely and with the truth revealed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.core.batch import NOTHING, Batch
-from foresee.metrics.base import Metric, Rows, Subject, metrics
-from foresee.metrics.intervals import Row, share, share_by_position
+from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
+from foresee.metrics.intervals import share, share_by_position
 from foresee.tasks.base import Task
 
 
@@ -99,3 +99,58 @@ def _compare(predictions: Tensor, batch: Batch, unknown: int | None) -> tuple[Te
     width = answers.shape[1]
     right = _pad_to(predictions[:, :width], width) == answers
     return right if unknown is None else right & (answers != unknown), batch.answer_mask()
+
+
+def are_edges(path: Tensor, arms: Tensor) -> Tensor:
+    """[B, A] nodes and [B, d, l] arms -> [B, A - 1] bool: which steps follow an edge, away from the centre."""
+    parents, children = arms[:, :, :-1].flatten(1), arms[:, :, 1:].flatten(1)
+    leaves = path[:, :-1, None] == parents[:, None]
+    reaches = path[:, 1:, None] == children[:, None]
+    return (leaves & reaches).any(-1)
+
+
+@metrics.register("child")
+class Child(Metric):
+    """``child``: the share of free-running transitions, over all rows and steps, that are edges of the graph.
+
+    A transition leads from one written token to the next; into a task's ``end`` symbol there is none. Absent where the
+    task gives no arms or nothing written has two tokens. Transitions of one problem are a cluster.
+    """
+
+    summary = "free-running steps that follow an edge of the graph"
+
+    def measure(self, subject: Subject) -> Rows:
+        arms, predictions = subject.test.facts.get("arms"), subject.predictions
+        if arms is None:
+            return {}
+        made = predictions[:, 1:] != NOTHING
+        if subject.task.end is not None:
+            made &= predictions[:, 1:] != subject.task.end
+        if not made.any():
+            return {}
+        pieces = [slice(at, at + subject.chunk) for at in range(0, len(arms), subject.chunk)]
+        edges = torch.cat([are_edges(predictions[piece], arms[piece]) for piece in pieces])
+        return {"child": share(edges[made], subject.problems[:, None].expand_as(made)[made])}
+
+
+@metrics.register("plateau")
+class Plateau(Metric):
+    """``plateau``: forced loss per answer token in nats beside the task's reference, ``ln(d)/l`` on path-star.
+
+    Training that has learned the shortcut and nothing else rests at the reference. The row has no
+    ``reference`` where the task defines none; it is absent where the objective cannot be forced or its loss is not
+    finite.
+    """
+
+    summary = "forced loss beside the loss of a perfect shortcut with a blind decision"
+
+    def measure(self, subject: Subject) -> Rows:
+        if subject.scores is None:
+            return {}
+        value = subject.scores.mean_loss()
+        if not math.isfinite(value):
+            return {}
+        row: Row = {"value": value, "n": len(subject.test)}
+        if subject.task.plateau is not None:
+            row["reference"] = subject.task.plateau
+        return {"plateau": row}

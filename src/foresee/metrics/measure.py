@@ -12,11 +12,9 @@ import torch
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
-from foresee.metrics.accuracy import Accuracy
+from foresee.metrics.accuracy import Accuracy, Child
 from foresee.metrics.base import Row, Rows, Subject, metrics
-from foresee.metrics.branch import Branch
-from foresee.metrics.child import Child
-from foresee.metrics.decision import Decision
+from foresee.metrics.decision import Branch, Decision
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 

@@ -52,19 +52,19 @@ def predict_answers(objective: Objective, batch: Batch, chunk: int, task: Task |
     length: it writes up to ``task.answer_length`` tokens and stops at the symbol, its last token then. An objective
     that decides in another order needs to know where an answer ends before it writes any of it, and is told.
     """
-    if batch.layout.uniform and (task is None or task.end is None or objective.order != "forward"):
+    end = task.end if task is not None and objective.order == "forward" else None
+    if batch.layout.uniform and end is None:
         return _predict(objective, batch, chunk)
     if objective.order == "parallel" or objective.needs_length:
         return _scatter(batch, [(index, _predict(objective, part, chunk)) for index, part in batch.uniform_parts()])
     parts = []
     for index, part in split_by_prompt(batch):
-        to_the_end = objective.order == "forward" and task is not None and task.end is not None
-        most = task.answer_length if to_the_end and task is not None else part.layout.width
+        most = part.layout.width if task is None or end is None else task.answer_length
         predictions = torch.cat([objective.generate(piece.prompts, most) for piece in split_chunks(part, chunk)])
-        if to_the_end and task is not None and task.end is not None:
-            parts.append((index, stop_at_end(predictions, task.end)))
-        else:
+        if end is None:
             parts.append((index, _crop(predictions, batch.answer_len[index], objective.order)))
+        else:
+            parts.append((index, stop_at_end(predictions, end)))
     return _scatter(batch, parts)
 
 

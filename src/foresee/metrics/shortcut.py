@@ -40,7 +40,7 @@ class Shortcut(Metric):
         if turn is None:
             return {}
         left = (turn.answers != NOTHING).sum(1) - turn.place - 1
-        follow, to_end, rows = [], [], []
+        follow, to_end, pieces = [], [], []
         # One prompt length, place and number of tokens at a time; on path-star of one size there is only one of each.
         lengths = torch.stack((subject.test.prompt_len[turn.rows], turn.place, left), 1)
         for kind in torch.unique(lengths[left >= 1], dim=0).tolist():
@@ -49,22 +49,16 @@ class Shortcut(Metric):
                 between, end = continue_wrongly(subject, turn, piece, *kind)
                 follow.append(between & end.any(1))
                 to_end.append(between & end[:, 0])
-                rows.append(turn.rows[piece])
-        if not rows:
+                pieces.append(piece)
+        if not pieces:
             return {}
-        problems, left = subject.problems[torch.cat(rows)], self._left(turn, left, rows)
+        order = torch.cat(pieces)
+        problems, left = subject.problems[turn.rows[order]], left[order]
         found: Rows = {}
         if bool((left > 1).any()):
             found["follow"] = share(torch.cat(follow)[left > 1], problems[left > 1])
         found["follow_to_end"] = share(torch.cat(to_end), problems)
         return found
-
-    @staticmethod
-    def _left(turn: WrongTurn, left: Tensor, rows: list[Tensor]) -> Tensor:
-        """[K]: ``left`` in the order of ``rows``."""
-        of_row = torch.zeros(int(turn.rows.max()) + 1, dtype=left.dtype, device=left.device)
-        of_row[turn.rows] = left
-        return of_row[torch.cat(rows)]
 
 
 @torch.inference_mode()

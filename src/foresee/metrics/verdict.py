@@ -70,8 +70,7 @@ def judge(rows: Rows, chance: float, doubts: Sequence[str] = ()) -> Verdict:
     right answers to one prompt (it has a row ``valid``) has none of these: it is ``open-ended``. ``doubts`` count for
     any verdict but solved and open-ended.
     """
-    rules = (_open_ended, _solved, _memorised, _clever_hans, _undecided, _compounding, _unfitted, _partial)
-    name, because = next(found for rule in rules if (found := rule(rows, chance)) is not None)
+    name, because = _find_rule(rows, chance)
     return Verdict(name, because, () if name in NEED_NO_CONTROL else tuple(doubts))
 
 
@@ -87,76 +86,44 @@ def chance_margin(chance: float) -> float:
     return min(MARGIN, chance / SHARE_OF_CHANCE)
 
 
-Found = tuple[str, str] | None
-
-
-def _open_ended(rows: Rows, chance: float) -> Found:
-    if _value(rows, "valid") is None:
-        return None
-    listed = _list_values(rows, ("creativity", "valid", "novel", "distinct"))
-    return "open-ended", f"a prompt has many right answers, so exact decides nothing; {listed}"
-
-
-def _solved(rows: Rows, chance: float) -> Found:
-    exact = _value(rows, "exact")
-    if exact is None or exact < SOLVED:
-        return None
-    return "solved", f"exact {_shown(exact, SOLVED)} >= {SOLVED}"
-
-
-def _memorised(rows: Rows, chance: float) -> Found:
-    train, branch = _rate(rows, "train_branch"), _rate(rows, "branch")
-    if train is None or branch is None or not at_chance(branch, chance):
-        return None
-    gap = train["value"] - branch["value"]
-    if gap < MEMORY_GAP - ROUNDING or train["low"] <= branch["high"]:
-        return None
-    return "memorised", (
-        f"train_branch {_interval(train)} exceeds branch by {_shown(gap, MEMORY_GAP)} >= {MEMORY_GAP} with disjoint "
-        f"intervals, and branch {_interval(branch)} is at chance {chance:.3g}"
-    )
-
-
-def _clever_hans(rows: Rows, chance: float) -> Found:
-    follow, branch = _value(rows, "follow"), _rate(rows, "branch")
-    if follow is None or follow < RELIABLE or branch is None or not at_chance(branch, chance):
-        return None
-    shown = _shown(follow, RELIABLE)
-    return "clever-hans", f"follow {shown} >= {RELIABLE}, and branch {_interval(branch)} is at chance {chance:.3g}"
-
-
-def _undecided(rows: Rows, chance: float) -> Found:
-    rest, decision = _value(rows, "rest"), _rate(rows, "decision")
-    if "follow" in rows or rest is None or rest < RELIABLE or decision is None or not at_chance(decision, chance):
-        return None
-    shown = _shown(rest, RELIABLE)
-    return "undecided", f"rest {shown} >= {RELIABLE}, and decision {_interval(decision)} is at chance {chance:.3g}"
-
-
-def _compounding(rows: Rows, chance: float) -> Found:
-    exact, compounded, forced = _value(rows, "exact"), _value(rows, "compounded"), _values(rows, "forced")
-    if exact is None or compounded is None or not forced or min(forced) < RELIABLE:
-        return None
-    if abs(exact - compounded) > NEAR + ROUNDING or max(1 - each for each in forced) > sum(1 - x for x in forced) / 2:
-        return None
-    return "compounding", (
-        f"every forced position is at least {_shown(min(forced), RELIABLE)} >= {RELIABLE}, none holds more than half "
-        f"of what is lost, and exact {exact:.3f} is within {NEAR} of compounded {compounded:.3f}"
-    )
-
-
-def _unfitted(rows: Rows, chance: float) -> Found:
-    exact, rest = _rate(rows, "exact"), _value(rows, "rest")
-    if exact is None or exact["high"] >= chance or rest is None or rest >= RELIABLE:
-        return None
-    below = f"exact {_interval(exact)} lies below chance {chance:.3g}"
-    return "unfitted", f"{below}, and rest {_shown(rest, RELIABLE)} < {RELIABLE}"
-
-
-def _partial(rows: Rows, chance: float) -> Found:
+def _find_rule(rows: Rows, chance: float) -> tuple[str, str]:
+    """The name that the first rule which holds gives, and the rule with its numbers."""
+    exact, follow, rest, compounded = (_value(rows, name) for name in ("exact", "follow", "rest", "compounded"))
+    branch, decision, train = (_rate(rows, name) for name in ("branch", "decision", "train_branch"))
+    forced, whole = _values(rows, "forced"), _rate(rows, "exact")
+    guessed = branch is not None and at_chance(branch, chance)
+    if _value(rows, "valid") is not None:
+        listed = _list_values(rows, ("creativity", "valid", "novel", "distinct"))
+        return "open-ended", f"a prompt has many right answers, so exact decides nothing; {listed}"
+    if exact is not None and exact >= SOLVED:
+        return "solved", f"exact {_shown(exact, SOLVED)} >= {SOLVED}"
+    if train is not None and branch is not None and guessed and train["low"] > branch["high"]:
+        gap = train["value"] - branch["value"]
+        if gap >= MEMORY_GAP - ROUNDING:
+            return "memorised", (
+                f"train_branch {_interval(train)} exceeds branch by {_shown(gap, MEMORY_GAP)} >= {MEMORY_GAP} with "
+                f"disjoint intervals, and branch {_interval(branch)} is at chance {chance:.3g}"
+            )
+    if follow is not None and follow >= RELIABLE and branch is not None and guessed:
+        shown = f"follow {_shown(follow, RELIABLE)} >= {RELIABLE}"
+        return "clever-hans", f"{shown}, and branch {_interval(branch)} is at chance {chance:.3g}"
+    decided = decision is not None and not at_chance(decision, chance)
+    if "follow" not in rows and rest is not None and rest >= RELIABLE and decision is not None and not decided:
+        shown = f"rest {_shown(rest, RELIABLE)} >= {RELIABLE}"
+        return "undecided", f"{shown}, and decision {_interval(decision)} is at chance {chance:.3g}"
+    if exact is not None and compounded is not None and forced and min(forced) >= RELIABLE:
+        spread = max(1 - each for each in forced) <= sum(1 - each for each in forced) / 2
+        if spread and abs(exact - compounded) <= NEAR + ROUNDING:
+            return "compounding", (
+                f"every forced position is at least {_shown(min(forced), RELIABLE)} >= {RELIABLE}, none holds more "
+                f"than half of what is lost, and exact {exact:.3f} is within {NEAR} of compounded {compounded:.3f}"
+            )
+    if whole is not None and whole["high"] < chance and rest is not None and rest < RELIABLE:
+        below = f"exact {_interval(whole)} lies below chance {chance:.3g}"
+        return "unfitted", f"{below}, and rest {_shown(rest, RELIABLE)} < {RELIABLE}"
     near = _list_values(rows, ("exact", "branch", "decision", "follow", "rest")) or "no finite measurement"
-    branch = _rate(rows, "branch") or _rate(rows, "decision")
-    where = "" if branch is None else ", the decision at it" if at_chance(branch, chance) else ", the decision off it"
+    first = branch or decision
+    where = "" if first is None else f", the decision {'at' if at_chance(first, chance) else 'off'} it"
     return "partial", f"no other rule fits {near}; chance is {chance:.3g}{where}"
 
 

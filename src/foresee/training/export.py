@@ -23,6 +23,7 @@ from foresee.metrics.verdict import plain_words
 from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
 from foresee.training.run import Run
+from foresee.training.summary import list_measurements
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -96,11 +97,6 @@ def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
         "steps": getattr(objective, "steps", None) or longest,
         "symbol": next((ids[objective.vocab.token(symbol)] for symbol in objective.symbols), None),
     }  # fmt: skip
-    rows = [
-        (f"{label}[{place}]" if isinstance(row, list) else label, one)
-        for label, row in run.rows.items()
-        for place, one in enumerate(row if isinstance(row, list) else [row])
-    ]
     return template.render(
         name=name,
         model=type(model).__name__,
@@ -112,7 +108,7 @@ def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
         usage=objective.usage.format(**filled),
         symbols=len(objective.vocab),
         own=[key for key, _ in objective.named_parameters() if not key.startswith("backbone.")],
-        rows=rows,
+        rows=list(list_measurements(run.rows)),
         prompt=_prompt_code(task, tokenizer, tokens, [ids[token] for token in tokens]),
         remark=describe_backbone(run.spec.backbone),
         labels=[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,20 +88,16 @@ def tracked(shown: Progress, kind: str | None, root: Path) -> Progress:
 
 
 def _tracker(kind: str) -> Callable[[Path, Settings, int], Tracker]:
+    kinds = {"tensorboard": "TensorBoard", "wandb": "WeightsAndBiases"}
+    if kind not in kinds:
+        raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, list(kinds))}")
     try:
-        if kind == "tensorboard":
-            from foresee.training.tracking.tensorboard import TensorBoard
-
-            return TensorBoard
-        if kind == "wandb":
-            from foresee.training.tracking.wandb import WeightsAndBiases
-
-            return WeightsAndBiases
+        found: Callable[[Path, Settings, int], Tracker] = getattr(import_module(f"{__name__}.{kind}"), kinds[kind])
     except ImportError:
         raise RequestError(
             f"--track {kind} needs a library that is not installed; pip install 'foresee-lm[tracking]'"
         ) from None
-    raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, ['tensorboard', 'wandb'])}")
+    return found
 
 
 def _line_numbers(line: Mapping[str, Any], timing: Mapping[str, Any]) -> dict[str, float]:
