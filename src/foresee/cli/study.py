@@ -11,9 +11,10 @@ from foresee import api
 from foresee.cli.options import AsJson, Machines, Page, Runs, Track, complete_specs, emit, output
 from foresee.core.errors import RequestError
 from foresee.experiments.progress import show_runs
-from foresee.experiments.studies.every import EVERY, plan_every, show_every, train_every
-from foresee.experiments.studies.run import plan, read
-from foresee.experiments.studies.show import show_plan, show_study
+from foresee.experiments.studies.run import plan, plan_every, read, train_missing
+from foresee.experiments.studies.show import show_every, show_plan, show_study
+
+EVERY = "all"
 
 
 def command(
@@ -40,27 +41,22 @@ def command(
 ) -> None:
     """Sets a published table beside the measured one; trains nothing unless asked to. "all" shows the state of every
     cell of every study, and with --train trains what is missing, the cheapest and most telling first."""
-    if name == EVERY:
-        if report is not None:
-            raise RequestError("study all writes no page; name one study with --report")
-        plans, refused = plan_every(scale, runs, results)
-        if train and not dry_run:
-            with redirect_stdout(sys.stderr):
-                train_every(plans, runs, engine=machines.make_engine(), progress=show_runs(track, runs))
+    every, engine = name == EVERY, machines.make_engine()
+    if report is not None and (every or dry_run):
+        raise RequestError(f"{'study all' if every else '--dry-run'} writes no page; name one study with --report")
+    plans, refused = plan_every(scale, runs, results) if every else ([plan(name, scale, runs, results)], [])
+    if train and not dry_run:
+        # Ray reports a lost worker on standard output, which is for results alone.
+        with redirect_stdout(sys.stderr):
+            train_missing(plans, runs, engine=engine, progress=show_runs(track, runs))
+    if every:
         emit({"studies": [read(each).json() for each in plans]}) if as_json else show_every(plans, output())
-        for sentence in refused:
-            typer.echo(f"left out: {sentence}", err=True)
-        return
-    if dry_run:
+    elif dry_run:
+        emit(plans[0].json()) if as_json else show_plan(plans[0], output())
+    else:
+        result = read(plans[0])
         if report is not None:
-            raise RequestError("--dry-run writes no page; leave out --report, or train first")
-        asked = plan(name, scale, runs, results)
-        emit(asked.json()) if as_json else show_plan(asked, output())
-        return
-    engine = machines.make_engine()
-    # Ray reports a lost worker on standard output, which is for results alone.
-    with redirect_stdout(sys.stderr):
-        result = api.study(name, scale, runs=runs, results=results, train=train, engine=engine, track=track)
-    if report is not None:
-        api.report(result, out=report, title=f"{result.name}, {result.scale} scale")
-    emit(result.json()) if as_json else show_study(result, output())
+            api.report(result, out=report, title=f"{result.name}, {result.scale} scale")
+        emit(result.json()) if as_json else show_study(result, output())
+    for sentence in refused:
+        typer.echo(f"left out: {sentence}", err=True)

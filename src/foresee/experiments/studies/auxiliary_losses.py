@@ -50,7 +50,7 @@ class PublishedTable(Study):
                     objective=objective.format(horizon=length - 2, heads=length - 1, share=1 / (length - 2)),
                     until_solved=True, **settings,
                 ),
-                published=percent(values[column], **self.published), minutes=minutes if scale == "laptop" else None,
+                published=percent(values[column], **self.published), minutes=minutes,
             )
             for column, (degree, length, minutes) in enumerate(self.graphs)
             for label, (objective, values) in self.exact.items()

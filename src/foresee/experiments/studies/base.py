@@ -156,8 +156,8 @@ class Cell:
 
     ``runs`` has one run a seed. ``controls`` show whether task and budget can be solved at all (reversed training with
     the same seeds, unless given); without them no verdict but solved is conclusive. ``minutes`` is what one run takes
-    on the study's hardware if it does not stop early, None where that was never measured; ``control_minutes`` the same
-    of a control, where it differs. ``note`` is what a reader should know of the cell.
+    on the study's hardware at laptop scale if it does not stop early, None where that was never measured;
+    ``control_minutes`` the same of a control, where it differs. ``note`` is what a reader should know of the cell.
     """
 
     graph: str

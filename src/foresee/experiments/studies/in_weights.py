@@ -44,18 +44,17 @@ class InWeights(Study):
 
     def cells(self, scale: Scale) -> list[Cell]:
         graph = f"{'G(5000, 5)' if scale == 'paper' else 'G(500, 4)'} in weights"
-        minutes = 15.0 if scale == "laptop" else None
         paths = in_weights_runs(scale, "path")
         controls = tuple(run.control() for run in paths)
         return [
             Cell(
-                graph=graph, label="next-token", runs=paths, controls=controls, minutes=minutes,
+                graph=graph, label="next-token", runs=paths, controls=controls, minutes=15.0,
                 published=words("up to about 1.00", "solved", SOURCE, "P"),
                 note="held-out ends repeat among the test examples in weights",
             ),
             Cell(
                 graph=graph, label="first step alone", runs=in_weights_runs(scale, "first"), controls=controls,
-                minutes=minutes, published=words("learns; no number", "solved", f"{SOURCE}, first step alone", "P"),
+                minutes=15.0, published=words("learns; no number", "solved", f"{SOURCE}, first step alone", "P"),
             ),
             G_2_5.cell(scale, "next-token", NEXT_TOKEN[G_2_5.name], graph=f"{G_2_5.name} in context", rule="interval"),
         ]  # fmt: skip

@@ -60,9 +60,9 @@ SOLVERS = ("reversed", "belief-state")
 FIGURE_6: dict[str, Any] = {"source": "NextLat, arXiv 2511.05963v4, Fig. 6", "tag": "D", "off": 2.0}
 
 
-def minutes_of(objective: str, scale: Scale) -> float | None:
+def minutes_of(objective: str) -> float:
     """What a run takes at most; belief-state reads every pair of a prefix and a suffix."""
-    return None if scale == "paper" else 7.0 if objective == "belief-state" else 4.5
+    return 7.0 if objective == "belief-state" else 4.5
 
 
 @studies.register("objectives")
@@ -80,26 +80,17 @@ class Objectives(Study):
         own = [name for name in objectives.names() if objectives.get(name).__module__.startswith("foresee.")]
         # The cheapest and most telling first: they are trained in this order.
         own.sort(key=lambda name: (name not in (CONTROL, "next-token"), name not in SOLVERS, name))
-        task = "path-star:degree=2,length=5,nodes=50"
-        cells = []
-        for name in own:
-            runs = (
-                over_seeds(5, f"{task},goals=one", name, "gpt-mini", **AT_PAPER_SCALE)
-                if scale == "paper"
-                else over_seeds(10 if name in SOLVERS else 3, task, name, **EQUAL)
+        paper = scale == "paper"
+        task = f"path-star:degree=2,length=5,nodes=50{',goals=one' if paper else ''}"
+        return [
+            Cell(
+                graph=G_2_5.name, label=name, published=PUBLISHED.get(name, NOT_KNOWN), note=NOTES.get(name, ""),
+                runs=over_seeds(5, task, name, **AT_PAPER_SCALE) if paper
+                else over_seeds(10 if name in SOLVERS else 3, task, name, **EQUAL),
+                minutes=minutes_of(name), control_minutes=1.0,
             )
-            cells.append(
-                Cell(
-                    graph=G_2_5.name,
-                    label=name,
-                    runs=runs,
-                    published=PUBLISHED.get(name, NOT_KNOWN),
-                    minutes=minutes_of(name, scale),
-                    control_minutes=None if scale == "paper" else 1.0,
-                    note=NOTES.get(name, ""),
-                )
-            )
-        return cells
+            for name in own
+        ]  # fmt: skip
 
 
 @studies.register("graph-size")
@@ -121,24 +112,22 @@ class GraphSize(Study):
     baseline = "next-token"
 
     def cells(self, scale: Scale) -> list[Cell]:
-        graphs = {"G(3, 5)": (3, 5, 129), "G(5, 5)": (5, 5, 160), "G(2, 10)": (2, 10, 128)}
-        cells = []
-        for graph, (degree, length, batch) in graphs.items():
-            task = f"path-star:degree={degree},length={length},nodes=50"
-            # Nine look-ups one after the other take more layers than the default has.
-            backbone = "gpt-mini" if scale == "paper" else "gpt-nano:layers=10" if length == 10 else "gpt-nano"
-            for name in ("next-token", "belief-state", "joint-multi-token"):
-                settings = AT_PAPER_SCALE if scale == "paper" else EQUAL | {"batch": batch}
-                cells.append(
-                    Cell(
-                        graph=graph,
-                        label=name,
-                        runs=over_seeds(3, task, name, backbone, **settings),
-                        published=self.published.get((graph, name), NOT_KNOWN),
-                        minutes=None if scale == "paper" else 2 * (minutes_of(name, scale) or 0.0),
-                    )
-                )
-        return cells
+        # Nine look-ups one after the other take more layers than the default has.
+        graphs = {
+            "G(3, 5)": ("degree=3,length=5", {"batch": 129}),
+            "G(5, 5)": ("degree=5,length=5", {"batch": 160}),
+            "G(2, 10)": ("degree=2,length=10", {"batch": 128, "backbone": "gpt-nano:layers=10"}),
+        }
+        return [
+            Cell(
+                graph=graph, label=name, published=self.published.get((graph, name), NOT_KNOWN),
+                runs=over_seeds(3, f"path-star:{options},nodes=50", name,
+                                **AT_PAPER_SCALE if scale == "paper" else EQUAL | own),
+                minutes=2 * minutes_of(name),
+            )
+            for graph, (options, own) in graphs.items()
+            for name in ("next-token", "belief-state", "joint-multi-token")
+        ]  # fmt: skip
 
 
 @studies.register("defaults")
@@ -152,10 +141,9 @@ class Defaults(Study):
     nothing = unknown("these are our own settings")
 
     def cells(self, scale: Scale) -> list[Cell]:
-        minutes = 0.8 if scale == "laptop" else None
         return [
             Cell(
-                graph=graph, label=name, row=row, published=self.nothing, minutes=minutes,
+                graph=graph, label=name, row=row, published=self.nothing, minutes=0.8,
                 runs=over_seeds(10, task, name, until_solved=True),
                 controls=over_seeds(10, task, CONTROL, until_solved=True),
             )

@@ -60,7 +60,8 @@ PAPER_COST = (
     "not measured; 78,125 steps of batch 256 a run (100 epochs) of a network of 21 million parameters: for a GPU"
 )
 AT_PAPER_SCALE: dict[str, Any] = {
-    "steps": EPOCHS // 256, "lr": 5e-4, "weight_decay": 0.0, "eval_every": 1000, "until_solved": True,
+    "backbone": "gpt-mini", "steps": EPOCHS // 256, "lr": 5e-4, "weight_decay": 0.0, "eval_every": 1000,
+    "until_solved": True,
 }  # fmt: skip
 
 
@@ -90,19 +91,17 @@ class Graph:
     def runs(self, scale: Scale, objective: str, task: str = "path-star") -> tuple[Settings, ...]:
         """One run a seed, with the budget of the scale."""
         # The longest rows need more room than a preset's 256 positions.
-        context = [":context=512"] if 3 * self.degree * (self.length - 1) + 3 + self.length > 240 else []
+        context = ":context=512" if 3 * self.degree * (self.length - 1) + 3 + self.length > 240 else ""
         if scale == "paper":
-            backbone = "".join(["gpt-mini", *context])
-            return over_seeds(5, self.task(task), objective, backbone, **AT_PAPER_SCALE)
+            return over_seeds(5, self.task(task), objective, **AT_PAPER_SCALE | {"backbone": f"gpt-mini{context}"})
         return over_seeds(
-            self.seeds, self.task(task, self.goals), objective, "".join(["gpt-nano", *context]), steps=self.steps,
+            self.seeds, self.task(task, self.goals), objective, f"gpt-nano{context}", steps=self.steps,
             batch=self.batch, lr=1e-3, eval_every=100, until_solved=True,
         )  # fmt: skip
 
     def cell(self, scale: Scale, objective: str, published: Published, *, task: str = "path-star", **rest: Any) -> Cell:
         """The cell of this graph's runs; ``rest`` is as for ``Cell``."""
-        minutes = self.minutes if scale == "laptop" else None
-        given: dict[str, Any] = {"graph": self.name, "label": objective, "minutes": minutes} | rest
+        given: dict[str, Any] = {"graph": self.name, "label": objective, "minutes": self.minutes} | rest
         return Cell(runs=self.runs(scale, objective, task), published=published, **given)
 
 
@@ -234,7 +233,7 @@ class PitfallsMamba(Pitfall):
     def cells(self, scale: Scale) -> list[Cell]:
         return other_backbone(
             scale, "next-token, Mamba", 31.0,
-            {"seeds": 5, "backbone": "mamba:layers=12,width=384", **AT_PAPER_SCALE},
+            AT_PAPER_SCALE | {"seeds": 5, "backbone": "mamba:layers=12,width=384"},
             {"seeds": 3, "backbone": "mamba-nano", "steps": 1600, "batch": 256, "lr": 1e-3, "eval_every": 100,
              "test": 10_000, "until_solved": True},
         )  # fmt: skip
@@ -248,7 +247,7 @@ def other_backbone(
     return [
         Cell(
             graph=graph.name, label=label, runs=over_seeds(task=graph.task(), objective="next-token", **settings),
-            published=NEXT_TOKEN[graph.name], rule="interval", minutes=minutes if scale == "laptop" else None,
+            published=NEXT_TOKEN[graph.name], rule="interval", minutes=minutes,
         )
         for graph in graphs
     ]  # fmt: skip

@@ -52,12 +52,12 @@ class PitfallsPretrained(Pitfall):
 
     def cells(self, scale: Scale) -> list[Cell]:
         if scale == "paper":
-            backbone = f"hf:path={self.checkpoint or 'gpt2-large'}"
-            changed = {"steps": EPOCHS // 16, "batch": 16, "lr": 1e-5, "eval_every": 12_500}
+            changed = {"backbone": f"hf:path={self.checkpoint or 'gpt2-large'}", "steps": EPOCHS // 16, "batch": 16,
+                       "lr": 1e-5, "eval_every": 12_500}  # fmt: skip
             return [
                 Cell(
                     graph=graph.name, label="next-token, pretrained", published=NEXT_TOKEN[graph.name], rule="interval",
-                    runs=over_seeds(1, graph.task(), "next-token", backbone, **AT_PAPER_SCALE | changed),
+                    runs=over_seeds(1, graph.task(), "next-token", **AT_PAPER_SCALE | changed),
                 )
                 for graph in GRAPHS
             ]  # fmt: skip

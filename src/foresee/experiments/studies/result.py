@@ -12,7 +12,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -171,13 +171,10 @@ class StudyResult:
 
     def json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
-        return {
-            "study": self.name, "summary": self.summary, "question": self.question, "scale": self.scale,
-            "cost": self.cost, "hardware": self.hardware, "complete": self.complete, "runs_wanted": self.runs_wanted,
-            "runs_finished": self.runs_finished, "seconds": round(self.seconds, 1),
-            "cells": [cell.json() for cell in self.cells], "claims": [claim.json() for claim in self.claims],
-            "untested": list(self.untested), "reproduce": self.reproduce, "searched": list(self.searched),
-            "minutes_missing": self.minutes_missing, "warnings": list(self.warnings),
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {"study": plain.pop("name"), "complete": self.complete} | plain | {
+            "seconds": round(self.seconds, 1), "cells": [cell.json() for cell in self.cells],
+            "claims": [claim.json() for claim in self.claims],
         }  # fmt: skip
 
     @cached_property

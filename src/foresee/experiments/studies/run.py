@@ -24,6 +24,8 @@ from foresee.training.run import Run, read_run
 from foresee.training.settings import Settings
 from foresee.training.witnesses import Witness
 
+FIRST = ("defaults", "objectives", "pitfalls-reversed", "pitfalls-next-token", "first-token", "structure", "graph-size")
+"""The studies that ``study all`` trains first; the others follow by name."""
 RESULTS = "results"
 """The folder of committed runs: in the current directory, in a checkout, and in an installed package."""
 
@@ -80,7 +82,9 @@ class Plan:
 
     @cached_property
     def minutes(self) -> dict[str, float | None]:
-        """What each run takes at most on the study's hardware, by digest."""
+        """What each run takes at most on the study's hardware, by digest; at paper scale nobody has measured that."""
+        if self.scale == "paper":
+            return dict.fromkeys(run.digest for run in self.runs)
         found = {run.digest: cell.minutes for cell in self.cells for run in cell.runs}
         for cell in self.cells:
             for run in cell.control_runs:
@@ -148,10 +152,34 @@ def study(
     and what ``run_all`` raises.
     """
     asked = plan(name, scale, runs, results)
-    if train and asked.missing:
-        run_all(asked.missing, runs, engine=engine, jobs=jobs, progress=progress)
-        asked.search([Path(runs)])
+    if train:
+        train_missing([asked], runs, engine=engine, jobs=jobs, progress=progress)
     return read(asked)
+
+
+def plan_every(
+    scale: str = "laptop", runs: str | Path = "runs", results: Sequence[str | Path] | None = None
+) -> tuple[list[Plan], list[str]]:
+    """``plan`` of each study, the cheapest and most telling first; and a sentence for each that cannot be asked for, as
+    where a checkpoint is missing."""
+    plans, refused = [], []
+    for name in [*FIRST, *(name for name in studies.names() if name not in FIRST)]:
+        try:
+            plans.append(plan(name, scale, runs, results))
+        except RequestError as error:
+            refused.append(f"{name}: {error}")
+    return plans, refused
+
+
+def train_missing(
+    plans: Sequence[Plan], runs: str | Path = "runs", *, engine: str | Engine = "local", jobs: int | None = None,
+    progress: RunsProgress | None = None,
+) -> None:  # fmt: skip
+    """Trains what is missing of studies under ``runs`` as one sweep, in the order of the plans; as ``run_all``."""
+    if missing := unique([run for each in plans for run in each.missing]):
+        run_all(missing, runs, engine=engine, jobs=jobs, progress=progress)
+        for each in plans:
+            each.search([Path(runs)])
 
 
 def read(asked: Plan) -> StudyResult:

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from foresee.experiments.runner import unique
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
-from foresee.experiments.studies.run import Plan
+from foresee.experiments.studies.run import Plan, read
 from foresee.metrics.significance import Claim
 from foresee.training.summary import TONES
 
@@ -88,6 +89,20 @@ def show_plan(asked: Plan, console: Console) -> None:
     spent = describe_minutes(asked.minutes_missing)
     said = f"{len(rows)} of {len(asked.runs)} runs are missing: {spent} ({asked.study.hardware})"
     console.print(said, markup=False, highlight=False)
+
+
+def show_every(plans: Sequence[Plan], console: Console) -> None:
+    """Prints the state of every cell of several studies."""
+    for each in plans:
+        shown = Table("graph", "trained with", "runs", "measured", "state", box=None, padding=(0, 2, 0, 0))
+        for cell in read(each).cells:
+            measured = "" if cell.mean is None else f"{cell.row} {cell.mean:.2f}"
+            shown.add_row(cell.graph, cell.label, f"{len(cell.seeds)}/{cell.seeds_wanted}", measured, cell.agreement)
+        console.print(f"[bold]{each.resolved.name}[/bold], {each.study.summary}", highlight=False)
+        console.print(shown)
+    every = unique([run for each in plans for run in each.runs])
+    missing = unique([run for each in plans for run in each.missing])
+    console.print(f"{len(every) - len(missing)} of {len(every)} runs finished", markup=False, highlight=False)
 
 
 def describe_minutes(minutes: float | None) -> str:

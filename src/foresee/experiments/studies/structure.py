@@ -12,11 +12,10 @@ form; arms in one piece are "much easier"; no numbers are known to us.
 
 from __future__ import annotations
 
-from typing import Any
-
 from foresee.experiments.studies.base import Cell, Published, Scale, Study, over_seeds, studies, unknown, words
 from foresee.experiments.studies.objectives import EQUAL
 from foresee.experiments.studies.pitfalls import AT_PAPER_SCALE, PAPER_COST
+from foresee.training.settings import CONTROL
 
 CEILING = "arXiv 2604.06427"
 FRYDENLUND = "Frydenlund, arXiv 2503.10542"
@@ -34,32 +33,18 @@ class FirstToken(Study):
     paper_cost = PAPER_COST
 
     def cells(self, scale: Scale) -> list[Cell]:
-        settings = AT_PAPER_SCALE if scale == "paper" else EQUAL
-        backbone = "gpt-mini" if scale == "paper" else "gpt-nano:layers=8"
-        cells = []
-        for length in range(2, 7):
-            found = length - 1 <= STEPS_FOUND
-            published = words(
-                "discovered" if found else "not discovered", "solved" if found else "chance", CEILING, "N"
+        settings = AT_PAPER_SCALE if scale == "paper" else EQUAL | {"backbone": "gpt-nano:layers=8"}
+        found, lost = words("discovered", "solved", CEILING, "N"), words("not discovered", "chance", CEILING, "N")
+        return [
+            Cell(
+                graph=f"G({degree}, {length})", label="branch token alone", minutes=5.0, control_minutes=1.0,
+                runs=over_seeds(2, f"path-star-branch:{options}", "next-token", **settings),
+                controls=over_seeds(2, f"path-star:{options}", CONTROL, **settings),
+                published=found if length - 1 <= STEPS_FOUND else lost,
             )
-            for degree in (2, 3, 5):
-                options = f"degree={degree},length={length},nodes=50"
-                runs, whole = (
-                    over_seeds(2, f"{task}:{options}", "next-token", backbone, **settings)
-                    for task in ("path-star-branch", "path-star")
-                )
-                cells.append(
-                    Cell(
-                        graph=f"G({degree}, {length})",
-                        label="branch token alone",
-                        runs=runs,
-                        controls=tuple(run.control() for run in whole),
-                        published=published,
-                        minutes=None if scale == "paper" else 5.0,
-                        control_minutes=None if scale == "paper" else 1.0,
-                    )
-                )
-        return cells
+            for length in range(2, 7) for degree in (2, 3, 5)
+            for options in [f"degree={degree},length={length},nodes=50"]
+        ]  # fmt: skip
 
 
 @studies.register("structure")
@@ -84,17 +69,13 @@ class Structure(Study):
     }
 
     def cells(self, scale: Scale) -> list[Cell]:
-        settings: dict[str, Any] = AT_PAPER_SCALE if scale == "paper" else EQUAL
-        backbone = "gpt-mini" if scale == "paper" else "gpt-nano"
+        settings = AT_PAPER_SCALE if scale == "paper" else EQUAL
         return [
             Cell(
-                graph=f"G(2, 5), {change}",
-                label=name,
-                runs=over_seeds(2, f"path-star:degree=2,length=5,nodes=50{options}", name, backbone, **settings),
+                graph=f"G(2, 5), {change}", label=name, minutes=5.0, control_minutes=1.0,
+                runs=over_seeds(2, f"path-star:degree=2,length=5,nodes=50{options}", name, **settings),
                 published=published if name == "next-token" else self.not_known,
-                minutes=None if scale == "paper" else 5.0,
-                control_minutes=None if scale == "paper" else 1.0,
             )
             for change, (options, published) in self.changes.items()
             for name in ("next-token", "teacherless")
-        ]
+        ]  # fmt: skip
