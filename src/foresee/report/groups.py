@@ -16,6 +16,7 @@ from foresee.core.spec import parse, resolve, shorten
 from foresee.experiments.compare import steps_to_solve
 from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
+from foresee.report.style import Mark, assign_marks
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -114,6 +115,16 @@ class Section:
         told = (each.get("branch") for group in self.groups for run in group.runs for each in run.anatomies)
         found = next((place for place in told if place is not None), None)
         return BRANCH_PLACE if found is None and "path-star" in self.task.partition(":")[0] else found
+
+    @property
+    def branch_position(self) -> int | None:
+        """The same, counted from 1."""
+        return None if self.branch is None else self.branch + 1
+
+    @property
+    def marks(self) -> dict[str, Mark]:
+        """How its objectives are drawn where it stands alone."""
+        return assign_marks([group.label for group in self.groups])
 
     @property
     def short_title(self) -> str:

@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import altair as alt
 
@@ -15,6 +14,7 @@ from foresee.core.errors import RequestError
 from foresee.report import charts, frames
 from foresee.report.examples import Panel, pick
 from foresee.report.groups import Section, arrange
+from foresee.report.plot import FIGURES
 from foresee.report.rendering import environment
 from foresee.report.star import draw_star
 from foresee.report.style import FONT, KINDS, assign_marks, draw_svg, write_svg
@@ -56,26 +56,8 @@ def write_figures(sections: Sequence[Section], folder: Path) -> None:
     and the drawn examples of every section into ``folder``, each as SVG and PDF."""
     marks = _marks(sections)
     for place, section in enumerate(sections, start=1):
-        end, chance = f"_{place}" if len(sections) > 1 else "", section.chance
-        branch = None if section.branch is None else section.branch + 1
-        rows, costs = frames.curves(section.groups), frames.costs(section.groups)
-        shares = {group.label: frames.supervision(group) for group in section.groups}
-        made: dict[str, list[Any]] = {
-            "learning_curves": [
-                charts.learning_curve(rows, each, chance=chance, marks=marks)
-                for each in charts.MEASURES if each in set(rows["measure"]) or (each == "exact" and rows.empty)
-            ],
-            "survival": [charts.survival(frames.survival(section.groups), marks=marks)],
-            "accuracy_by_position": [
-                charts.accuracy_by_position(frames.positions([group]), chance=chance, branch=branch, marks=marks,
-                                            title=group.label)
-                for group in section.groups if group.finished
-            ],
-            "costs": [] if costs.empty else [charts.costs(costs, marks=marks)],
-            "loss_by_position": [
-                charts.supervision(found, branch=branch, title=label) for label, found in shares.items() if len(found)
-            ],
-        }  # fmt: skip
+        end = f"_{place}" if len(sections) > 1 else ""
+        made = {name: draw(section, marks) for name, draw in FIGURES.items()}
         drawn = {name + end: draw_svg(alt.concat(*found, columns=3)) for name, found in made.items() if found}
         for number, panel in enumerate(_one_each(section)[:MOST_EXAMPLES], start=1):
             if panel.star is not None:

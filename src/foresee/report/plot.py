@@ -18,7 +18,7 @@ from foresee.experiments.compare import Comparison
 from foresee.report import charts, frames
 from foresee.report.groups import Section, arrange
 from foresee.report.page import folders_of
-from foresee.report.style import CONFIG, assign_marks
+from foresee.report.style import CONFIG
 from foresee.training.run import Run, find_runs
 
 __all__ = ["anatomy", "curves", "positions", "supervision", "survival"]
@@ -30,53 +30,22 @@ def curves(*about: Drawn, measure: str | None = None, runs: str | Path = "runs")
     """Learning curves, a line a seed: of ``measure`` (branch, forced or exact), or of each that there is."""
     if measure is not None and measure not in charts.MEASURES:
         raise RequestError(f"measure {measure!r} is not drawn: {nearest(measure, list(charts.MEASURES))}")
-    shown = []
-    for section in _sections(about, runs):
-        rows = frames.curves(section.groups)
-        wanted = [measure] if measure else [each for each in charts.MEASURES if each in set(rows["measure"])]
-        chances, marks = {"forced": None}, _marks(section)
-        shown.append([
-            charts.learning_curve(rows, each, chance=chances.get(each, section.chance), marks=marks) for each in wanted
-        ])  # fmt: skip
-    return _stacked(shown, "evaluations")
+    return _stacked([learning_curves(each, measure=measure) for each in _sections(about, runs)], "evaluations")
 
 
 def positions(*about: Drawn, runs: str | Path = "runs") -> alt.VConcatChart:
     """Forced and free-running accuracy by answer position, a chart an objective."""
-    return _stacked(
-        [
-            [
-                charts.accuracy_by_position(
-                    frames.positions([group]), chance=section.chance, branch=_branch(section), marks=_marks(section),
-                    title=group.label,
-                )
-                for group in section.groups if group.finished
-            ]
-            for section in _sections(about, runs)
-        ],
-        "finished runs",
-    )  # fmt: skip
+    return _stacked([accuracy_by_position(each) for each in _sections(about, runs)], "finished runs")
 
 
 def survival(*about: Drawn, runs: str | Path = "runs") -> alt.VConcatChart:
     """The share of seeds not yet solved against training steps (Kaplan-Meier)."""
-    rows = [(section, frames.survival(section.groups)) for section in _sections(about, runs)]
-    return _stacked([[charts.survival(each, marks=_marks(section))] if len(each) else [] for section, each in rows],
-                    "evaluations")  # fmt: skip
+    return _stacked([steps_to_solve(each) for each in _sections(about, runs)], "evaluations")
 
 
 def supervision(*about: Drawn, runs: str | Path = "runs") -> alt.VConcatChart:
     """Which answer positions the training loss comes from, over steps, a chart an objective."""
-    return _stacked(
-        [
-            [
-                charts.supervision(rows, branch=_branch(section), title=group.label)
-                for group in section.groups if len(rows := frames.supervision(group))
-            ]
-            for section in _sections(about, runs)
-        ],
-        "losses by position",
-    )  # fmt: skip
+    return _stacked([loss_by_position(each) for each in _sections(about, runs)], "losses by position")
 
 
 def anatomy(run: Drawn, example: int = 0, *, runs: str | Path = "runs") -> alt.VConcatChart:
@@ -102,14 +71,6 @@ def _sections(about: tuple[Drawn, ...] | list[Drawn], runs: str | Path) -> tuple
     return arrange(found)
 
 
-def _marks(section: Section) -> charts.Marks:
-    return assign_marks([group.label for group in section.groups])
-
-
-def _branch(section: Section) -> int | None:
-    return None if section.branch is None else section.branch + 1
-
-
 def _stacked(rows: list[list[Any]], what: str) -> alt.VConcatChart:
     """Charts in rows, as they look on a page. Raises ``RequestError`` where there is none, for want of ``what``."""
     made = [alt.hconcat(*row) for row in rows if row]
@@ -120,3 +81,47 @@ def _stacked(rows: list[list[Any]], what: str) -> alt.VConcatChart:
     stacked: alt.VConcatChart = alt.vconcat(*made).resolve_scale(color="independent", strokeDash="independent")
     finished: alt.VConcatChart = stacked.configure(**look)
     return finished
+
+
+# Of one section -------------------------------------------------------------------------------------------------------
+
+
+def learning_curves(section: Section, marks: charts.Marks | None = None, measure: str | None = None) -> list[Any]:
+    """A chart a measure, or of the one that is named."""
+    rows = frames.curves(section.groups)
+    wanted = [measure] if measure else [each for each in charts.MEASURES if each in set(rows["measure"])]
+    return [charts.learning_curve(rows, each, chance=section.chance, marks=marks) for each in wanted]
+
+
+def steps_to_solve(section: Section, marks: charts.Marks | None = None) -> list[Any]:
+    """One chart, where a run has begun."""
+    rows = frames.survival(section.groups)
+    return [charts.survival(rows, marks=marks)] if len(rows) else []
+
+
+def accuracy_by_position(section: Section, marks: charts.Marks | None = None) -> list[Any]:
+    """A chart a group that has a finished run."""
+    marks = marks or section.marks
+    return [
+        charts.accuracy_by_position(frames.positions([group]), chance=section.chance, branch=section.branch_position,
+                                    marks=marks, title=group.label)
+        for group in section.groups if group.finished
+    ]  # fmt: skip
+
+
+def costs(section: Section, marks: charts.Marks | None = None) -> list[Any]:
+    """One chart, where a finished run was timed."""
+    rows = frames.costs(section.groups)
+    return [charts.costs(rows, marks=marks)] if len(rows) else []
+
+
+def loss_by_position(section: Section, marks: charts.Marks | None = None) -> list[Any]:
+    """A chart a group whose runs say their loss by position; it has no colours of objectives."""
+    found = {group.label: frames.supervision(group) for group in section.groups}
+    return [charts.supervision(rows, branch=section.branch_position, title=label) for label, rows in found.items()
+            if len(rows)]  # fmt: skip
+
+
+FIGURES = {"learning_curves": learning_curves, "survival": steps_to_solve, "costs": costs,
+           "accuracy_by_position": accuracy_by_position, "loss_by_position": loss_by_position}  # fmt: skip
+"""Those that are written as files, by name."""
