@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from foresee.core.errors import RequestError
@@ -88,8 +89,14 @@ def write_value(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value).replace(",", r"\,")
 
 
-def options_of(cls: type) -> dict[str, inspect.Parameter]:
+_OPTIONS: dict[type, MappingProxyType[str, inspect.Parameter]] = {}
+"""Of each class that was asked for them, as every spec that is read does."""
+
+
+def options_of(cls: type) -> MappingProxyType[str, inspect.Parameter]:
     """The options of a registered class: its keyword-only constructor parameters, annotations resolved to types."""
+    if cls in _OPTIONS:
+        return _OPTIONS[cls]
     constructor = cls.__init__  # type: ignore[misc]  # read for its signature only
     # A dataclass repeats inherited fields in its constructor, but their annotations must be read where they stand.
     hints = typing.get_type_hints(cls if "__dataclass_fields__" in vars(cls) else constructor)
@@ -97,7 +104,7 @@ def options_of(cls: type) -> dict[str, inspect.Parameter]:
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             found[name] = parameter.replace(annotation=hints.get(name, str))
-    return found
+    return _OPTIONS.setdefault(cls, MappingProxyType(found))
 
 
 @dataclass(frozen=True)
@@ -140,9 +147,9 @@ class Resolved(Generic[T]):
         return typing.cast(T, wrapper(built, **around))
 
 
-def shared_options(wrapper: type | None) -> dict[str, inspect.Parameter]:
+def shared_options(wrapper: type | None) -> MappingProxyType[str, inspect.Parameter]:
     """The options that every entry of a registry understands."""
-    return {} if wrapper is None else options_of(wrapper)
+    return MappingProxyType({}) if wrapper is None else options_of(wrapper)
 
 
 def resolve(registry: Registry[T], text: str) -> Resolved[T]:
