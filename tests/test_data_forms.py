@@ -29,7 +29,7 @@ LONG = "system: be kind\nuser: one?"
 def texts(task: Data) -> list[tuple[str, str]]:
     """Prompts and responses of a task, as they are read and as they are kept."""
     stored = task.stored
-    kept = [stored.decode(*stored.pair(row)) for row in range(len(stored))]
+    kept = [task.coding.decode(*stored.pair(row)) for row in range(len(stored))]
     assert kept == [row[2:] for row in read_rows(stored.files, task.fields) if isinstance(row, Row)]
     return kept
 

@@ -27,7 +27,7 @@ from foresee.objectives.base import Objective
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.reversed import Reversed
 from foresee.objectives.teacherless import Teacherless
-from foresee.training.run import saved_weights
+from foresee.training.checkpoint import saved_weights
 
 VOCAB = Vocabulary(tuple("0123456789|=/$"))
 ALL = frozenset(Cap)

@@ -10,8 +10,8 @@ import torch
 from tiny import tiny
 from torch import nn
 
+from foresee.training.checkpoint import saved_weights
 from foresee.training.optimizer import adamw, learning_rate, restore, state_tensors
-from foresee.training.run import saved_weights
 
 
 def test_warm_up_is_linear_and_then_constant() -> None:

@@ -12,7 +12,10 @@ from foresee.cli.options import AsJson, RunName, Runs, emit, output
 
 def command(
     run: RunName,
-    data: Annotated[Path | None, typer.Option(help="A file of examples, instead of the run's test examples.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A file of examples, instead of the run's test examples; or where the run's own lie now."),
+    ] = None,
     save: Annotated[bool, typer.Option("--save", help="Keep what is new: rows of metrics added since it ran.")] = False,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,

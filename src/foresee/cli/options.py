@@ -53,6 +53,9 @@ Backbone = Annotated[
     typer.Option(help="A preset or spec; a small Transformer by default.", autocompletion=complete_specs("backbones")),
 ]
 Page = Annotated[Path | None, typer.Option("--report", help="Also write a page.")]
+DataMoved = Annotated[
+    Path | None, typer.Option("--data", help="Where the run's own rows lie now, where they have moved.")
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="The most runs at a time; by cores and memory by default.")]
 
 

@@ -36,7 +36,7 @@ def command(
     try:
         if more_steps is not None:
             progress = tracked(on_standard_error(), track, runs)
-            run = continue_run(_parent(task, settings), more_steps, progress=progress)
+            run = continue_run(_parent(task, runs, settings), more_steps, progress=progress)
         else:
             run = api.train(task, objective, runs=runs, track=track, **settings)
     except OtherProcessError as error:
@@ -53,9 +53,13 @@ def command(
         show_run(run, output())
 
 
-def _parent(run: str, settings: dict[str, Any]) -> Run:
-    """The run that is continued, whose settings stay."""
+def _parent(run: str, runs: Path, settings: dict[str, Any]) -> Run:
+    """The run that is continued, whose settings stay; ``data`` may say where its file lies now."""
+    data = None
     for name, _, default, _ in settable():
         if name in settings and settings[name] != default:
+            if name == "data" and settings[name].startswith("file:"):
+                data = settings[name].removeprefix("file:")
+                continue
             raise RequestError(f"--more-steps keeps the settings of {run}; leave out --{name.replace('_', '-')}")
-    return api.load(run)
+    return api.load(run, runs, data)

@@ -1,9 +1,6 @@
 """The rows of a data set as tokens in the cache, and its splits.
 
 Arrow tables of Hugging Face's ``datasets`` would hold the same, but take 5 ms to read 128 rows at random, not 0.1 ms.
-
-A tokenizer numbers all that it knows; a task's vocabulary holds what occurs, so that a checkpoint's tokenizer of 50,000
-tokens does not make a table of 50,000 rows for a data set that uses 300 of them.
 """
 
 from __future__ import annotations
@@ -12,6 +9,7 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -22,11 +20,11 @@ from numpy.typing import NDArray
 
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint_ragged, one_in_eight
-from foresee.core.vocabulary import CheckpointTokens, Vocabulary
 from foresee.datasets.cache import Array, Rows, append, key_of, load_or_build, map_array
+from foresee.datasets.coding import Coding
 from foresee.datasets.request import Request
 from foresee.datasets.sources import BadRow, digest_of, name_place, read_rows, refuse
-from foresee.datasets.tokenizers import CheckpointTokenizer, Tokenizer, choose_tokenizer
+from foresee.datasets.tokenizers import Tokenizer, choose_tokenizer
 
 AT_ONCE = 1024
 """Rows that are cut at a time."""
@@ -42,18 +40,19 @@ class DataSet:
     that are trained on nor those that are tested on.
     """
 
-    def __init__(self, request: Request) -> None:
-        """Reads, or finds in the cache. Raises ``RequestError`` on a file, a row or a tokenizer that cannot be used."""
+    def __init__(self, request: Request, coding: Coding | None = None) -> None:
+        """Reads, or finds in the cache; by ``coding`` where a run has kept one, and otherwise one that is learned.
+        Raises ``RequestError`` on a file, a row or a tokenizer that cannot be used."""
         self.request = request
         train, test = request.files()
         self.files = [*train, *test]
-        self.tokenizer = choose_tokenizer(request, train)
+        tokenizer = choose_tokenizer(request, train) if coding is None else coding.tokenizer
         limits = (request.max_prompt, request.max_answer)
         read = [digest_of(files) for files in (train, test) if files]
         folder, meta = load_or_build(
             "rows",
-            key_of("rows", 2, read, request.fields, self.tokenizer.key, request.boundary, request.ending, limits),
-            lambda place: _build(place, request, self.tokenizer, self.files, len(train)),
+            key_of("rows", 2, read, request.fields, tokenizer.key, request.boundary, request.ending, limits),
+            lambda place: _build(place, request, tokenizer, self.files, len(train)),
         )
         self.bad = [BadRow(*row) for row in meta["bad"]]
         """The first of the bad rows, which are not among the rows."""
@@ -63,11 +62,8 @@ class DataSet:
         """Bad rows by kind of reason."""
         self.file_ends: list[int] = meta["file_ends"]
         """How many rows there are up to the end of each file."""
-        self.longest_prompt, self.longest_response = map(int, meta["longest"])
         self.train_rows: int = meta["train_rows"]
         """Rows of the first file."""
-        self.majority: float = meta["majority"]
-        """The share of them that hold the most frequent response."""
         # [all tokens] prompt, response, prompt, ..., each with its frame, and [2 * rows] where each of those ends.
         self.tokens, self.ends = map_array(folder, "tokens"), map_array(folder, "ends")
         # [rows] fingerprints, and the rows in the order of their prompts' fingerprints, then of the file.
@@ -75,28 +71,28 @@ class DataSet:
         self.order = map_array(folder, "order")
         # [rows] lines or rows in their files, from 1, and [the tokenizer's tokens] how often each occurs.
         self.numbers, self.counts = map_array(folder, "numbers"), map_array(folder, "counts")
+        longest = (int(meta["longest"][0]), int(meta["longest"][1]))
+        if coding is None:
+            seen = request.tokens == "seen" and request.checkpoint is not None
+            ids = numpy.flatnonzero(self.counts) if seen else numpy.arange(len(self.counts))
+            self.coding = Coding(tokenizer, ids, longest, meta["majority"])
+        else:
+            if len(strange := numpy.setdiff1d(numpy.flatnonzero(self.counts), coding.ids)):
+                symbol = tokenizer.symbols[int(strange[0])]
+                raise RequestError(f"{self.files[0]} holds the token {symbol!r}, which is none of the run's vocabulary")
+            longest = (max(longest[0], coding.longest[0]), max(longest[1], coding.longest[1]))
+            self.coding = replace(coding, longest=longest)
         if request.ending == "none":
             self._check_lengths()
-        self.ids: Rows = numpy.arange(len(self.counts))
-        """[V] the tokenizer's number of each token of the vocabulary, ascending."""
-        checkpoint, symbols = None, self.tokenizer.symbols
-        if isinstance(self.tokenizer, CheckpointTokenizer):
-            if request.tokens == "seen":
-                self.ids = numpy.flatnonzero(self.counts)
-            symbols = tuple(symbols[token] for token in self.ids.tolist())
-            checkpoint = CheckpointTokens(self.tokenizer.digest, self.tokenizer.path, tuple(self.ids.tolist()))
-        self.vocab = Vocabulary(symbols, checkpoint)
-        self._number_of: Rows = numpy.full(len(self.counts), -1)
-        self._number_of[self.ids] = numpy.arange(len(self.ids))
 
     def _check_lengths(self) -> None:
         """Raises ``RequestError`` unless all responses have one length, by which it is known where each ends."""
         lengths = self.ends[1::2] - self.ends[0::2]
-        if len(odd := numpy.flatnonzero(lengths != self.longest_response)):
+        if len(odd := numpy.flatnonzero(lengths != self.coding.longest[1])):
             place = name_place(self.files, *self.place(int(odd[0])))
             raise RequestError(
                 f"data: ending=none needs responses of one length, but {place} has one of {lengths[odd[0]]} tokens and "
-                f"others have {self.longest_response}; use ending=symbol"
+                f"others have {self.coding.longest[1]}; use ending=symbol"
             )
 
     # Rows
@@ -143,7 +139,7 @@ class DataSet:
         tokens = numpy.zeros((len(rows), int(lengths.max(initial=0))), numpy.int64)
         firsts = bounds[:, 0] - (numpy.cumsum(lengths) - lengths)
         flat = self.tokens[numpy.repeat(firsts, lengths) + numpy.arange(lengths.sum())]
-        tokens[numpy.arange(tokens.shape[1]) < lengths[:, None]] = self._number_of[flat]
+        tokens[numpy.arange(tokens.shape[1]) < lengths[:, None]] = self.coding.number_of[flat]
         return tokens, numpy.diff(bounds, axis=1)
 
     def pair(self, row: int) -> tuple[list[int], list[int]]:
@@ -153,49 +149,11 @@ class DataSet:
 
     def responses_to(self, prompt: Sequence[int]) -> list[list[int]]:
         """Finds every stored response to a prompt, in the order of the files; the same one may come several times."""
-        word = fingerprint_ragged(self.ids[list(prompt)], numpy.array([len(prompt)]))
+        word = fingerprint_ragged(self.coding.ids[list(prompt)], numpy.array([len(prompt)]))
         first = int(numpy.searchsorted(self.prompts, word, "left", sorter=self.order)[0])
         last = int(numpy.searchsorted(self.prompts, word, "right", sorter=self.order)[0])
         pairs = map(self.pair, self.order[first:last].tolist())
         return [response for found, response in pairs if found == list(prompt)]
-
-    # Texts
-
-    @property
-    def end(self) -> int | None:
-        """The token that ends a response, where there is one."""
-        return None if self.tokenizer.end is None else int(self._number_of[self.tokenizer.end])
-
-    @property
-    def unknown(self) -> int | None:
-        """The token of what is not in a vocabulary of characters or words; a checkpoint's tokenizer and bytes have
-        none."""
-        return self.tokenizer.unknown
-
-    def encode(self, prompt: str, response: str | None) -> tuple[list[int], list[int]]:
-        """Cuts a row into the vocabulary's tokens, with their frame; no response gives no tokens. Raises
-        ``RequestError`` on a token that is not in the vocabulary."""
-        flat, lengths = self.tokenizer.encode([prompt, response or prompt])
-        flat, lengths = self.tokenizer.frame(flat.astype(numpy.int64), lengths.reshape(1, 2))
-        tokens = flat if response else flat[: lengths[0, 0]]
-        numbers: list[int] = self._number_of[tokens].tolist()
-        if -1 in numbers:
-            symbol = self.tokenizer.symbols[tokens[numbers.index(-1)]]
-            raise RequestError(
-                f"data: the token {symbol!r} does not occur in {self.request.path}, so it is none of this task's; "
-                "tokens=all keeps every token of the tokenizer"
-            )
-        return numbers[: lengths[0, 0]], numbers[lengths[0, 0] :]
-
-    def decode(self, prompt: Sequence[int], response: Sequence[int]) -> tuple[str, str]:
-        """Writes a prompt without its frame, and a response up to its end. Symbols that an objective added are left
-        out."""
-        sides = ([int(token) for token in side if 0 <= token < len(self.ids)] for side in (prompt, response))
-        asked, answer = (self.ids[side].tolist() for side in sides)
-        before, end = list(self.tokenizer.before), self.tokenizer.end
-        asked = asked[len(before) :] if asked[: len(before)] == before else asked
-        answer = answer[: answer.index(end)] if end in answer else answer
-        return self.tokenizer.decode(asked), self.tokenizer.decode(answer)
 
 
 def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Path], train: int) -> dict[str, Any]:

@@ -92,9 +92,11 @@ def inspect(request: Request) -> DataSummary:
         bad_examples=tuple(f"{name_place(data.files, *bad[:2])}: {bad.reason}" for bad in data.bad),
         prompt_lengths=_quantiles(lengths[:, 0]),
         response_lengths=_quantiles(lengths[:, 1]),
-        symbols=len(data.vocab),
-        unknown=sum(int(n) for n, symbol in zip(data.counts, data.tokenizer.symbols, strict=True) if symbol == UNKNOWN),
-        majority=data.majority,
+        symbols=len(data.coding.vocab),
+        unknown=sum(
+            int(n) for n, symbol in zip(data.counts, data.coding.tokenizer.symbols, strict=True) if symbol == UNKNOWN
+        ),
+        majority=data.coding.chance,
         duplicates=Finding(
             repeated["prompt"].nunique(),
             int(repeats.sum()),

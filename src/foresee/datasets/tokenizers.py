@@ -53,10 +53,13 @@ MOST_COUNTED = 1 << 20
 class Tokenizer(ABC):
     """Text to tokens and back, and the frame: tokens ``before`` and ``after`` every prompt and at the ``end`` of every
     response. ``symbols`` are distinct names of all tokens, the frame's too; ``unknown`` is that of whatever else there
-    may be; ``key`` names the content for the cache."""
+    may be; ``key`` names the content for the cache. A checkpoint's has a ``digest``; ``known`` is what another has
+    learned."""
 
     key: list[str]
     symbols: tuple[str, ...]
+    known: list[str]
+    digest: str = ""
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     end: int | None = None
@@ -86,19 +89,17 @@ class PieceTokenizer(Tokenizer):
     """Pieces of text: characters, words and marks (``word_pattern``) which are written with single spaces, or the bytes
     of its UTF-8. The last character or word stands for every other. After the pieces come the frame's two symbols."""
 
-    def __init__(self, request: Request, files: list[Path]) -> None:
-        """Learns characters or words from the files, once for each content. Raises as ``learn_pieces`` does."""
-        self.kind = kind = request.tokenizer
-        pieces = [chr(byte) if 33 <= byte < 127 else f"<0x{byte:02X}>" for byte in range(256)]
-        if kind != "bytes":
-            key = key_of("vocabulary", 2, digest_of(files), request.fields, kind, request.vocabulary)
-            _, found = load_or_build("vocabularies", key, lambda _: {"known": learn_pieces(request, files)})
-            pieces = [*found["known"], UNKNOWN]
-        self.key = [kind, key_of(pieces)]
+    def __init__(self, request: Request, known: list[str]) -> None:
+        """``known``: the characters or words of the vocabulary."""
+        self.kind, self.known = request.tokenizer, known
+        pieces = [*known, UNKNOWN]
+        if self.kind == "bytes":
+            pieces = [chr(byte) if 33 <= byte < 127 else f"<0x{byte:02X}>" for byte in range(256)]
+        self.key = [self.kind, key_of(pieces)]
         self.symbols = (*pieces, "<response>", "<end>")
         self.after = () if request.boundary == "none" else (len(pieces),)
         self.end = len(pieces) + 1 if request.ending == "symbol" else None
-        self.unknown = None if kind == "bytes" else len(pieces) - 1
+        self.unknown = None if self.kind == "bytes" else len(pieces) - 1
         self._token_of = {piece: token for token, piece in enumerate(pieces[:-1])}
         self._unknown = len(pieces) - 1
 
@@ -174,7 +175,7 @@ class CheckpointTokenizer(Tokenizer):
         boundary that it cannot write."""
         path = self.path = request.checkpoint or ""
         folder = checkpoint_folder(path)
-        self.digest = tokenizer_digest(folder)
+        self.digest, self.known = tokenizer_digest(folder), []
         if not self.digest:
             raise RequestError(f"data: tokenizer=hf:{path}: the checkpoint holds no tokenizer")
         import tokenizers
@@ -208,5 +209,12 @@ class CheckpointTokenizer(Tokenizer):
 
 
 def choose_tokenizer(request: Request, files: list[Path]) -> Tokenizer:
-    """Makes the tokenizer that is asked for. Raises ``RequestError`` where it cannot be had."""
-    return CheckpointTokenizer(request) if request.checkpoint else PieceTokenizer(request, files)
+    """Makes the tokenizer that is asked for, with characters or words learned from the files, once for each content.
+    Raises ``RequestError`` where it cannot be had, and as ``learn_pieces`` does."""
+    if request.checkpoint:
+        return CheckpointTokenizer(request)
+    if request.tokenizer == "bytes":
+        return PieceTokenizer(request, [])
+    key = key_of("vocabulary", 2, digest_of(files), request.fields, request.tokenizer, request.vocabulary)
+    _, found = load_or_build("vocabularies", key, lambda _: {"known": learn_pieces(request, files)})
+    return PieceTokenizer(request, found["known"])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy
 from numpy.typing import NDArray
@@ -20,10 +21,15 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint_ragged
 from foresee.core.vocabulary import Vocabulary
+from foresee.datasets.coding import Coding
 from foresee.datasets.dataset import DataSet
+from foresee.datasets.fields import Fields
 from foresee.datasets.request import Request
 from foresee.tasks.base import tasks
 from foresee.tasks.stored import StoredRows, StoredTask
+
+MOVED = "the run's rows are needed here, and --data FILE says where they lie now"
+"""What to do where they have moved."""
 
 
 @tasks.register(
@@ -69,7 +75,39 @@ class Data(Request, StoredTask):
     @cached_property
     def stored(self) -> DataSet:
         """The rows in the cache."""
-        return DataSet(self)
+        known = vars(self).get("coding")
+        if known is not None:
+            try:
+                self.files()
+            except RequestError as error:
+                raise RequestError(f"{error}; {MOVED}") from None
+        found = DataSet(self, known)
+        vars(self)["coding"] = found.coding  # rows may be longer than those that a run was trained on
+        return found
+
+    @cached_property
+    def coding(self) -> Coding:
+        """How text becomes tokens."""
+        return self.stored.coding
+
+    def keep(self) -> Mapping[str, Any]:
+        return self.coding.keep(self.fields)
+
+    @classmethod
+    def restore(cls, options: Mapping[str, Any], kept: Path) -> Self:
+        request = Request.of(options)
+        coding, fields = Coding.read(kept, request)
+        return cls._coded(request, coding, fields)
+
+    @classmethod
+    def _coded(cls, request: Request, coding: Coding, fields: Fields) -> Self:
+        made = object.__new__(cls)  # without reading the files
+        vars(made).update(asdict(request), coding=coding, fields=fields)
+        return made
+
+    def at(self, place: Path, *, whole: bool = False) -> Self:
+        moved = replace(Request.of(vars(self)), path=str(place))
+        return self._coded(replace(moved, test_file=str(place)) if whole else moved, self.coding, self.fields)
 
     @staticmethod
     def content_digest(options: Mapping[str, Any]) -> str:
@@ -79,31 +117,31 @@ class Data(Request, StoredTask):
 
     @property
     def vocab(self) -> Vocabulary:
-        return self.stored.vocab
+        return self.coding.vocab
 
     @property
     def chance(self) -> float:
-        return self.stored.majority
+        return self.coding.chance
 
     @property
     def prompt_length(self) -> int:
-        return self.stored.longest_prompt
+        return self.coding.longest[0]
 
     @property
     def answer_length(self) -> int:
-        return self.stored.longest_response
+        return self.coding.longest[1]
 
     @property
     def end(self) -> int | None:
-        return self.stored.end
+        return self.coding.end
 
     @property
     def unknown(self) -> int | None:
-        return self.stored.unknown
+        return self.coding.tokenizer.unknown
 
     @property
     def frame(self) -> tuple[str, str]:
-        cut = self.stored.tokenizer
+        cut = self.coding.tokenizer
         return "".join(cut.symbols[token] for token in cut.before), "".join(cut.symbols[token] for token in cut.after)
 
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
@@ -132,7 +170,7 @@ class Data(Request, StoredTask):
         """[B] uint64: a fingerprint of the prompt's tokens."""
         tokens, lengths = batch.tokens.cpu().numpy(), batch.prompt_len.cpu().numpy()
         flat = tokens[numpy.arange(tokens.shape[1]) < lengths[:, None]]
-        return fingerprint_ragged(self.stored.ids[flat], lengths)
+        return fingerprint_ragged(self.coding.ids[flat], lengths)
 
     def held_out(self, batch: Batch) -> NDArray[numpy.bool_]:
         """[B] bool: one prompt in eight, or those of the test file."""
@@ -140,15 +178,18 @@ class Data(Request, StoredTask):
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """A JSON object with the two fields; without the response where ``answer`` is empty."""
-        texts = self.stored.decode(prompt, answer)
+        texts = self.coding.decode(prompt, answer)
         record = dict(zip(self.fields, texts if len(answer) else texts[:1], strict=False))
         return json.dumps(record, ensure_ascii=False)
 
     def write_prompt(self, prompt: Sequence[int]) -> str:
-        return self.stored.decode(prompt, ())[0]
+        return self.coding.decode(prompt, ())[0]
 
     def write_answer(self, answer: Sequence[int]) -> str:
-        return self.stored.decode((), answer)[1]
+        return self.coding.decode((), answer)[1]
+
+    def read_answer(self, text: str) -> list[int]:
+        return self.coding.encode("", text)[1]
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
@@ -164,7 +205,7 @@ class Data(Request, StoredTask):
                 raise RequestError(f"field {field!r} must hold text")
         if not record.get(prompt):
             raise RequestError(f"field {prompt!r} is missing or empty")
-        return self.stored.encode(record[prompt], record.get(response))
+        return self.coding.encode(record[prompt], record.get(response))
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return {}

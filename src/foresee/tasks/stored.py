@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy
 import torch
@@ -42,10 +43,35 @@ class StoredTask(Task):
     """A task that owns its examples: training goes over the rows of its training split, epoch after epoch, and tests
     are rows of its test split, none of them twice. ``identity`` puts every row into its split."""
 
+    path: str
+    """Where the examples lie."""
+
     @property
     def frame(self) -> tuple[str, str]:
         """What stands before and after the text of every prompt, as the names of its symbols."""
         return "", ""
+
+    @abstractmethod
+    def keep(self) -> Mapping[str, Any]:
+        """What a run keeps as JSON, so that its model can be used without the files, or with others."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, options: Mapping[str, Any], kept: Path) -> Self:
+        """The task of these options by the file of what was kept; its own are read once its rows are asked for. Raises
+        ``RequestError`` where that file is damaged."""
+
+    @abstractmethod
+    def at(self, place: Path, *, whole: bool = False) -> Self:
+        """The same task on the rows of other files, all of which are for testing where they are taken ``whole``."""
+
+    @abstractmethod
+    def read_answer(self, text: str) -> list[int]:
+        """Tokens of what ``write_answer`` wrote."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """As ``content_digest``, of the files as they are now. Raises ``RequestError`` where one is missing."""
 
     @abstractmethod
     def rows(self, split: Literal["train", "test"]) -> StoredRows:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.objectives.base import Objective
 from foresee.training.distributed import Model
 from foresee.training.losses import Losses
 from foresee.training.optimizer import restore, state_tensors
-from foresee.training.run import load_weights, saved_weights
 
 
 @dataclass
@@ -102,3 +103,31 @@ def _position(note: dict[str, Any], path: Path) -> Position:
         return Position(**note)
     except TypeError:
         raise files.damaged(path, "its header does not say how far the run had come") from None
+
+
+def saved_weights(objective: Objective) -> dict[str, Tensor]:
+    """What a run saves of a model: everything but frozen weights, which the files behind its backbone hold."""
+    frozen = {
+        name for name, parameter in objective.named_parameters(remove_duplicate=False) if not parameter.requires_grad
+    }
+    return {name: value for name, value in objective.state_dict().items() if name not in frozen}
+
+
+def load_weights(objective: Objective, tensors: dict[str, Tensor], path: Path) -> None:
+    """Copies ``saved_weights`` in. Raises ``RequestError`` where names or shapes differ, as with another vocabulary, or
+    one is not finite."""
+    own = saved_weights(objective)
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in own or name not in tensors:
+            raise RequestError(f"{path} does not fit this model: weight {name!r} is only on one side")
+        if own[name].shape != tensors[name].shape:
+            raise RequestError(
+                f"{path} does not fit this model: weight {name!r} has shape {tuple(tensors[name].shape)}, but "
+                f"{tuple(own[name].shape)} is needed; was it made for another vocabulary or size?"
+            )
+    for name, parameter in objective.named_parameters():
+        if name in tensors and parameter.is_floating_point() and not bool(tensors[name].isfinite().all()):
+            raise RequestError(
+                f"{path}: weight {name!r} holds NaN or infinity, so the model is worth nothing; train it again"
+            )
+    objective.load_state_dict(tensors, strict=False)  # not strict: frozen weights are where they came from

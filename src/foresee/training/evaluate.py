@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 from foresee.core import files
 from foresee.core.batch import NOTHING, Batch
 from foresee.core.errors import ForeseeError
+from foresee.core.files import file_digest
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
+from foresee.core.spec import resolve
 from foresee.metrics.anatomy import anatomy
 from foresee.metrics.base import Rows, Subject
 from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers
 from foresee.objectives.base import Objective
-from foresee.tasks.base import Task
+from foresee.tasks.base import Task, tasks
 from foresee.tasks.example_files import read_examples
+from foresee.tasks.stored import StoredTask
 from foresee.training.data import TrainingData
 from foresee.training.environment import has_device
 from foresee.training.examples import (
@@ -144,28 +147,39 @@ def measure_trained(
 
 @fresh_torch_state()
 def evaluate(run: Run, data: Path | None = None) -> Rows:
-    """Every measurement, on the run's test examples or on those of ``data``. Rows about training examples are the run's
-    own: they do not depend on what it is tested on.
+    """Every measurement, on the run's test examples or on all of the file ``data``; where that is the file that the run
+    was trained on, which lies elsewhere now, on the run's. Rows about training examples are the run's own: they do not
+    depend on what it is tested on.
 
     Raises ``RequestError`` where the file cannot be read or a line is no example of the run's task.
     """
-    trained = None
-    if data is None:
-        drawn = training_data(run.spec, run.task)
-        _, test = watched_and_measured(test_examples(run.spec, run.task, drawn), run.spec, run.task.group)
-        trained = partial(problems_trained, run.task, drawn, run.spec, run.steps)
+    spec, own = run.spec, False
+    if data is not None and issubclass(resolve(tasks, spec.task).cls, StoredTask):
+        run = replace(run, data=data)
+    task, trained = run.task, None
+    if data is not None and isinstance(task, StoredTask):
+        own = task.digest() == spec.task_digest
+    elif data is not None and spec.data_digest and file_digest(data) == spec.data_digest:
+        spec, own = spec.model_copy(update={"data": f"file:{data}"}), True
+    if data is None or own:
+        drawn = training_data(spec, task)
+        _, test = watched_and_measured(test_examples(spec, task, drawn), spec, task.group)
+        trained = partial(problems_trained, task, drawn, spec, run.steps)
+    elif isinstance(task, StoredTask):
+        task = task.at(data, whole=True)
+        test = task.rows("test").batch(range(len(task.rows("test"))))
     else:
-        test = read_examples(data, run.task)
+        test = read_examples(data, task)
     # A run that was trained on a GPU can be measured where there is none.
     spec = run.spec if has_device(run.spec.device) else run.spec.replace(device="cpu")
     with autocast(spec):
         subject = Subject(
-            run.task,
+            task,
             run.objective.to(spec.device),
             test.to(spec.device),
             train=None,
             stream=partial(torch_stream, "metrics", run.spec.digest),
-            chunk=rows_at_a_time(run.task, run.objective),
+            chunk=rows_at_a_time(task, run.objective),
             trained=trained,
         )
         return measure_all(subject)

@@ -93,6 +93,17 @@ def training_data(spec: Settings, task: Task) -> TrainingData:
     return FreshData(task, spec.task, spec.seed)
 
 
+def require_whole_parts(spec: Settings, task: Task, data: TrainingData) -> None:
+    """Raises ``RequestError`` where a batch, or a part of it, would split rows that belong together."""
+    data.batch_at(0, spec.batch)
+    if (spec.batch // spec.processes // spec.accumulate) % task.group:
+        of_processes = f" on processes={spec.processes}" if spec.processes > 1 else ""
+        raise RequestError(
+            f"batch={spec.batch} in accumulate={spec.accumulate} parts{of_processes} would split groups of "
+            f"{task.group} rows of one problem; each part needs a multiple of {task.group} rows"
+        )
+
+
 def watched_and_measured(test: Batch, spec: Settings, group: int) -> tuple[Batch, Batch]:
     """``test_examples`` in two: those that the evaluations during training look at, and those of the final measurement.
 

@@ -90,7 +90,10 @@ def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8"))
     task, objective, ids = run.task, run.objective, run.objective.backbone.counterpart_ids()
-    tokens, _ = next(task.sample(task.group, stream("model card", run.spec.task)).pairs())
+    if isinstance(task, StoredTask) and run.examples:  # its file may be gone
+        tokens, _ = task.read_line(run.examples[0]["prompt"])
+    else:
+        tokens, _ = next(task.sample(task.group, stream("model card", run.spec.task)).pairs())
     longest = task.answer_length_of(tokens) if task.end is None else task.answer_length
     filled = {
         "length": longest, "end": "" if task.end is None else f", eos_token_id={ids[task.end]}",

@@ -22,8 +22,10 @@ from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeError, RequestError, explain_lost_process
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
+from foresee.core.spec import describe
 from foresee.objectives.base import Objective
-from foresee.tasks.base import Task
+from foresee.tasks.base import Task, tasks
+from foresee.tasks.stored import StoredTask
 from foresee.training.checkpoint import Checkpoint, Position
 from foresee.training.data import TrainingData
 from foresee.training.distributed import Model, World, init_process_group
@@ -31,6 +33,7 @@ from foresee.training.evaluate import evaluate_watched, measure_trained
 from foresee.training.examples import (
     part_share,
     rank_batch,
+    require_whole_parts,
     split_batch,
     test_examples,
     training_data,
@@ -41,6 +44,7 @@ from foresee.training.losses import Losses, term_shares, weigh
 from foresee.training.optimizer import adamw, autocast, learning_rate
 from foresee.training.process import locked, open_folder, require_processes, stop_signals, use_threads
 from foresee.training.progress import Progress
+from foresee.training.records import CODING
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
@@ -65,7 +69,7 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
     directory = Path(root) / spec.digest
     if not world.broadcast((directory / "rows.jsonl").exists):
         world.run_on_all(lambda: require_processes(spec, world))
-        parts = world.run_on_all(lambda: build_parts(spec))
+        parts = world.run_on_all(lambda: build_parts(spec, directory))
         with ExitStack() as held:
             threads = world.broadcast(lambda: open_folder(spec, parts.task, parts.objective, directory, held))
             held.enter_context(use_threads(threads))
@@ -84,13 +88,20 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
     """Trains the weights of a finished run for ``more`` steps, on the data that come after those it has seen; ``root``
     is the folder beside it by default.
 
-    A finished run keeps no optimizer state, so AdamW, its warm-up and the schedule begin anew. Raises ``RequestError``
+    A finished run keeps no optimizer state, so AdamW, its warm-up and the schedule begin anew; it keeps its vocabulary,
+    also on a file of its own that has changed since. Raises ``RequestError``
     where the run's weights are gone or ``more`` is below 1, and what ``train`` raises.
     """
     if more < 1:
         raise RequestError(f"{more} more steps were asked for; ask for at least 1")
     before, digest = run.steps, run.spec.digest
-    spec = run.spec.replace(steps=before + more, parent=digest, parent_steps=before)
+    moved: dict[str, str] = {}
+    if isinstance(run.task, StoredTask):
+        run.task.rows("train")  # refuses files that are gone
+        moved["task"] = describe(tasks, run.task)
+    elif run.data is not None:
+        moved["data"] = f"file:{run.data}"
+    spec = run.spec.replace(steps=before + more, parent=digest, parent_steps=before, **moved)
     root = run.dir.parent if root is None else Path(root)
     directory = root / spec.digest
     if not any((directory / name).exists() for name in ("rows.jsonl", "model.safetensors", "checkpoint")):
@@ -100,6 +111,8 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
         with locked(directory):
             started = {f"model.{name}": value for name, value in tensors.items()}
             files.write_tensors(directory / "checkpoint" / "latest.safetensors", started, asdict(Position(step=before)))
+            if isinstance(run.task, StoredTask):
+                files.write_json(directory / CODING, run.task.keep())
     return train(spec, root, progress)
 
 
@@ -113,20 +126,15 @@ class Parts:
     test: Batch
 
 
-def build_parts(spec: Settings) -> Parts:
-    """Everything that the settings may be refused for, before anything is written."""
-    task = spec.build_task()
+def build_parts(spec: Settings, directory: Path) -> Parts:
+    """Everything that the settings may be refused for, before anything is written. ``directory`` is the run's, which
+    may hold what the run that it continues has kept."""
+    task = spec.build_task(directory / CODING)
     objective = spec.build_objective(task)
     data = training_data(spec, task)
     test = test_examples(spec, task, data)
     warn_of_unknown(task, test)
-    data.batch_at(0, spec.batch)  # refuses a size that splits groups
-    if (spec.batch // spec.processes // spec.accumulate) % task.group:
-        of_processes = f" on processes={spec.processes}" if spec.processes > 1 else ""
-        raise RequestError(
-            f"batch={spec.batch} in accumulate={spec.accumulate} parts{of_processes} would split groups of "
-            f"{task.group} rows of one problem; each part needs a multiple of {task.group} rows"
-        )
+    require_whole_parts(spec, task, data)
     return Parts(task, objective, data, test)
 
 

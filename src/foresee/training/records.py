@@ -99,6 +99,9 @@ class _AnatomyFile(Record):
     examples: list[Annotated[Anatomy, AfterValidator(_whole_anatomy)]]
 
 
+CODING = "coding.json"
+"""What a run's folder keeps of a task of a user's own rows: its vocabulary, and how text becomes tokens."""
+
 REPORT, TIMING, EXAMPLE = TypeAdapter(Report), TypeAdapter(Timing), TypeAdapter(Example)
 ANATOMIES, ROW = TypeAdapter(_AnatomyFile), TypeAdapter(dict[str, Any])
 

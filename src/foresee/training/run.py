@@ -2,13 +2,16 @@
 
 ``runs/<digest>/`` holds ``spec.json``, ``env.json``, ``metrics.jsonl`` (training, without times: on a CPU the same spec
 gives the same bytes), ``timing.jsonl``, ``rows.jsonl`` (final measurements), ``examples.jsonl``, ``anatomy.json``,
-``model.safetensors`` and, while unfinished, ``checkpoint/``. A run that has ``rows.jsonl``, written last, is finished.
+``model.safetensors``, ``coding.json`` (of a user's own rows: the vocabulary, and how text becomes tokens) and, while
+unfinished, ``checkpoint/``. A run that has ``rows.jsonl``, written last, is finished.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +22,16 @@ import safetensors
 import torch
 
 from foresee.core import files
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.isolation import fresh_torch_state
 from foresee.metrics.base import Rows
 from foresee.metrics.control import Circumstances, list_doubts
 from foresee.metrics.verdict import RELIABLE, Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
+from foresee.tasks.stored import StoredTask
 from foresee.training import records
+from foresee.training.checkpoint import load_weights
 from foresee.training.records import Anatomy, Example, Report, Timing
 from foresee.training.settings import Settings
 from foresee.training.witnesses import Witness, control_solved, decides_backwards, find_witnesses, is_represented
@@ -54,6 +59,8 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     witnesses: tuple[Witness, ...] | None = field(default=None, repr=False, compare=False)
     """Among which its control, and whoever solved its task, are looked for; the folders beside it where None."""
+    data: Path | None = None
+    """Where the user's own rows that it was trained on lie now; where its task says where None."""
 
     @property
     def state(self) -> Literal["finished", "unfinished"]:
@@ -93,8 +100,19 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """The task it was trained on."""
-        return self.spec.build_task()
+        """The task it was trained on. One of a user's own rows needs no file until they are asked for; warns where the
+        file is not the one that it was trained on."""
+        task = self.spec.build_task(self.dir / records.CODING)
+        if not isinstance(task, StoredTask):
+            if self.data is not None and self.spec.data_file is None:
+                raise RequestError(f"the task of {self.dir} draws its own examples; leave out --data {self.data}")
+            return task
+        task = task if self.data is None else task.at(self.data)
+        with suppress(RequestError):  # it is gone, which matters to whoever asks for its rows
+            if task.digest() != self.spec.task_digest:
+                what = f"{task.path} is not as it was when {self.dir} was trained on it"
+                warnings.warn(f"{what}; the run reads it by its own vocabulary", ForeseeWarning, stacklevel=3)
+        return task
 
     @cached_property
     @fresh_torch_state()
@@ -233,11 +251,12 @@ def read_run(directory: str | Path) -> Run:
     )
 
 
-def load(name: str | Path, runs: str | Path = "runs") -> Run:
-    """A finished run, named by its folder, or by its digest or the start of that anywhere below ``runs``. Raises
-    ``RequestError`` where there is none, or it is unfinished or damaged."""
+def load(name: str | Path, runs: str | Path = "runs", data: str | Path | None = None) -> Run:
+    """A finished run, named by its folder, or by its digest or the start of that anywhere below ``runs``; ``data`` says
+    where the file lies now that it was trained on. Raises ``RequestError`` where there is none, or it is unfinished or
+    damaged."""
     directory = records.locate_run(name, runs)
-    run = read_run(directory)
+    run = replace(read_run(directory), data=None if data is None else Path(data))
     if not run.rows:
         raise RequestError(f"{directory} holds an unfinished run; run the command that started it to finish it")
     return run
@@ -261,25 +280,3 @@ def find_runs(*places: str | Path) -> list[Run | DamagedRun]:
     # Those beside a single run that was asked for count too.
     witnesses = tuple(each for parent in {folder.parent for folder in folders} for each in find_witnesses(parent))
     return [replace(run, witnesses=witnesses) if isinstance(run, Run) else run for run in found]
-
-
-def saved_weights(objective: Objective) -> dict[str, torch.Tensor]:
-    """What a run saves of a model: everything but frozen weights, which the files behind its backbone hold."""
-    frozen = {
-        name for name, parameter in objective.named_parameters(remove_duplicate=False) if not parameter.requires_grad
-    }
-    return {name: value for name, value in objective.state_dict().items() if name not in frozen}
-
-
-def load_weights(objective: Objective, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Copies ``saved_weights`` in. Raises ``RequestError`` where names or shapes differ, as with another vocabulary."""
-    own = saved_weights(objective)
-    for name in sorted(own.keys() | tensors.keys()):
-        if name not in own or name not in tensors:
-            raise RequestError(f"{path} does not fit this model: weight {name!r} is only on one side")
-        if own[name].shape != tensors[name].shape:
-            raise RequestError(
-                f"{path} does not fit this model: weight {name!r} has shape {tuple(tensors[name].shape)}, but "
-                f"{tuple(own[name].shape)} is needed; was it made for another vocabulary or size?"
-            )
-    objective.load_state_dict(tensors, strict=False)  # not strict: frozen weights are where they came from

@@ -223,12 +223,15 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
             words += [option] if value is True else [option, plain]
         return shlex.join(words)
 
-    def build_task(self) -> Task:
-        """The task of this run. Raises ``RequestError`` where the files behind it have changed or are gone."""
-        task: Resolved[Task] = self._parts()["task"]
-        if task.cls.content_digest(task.options) != self.task_digest:
+    def build_task(self, kept: Path | None = None) -> Task:
+        """The task of this run; by what its folder kept (``StoredTask.keep``) where that is there. Raises
+        ``RequestError`` where nothing is kept and the files behind it have changed or are gone."""
+        task: Resolved[Any] = self._parts()["task"]
+        kept = kept if kept is not None and kept.exists() else None
+        if kept is None and task.cls.content_digest(task.options) != self.task_digest:
             raise RequestError(f"the files behind task {self.task} are not those that this run was asked with")
-        return task.build()
+        built: Task = task.build() if kept is None else task.cls.restore(task.options, kept)
+        return built
 
     def build_objective(self, task: Task) -> Objective:
         """Fresh backbone and objective on the CPU, weights drawn from this run's own streams. Raises ``RequestError``
@@ -242,9 +245,6 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         vocab = task.vocab.extended(objective.cls.symbols)
         network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
         network.recompute = self.recompute
-        for name, weight in network.named_parameters() if self.backbone_digest else ():
-            if not bool(weight.isfinite().all()):
-                raise RequestError(f"backbone {self.backbone}: weight {name!r} of the checkpoint holds NaN or infinity")
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
         stream = torch_stream("weights", self.backbone, self.objective, self.seed)
         made: Objective = objective.build(network, vocab, stream)

@@ -95,6 +95,9 @@ def load_model(folder: Path, config: Any, attention: str | None, path: str) -> A
         )  # fmt: skip
     if missing := sorted(report["missing_keys"]):
         raise RequestError(f"hf: {path} lacks the weights {', '.join(map(repr, missing[:3]))} of its own architecture")
+    for name, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise RequestError(f"hf: {path}: weight {name!r} of the checkpoint holds NaN or infinity")
     return model
 
 
