@@ -13,6 +13,7 @@ from foresee.core.seeds import stream, torch_stream
 from foresee.core.spec import resolve
 from foresee.tasks import tasks
 from foresee.tasks.example_files import read_examples
+from foresee.tasks.path_star_oracle import read_prompt
 from foresee.tasks.star import Star
 
 PUBLISHED = """\
@@ -48,7 +49,10 @@ def test_published_examples_are_read_with_the_place_and_the_depth_of_each_decisi
         ("9,6|9,0|0,19|12,15|18,17|3,9|17,13|6,12|9,18/6,15=", "leads to no centre"),
         ("9,6|9,0|0,19|12,15|18,17|3,5|17,13|6,12|9,18/9,13=", "some do not lie on a path through the centre"),
         ("9,6|9,0|9,18/9,18=", "there are 3 edges, but the task has from 6 to 15"),
-        ("9,6|9,0|0,19|12,15|18,17|3,9|17,13|6,12|9,18/9=", "there must be one '/'"),
+        (
+            "9,6|9,0|0,19|12,15|18,17|3,9|17,13|6,12|9,18/9=",
+            "'9' stands between '/' and '=', where start and goal joined by a comma must",
+        ),
     ],
 )
 def test_what_is_no_star_is_refused(line: str, reason: str) -> None:
@@ -61,7 +65,7 @@ def test_wrong_turns_leave_the_centre_along_a_path_that_goes_on_long_enough() ->
     batch = task.sample(300, stream("star"))
     wrong = task.wrong_turn(batch, torch_stream("star"))
     assert wrong is not None
-    edges = [set(map(tuple, task._read(prompt)[0])) for prompt, _ in batch.pairs()]
+    edges = [set(map(tuple, read_prompt(task, prompt)[0])) for prompt, _ in batch.pairs()]
     for row, place, answer in zip(wrong.rows.tolist(), wrong.place.tolist(), wrong.answers.tolist(), strict=True):
         (_, right), length = next(iter(batch.rows(slice(row, row + 1)).pairs())), int(batch.answer_len[row])
         assert answer[:place] == right[:place]

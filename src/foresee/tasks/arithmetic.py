@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy
 import torch
@@ -17,7 +17,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, fingerprint_set, require_choice, require_option, tasks
+from foresee.tasks.base import Task, fingerprint_set, require_option, tasks
 from foresee.tasks.text import TextForm
 
 DigitOrder = Literal["plain", "reversed"]
@@ -39,7 +39,6 @@ class Arithmetic(Task):
         """``most`` is the greatest number of digits whose results fit. ``chance`` takes the whole result for one
         decision."""
         require_option(self, "digits", 1, most)
-        require_choice(self, "order", get_args(DigitOrder))
         vocab, prompt_length = Vocabulary((*"0123456789", self.sign, "=")), 2 * self.digits + 2
         self.declare(vocab=vocab, chance=chance, prompt_length=prompt_length, answer_length=answer_length)
 

@@ -13,16 +13,17 @@ from foresee.core.batch import NOTHING, Batch
 from foresee.tasks.base import Lure, WrongTurn
 
 
-def follow_arms(batch: Batch, decisions: Tensor) -> Tensor | None:
-    """``Task.implied`` where ``decisions`` [B] are the first nodes of arms and the facts hold ``arms`` [B, d, l].
+def follow_arms(batch: Batch, decisions: Tensor, right: str = "goal_arm") -> Tensor | None:
+    """``Task.implied`` where ``decisions`` [B] are nodes of arms at the place ``branch`` [B] and the facts hold
+    ``arms`` [B, d, l], of which the fact ``right`` numbers the one with the goal.
 
     An arm is followed as far as an answer of the row's own length goes. Rows whose fact ``branch`` is negative hold no
     decision. None without the facts of plain arms.
     """
-    if not {"arms", "goal_arm", "branch"} <= batch.facts.keys():
+    if not {"arms", right, "branch"} <= batch.facts.keys():
         return None
     arms, rows = batch.facts["arms"], torch.arange(len(batch), device=batch.tokens.device)
-    is_first = arms[:, :, 1] == decisions[:, None]
+    is_first = arms.take_along_dim(batch.facts["branch"].clamp(min=1)[:, None, None], 2)[..., 0] == decisions[:, None]
     path = arms[rows, is_first.int().argmax(1)][:, : batch.longest_answer]
     path = torch.nn.functional.pad(path, (0, batch.longest_answer - path.shape[1]), value=NOTHING)
     path = path.masked_fill(~batch.answer_mask(), NOTHING)

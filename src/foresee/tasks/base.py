@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy
 import torch
@@ -117,7 +117,9 @@ class Task(ABC):
     def declare(
         self, *, vocab: Vocabulary, chance: float, prompt_length: int, answer_length: int, plateau: float | None = None
     ) -> None:
-        """Sets these properties of a frozen task; for use in ``__post_init__``."""
+        """Sets these properties of a frozen task, for use in ``__post_init__``. Raises ``RequestError`` where an option
+        is none of the choices of its type."""
+        require_choices(self)
         vars(self).update(vocab=vocab, chance=chance, prompt_length=prompt_length)
         vars(self).update(answer_length=answer_length, plateau=plateau)
 
@@ -231,9 +233,8 @@ Labels = Literal["numbers", "words"]
 (``foresee.backbones.hf.symbols``), for tokenizers that split numbers."""
 
 
-def label_vocabulary(task: Task, labels: Labels, count: int, *marks: str) -> Vocabulary:
-    """The labels 0 .. count - 1 as symbols, then the marks. Raises ``RequestError`` where ``labels`` is no choice."""
-    require_choice(task, "labels", get_args(Labels))
+def label_vocabulary(labels: Labels, count: int, *marks: str) -> Vocabulary:
+    """The labels 0 .. count - 1 as symbols, then the marks."""
     return Vocabulary((*map(str, range(count)), *marks), words=count if labels == "words" else 0)
 
 
@@ -245,11 +246,19 @@ def require_option(task: Task, name: str, least: float, most: float = math.inf) 
         raise RequestError(f"{tasks.name_of(type(task))}: {name}={value}, but it must be {span}")
 
 
-def require_choice(task: Task, name: str, choices: Sequence[str]) -> None:
-    """Raises ``RequestError`` unless an option of a registered task is one of these."""
-    value = getattr(task, name)
-    if value not in choices:
-        raise RequestError(f"{tasks.name_of(type(task))}: {name}={value!r}, but it must be one of {', '.join(choices)}")
+def require_choices(task: Task) -> None:
+    """Raises ``RequestError`` unless every option of a registered task whose type is a ``Literal`` is one of these."""
+    for name, kind in _types_of(type(task)).items():
+        value, choices = getattr(task, name), get_args(kind)
+        if get_origin(kind) is Literal and value not in choices:
+            what = f"{tasks.name_of(type(task))}: {name}={value!r}"
+            raise RequestError(f"{what}, but it must be one of {', '.join(choices)}")
+
+
+@lru_cache
+def _types_of(cls: type[Task]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}  # type: ignore[arg-type]  # tasks are dataclasses
 
 
 def fingerprint_set(values: NDArray[Any]) -> Fingerprints:

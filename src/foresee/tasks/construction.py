@@ -45,7 +45,7 @@ class Construction(Task):
         # One path over some of the nodes, and circles over the others; where an edge closes it, circles over all.
         paths = sum(math.perm(k, n) * subfactorial(k - n) for n in range(2, k + 1))
         chance = math.factorial(k - 1) / subfactorial(k) if self.closed else math.factorial(k) / paths
-        vocab = label_vocabulary(self, self.labels, self.symbols, "|", "=")
+        vocab = label_vocabulary(self.labels, self.symbols, "|", "=")
         self.declare(vocab=vocab, chance=chance, prompt_length=1, answer_length=3 * self.edges - 1)
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy
 import torch
@@ -23,7 +23,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.tasks.arms import draw_wrong_arms, follow_arms
-from foresee.tasks.base import Labels, Task, WrongTurn, label_vocabulary, require_choice, require_option, tasks
+from foresee.tasks.base import Labels, Task, WrongTurn, label_vocabulary, require_option, tasks
 from foresee.tasks.text import TextForm
 
 EDGE, PATH, PAUSE = "edge:", "path:", "_"
@@ -68,15 +68,13 @@ class InWeightsPathStar(Task):
     def __post_init__(self) -> None:
         for name, least in (("degree", 2), ("length", 2), ("pauses", 0), ("graph", 0)):
             require_option(self, name, least)
-        for name, choices in (("directions", Directions), ("query", Query), ("answer", Answer)):
-            require_choice(self, name, get_args(choices))
         if not 0 < self.asked < 1:
             raise RequestError(f"in-weights-path-star: asked={self.asked} must be a share between 0 and 1")
         if not 0 <= self.facts < 1:
             raise RequestError(f"in-weights-path-star: facts={self.facts} must be a share from 0 to below 1")
         answer_length = self.length if self.answer == "path" else 1
         self.declare(
-            vocab=label_vocabulary(self, self.labels, self.nodes, EDGE, PATH, PAUSE, "="), chance=1 / self.degree,
+            vocab=label_vocabulary(self.labels, self.nodes, EDGE, PATH, PAUSE, "="), chance=1 / self.degree,
             prompt_length=(3 if self.query == "goal" else 4) + self.pauses, answer_length=answer_length,
             plateau=math.log(self.degree) / answer_length,
         )  # fmt: skip

@@ -22,6 +22,7 @@ from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.tasks.base import Labels, Task, WrongTurn, fingerprint_set, label_vocabulary, require_option, tasks
 from foresee.tasks.path_star_draw import distinct
+from foresee.tasks.path_star_oracle import children_of
 from foresee.tasks.text import TextForm, pairs_in, split_at
 
 Edges = list[tuple[int, int]]
@@ -57,7 +58,7 @@ class MinimalPlanning(Task):
         require_option(self, "nodes", 2 * self.steps + 1, 60_000)
         answer_length = 3 * self.steps - 1
         self.declare(
-            vocab=label_vocabulary(self, self.labels, self.nodes, "/", "|", "="), chance=0.5,
+            vocab=label_vocabulary(self.labels, self.nodes, "/", "|", "="), chance=0.5,
             prompt_length=3 * self.edges + 3, answer_length=answer_length, plateau=math.log(2) / answer_length,
         )  # fmt: skip
 
@@ -126,9 +127,7 @@ class MinimalPlanning(Task):
 
     def _path(self, edges: Edges, start: int, goal: int) -> list[int]:
         """The nodes from start to goal. Raises ``RequestError`` where no path of ``steps`` edges leads there."""
-        onward: dict[int, list[int]] = {}
-        for node, child in edges:
-            onward.setdefault(node, []).append(child)
+        onward = children_of(edges)
         reached = [[start]]
         for _ in range(self.steps):
             # Two paths that cross once give at most two ways on, so this stays small; other graphs are cut off.

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, get_args, get_type_hints
+from typing import ClassVar
 
 import numpy
 import torch
@@ -22,13 +22,13 @@ from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.fingerprints import Fingerprints, mix
+from foresee.core.fingerprints import Fingerprints
 from foresee.tasks import path_star_draw as drawing
 from foresee.tasks import path_star_oracle as oracle
 from foresee.tasks.arms import draw_lures, draw_wrong_arms, follow_arms
-from foresee.tasks.base import Labels, Lure, Task, WrongTurn, label_vocabulary, require_choice, require_option, tasks
+from foresee.tasks.base import Labels, Lure, Task, WrongTurn, label_vocabulary, require_option, tasks
 from foresee.tasks.path_star_draw import PromptForm, Sampler, Shape, Tokens
-from foresee.tasks.text import TextForm, difference
+from foresee.tasks.text import TextForm
 
 
 @tasks.register("path-star", later=("order", "query", "generalised", "sizes", "splits", "labels"))
@@ -78,8 +78,6 @@ class PathStar(Task):
     def __post_init__(self) -> None:
         require_option(self, "degree", 1)
         require_option(self, "length", 2)
-        for name in ("goals", "order", "query", "generalised", "sizes"):
-            require_choice(self, name, get_args(get_type_hints(PathStar)[name]))
         splits = read_splits(self.splits, self.length)
         for name, plain, why in (
             ("order", "shuffled", "the order of the edges of an arm that is a tree is not defined"),
@@ -97,7 +95,7 @@ class PathStar(Task):
         if self.generalised == "path":
             answer = (2 + answer) / 2
         self.declare(
-            vocab=label_vocabulary(self, self.labels, self.nodes, "|", "=", "/", "$"), chance=1 / shape.ends,
+            vocab=label_vocabulary(self.labels, self.nodes, "|", "=", "/", "$"), chance=1 / shape.ends,
             prompt_length=form.length(shape.edges), answer_length=self.length, plateau=math.log(shape.ends) / answer,
         )  # fmt: skip
         if self.goals == "all":
@@ -156,22 +154,10 @@ class PathStar(Task):
         oracle.check(self, [int(token) for token in prompt])
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
-        right = self.solve(prompt)
-        if list(answer) == right:
-            return None
-        route = f"the path from {right[0]} to {right[-1]}"
-        return difference(self.vocab.decode(answer), self.vocab.decode(right), route, "node")
+        return oracle.fault(self.vocab, self.solve(prompt), answer)
 
     def identity(self, batch: Batch) -> Fingerprints:
-        """[B] uint64: a fingerprint of the set of directed edges, whatever their order, the query and the goal."""
-        counts = self.form.edge_counts(batch.prompt_len.cpu().numpy())
-        widest = self.edges if self.sizes == "fixed" else int(counts.max(initial=0))
-        edge_from, edge_to = self.form.edges_in(batch.tokens.cpu().numpy(), widest)
-        words = mix((edge_from * self.nodes + edge_to).astype(numpy.uint64))
-        if self.sizes == "mixed":
-            words[numpy.arange(widest) >= counts[:, None]] = 0
-        # Addition is commutative, which is what makes the fingerprint blind to the order of the edges.
-        return numpy.asarray(words.sum(axis=1, dtype=numpy.uint64))
+        return self.form.graphs_in(batch.tokens.cpu().numpy(), batch.prompt_len.cpu().numpy())
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         tokens, counts = batch.tokens.cpu().numpy(), self.form.edge_counts(batch.prompt_len.cpu().numpy())
@@ -207,6 +193,53 @@ class PathStar(Task):
         if not self.shape.splits:
             facts["goal_arm"] = torch.from_numpy(goal_arm)
         return facts
+
+
+@tasks.register("path-star-branch", later=("labels",))
+@dataclass(frozen=True, kw_only=True)
+class PathStarBranch(PathStar):
+    """The one decision of path-star asked for alone: the node after the centre, on the arm that leads to the goal.
+    Graphs, prompts, options and split are those of ``path-star``; a line reads ``u,v|u,v|.../start,goal=node``.
+
+    Bachmann & Nagarajan (2024) train and score the hard token by itself (their Table 5, as a digest reports it; their
+    code for it was not found). Deviation, as far as we can tell: it is predicted from ``=``, while in a whole answer it
+    is predicted from the position that reads the start, a copy that comes before it.
+
+    Facts: ``branch`` [B], all 0. The arms are not among them: nothing that is written here walks along one.
+    """
+
+    summary: ClassVar[str] = "the first step of a path-star answer alone, the only one that is a decision"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vars(self).update(chance=1 / self.degree, plateau=math.log(self.degree), answer_length=1)
+
+    def answer_length_of(self, prompt: Sequence[int]) -> int:
+        return 1
+
+    def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
+        whole = super().sample(n, rng)
+        rows, end = torch.arange(len(whole)), whole.prompt_len
+        tokens = whole.tokens[:, : self.prompt_length + 1].clone()
+        tokens[rows, end] = whole.tokens[rows, end + 1]
+        # After shorter prompts the rest of the path would follow.
+        tokens[torch.arange(tokens.shape[1]) > end[:, None]] = 0
+        prompt_len = self.prompt_length if self.sizes == "fixed" else end
+        return Batch.of(tokens, prompt_len, 1, self.facts_of(whole))
+
+    def solve(self, prompt: Sequence[int]) -> list[int]:
+        """The node after the start."""
+        return super().solve(prompt)[1:2]
+
+    def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
+        (right,) = self.solve(prompt)
+        if list(answer) == [right]:
+            return None
+        written = ",".join(self.vocab.decode(answer))
+        return f"the answer is {written!r}, but the first step towards the goal is to {right}"
+
+    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {"branch": torch.zeros(len(batch), dtype=torch.int64)}
 
 
 def read_splits(text: str, length: int) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy
 from numpy.typing import NDArray
 
+from foresee.core.fingerprints import Fingerprints, mix
+
 Goals = Literal["one", "all"]
 EdgeOrder = Literal["shuffled", "arm-wise", "causal-wise"]
 Query = Literal["last", "first"]
@@ -138,6 +140,18 @@ class PromptForm:
         """Views [B, edges] of [B, T] tokens: the nodes that edges leave, and those that they enter."""
         written, _ = self.parts(tokens, edges)
         return written[..., 0], written[..., 1]
+
+    def graphs_in(self, tokens: Tokens, lengths: NDArray[numpy.int64]) -> Fingerprints:
+        """[B] fingerprints of the set of directed edges, whatever their order, the query and the goal, of [B, T] tokens
+        whose prompts have these ``lengths`` [B]."""
+        counts = self.edge_counts(lengths)
+        widest = int(counts.max(initial=0))
+        edge_from, edge_to = self.edges_in(tokens, widest)
+        words = mix((edge_from * self.nodes + edge_to).astype(numpy.uint64))
+        if (counts < widest).any():
+            words[numpy.arange(widest) >= counts[:, None]] = 0
+        # Addition is commutative, which is what makes the fingerprint blind to the order of the edges.
+        return numpy.asarray(words.sum(axis=1, dtype=numpy.uint64))
 
     def query_in(self, tokens: Tokens, edges: int) -> tuple[Tokens, Tokens]:
         """Views [B] of [B, T] tokens: start and goal."""

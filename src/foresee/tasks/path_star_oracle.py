@@ -7,14 +7,17 @@ Shares no code with the drawing of examples but the shape of the graphs. Every r
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.path_star_draw import Shape
-from foresee.tasks.text import pairs_in, shown, split_at
+from foresee.tasks.text import difference, pairs_in, shown, split_at
 
 if TYPE_CHECKING:
     from foresee.tasks.path_star import PathStar
+    from foresee.tasks.star import Star
 
 Edges = list[tuple[int, int]]
 
@@ -52,7 +55,7 @@ def arm_length(task: PathStar, prompt_length: int) -> int:
     return lengths[prompt_length]
 
 
-def read_prompt(task: PathStar, prompt: list[int]) -> tuple[Edges, int, int]:
+def read_prompt(task: PathStar | Star, prompt: list[int]) -> tuple[Edges, int, int]:
     """Edges, start and goal; whether the edges form a star is not looked at. Raises ``RequestError`` on tokens of
     another form."""
     bar, equals, slash = (task.vocab.token(symbol) for symbol in "|=/")
@@ -102,6 +105,21 @@ def check(task: PathStar, prompt: list[int]) -> None:
         raise RequestError(f"the goal {goal} is not {where}; the arms end in {', '.join(map(str, ends))}")
 
 
+def fault(vocab: Vocabulary, right: list[int], answer: Sequence[int]) -> str | None:
+    """Why an answer is not the path ``right``; None where it is."""
+    if [int(token) for token in answer] == right:
+        return None
+    return difference(vocab.decode(answer), vocab.decode(right), f"the path from {right[0]} to {right[-1]}", "node")
+
+
+def children_of(edges: Edges) -> dict[int, list[int]]:
+    """The nodes that edges enter, by the node that they leave."""
+    children: dict[int, list[int]] = {}
+    for node, child in edges:
+        children.setdefault(node, []).append(child)
+    return children
+
+
 def _centres(edges: Edges) -> list[int]:
     """Nodes that edges leave and none enters."""
     entered = {child for _, child in edges}
@@ -118,9 +136,7 @@ def _misshapen(edges: Edges, shape: Shape) -> str | None:
         return "they go round in a circle"
     if len(level) > 1:
         return f"nodes {level[0]} and {level[1]} are both entered by no edge, but only the centre may be"
-    children: dict[int, list[int]] = {}
-    for node, child in edges:
-        children.setdefault(node, []).append(child)
+    children = children_of(edges)
     for distance in range(shape.length):
         wanted = shape.children(distance)
         for node in level:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy
 import torch
@@ -20,7 +20,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, require_choice, require_option, tasks
+from foresee.tasks.base import Task, require_option, tasks
 from foresee.tasks.text import TextForm
 
 Direction = Literal["backward", "forward"]
@@ -62,7 +62,6 @@ class Retrieval(Task):
             raise RequestError(
                 f"retrieval: both_ways={self.both_ways} must be from 0 to below 1, with one pair left to ask for"
             )
-        require_choice(self, "asked", get_args(Direction))
         numbers = range(self.symbols)
         vocab = Vocabulary((*(f"k{n}" for n in numbers), *(f"v{n}" for n in numbers), ">", "<", "="))
         longest = max(self.key_length, self.value_length)

@@ -18,13 +18,15 @@ import numpy
 import torch
 from torch import Tensor
 
-from foresee.core.batch import NOTHING, Batch
+from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.fingerprints import Fingerprints, mix
+from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
+from foresee.tasks import path_star_oracle as oracle
+from foresee.tasks.arms import follow_arms
 from foresee.tasks.base import Task, WrongTurn, require_option, tasks
-from foresee.tasks.path_star_draw import PromptForm, Tokens
-from foresee.tasks.text import TextForm, difference, pairs_in, split_at
+from foresee.tasks.path_star_draw import PromptForm, Query, Tokens
+from foresee.tasks.text import TextForm
 
 
 @tasks.register("star")
@@ -40,9 +42,15 @@ class Star(Task):
     right.
     """
 
+    text = TextForm(
+        "u,v|u,v|.../start,goal=start,...,goal", marks=("|", "/", "="), noun="label", item="edge", between="|"
+    )
     summary: ClassVar[str] = (
         "the path through a star whose arms differ in length and whose start may lie before its centre"
     )
+
+    query: ClassVar[Query] = "last"
+    """Where prompts ask, as in ``path-star``."""
 
     degree: int
     shortest: int
@@ -65,12 +73,7 @@ class Star(Task):
     @cached_property
     def form(self) -> PromptForm:
         """Where prompts hold what."""
-        return PromptForm("last", self.nodes)
-
-    @cached_property
-    def text(self) -> TextForm:
-        example = "u,v|u,v|.../start,goal=start,...,goal"
-        return TextForm(example, marks=("|", "/", "="), noun="label", item="edge", between="|")
+        return PromptForm(self.query, self.nodes)
 
     @property
     def hops(self) -> int:
@@ -121,10 +124,8 @@ class Star(Task):
     def _walk(self, prompt: Sequence[int]) -> tuple[list[int], list[list[int]], int]:
         """The nodes from the start to the centre, the rests of paths after it, by label, and the goal. Raises
         ``RequestError`` where the start leads to no centre."""
-        edges, start, goal = self._read(prompt)
-        children: dict[int, list[int]] = {}
-        for node, child in edges:
-            children.setdefault(node, []).append(child)
+        edges, start, goal = oracle.read_prompt(self, [int(token) for token in prompt])
+        children = oracle.children_of(edges)
         before = [start]
         while len(children.get(before[-1], [])) == 1 and len(before) <= len(edges):
             before += children[before[-1]]
@@ -136,17 +137,6 @@ class Star(Task):
                 rest += children[rest[-1]]
         return before, rests, goal
 
-    def _read(self, prompt: Sequence[int]) -> tuple[list[tuple[int, int]], int, int]:
-        """Edges, start and goal. Raises ``RequestError`` on tokens of another form."""
-        bar, equals, slash = range(self.nodes, self.nodes + 3)
-        parts = split_at([int(token) for token in prompt[:-1]], slash)
-        query = parts[-1]
-        if len(parts) != 2 or prompt[-1] != equals or len(query) != 2 or max(query) >= self.nodes or min(query) < 0:
-            raise RequestError(
-                f"there must be one '/' after the edges, then start,goal=; a line reads {self.text.example}"
-            )
-        return pairs_in(parts[0], bar, self.nodes, self.vocab), query[0], query[1]
-
     def solve(self, prompt: Sequence[int]) -> list[int]:
         before, rests, goal = self._walk(prompt)
         right = [rest for rest in rests if rest[-1] == goal]
@@ -155,11 +145,7 @@ class Star(Task):
         return before + right[0]
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
-        right = self.solve(prompt)
-        if [int(token) for token in answer] == right:
-            return None
-        written = self.vocab.decode(answer)
-        return difference(written, self.vocab.decode(right), f"the path from {right[0]} to {right[-1]}", "node")
+        return oracle.fault(self.vocab, self.solve(prompt), answer)
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return len(self.solve(prompt))
@@ -167,7 +153,7 @@ class Star(Task):
     def check_prompt(self, prompt: Sequence[int]) -> None:
         """Raises ``RequestError`` unless the edges are ``degree`` paths of the task's lengths through one centre, and
         start and goal lie on one of them."""
-        edges, _, _ = self._read(prompt)
+        edges, _, _ = oracle.read_prompt(self, [int(token) for token in prompt])
         least, most = self.degree * (self.shortest - 1), self.degree * (self.longest - 1)
         if not least <= len(edges) <= most:
             raise RequestError(f"there are {len(edges)} edges, but the task has from {least} to {most}")
@@ -193,13 +179,7 @@ class Star(Task):
             raise RequestError("the edges do not form a star: some do not lie on a path through the centre")
 
     def identity(self, batch: Batch) -> Fingerprints:
-        """[B] uint64: a fingerprint of the set of directed edges, whatever their order, the start and the goal."""
-        counts = self.form.edge_counts(batch.prompt_len.cpu().numpy())
-        widest = int(counts.max(initial=0))
-        edge_from, edge_to = self.form.edges_in(batch.tokens.cpu().numpy(), widest)
-        words = mix((edge_from * self.nodes + edge_to).astype(numpy.uint64))
-        words[numpy.arange(widest) >= counts[:, None]] = 0
-        return numpy.asarray(words.sum(axis=1, dtype=numpy.uint64))
+        return self.form.graphs_in(batch.tokens.cpu().numpy(), batch.prompt_len.cpu().numpy())
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         arms = numpy.full((len(batch), self.degree, self.longest), -1, numpy.int64)
@@ -215,15 +195,7 @@ class Star(Task):
         return self._facts(arms, goal_path, branch, distance)
 
     def implied(self, batch: Batch, decisions: Tensor) -> Tensor | None:
-        """[B, A]: the path that a step from the centre begins, up to the answer's own length; ``NOTHING`` after the end
-        of a shorter one, and for a step that begins none."""
-        if not {"arms", "branch"} <= batch.facts.keys():
-            return None
-        arms, rows = batch.facts["arms"], torch.arange(len(batch), device=batch.tokens.device)
-        taken = arms.gather(2, batch.facts["branch"][:, None, None].expand(-1, self.degree, 1))[..., 0]
-        is_first = taken == decisions[:, None]
-        path = arms[rows, is_first.int().argmax(1)][:, : batch.longest_answer]
-        return path.masked_fill(~batch.answer_mask() | ~is_first.any(1)[:, None], NOTHING)
+        return follow_arms(batch, decisions, "goal_path")
 
     def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn | None:
         """For each row a wrong path drawn uniformly among those that are no shorter than the right one, which goes on
@@ -232,13 +204,11 @@ class Star(Task):
             return None
         arms, goal_path, branch = (batch.facts[name] for name in ("arms", "goal_path", "branch"))
         long = ((arms >= 0).sum(2) >= batch.answer_len[:, None]).scatter(1, goal_path[:, None], False)
-        drawn = (
-            torch.rand(long.shape, generator=rng, device=rng.device).to(long.device).masked_fill(~long, -1).argmax(1)
-        )
+        draws = torch.rand(long.shape, generator=rng, device=rng.device).to(long.device)
+        drawn = draws.masked_fill(~long, -1).argmax(1)
         rows = long.any(1).nonzero().flatten()
-        answers = arms[torch.arange(len(batch), device=arms.device), drawn][:, : batch.longest_answer]
-        answers = answers.masked_fill(~batch.answer_mask(), NOTHING)
-        return WrongTurn(rows, branch[rows], answers[rows]) if len(rows) else None
+        answers = self.implied(batch, arms[torch.arange(len(batch), device=arms.device), drawn, branch])
+        return WrongTurn(rows, branch[rows], answers[rows]) if len(rows) and answers is not None else None
 
 
 tasks.preset("star-easy", "star:degree=3,shortest=5,longest=5,plan=4,nodes=20")

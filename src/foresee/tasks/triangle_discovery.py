@@ -19,7 +19,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Labels, Task, label_vocabulary, require_option, tasks
+from foresee.tasks.base import Labels, Task, label_vocabulary, require_choices, require_option, tasks
 from foresee.tasks.text import TextForm, pairs_in, shown
 
 SLACK = 1.2
@@ -53,6 +53,7 @@ class TriangleDiscovery(Task):
     labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
+        require_choices(self)
         for name, least in (("nodes", 4), ("degree", 2), ("triangles", 1), ("graph", 0)):
             require_option(self, name, least)
         require_option(self, "nodes", self.degree + 1)
@@ -109,7 +110,7 @@ class TriangleDiscovery(Task):
     @cached_property
     def vocab(self) -> Vocabulary:
         """The vertices, then ``|``, ``tri:`` and ``edge:``."""
-        return label_vocabulary(self, self.labels, self.nodes, "|", TRIANGLE, FACT)
+        return label_vocabulary(self.labels, self.nodes, "|", TRIANGLE, FACT)
 
     @cached_property
     def chance(self) -> float:

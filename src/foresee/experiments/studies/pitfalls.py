@@ -154,7 +154,7 @@ class PitfallsCleverHans(Pitfall):
 @studies.register("pitfalls-first-token")
 class PitfallsFirstToken(Pitfall):
     """``exact`` of the branch token, trained alone (how the paper did it in code was not found; the deviation that we
-    know of is in ``foresee.tasks.path_star_branch``). The control is reversed training of the whole path: an answer of
+    know of is in ``foresee.tasks.path_star``). The control is reversed training of the whole path: an answer of
     one token written backwards is the same task again, which proves nothing."""
 
     summary = "the branch token trained alone on the paper's five graphs"
