@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from math import log
-from typing import Any
 
 import pytest
 import torch
-from objective_support import LEARNED, ROTARY, head_outputs, ragged_rows, rng, scrambled
-from support import Stub, random_batch, right_padded
+from objective_support import LEARNED, ROTARY, rng, scrambled
+from support import Stub, random_batch
 from torch import Tensor
 
 from foresee.backbones.base import Layer
-from foresee.backbones.transformer import Transformer
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.multi_token import MultiToken
-from foresee.objectives.multi_token_sequential import MultiTokenSequential, PredictionModule
+from foresee.objectives.multi_token_sequential import MultiTokenSequential
 
 AFTER_TOKEN = torch.tensor(
     [[1 / 4, 3 / 4], [2 / 3, 1 / 3], [1 / 5, 4 / 5], [3 / 7, 4 / 7], [1 / 9, 8 / 9], [2 / 11, 9 / 11]]
 )
 """Probabilities of a and b. Rows 0 and 1: next-token's after reading a and b; the others are for further tokens."""
-
-
-@torch.no_grad()
-def parts_of_loss(made: Any, batch: Batch) -> dict[str, float]:
-    return {name: part.item() for name, part in made.loss(batch, rng()).parts.items()}
 
 
 class NextRows(Layer):
@@ -119,74 +111,6 @@ def test_modules_by_hand(row: list[int], prompt: int, modules: list[list[float]]
     assert not out.per_token[0, :prompt].any()
 
 
-# The same losses, worked out row by row and pair by pair.
-
-
-def heads_loss(made: Any, rows: list[Batch]) -> dict[str, float]:
-    """For each head the sum over pairs (t, j) whose target t + j is in the answer, over the number of answer tokens."""
-    heads = [None, *made.further_heads]
-    sums = [0.0 for _ in heads]
-    answers = 0
-    for row in rows:
-        prompt, end = int(row.prompt_len), int(row.prompt_len + row.answer_len)
-        answers += end - prompt
-        states = made.backbone.trace(made.backbone.embed(row.tokens))
-        for index, head in enumerate(heads):
-            final = states[-1] if head is None else head(states[-2])
-            for t in range(end):
-                target = t + index + 1
-                if prompt <= target < end:
-                    sums[index] -= made.backbone.logits(final[0, t]).log_softmax(-1)[row.tokens[0, target]].item()
-    weights = [1.0] + [made.weight] * len(made.further_heads)
-    names = ["next-token", *(f"head-{j}" for j in range(2, len(heads) + 1))]
-    return {name: weight * total / answers for name, weight, total in zip(names, weights, sums, strict=True)}
-
-
-def rms_normed(x: Tensor, weight: Tensor) -> Tensor:
-    return x / math.sqrt((x * x).mean().item() + 1e-6) * weight
-
-
-def modules_loss(made: Any, rows: list[Batch]) -> dict[str, float]:
-    sums = [0.0 for _ in range(len(made.chain) + 1)]
-    answers = 0
-    for row in rows:
-        tokens, prompt, end = row.tokens[0], int(row.prompt_len), int(row.prompt_len + row.answer_len)
-        answers += end - prompt
-        embedded = made.backbone.embed(row.tokens)[0]
-        states = made.backbone(embedded[None])[0]
-        for k in range(len(made.chain) + 1):
-            if k:
-                module = made.chain[k - 1]
-                assert isinstance(module, PredictionModule)
-                joined = []
-                for t in range(end - k):
-                    state = rms_normed(states[t], module.state_norm.weight)
-                    token = rms_normed(embedded[t + k], module.token_norm.weight)
-                    joined.append(module.projection @ torch.cat((state, token)))
-                states = module.layer(torch.stack(joined)[None])[0]
-            for t in range(end - k):
-                if prompt <= t + k + 1 < end:
-                    sums[k] -= made.backbone.logits(states[t]).log_softmax(-1)[tokens[t + k + 1]].item()
-    parts = {"next-token": sums[0] / answers}
-    for k in range(1, len(sums)):
-        parts[f"module-{k}"] = made.weight / len(made.chain) * sums[k] / answers
-    return parts
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
-@pytest.mark.parametrize(
-    ("objective", "by_pairs"),
-    [("multi-token:heads=5,weight=0.3", heads_loss), ("multi-token-sequential:depth=3,weight=0.7", modules_loss)],
-)
-def test_every_pair_counts_once_by_its_target(
-    objective: str, by_pairs: Callable[[Any, list[Batch]], dict[str, float]], backbone: str
-) -> None:
-    made, rows = scrambled(objective, backbone), ragged_rows([(3, 4), (6, 2), (4, 4), (3, 1), (1, 3)])
-    for batch, of in ((right_padded(rows, 12), rows), (rows[1], rows[1:2])):
-        assert parts_of_loss(made, batch) == pytest.approx(by_pairs(made, of), rel=1e-4)
-
-
 @pytest.mark.parametrize(
     ("objective", "beyond"),
     [
@@ -201,41 +125,6 @@ def test_what_looks_beyond_the_sequence_adds_nothing(objective: str, beyond: lis
     assert out.total.isfinite()
 
 
-def test_a_head_is_as_deep_as_the_next_token_path() -> None:
-    """With the last layer's own weights, a head at a position says what next-token says there."""
-    made, batch = scrambled("multi-token:heads=2"), random_batch(prompt=6)
-    backbone, head = made.backbone, made.further_heads[0]
-    assert isinstance(backbone, Transformer)
-    head.get_submodule("block").load_state_dict(backbone.blocks[-1].state_dict())
-    head.get_submodule("norm").load_state_dict(backbone.final_norm.state_dict())
-    following, further = head_outputs(made, batch)
-    torch.testing.assert_close(further[:, 1:], following[:, :-1])
-
-
-def test_heads_learn_through_the_trunk_and_beside_the_last_layer() -> None:
-    made = scrambled("multi-token:heads=2")
-    backbone = made.backbone
-    assert isinstance(backbone, Transformer)
-    part = made.loss(random_batch(), rng()).parts["head-2"]
-    last = list(backbone.blocks[-1].parameters()) + list(backbone.final_norm.parameters())
-    below = list(backbone.blocks[0].parameters())
-    gradients = torch.autograd.grad(part, [*last, *below], allow_unused=True)
-    assert all(gradient is None for gradient in gradients[: len(last)])
-    assert all(gradient.any() for gradient in gradients[len(last) :])
-
-
-def test_modules_learn_through_the_whole_backbone_and_each_other() -> None:
-    made = scrambled("multi-token-sequential:depth=2")
-    parts = made.loss(random_batch(), rng()).parts
-    first, second = (list(module.parameters()) for module in made.chain)
-    backbone = list(made.backbone.parameters())
-    of_one = torch.autograd.grad(parts["module-1"], [*backbone, *first, *second], allow_unused=True, retain_graph=True)
-    of_two = torch.autograd.grad(parts["module-2"], [*backbone, *first, *second], allow_unused=True)
-    learning = len(backbone) + len(first)
-    assert all(gradient.any() for gradient in (*of_one[:learning], *of_two))
-    assert all(gradient is None for gradient in of_one[learning:])
-
-
 @pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
 def test_under_autocast_states_stay_float32(backbone: str) -> None:
     """Also so that no norm is given a bfloat16 input with float32 weights, of which PyTorch warns."""
@@ -248,14 +137,3 @@ def test_under_autocast_states_stay_float32(backbone: str) -> None:
     assert [each.dtype for each in outputs] == [torch.float32] * 3
     torch.autograd.backward(out.total)
     assert all(parameter.grad is not None for parameter in made.parameters())
-
-
-@pytest.mark.parametrize("number", [1, 3])
-def test_parameters_by_formula(number: int) -> None:
-    """A block has 12 D^2 weights, 9 D biases and two norms of 2 D; its final norm has 2 D. M has 2 D^2 and the norms
-    before it 2 D."""
-    for objective, each in ((f"multi-token:heads={number + 1}", 12 * 32**2 + 15 * 32),
-                            (f"multi-token-sequential:depth={number}", 14 * 32**2 + 17 * 32)):  # fmt: skip
-        made = scrambled(objective)
-        own = [parameter.numel() for name, parameter in made.named_parameters() if not name.startswith("backbone.")]
-        assert sum(own) == number * each

@@ -225,6 +225,20 @@ def test_decoding_takes_the_likeliest_token_each_time(objective: str, backbone: 
     assert len(distinct_rows(answers)) > 1
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@per_steady_pair
+@torch.no_grad()
+def test_losses_are_those_of_forcing(objective: str, backbone: str, autocast: bool) -> None:
+    made, batch = scrambled(objective, backbone), random_batch()
+    forced = made.forced(batch)
+    if forced is None or "ranking" in objective:
+        pytest.skip("cannot be forced, or loses no nats")
+    close = 0.05 if autocast else 1e-4
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        losses, forced = made.loss(batch, rng()).per_token[:, 6:], made.forced(batch)
+    torch.testing.assert_close(-forced.gather(2, batch.answers[..., None])[..., 0], losses, rtol=close, atol=close)
+
+
 @per_objective
 @torch.no_grad()
 def test_what_is_dropped_leaves_next_tokens_decoding(objective: str) -> None:

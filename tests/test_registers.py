@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from objective_support import LEARNED, ROTARY, rng, scrambled
-from support import VOCAB, Stub, build, random_batch, right_padded
+from support import Stub, random_batch, right_padded
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -120,19 +120,6 @@ def test_offsets_are_uniform_from_two_on(most: int) -> None:
     assert all(abs(count - expected) < 4 * expected**0.5 for count in counts[2:])
 
 
-@pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
-def test_regular_tokens_are_those_of_next_token(backbone: str) -> None:
-    made, batch = scrambled("registers", backbone), random_batch()
-    _, states = read_states(made, batch)
-    with torch.no_grad():
-        plain = made.backbone(made.backbone.embed(batch.tokens[:, :9]), keep=slice(5, 9))
-    torch.testing.assert_close(states[:, :4], plain)
-    made.register_table.data.normal_(generator=rng("other"))
-    _, changed = read_states(made, batch)
-    assert torch.equal(states[:, :4], changed[:, :4])
-    assert (states != changed).any(-1)[:, 4:].all()
-
-
 def test_no_register_reads_another_in_rows_of_differing_lengths() -> None:
     rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate([(3, 4), (6, 2), (2, 1), (9, 0)])]
     batch = right_padded(rows, 0)
@@ -171,11 +158,3 @@ def test_registers_appended_are_registers_interleaved(backbone: str) -> None:
     places = [order.index((column, False)) for column in (5, 6, 7, 8)]
     places += [order.index((column, True)) for column in (5, 6, 7)]
     torch.testing.assert_close(interleaved[:, places], states)
-
-
-@pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
-def test_one_embedding_is_added_and_no_symbol(backbone: str) -> None:
-    made, plain = build("registers", backbone), build("next-token", backbone)
-    added = sum(p.numel() for p in made.parameters()) - sum(p.numel() for p in plain.parameters())
-    assert added == made.backbone.width
-    assert made.vocab == VOCAB
