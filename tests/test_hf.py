@@ -12,7 +12,6 @@ import pytest
 import tiny_checkpoints as tiny
 import torch
 import transformers
-from support import random_batch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -25,7 +24,6 @@ from foresee.core.checkpoint_files import quiet
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.next_token import NextToken
 from foresee.training.loop import train
 from foresee.training.settings import Settings
 
@@ -395,15 +393,3 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(gpt2: Path, tmp_path: Path, mo
     resumed = train(spec, tmp_path / "stopped")
     for name in ("model.safetensors", "metrics.jsonl", "rows.jsonl"):
         assert (resumed.dir / name).read_bytes() == (whole_run.dir / name).read_bytes()
-
-
-def test_one_batch_is_memorised(tmp_path: Path) -> None:
-    vocab = Vocabulary(tuple("0123456789|=/"))
-    made = NextToken(load(tiny.save(tmp_path), vocab), vocab, tiny.generator())
-    batch, rng = random_batch(8), tiny.generator("loss")
-    optimiser = torch.optim.AdamW(made.parameters(), lr=1e-2)
-    for _ in range(60):
-        optimiser.zero_grad()
-        torch.autograd.backward(made.loss(batch, rng).total)
-        optimiser.step()
-    assert made.eval().generate(batch.prompts, 4).equal(batch.answers)

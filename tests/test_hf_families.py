@@ -96,26 +96,6 @@ def test_logits_and_trace_are_those_of_the_checkpoint(checkpoints: Checkpoints, 
     assert (trace[1:] - trace[:-1]).abs().amax((1, 2, 3)).min() > 1e-3
 
 
-@pytest.mark.parametrize("family", ["llama", "jamba"])
-def test_recomputing_layers_gives_the_same_gradients(checkpoints: Checkpoints, family: str) -> None:
-    net = checkpoints.load(family).train()
-
-    def outcome() -> list[Tensor]:
-        trunk, final = net.with_trunk(net.embed(tokens()), keep=slice(4, 7))
-        loss = (trunk**2).sum() + final[..., 0].sum()
-        return [trunk, *torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)]
-
-    plain, calls = outcome(), list[int]()
-    inner = next(module for name, module in net.body.named_modules() if name.endswith(("mlp", "mamba")))
-    inner.register_forward_pre_hook(lambda *given: calls.append(1))
-    net.recompute = True
-    assert all(torch.equal(first, again) for first, again in zip(plain, outcome(), strict=True))
-    assert len(calls) == 2
-    net.recompute = False
-    outcome()
-    assert len(calls) == 3
-
-
 # Decoding -------------------------------------------------------------------------------------------------------------
 
 
@@ -226,28 +206,6 @@ def test_objectives_that_need_nothing_train_on_every_family(
     assert not still
     with torch.inference_mode():
         assert made.eval().generate(batch.prompts, 4).shape == (4, 4)
-
-
-@six
-def test_answers_written_freely_are_those_of_reading_at_once(checkpoints: Checkpoints, family: str) -> None:
-    net = checkpoints.load(family)
-    made, prompt = NextToken(net, VOCAB, tiny.generator()), tokens(4, 6)
-    with torch.inference_mode():
-        written = made.generate(prompt, 5)
-        shown = prompt
-        for _ in range(5):
-            shown = torch.cat((shown, net.logits(net(net.embed(shown))[:, -1:]).argmax(-1)), 1)
-    assert torch.equal(written, shown[:, 6:])
-
-
-@six
-def test_an_objective_that_looks_ahead_is_refused_on_a_recurrent_model(checkpoints: Checkpoints, family: str) -> None:
-    net, needs = checkpoints.load(family), frozenset({Cap.LOOKAHEAD})
-    if family != "mamba":
-        refuse_missing(needs, "masked-diffusion", net, family)
-        return
-    with pytest.raises(RequestError, match=r"'masked-diffusion' needs LOOKAHEAD .* backbone 'mamba' was measured not"):
-        refuse_missing(needs, "masked-diffusion", net, family)
 
 
 def test_a_run_of_a_family_that_uses_one_layer_twice(tmp_path: Path) -> None:

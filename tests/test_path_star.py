@@ -100,12 +100,6 @@ def test_one_arm_leaves_nothing_to_decide() -> None:
     assert batch.facts["goal_arm"].tolist() == [0] * 5
 
 
-def test_spec_builds_it() -> None:
-    resolved = resolve(tasks, "path-star:degree=2,length=5,nodes=50,goals=one")
-    assert resolved.text == "path-star:degree=2,length=5,nodes=50,goals=one"
-    assert resolved.build() == G25
-
-
 @settings(max_examples=200)
 @given(variants(), st.integers(1, 9), st.integers(0, 2**32))
 def test_every_variant_keeps_what_a_task_must(task: PathStar, n: int, seed: int) -> None:
@@ -488,17 +482,10 @@ BAD_PLAIN = [
     ("1,2|2,3|1,4|4,5|1,3=1,2,3", "there must be one '/' after the edges and '=' after the start and the goal"),
     ("1,2|2,3|1,4|4,5/1,3", "there is no '=' where the problem ends; a line reads u,v|"),
     ("1,2|2;3|1,4|4,5/1,3=1,2,3", "label '2;3' in edge 2 is not a whole number written in plain digits"),
-    ("1,2|2,|1,4|4,5/1,3=1,2,3", "label '' in edge 2 is not a whole number"),
     ("1,2|2,3,4|1,4|4,5/1,3=1,2,3", "edge 2 is '2,3,4', but"),
     ("1,2|2,3|1,4|/1,3=1,2,3", "edge 4 is '', but"),
-    ("1,2|2,x|1,4|4,5/1,3=1,2,3", "label 'x' in edge 2 is not a whole number written in plain digits"),
-    ("1,2|2,03|1,4|4,5/1,3=1,2,3", "label '03' in edge 2 is not a whole number"),
-    ("1,2|2,-3|1,4|4,5/1,3=1,2,3", "label '-3' in edge 2 is not a whole number"),
-    ("1,2|2,٣|1,4|4,5/1,3=1,2,3", "label '٣' in edge 2 is not a whole number"),
     ("1,2|2,9|1,4|4,5/1,9=1,2,9", "label '9' in edge 2 is out of range: it must be from 0 to 8"),
     ("1,2|2,3|1,4|4,5/1=1,2,3", "'1' stands between '/' and '=', where start and goal joined by a comma must"),
-    ("1,2|2,3|1,4|4,5/1,a=1,2,3", "label 'a' in the prompt is not a whole number"),
-    ("1,2|2,3|1,4|4,5/1,3=1,2,", "label '' in the answer is not a whole number"),
     ("1,2|2,3|1,4|4,5/1,3=1,12,3", "label '12' in the answer is out of range: it must be from 0 to 8"),
     ("1,2|2,3|1,4/1,3=1,2,3", "there are 3 edges, but degree=2,length=3 has 4"),
     ("1,2|2,3|3,6|1,4|4,5|5,7/1,6=", "has 4; the line looks like degree=2,length=4"),
@@ -518,7 +505,6 @@ BAD_PLAIN = [
     (STAR + "2,2,3", "node 1 of the answer is 2, but the path from 1 to 3 has 1 there"),
     (STAR + "1,2", "the answer has 2 nodes, but the path from 1 to 3 has 3"),
     (STAR + "1,2,3,3", "the answer has 4 nodes, but the path from 1 to 3 has 3"),
-    ("", "there is no '='"),
     ("/1,3=", "edge 1 is '', but an edge is two labels"),
 ]  # fmt: skip
 LINES: list[tuple[dict[str, Any], str, str | None]] = [
@@ -526,8 +512,6 @@ LINES: list[tuple[dict[str, Any], str, str | None]] = [
     (FIRST, "1,3/1,2|2,3|1,4|4,5=1,2,3", None),
     (FIRST, "1,2|2,3|1,4|4,5/1,3=1,2,3", "'1,2|2,3|1,4|4,5' stands before '/', where start and goal"),
     (FIRST, "1,3|1,2|2,3|1,4|4,5=1,2,3", "one '/' after the start and the goal and '=' after the edges"),
-    (FIRST, "1,3/1,2|2,3|1,4|4,5", "there is no '=' where"),
-    (FIRST, "1,x/1,2|2,3|1,4|4,5=", "label 'x' in the prompt is not a whole number"),
     ({"order": "arm-wise"}, "1,4|4,5|1,2|2,3/1,3=1,2,3", None),
     ({"order": "arm-wise"}, "1,2|1,4|2,3|4,5/1,3=1,2,3", "edge 2 is 1,4, but with order=arm-wise it must leave 2"),
     ({"order": "arm-wise"}, "2,3|1,2|1,4|4,5/1,3=1,2,3", "edge 1 is 2,3, but with order=arm-wise it must leave 1"),

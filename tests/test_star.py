@@ -5,10 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
 import torch
 
-from foresee.core.errors import RequestError
 from foresee.core.seeds import stream, torch_stream
 from foresee.core.spec import resolve
 from foresee.tasks import tasks
@@ -39,25 +37,6 @@ def test_published_examples_are_read_with_the_place_and_the_depth_of_each_decisi
     assert batch.facts["branch"].tolist() == [1, 1, 2, 4]
     assert batch.facts["distance"].tolist() == [3, 2, 3, 2]
     assert (task.hops, task.chance) == (5, 1 / 3)
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("9,6|9,0|0,19|12,15|18,17|3,9|17,13|6,12/9,13=", "leads to no centre"),
-        ("9,6|9,0|0,19|12,15|18,17|3,9|17,13|6,12|9,18/9,17=", "no path leads from 9 to 17"),
-        ("9,6|9,0|0,19|12,15|18,17|3,9|17,13|6,12|9,18/6,15=", "leads to no centre"),
-        ("9,6|9,0|0,19|12,15|18,17|3,5|17,13|6,12|9,18/9,13=", "some do not lie on a path through the centre"),
-        ("9,6|9,0|9,18/9,18=", "there are 3 edges, but the task has from 6 to 15"),
-        (
-            "9,6|9,0|0,19|12,15|18,17|3,9|17,13|6,12|9,18/9=",
-            "'9' stands between '/' and '=', where start and goal joined by a comma must",
-        ),
-    ],
-)
-def test_what_is_no_star_is_refused(line: str, reason: str) -> None:
-    with pytest.raises(RequestError, match=reason):
-        star("star-medium").read_line(line)
 
 
 def test_wrong_turns_leave_the_centre_along_a_path_that_goes_on_long_enough() -> None:

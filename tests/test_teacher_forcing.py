@@ -62,22 +62,6 @@ def test_loss_by_hand(objective: str, by: str, terms: list[float]) -> None:
     assert list(out.parts) == [objective]
 
 
-@pytest.mark.parametrize(
-    ("objective", "terms"),
-    [
-        ("next-token", [[log(3 / 4), log(1 / 3), log(2 / 3)], [log(2 / 3)]]),
-        ("reversed", [[log(1 / 3), log(3 / 4), log(1 / 4)], [log(2 / 3)]]),
-        ("teacherless", [[log(3 / 4), log(3 / 5), log(1 / 5)], [log(2 / 3)]]),
-    ],
-)
-def test_the_mean_is_over_answer_tokens_not_rows(objective: str, terms: list[list[float]]) -> None:
-    """A second row with prompt "a b", answer "a" and one column of padding."""
-    batch = Batch.of(torch.tensor([[0, 1, 1, 0], [0, 1, 0, 1]]), torch.tensor([1, 2]), torch.tensor([3, 1]))
-    out = loss(objective, AFTER_TOKEN, "token", batch)
-    assert out.total.item() == pytest.approx(-(sum(terms[0]) + terms[1][0]) / 4, rel=1e-5)
-    assert out.per_token[1].tolist() == pytest.approx([0.0, 0.0, -terms[1][0], 0.0], rel=1e-5)
-
-
 def test_reversed_is_next_token_on_a_batch_reversed_by_hand() -> None:
     batch = random_batch()
     by_hand = Batch.of(torch.cat((batch.prompts, batch.answers.flip(1)), 1), 6, 4)

@@ -47,8 +47,9 @@ def mamba2_counterpart(net: Mamba2) -> PreTrainedModel:
     """As ``mamba_counterpart``."""
     sizes = net.sizes
     config = Mamba2Config(
-        num_heads=sizes.heads, head_dim=sizes.head_width, state_size=sizes.state, n_groups=sizes.groups,
-        conv_kernel=sizes.convolution, expand=sizes.expansion, layer_norm_epsilon=NORM_EPS, **_shared(net),
+        num_heads=sizes["expansion"] * net.width // sizes["head_width"], head_dim=sizes["head_width"],
+        state_size=sizes["state"], n_groups=sizes["groups"], conv_kernel=sizes["convolution"],
+        expand=sizes["expansion"], layer_norm_epsilon=NORM_EPS, **_shared(net),
     )  # fmt: skip
     return _filled(Mamba2ForCausalLM, config, net)
 

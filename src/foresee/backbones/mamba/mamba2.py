@@ -12,7 +12,6 @@ head instead, so that how fast a head forgets depends on how many there are, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,33 +40,6 @@ if TYPE_CHECKING:
 A_RANGE = (1.0, 16.0)
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The widths within a layer."""
-
-    width: int
-    state: int
-    head_width: int
-    groups: int
-    convolution: int
-    expansion: int
-
-    @property
-    def inner(self) -> int:
-        """Channels of all heads together."""
-        return self.expansion * self.width
-
-    @property
-    def heads(self) -> int:
-        """Heads of ``head_width`` channels."""
-        return self.inner // self.head_width
-
-    @property
-    def convolved(self) -> int:
-        """Channels that go through the convolution: the heads' inputs, and B and C of every group."""
-        return self.inner + 2 * self.groups * self.state
-
-
 class Mamba2Layer(RecurrentLayer):
     """One layer. ``in_proj`` gives the gate, then what is convolved (the heads' inputs,
     B, C), then dt, in that order of rows."""
@@ -75,37 +47,40 @@ class Mamba2Layer(RecurrentLayer):
     scan = Scan(state_space_outputs, state_space_dual, state_space_step)
     products = ("in_proj", "out_proj")
 
-    def __init__(self, sizes: Sizes, layers: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, rng: torch.Generator, *, layers: int, width: int, state: int, head_width: int, groups: int,
+        convolution: int, expansion: int,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.sizes = sizes
-        width, inner, heads = sizes.width, sizes.inner, sizes.heads
+        self.inner = inner = expansion * width
+        self.groups, self.head_width, self.heads = groups, head_width, inner // head_width
+        self.convolved = [inner, groups * state, groups * state]
+        channels = sum(self.convolved)
         self.norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.in_proj = uniform(width**-0.5, generator, inner + sizes.convolved + heads, width)
-        self.convolution_weight = uniform(sizes.convolution**-0.5, generator, sizes.convolved, sizes.convolution)
-        self.convolution_bias = uniform(sizes.convolution**-0.5, generator, sizes.convolved)
-        self.A_log = nn.Parameter(torch.empty(heads).uniform_(*A_RANGE, generator=generator).log_())
-        self.dt_bias = time_step_bias(heads, generator)
-        self.D = nn.Parameter(torch.ones(heads))
+        self.in_proj = uniform(width**-0.5, rng, inner + channels + self.heads, width)
+        self.convolution_weight = uniform(convolution**-0.5, rng, channels, convolution)
+        self.convolution_bias = uniform(convolution**-0.5, rng, channels)
+        self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(*A_RANGE, generator=rng).log_())
+        self.dt_bias = time_step_bias(self.heads, rng)
+        self.D = nn.Parameter(torch.ones(self.heads))
         self.gated_norm_weight = nn.Parameter(torch.ones(inner))
-        self.out_proj = uniform((inner * layers) ** -0.5, generator, width, inner)
+        self.out_proj = uniform((inner * layers) ** -0.5, rng, width, inner)
 
     def project(self, x: Tensor, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
-        normed, sizes = self.norm(x), self.sizes
-        rest = [sizes.convolved, sizes.heads]
+        normed, rest = self.norm(x), [sum(self.convolved), self.heads]
         if keep is None:
-            gate, inputs, dt = torch.split(functional.linear(normed, self.in_proj), [sizes.inner, *rest], -1)
+            gate, inputs, dt = torch.split(functional.linear(normed, self.in_proj), [self.inner, *rest], -1)
         else:
-            gate = functional.linear(normed[:, keep], self.in_proj[: sizes.inner])
-            inputs, dt = torch.split(functional.linear(normed, self.in_proj[sizes.inner :]), rest, -1)
+            gate = functional.linear(normed[:, keep], self.in_proj[: self.inner])
+            inputs, dt = torch.split(functional.linear(normed, self.in_proj[self.inner :]), rest, -1)
         return inputs, gate, dt
 
     def operands(self, convolved: Tensor, rest: Tensor | None) -> Operands:
         """x [..., H, P], dt [..., H], A [H], B and C [..., G, N], D [H]; ``rest`` is dt as projected."""
         assert rest is not None
-        sizes, between = self.sizes, self.sizes.groups * self.sizes.state
-        x, B, C = torch.split(functional.silu(convolved), [sizes.inner, between, between], -1)
-        x = torch.unflatten(x, -1, (sizes.heads, sizes.head_width))
-        B, C = (torch.unflatten(value, -1, (sizes.groups, sizes.state)) for value in (B, C))
+        x, B, C = torch.split(functional.silu(convolved), self.convolved, -1)
+        x = torch.unflatten(x, -1, (self.heads, self.head_width))
+        B, C = (torch.unflatten(value, -1, (self.groups, -1)) for value in (B, C))
         high = torch.promote_types(rest.dtype, torch.float32)
         dt = functional.softplus(rest.to(high) + self.dt_bias)
         return x, dt, -self.A_log.to(high).exp(), B, C, self.D
@@ -114,7 +89,7 @@ class Mamba2Layer(RecurrentLayer):
         y = y.flatten(-2)
         if keep is not None:
             x, y = x[:, keep], y[:, keep]
-        normed = gated_norm(y, gate, self.gated_norm_weight, self.sizes.groups, NORM_EPS)
+        normed = gated_norm(y, gate, self.gated_norm_weight, self.groups, NORM_EPS)
         return x + functional.linear(normed, self.out_proj)
 
 
@@ -143,26 +118,25 @@ class Mamba2(RecurrentBackbone):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        options = {
+        self.sizes = {
             "layers": layers, "width": width, "state": state, "head_width": head_width, "groups": groups,
             "convolution": convolution, "expansion": expansion,
         }  # fmt: skip
-        refuse_below_one(self.name, options)
-        self.sizes = Sizes(width, state, head_width, groups, convolution, expansion)
-        if self.sizes.inner % head_width:
+        refuse_below_one(self.name, self.sizes)
+        inner = expansion * width
+        if inner % head_width:
             raise RequestError(
-                f"mamba2: expansion={expansion} times width={width} is {self.sizes.inner}, which must be a multiple of "
+                f"mamba2: expansion={expansion} times width={width} is {inner}, which must be a multiple of "
                 f"head_width={head_width}"
             )
-        if self.sizes.heads % groups:
+        if inner // head_width % groups:
             raise RequestError(
-                f"mamba2: groups={groups} must divide the {self.sizes.heads} heads, expansion x width / head_width"
+                f"mamba2: groups={groups} must divide the {inner // head_width} heads, expansion x width / head_width"
             )
-        self.depth = layers
         self.build(vocab, generator, layers, width, tied)
 
     def fresh_layer(self, generator: torch.Generator) -> Mamba2Layer:
-        return Mamba2Layer(self.sizes, self.depth, generator)
+        return Mamba2Layer(generator, **self.sizes)
 
     def counterpart(self) -> PreTrainedModel:
         from foresee.backbones.counterparts.mamba import mamba2_counterpart
