@@ -42,7 +42,7 @@ def draw_wrong_arms(batch: Batch, rng: torch.Generator) -> WrongTurn | None:
     drawn = torch.randint(arms.shape[1] - 1, goal_arm.shape, generator=rng, device=rng.device).to(goal_arm.device)
     wrong = drawn + (drawn >= goal_arm)
     everyone = torch.arange(len(batch), device=arms.device)
-    answers = follow_arms(batch, arms[everyone, wrong, 1])
+    answers = follow_arms(batch, arms[everyone, wrong, batch.facts["branch"].clamp(min=1)])
     assert answers is not None
     rows = (batch.facts["branch"] >= 0).nonzero().flatten()
     return WrongTurn(rows, batch.facts["branch"][rows], answers[rows])
