@@ -32,11 +32,9 @@ def test_one_length_for_all_rows() -> None:
     assert torch.equal(batch.prompts, TOKENS[:, :5])
     assert torch.equal(batch.answers, TOKENS[:, 5:7])
     assert batch.facts == {}
-
-
-def test_equal_lengths_given_as_tensors_are_uniform_too() -> None:
-    batch = Batch.of(TOKENS, torch.tensor([5, 5, 5]), torch.tensor([3, 3, 3]))
-    assert batch.layout == Layout(5, 8, uniform=True)
+    assert Batch.of(TOKENS, torch.tensor([5, 5, 5]), torch.tensor([3, 3, 3])).layout == Layout(5, 8, uniform=True)
+    with pytest.raises(ValueError, match=r"arms has shape \(2, 2\), but there are 3 rows"):
+        Batch.of(TOKENS, 5, 3, {"arms": torch.zeros(2, 2)})
 
 
 @pytest.mark.parametrize(
@@ -62,6 +60,7 @@ def test_in_answer_marks_exactly_the_answers(lengths: list[tuple[int, int]]) -> 
     batch = ragged(lengths, 11)
     expected = [[start <= column < start + size for column in range(11)] for start, size in lengths]
     assert batch.in_answer().tolist() == expected
+    assert batch.layout.uniform or lengths
     if lengths:
         assert batch.layout.first == min(start for start, _ in lengths)
         assert batch.layout.last == max(start + size for start, size in lengths)
@@ -131,13 +130,6 @@ def test_rows_of_a_uniform_batch_keep_its_layout_even_where_none_is_left() -> No
     assert empty.answers.shape == (0, 3)
 
 
-def test_a_batch_of_no_rows() -> None:
-    batch = ragged([], 4)
-    assert len(batch) == 0
-    assert batch.layout.uniform
-    assert batch.in_answer().shape == (0, 4)
-
-
 @pytest.mark.parametrize(
     ("prompt", "answer", "reason"),
     [
@@ -154,11 +146,6 @@ def test_a_batch_of_no_rows() -> None:
 def test_lengths_that_do_not_fit_are_refused(prompt: Tensor | int, answer: Tensor | int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Batch.of(TOKENS, prompt, answer)
-
-
-def test_facts_have_a_row_each() -> None:
-    with pytest.raises(ValueError, match=r"arms has shape \(2, 2\), but there are 3 rows"):
-        Batch.of(TOKENS, 5, 3, {"arms": torch.zeros(2, 2)})
 
 
 def test_a_batch_is_frozen_and_keeps_its_own_facts() -> None:

@@ -85,7 +85,7 @@ def test_a_prompt_without_its_seed_is_refused() -> None:
 
 def test_train_and_compare_work_with_seeds(tmp_path: Path) -> None:
     spec = tiny(task=f"{PLAIN},seed_length=2,seed_symbols=4", steps=4, eval_every=2, test=50)
-    groups = compare(spec, ["next-token"], 1, tmp_path).groups
+    groups = compare(spec, ["next-token"], 1, tmp_path, engine="in-process").groups
     assert [group.objective for group in groups] == ["next-token", "reversed"]
     run = groups[0].runs[0]
     assert run.spec.task == f"{PLAIN},seed_length=2,seed_symbols=4"

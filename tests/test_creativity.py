@@ -151,7 +151,8 @@ def test_the_problems_of_a_run_are_all_those_it_saw() -> None:
 @pytest.mark.parametrize("seed", ["", pytest.param(",seed_length=2", marks=pytest.mark.slow)])
 def test_a_run_reports_creativity(tmp_path: Path, seed: str) -> None:
     task = f"sibling-discovery:parents=2,siblings=20{seed}"
-    groups = compare(tiny(task=task, steps=4, eval_every=4, test=64), ["next-token", "teacherless"], 1, tmp_path)
+    spec = tiny(task=task, steps=4, eval_every=4, test=64)
+    groups = compare(spec, ["next-token", "teacherless"], 1, tmp_path, engine="in-process")
     for group in groups.groups:
         rows = group.runs[0].rows
         assert {"valid", "diversity", "creativity"} <= rows.keys()

@@ -1,8 +1,8 @@
 """What the whole program gives, from the outside, as recorded in ``tests/golden``: losses, answers, weights, examples
 and the command line's JSON.
 
-A change of the code's arrangement must leave all of it as it is, and so this file knows no module within the package:
-only ``import foresee``, ``python -m foresee`` and the files of a run. After a change that is meant to alter what is
+A change of the code's arrangement must leave all of it as it is, and so this file looks at ``import foresee``,
+``python -m foresee`` and the files of a run alone. After a change that is meant to alter what is
 recorded, ``python tests/test_golden.py --record`` (with ``src`` on the path) writes it anew, for the diff to be read.
 
 Weights, and so the names of runs that begin from them, are compared to the last bit where the processor and PyTorch are
@@ -35,6 +35,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import foresee
+from foresee.experiments.engine import InProcess
 from foresee.objectives.base import objectives
 
 HERE = Path(__file__).resolve().parent
@@ -101,6 +102,9 @@ def workplace(folder: Path) -> Iterator[None]:
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patched:
         patched.setenv("FORESEE_CACHE", str(folder / "cache"))
         patched.setenv("COLUMNS", "200")
+        patched.setattr(
+            "foresee.experiments.pool.WorkerPool", InProcess
+        )  # processes take longer to start
         try:
             yield
         finally:

@@ -132,11 +132,6 @@ def test_processes_draw_from_streams_of_their_own(monkeypatch: pytest.MonkeyPatc
     assert len(set(drawn)) == 3
 
 
-def test_a_run_on_several_processes_is_another_run_but_one_on_one_keeps_its_name() -> None:
-    assert len({tiny(processes=count, batch=24).digest for count in (1, 2, 3)}) == 3
-    assert tiny(processes=1).digest == tiny().digest
-
-
 # What is saved ------------------------------------------------------------------------------------------------------
 
 

@@ -65,16 +65,6 @@ def test_parts_keep_what_their_rows_share() -> None:
     assert [(len(part), part.layout.group, part.layout.shared) for part in parts] == [(4, 2, built.shared_prefix)] * 3
 
 
-def test_parts_must_be_whole() -> None:
-    with pytest.raises(RequestError, match="batch=16 must be a multiple of 3, processes=1 times accumulate=3"):
-        tiny(batch=16, accumulate=3)
-
-
 def test_parts_must_not_split_groups(tmp_path: object) -> None:
     with pytest.raises(RequestError, match="would split groups of 2 rows"):
         train(tiny(task=PAIRED, batch=6, accumulate=2), str(tmp_path))
-
-
-def test_saving_memory_is_another_run_but_older_runs_keep_their_names() -> None:
-    plain = tiny()
-    assert len({plain.digest, tiny(accumulate=2).digest, tiny(recompute=True).digest}) == 3

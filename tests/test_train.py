@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import call, create_autospec
 
 import pytest
 import torch
@@ -52,28 +53,6 @@ def write(path: Path, *, task: str = TASK, n: int = 300, split: Any = "train", s
     return path
 
 
-class Told(Progress):
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-
-    def start(self, spec: Settings, step: int) -> None:
-        self.events.append(("start", step))
-
-    def step(self, step: int) -> None:
-        self.events.append(("step", step))
-
-    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
-        self.events.append(("report", line["step"]))
-
-    def finish(self) -> None:
-        self.events.append("finish")
-
-    def measuring(self, examples: int) -> None:
-        self.events.append(("measuring", examples))
-
-
 # What decides the outcome -------------------------------------------------------------------------------------------
 
 
@@ -115,15 +94,15 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     first = train(spec, tmp_path)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.dir.iterdir()}
     monkeypatch.setattr(loop, "build_parts", None)  # whatever would train now fails
-    told = Told()
+    told = create_autospec(Progress, instance=True)
     again = train(spec, tmp_path, told)
-    assert told.events == []
+    assert told.mock_calls == [call.done(again)]
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.dir.iterdir()} == before
     assert again.rows == first.rows
 
 
 def test_what_is_reported(tmp_path: Path) -> None:
-    told = Told()
+    told = create_autospec(Progress, instance=True)
     run = train(tiny(steps=25, eval_every=10, batch=32, lr=0.01, warmup=20), tmp_path, told)
     assert [(line["step"], line["examples"]) for line in run.metrics] == [(10, 320), (20, 640), (25, 800)]
     assert [line["lr"] for line in run.metrics] == pytest.approx([0.005, 0.01, 0.01])
@@ -133,11 +112,10 @@ def test_what_is_reported(tmp_path: Path) -> None:
         assert {"exact", "branch", "forced_loss", "forced", "free", "child"} <= line["eval"].keys()
     # Almost nothing is learned yet: the loss is that of guessing among 14 symbols.
     assert run.metrics[0]["loss"] == pytest.approx(math.log(14), abs=0.2)
-    reports = [event[1] for event in told.events if event[0] == "report"]
-    assert reports == [10, 20, 25]
-    assert told.events[0] == ("start", 0)
-    assert told.events[-2:] == ["finish", ("measuring", 200)]
-    assert sum(event[0] == "step" for event in told.events) == 25
+    assert [told_of.args[0]["step"] for told_of in told.report.mock_calls] == [10, 20, 25]
+    assert [told_of.args for told_of in told.step.mock_calls] == [(step,) for step in range(1, 26)]
+    assert told.mock_calls[0] == call.start(run.spec, 0)
+    assert told.mock_calls[-3:] == [call.finish(), call.measuring(200), call.done(run)]
     assert [line["step"] for line in run.timing] == [10, 20, 25]
     assert run.seconds == run.timing[-1]["seconds"] > 0
 

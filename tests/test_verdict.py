@@ -157,16 +157,13 @@ def test_with_one_arm_there_is_no_decision_to_fail() -> None:
 
 @pytest.mark.parametrize("name", ["exact", "follow", "branch", "train_branch", "compounded", "rest"])
 def test_a_row_that_is_not_a_number_fires_no_rule(name: str) -> None:
+    assert judge({}, 0.5).name == "partial"
     whole = rows_of(exact=4000, follow=10_000, branch=5000, train_branch=10_000, compounded=0.4, rest=5000)
     assert judge(whole, 0.5).name == "memorised"
     broken: Rows = {key: {"value": math.nan, "low": math.nan, "high": math.nan, "n": 1000} for key in whole}
     assert judge(broken, 0.5).name == "partial"
     mixed = judge(whole | {name: broken[name]}, 0.5)
     assert mixed.name == {"branch": "unfitted", "train_branch": "clever-hans"}.get(name, "memorised")
-
-
-def test_no_rows_is_partial() -> None:
-    assert judge({}, 0.5).name == "partial"
 
 
 def test_doubts_count_for_failures_alone_and_are_said() -> None:
