@@ -336,15 +336,6 @@ def test_a_plug_in_of_one_file(tmp_path: Path) -> None:
     assert trained["objective"] == "my-objective:scale=2.0"
     assert list(load(trained["dir"]).metrics[0]["parts"]) == ["mine"]
 
-    # In whatever order they are named, the runs are those of train, and the control stands beside each.
-    for names in ("my-objective:scale=2,next-token", "next-token,my-objective:scale=2"):
-        status, out, _ = elsewhere(tmp_path, "compare", star, f"--objectives={names}", "--seeds=1", *given)
-        assert status == 0
-        groups = {group["objective"]: group["runs"] for group in json.loads(out)["groups"]}
-        assert groups.keys() == {"my-objective:scale=2.0", "next-token", "reversed"}
-        assert groups["my-objective:scale=2.0"][0]["run"] == trained["run"]
-    assert len(list((tmp_path / "runs").iterdir())) == 3
-
     # An edited plug-in is another run.
     plugin.write_text(PLUGIN.replace("return LossOut", "# edited\n        return LossOut"))
     _, out, _ = elsewhere(tmp_path, "train", star, "--objective=my-objective", *given)
@@ -353,6 +344,20 @@ def test_a_plug_in_of_one_file(tmp_path: Path) -> None:
     status, out, err = elsewhere(tmp_path, "evaluate", trained["dir"], "--json")
     assert (status, out) == (2, "")
     assert err.startswith("foresee: unknown task 'my-star'")
+
+
+@pytest.mark.slow
+def test_a_plug_in_is_compared(tmp_path: Path) -> None:
+    """In processes of their own; in whatever order objectives are named, the control stands beside each."""
+    (tmp_path / "ideas.py").write_text(PLUGIN)
+    given = arguments(tmp_path / "runs", *QUICKLY, "--plugin", str(tmp_path / "ideas.py"), "--json")
+    for names in ("my-objective:scale=2,next-token", "next-token,my-objective:scale=2"):
+        asked = ("compare", "my-star:degree=2,length=3,nodes=10", f"--objectives={names}", "--seeds=1", *given)
+        status, out, _ = elsewhere(tmp_path, *asked)
+        assert status == 0
+        groups = [group["objective"] for group in json.loads(out)["groups"]]
+        assert sorted(groups) == ["my-objective:scale=2.0", "next-token", "reversed"]
+    assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
 @pytest.mark.parametrize(

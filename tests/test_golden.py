@@ -102,9 +102,7 @@ def workplace(folder: Path) -> Iterator[None]:
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patched:
         patched.setenv("FORESEE_CACHE", str(folder / "cache"))
         patched.setenv("COLUMNS", "200")
-        patched.setattr(
-            "foresee.experiments.pool.WorkerPool", InProcess
-        )  # processes take longer to start
+        patched.setattr("foresee.experiments.pool.WorkerPool", InProcess)  # processes take longer to start
         try:
             yield
         finally:

@@ -82,6 +82,15 @@ def test_every_module_reads_in_one_sitting() -> None:
     assert not {path: count for path, count in lines.items() if count > 300}, "split it by idea"
 
 
+def test_what_only_posix_has_is_imported_where_it_is_used() -> None:
+    posix = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
+    for path in MODULES:
+        top = [node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in top if isinstance(node, ast.ImportFrom)}
+        assert not names & posix, path
+
+
 def test_nothing_is_unpickled() -> None:
     unpicklers = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for path in MODULES:

@@ -81,6 +81,7 @@ def trained(
 # Workers that end in every way ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_failures_are_reported_and_the_others_go_on(asked: Settings, tmp_path: Path) -> None:
     heard = Heard()
     found = trained(asked, tmp_path, RAISES, FAILS, FINISHES, LOST, progress=heard, jobs=1)
@@ -132,7 +133,7 @@ def test_a_run_that_gets_further_each_time_is_not(asked: Settings, tmp_path: Pat
     assert len(starts(tmp_path, GETS_ON)) == 8
 
 
-@pytest.mark.parametrize("threads", [None, 3])
+@pytest.mark.parametrize("threads", [3, pytest.param(None, marks=pytest.mark.slow)])
 def test_one_worker_serves_runs_of_one_size_and_no_others(asked: Settings, tmp_path: Path, threads: int | None) -> None:
     alike = [job(asked, FINISHES), job(asked.replace(lr=0.5), FINISHES)]
     jobs = [*alike, job(asked, BABBLES, 2 * MIB)]
@@ -226,7 +227,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path, number: signal.Signals) -> None:
     class Stops(RunsProgress):
         def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:

@@ -106,14 +106,16 @@ def test_every_cell_is_valid_and_sourced(name: str, scale: Scale, checkpoint: Pa
         assert 0 < task.chance < 1
 
 
+BUILT: set[tuple[str, str, str]] = set()
+
+
 @every_study
 def test_laptop_runs_can_be_built(name: str, checkpoint: Path) -> None:
-    """Fits of task, objective and backbone: capabilities, positions, options."""
-    seen = set()
+    """Fits of task, objective and backbone: capabilities, positions, options; what several studies have, once."""
     for cell in built(name, checkpoint).cells("laptop"):
         for spec in (cell.runs[0], cell.control_runs[0]):
-            if (spec.task, spec.objective, spec.backbone) not in seen:
-                seen.add((spec.task, spec.objective, spec.backbone))
+            if (spec.task, spec.objective, spec.backbone) not in BUILT:
+                BUILT.add((spec.task, spec.objective, spec.backbone))
                 spec.build_objective(spec.build_task())
 
 

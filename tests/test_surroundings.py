@@ -111,6 +111,7 @@ def test_a_file_system_without_locks_is_named_and_can_be_done_without(
 # Windows, terminals
 
 
+@pytest.mark.slow
 def test_everything_is_imported_without_what_only_posix_has() -> None:
     program = (
         "import sys, pkgutil, importlib\n"

@@ -139,18 +139,19 @@ def test_weights_and_biases_offline_holds_the_history_and_the_summary(
     assert {"final/exact", "verdict"} <= summary
 
 
-def test_a_sweep_mirrors_runs_that_go_on_beside_each_other_and_those_finished_before(tmp_path: Path) -> None:
+def test_a_sweep_mirrors_its_runs_and_those_finished_before(tmp_path: Path) -> None:
     specs = [tiny(seed=seed) for seed in range(3)]
     train(specs[0], tmp_path)
     for _ in range(2):
         progress = RunsMirrored(RunsProgress(), "tensorboard", tmp_path)
-        runs = run_all(specs, tmp_path, jobs=2, progress=progress)
+        runs = run_all(specs, tmp_path, engine="in-process", progress=progress)
     for run in runs:
         found = scalars(run)
         assert same(found["train/loss"], curve(run, "loss"))
         assert "final/exact" in found
 
 
+@pytest.mark.slow
 def test_two_offline_mirrors_in_weights_and_biases_are_open_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
