@@ -63,17 +63,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = make(Path(folder) / "runs", count)
         began, spent = time.perf_counter(), time.process_time()
-        from foresee.report import write_report
+        from foresee.report import report
 
-        page = write_report(runs, Path(folder) / "page.html")
+        page = report(*runs, out=Path(folder) / "page.html")
         print(f"{count} runs: {time.perf_counter() - began:.1f} s, {time.process_time() - spent:.1f} s of one core")
         spent = time.process_time()
-        again = write_report(runs, Path(folder) / "again.html")
+        again = report(*runs, out=Path(folder) / "again.html")
         spent = time.process_time() - spent
         assert again.read_text().replace("again.html", "page.html") == page.read_text()
         print(f"once more {spent:.1f} s of one core; {page.stat().st_size / 1e6:.2f} MB")
         spent = time.process_time()
-        write_report(runs, page, figures=Path(folder) / "figures", tables=Path(folder) / "tables")
+        report(*runs, out=page, figures=Path(folder) / "figures", tables=Path(folder) / "tables")
         print(f"with figures and tables for papers {time.process_time() - spent:.1f} s of one core")
 
 

@@ -27,7 +27,7 @@ from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import cache_folder
 from foresee.datasets.inspection import DataSummary, inspect
 from foresee.datasets.sources import Row, read_rows
-from foresee.report import write_report
+from foresee.report import report
 from foresee.tasks.data import Data
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.training.data import StoredData, draw
@@ -580,7 +580,7 @@ def test_what_came_of_a_run_can_be_told_without_the_file(file: Path, tmp_path: P
     (found,) = find_runs(run.dir)
     assert isinstance(found, Run)
     assert found.verdict == said
-    assert "no verdict can be given" not in write_report([run.dir], tmp_path / "page.html").read_text()
+    assert "no verdict can be given" not in report(run, out=tmp_path / "page.html").read_text()
 
 
 def test_fresh_examples_cannot_be_had(file: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from foresee.experiments.studies.result import CellResult, SeedResult, StudyResu
 from foresee.metrics.intervals import rate
 from foresee.metrics.significance import at_least, correct_claims, equivalence
 from foresee.metrics.verdict import plain_words
-from foresee.report import write_picture, write_report
+from foresee.report import report, write_picture
 from foresee.report.groups import arrange
 from foresee.training.run import read_run
 
@@ -94,8 +94,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
         ),
     ]  # fmt: skip
     add_anatomy(runs[0])
-    notes = {runs[2].name: "from committed rows"}
-    return runs, write_report(runs, root / "page.html", notes=notes, figures=root / "figures", tables=root / "tables")
+    return runs, report(*runs, out=root / "page.html", figures=root / "figures", tables=root / "tables")
 
 
 def test_the_page_says_what_happened(demo: tuple[list[Path], Path]) -> None:
@@ -112,7 +111,6 @@ def test_the_page_says_what_happened(demo: tuple[list[Path], Path]) -> None:
         assert verdict.inconclusive is False
         assert plain_words(verdict) in text
         assert f"because {verdict.because}" in text
-    assert text.count("from committed rows") == 2
     assert "not within 600" in text
     assert "2,200" in text
     assert PROMPTS[0][0] in text
@@ -177,9 +175,7 @@ def test_figures_and_tables_are_written_where_asked(demo: tuple[list[Path], Path
 
 def test_the_same_runs_give_the_same_bytes(demo: tuple[list[Path], Path], tmp_path: Path) -> None:
     runs, page = demo
-    notes = {runs[2].name: "from committed rows"}
-    again = write_report(runs, tmp_path / "page.html", notes=notes, figures=tmp_path / "figures",
-                         tables=tmp_path / "tables")  # fmt: skip
+    again = report(*runs, out=tmp_path / "page.html", figures=tmp_path / "figures", tables=tmp_path / "tables")
     assert again.read_bytes() == page.read_bytes()
     for name in ("figures", "tables"):
         first, second = ({path.name: path for path in (out.parent / name).iterdir()} for out in (page, again))
@@ -201,10 +197,9 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     (one / "env.json").write_text(json.dumps({NASTY: {NASTY: [NASTY]}}), encoding="utf-8")
     add_anatomy(one)
     add_position_loss(one)
-    html = write_report(
-        [one, two], tmp_path / "page.html", title=NASTY, notes={one.name: NASTY}, figures=tmp_path / "figures",
-        tables=tmp_path / "tables",
-    ).read_text(encoding="utf-8")  # fmt: skip
+    html = report(
+        one, two, out=tmp_path / "page.html", title=NASTY, figures=tmp_path / "figures", tables=tmp_path / "tables"
+    ).read_text(encoding="utf-8")
     page = Page(html)
     known = "html head meta title style body main nav a h1 h2 h3 h4 h5 section article p span ul ol li div br wbr em b "
     known += "code pre table thead tbody tr th td figure figcaption details summary dl dt dd script noscript label "
@@ -226,11 +221,11 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
 
 def test_one_run_alone_is_inconclusive_and_many_seeds_are_listed_one_by_one(tmp_path: Path) -> None:
     run = fabricate_run(tmp_path / "alone", "next-token")
-    assert "clever-hans (inconclusive)" in Page(write_report([run], tmp_path / "page.html").read_text("utf-8")).text
+    assert "clever-hans (inconclusive)" in Page(report(run, out=tmp_path / "page.html").read_text("utf-8")).text
     name = "multi-token:heads=4"
     runs = [fabricate_run(tmp_path, name, "solves" if seed else "follows", seed=seed) for seed in (2, 0, 1)]
     runs += [fabricate_run(tmp_path, "reversed", "solves", seed=seed) for seed in range(3)]
-    text = Page(write_report(runs, tmp_path / "page.html").read_text("utf-8")).text
+    text = Page(report(*runs, out=tmp_path / "page.html").read_text("utf-8")).text
     for said in ("multi-token (2 of 3 seeds) and reversed (3 of 3 seeds) solved it", "clever-hans × 1", "solved × 2",
                  "2 of 3 [0.21, 0.94]"):  # fmt: skip
         assert said in text
@@ -241,33 +236,31 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         metrics.write('{"step": 350, "exam')  # killed in the middle of a line
     (run / "timing.jsonl").unlink()
-    page = Page(write_report([run], tmp_path / "page.html").read_text(encoding="utf-8"))
+    page = Page(report(run, out=tmp_path / "page.html").read_text(encoding="utf-8"))
     assert tuple(page.sections) == SECTIONS
     assert "This run is unfinished: 300 of 600 steps done" in page.text
     assert "No run has kept test examples yet" in page.text
     for name in ("metrics.jsonl", "env.json"):
         (run / name).unlink()
-    text = Page(write_report([run], tmp_path / "page.html").read_text(encoding="utf-8")).text
+    text = Page(report(run, out=tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "0 of 600 steps done" in text
     assert "Versions that were not recorded" in text
     ElementTree.fromstring(write_picture([run], tmp_path / "picture.svg").read_bytes())
 
 
 def test_what_cannot_be_reported_is_refused_and_damage_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="at least one run directory"):
-        write_report([], tmp_path / "page.html")
     with pytest.raises(RequestError, match="no folder of runs"):
-        write_report([tmp_path / "nowhere"], tmp_path / "page.html")
+        report(tmp_path / "nowhere", out=tmp_path / "page.html")
     good, bad = fabricate_run(tmp_path / "a"), fabricate_run(tmp_path / "b", seed=1)
     with pytest.raises(RequestError, match=r"must end in \.svg, \.png or \.pdf"):
         write_picture([good], tmp_path / "picture.gif")
     (bad / "rows.jsonl").write_text('{"row": "exa', encoding="utf-8")
     with pytest.raises(RequestError, match=r"rows\.jsonl"):
-        write_report([bad], tmp_path / "page.html")
+        report(bad, out=tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
     (good / "model.safetensors").write_bytes(b"no header")  # which a page does without
     told: list[str] = []
-    html = write_report([bad, good], tmp_path / "page.html", warn=told.append).read_text(encoding="utf-8")
+    html = report(bad, good, out=tmp_path / "page.html", warn=told.append).read_text(encoding="utf-8")
     (sentence,) = told
     assert sentence.startswith("left out: ")
     assert "1 damaged run is left out." in html
@@ -277,7 +270,7 @@ def test_what_cannot_be_reported_is_refused_and_damage_is_named(tmp_path: Path) 
 def test_backbones_are_named_shortly_where_a_task_has_several(tmp_path: Path) -> None:
     long = "transformer:layers=8,width=128,heads=4,context=256,positions=learned,norm=layer"
     runs = [fabricate_run(tmp_path, backbone=each) for each in (long, BACKBONE, "not-loaded:size=3")]
-    text = Page(write_report(runs, tmp_path / "page.html").read_text(encoding="utf-8")).text
+    text = Page(report(*runs, out=tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "next-token on transformer 8×128, 4 heads" in text
     assert "next-token on not-loaded:size=3" in text
     assert "G(2, 5), 50 node labels · transformer 4×128, 4 heads" in text
@@ -335,7 +328,7 @@ def study(tmp_path: Path) -> StudyResult:
 
 
 def test_a_study_is_shown_with_its_runs(study: StudyResult, tmp_path: Path) -> None:
-    html = write_report([], tmp_path / "page.html", studies=[study], tables=tmp_path / "tables").read_text("utf-8")
+    html = report(study, out=tmp_path / "page.html", tables=tmp_path / "tables").read_text("utf-8")
     section = html.split('<section id="studies">')[1].split("</section>")[0]
     rows = re.split(r"<tr[ >]", section.split("<tbody>")[1].split("</tbody>")[0])[1:]
     marks = ["✓ reproduced", "✗ not reproduced", "? unknown", "– not run"]
@@ -366,6 +359,6 @@ def test_every_kind_of_agreement_is_shown_without_any_run(
     from dataclasses import replace
 
     empty = replace(study, cells=(cell("a", agreement, ()),), claims=(), runs_finished=0)
-    html = write_report([], tmp_path / "page.html", studies=[empty]).read_text(encoding="utf-8")
+    html = report(empty, out=tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<section id="table">' not in html
     assert re.search(rf'<span class="badge \w+">\S {agreement}</span> [a-z ]{{10,}}', html)

@@ -11,7 +11,7 @@ from browser import NARROW, Browser
 from fabricated_runs import add_anatomy, add_position_loss, fabricate_run
 from selenium.webdriver.support.ui import Select
 
-from foresee.report import write_report
+from foresee.report import report
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             add_position_loss(run)
             runs.append(run)
     runs.append(fabricate_run(root / "runs", "a-plug-in:" + "long=1," * 20, finished=False))
-    return write_report(runs, root / "page.html", title="<b>A title</b>")
+    return report(*runs, out=root / "page.html", title="<b>A title</b>")
 
 
 def seen(browser: Browser, selector: str) -> int:

@@ -15,7 +15,7 @@ from fabricated_runs import PROMPTS, TASK, add_anatomy, add_position_loss, fabri
 from foresee.core.seeds import stream
 from foresee.experiments.compare import steps_to_solve
 from foresee.metrics.anatomy import anatomy
-from foresee.report import charts, frames, write_report
+from foresee.report import charts, frames, report
 from foresee.report.examples import panels_of, pick
 from foresee.report.groups import Section, arrange
 from foresee.report.page import lead
@@ -33,7 +33,7 @@ def sections_of(*runs: Path) -> tuple[Section, ...]:
 
 
 def page_of(runs: list[Path], out: Path) -> str:
-    return write_report(runs, out / "page.html").read_text(encoding="utf-8")
+    return report(*runs, out=out / "page.html").read_text(encoding="utf-8")
 
 
 # Groups ------------------------------------------------------------------------------------------------------------

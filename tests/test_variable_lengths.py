@@ -11,7 +11,7 @@ from test_diagnostics_lengths import Counting
 from tiny import tiny
 
 from foresee.experiments.bench import TrainingStep, bench, tokens_read
-from foresee.report import write_report
+from foresee.report import report
 from foresee.tasks.example_files import write_examples
 from foresee.training.data import WINDOW, draw
 from foresee.training.evaluate import evaluate
@@ -63,7 +63,7 @@ def test_it_is_measured_again_with_the_same_result(run: Run, tmp_path: Path) -> 
 
 
 def test_a_page_and_a_card_are_written(run: Run, tmp_path: Path) -> None:
-    assert write_report([run.dir], tmp_path / "report.html").stat().st_size > 1000
+    assert report(run, out=tmp_path / "report.html").stat().st_size > 1000
     card = (export(run, tmp_path / "mine") / "README.md").read_text()
     prompt = card.split('prompt = tokenizer("')[1].split('"')[0]
     tokens, _ = run.task.read_line(prompt)

@@ -10,7 +10,7 @@ from foresee.cli.display import show_findings
 from foresee.cli.options import Jobs, output
 from foresee.experiments.demo import demo
 from foresee.experiments.progress import show_runs
-from foresee.report import write_picture, write_report
+from foresee.report import report, write_picture
 
 
 def command(
@@ -21,7 +21,6 @@ def command(
     began = time.perf_counter()
     runs = demo(out / "runs", jobs=jobs, progress=show_runs())
     show_findings(runs, output())
-    directories = [run.dir for run in runs]
-    page = write_report(directories, out / "report.html", title="Where next-token training fails to look ahead")
-    write_picture(directories, out / "picture.svg")
+    page = report(*runs, out=out / "report.html", title="Where next-token training fails to look ahead")
+    write_picture([run.dir for run in runs], out / "picture.svg")
     output(soft_wrap=True).print(f"{time.perf_counter() - began:.0f} s. The page with pictures: {page}")

@@ -1,4 +1,4 @@
-"""Run directories and studies in, one page out: ``write_report``, ``report`` and, for a README, ``write_picture``.
+"""Runs and studies in, one page out: ``report`` and, for a README, ``write_picture``.
 
 The module is called as its function ``report``: whatever imports it becomes ``foresee.report``, which is that word.
 """
@@ -10,10 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from foresee.report.page import report, write_report
+from foresee.report.page import report
 from foresee.report.picture import write_picture
 
-__all__ = ["report", "write_picture", "write_report"]
+__all__ = ["report", "write_picture"]
 
 
 class _Report(ModuleType):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -13,10 +13,11 @@ from statistics import median
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
 from foresee.core.spec import parse, resolve, shorten
-from foresee.experiments.compare import steps_to_solve
+from foresee.experiments.compare import Comparison, steps_to_solve
 from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
 from foresee.report.style import Mark, assign_marks
+from foresee.training.records import locate_run
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -33,7 +34,6 @@ class Group:
     id: str
     label: str
     runs: tuple[Run, ...]
-    notes: tuple[str, ...]
 
     @property
     def spec(self) -> Settings:
@@ -142,8 +142,8 @@ class Section:
         return group.speed / speeds[0] if group.speed and speeds and speeds[0] else None
 
 
-def arrange(runs: Sequence[Run], notes: Mapping[str, str] | None = None) -> tuple[Section, ...]:
-    """Sections in the order in which their first run was given; groups likewise. ``notes`` is by run folder name."""
+def arrange(runs: Sequence[Run]) -> tuple[Section, ...]:
+    """Sections in the order in which their first run was given; groups likewise."""
     labels, sections, ids = _labels({run.spec.objective for run in runs}), [], count(1)
     places: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -155,14 +155,24 @@ def arrange(runs: Sequence[Run], notes: Mapping[str, str] | None = None) -> tupl
         groups = []
         for spec in dict.fromkeys(run.spec.model_copy(update={"seed": 0}) for run in here):
             others = [other for other in alike if other.objective == spec.objective]
-            noted = [note for run in alike[spec] if (note := (notes or {}).get(run.dir.name))]
             label = labels[spec.objective] + _special(spec, others)
-            groups.append(Group(f"made-{next(ids)}", label, tuple(alike[spec]), tuple(dict.fromkeys(noted))))
+            groups.append(Group(f"made-{next(ids)}", label, tuple(alike[spec])))
         several = len({other for same, other in places if same == task}) > 1
         title = task_title(task) + (f" · {short_backbone(backbone)}" if several else "")
         chance = next((found for run in here if (found := _chance(run)) is not None), None)
         sections.append(Section(task, title, chance, tuple(groups)))
     return tuple(sections)
+
+
+def folders_of(*about: Run | Comparison | str | Path, runs: str | Path = "runs") -> list[Path]:
+    """The folders of runs, of all runs of comparisons, and those that are named."""
+    found: list[Path] = []
+    for each in about:
+        if isinstance(each, Comparison):
+            found += [run.dir for run in each.runs]
+        else:
+            found.append(each.dir if isinstance(each, Run) else locate_run(each, runs))
+    return found
 
 
 def values_of(run: Run, row: str) -> list[float]:

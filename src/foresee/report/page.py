@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,11 +17,11 @@ from foresee.experiments.studies.result import CellResult, StudyResult
 from foresee.metrics import verdict
 from foresee.report import examples, frames
 from foresee.report import tables as every_table
-from foresee.report.groups import Group, Section, arrange
+from foresee.report.groups import Group, Section, arrange, folders_of
+from foresee.report.picture import write_figures
 from foresee.report.rendering import listed, render_page
 from foresee.report.star import draw_star, nodes_of
 from foresee.report.style import assign_marks
-from foresee.training.records import locate_run
 from foresee.training.run import DamagedRun, Run, find_runs
 
 TITLE = "Does it look ahead?"
@@ -33,50 +33,17 @@ def report(
     warn: Callable[[str], None] | None = None,
 ) -> Path:  # fmt: skip
     """Writes one self-contained page on runs (by folder, or digest or the start of that below ``runs``), folders of
-    them, comparisons and studies, all below ``runs`` by default; returns its path. ``figures`` and ``tables`` are
-    folders for the figures (SVG, PDF) and tables (Markdown, LaTeX). Raises what ``write_report`` does."""
-    studies = [each for each in about if isinstance(each, StudyResult)]
-    folders = folders_of(*(each for each in about if not isinstance(each, StudyResult)), runs=runs)
-    places = [None if each is None else Path(each) for each in (figures, tables)]
-    return write_report(
-        folders if about else [Path(runs)], Path(out), title=title, studies=studies, figures=places[0],
-        tables=places[1], warn=warn,
-    )  # fmt: skip
+    them, comparisons and studies, all below ``runs`` by default; returns its path. A study's own runs need not be
+    named.
 
-
-def folders_of(*about: Run | Comparison | str | Path, runs: str | Path = "runs") -> list[Path]:
-    """The folders of runs, of all runs of comparisons, and those that are named."""
-    found: list[Path] = []
-    for each in about:
-        if isinstance(each, Comparison):
-            found += [run.dir for run in each.runs]
-        else:
-            found.append(each.dir if isinstance(each, Run) else locate_run(each, runs))
-    return found
-
-
-def write_report(
-    run_dirs: Sequence[Path],
-    out: Path,
-    *,
-    title: str | None = None,
-    notes: Mapping[str, str] | None = None,
-    studies: Sequence[StudyResult] = (),
-    figures: Path | None = None,
-    tables: Path | None = None,
-    warn: Callable[[str], None] | None = None,
-) -> Path:
-    """Writes the page ``out`` on runs and studies and returns ``out``; a study's own runs need not be named.
-
-    ``notes`` maps names of run directories to a remark shown wherever the run is. ``figures`` and ``tables`` are
-    folders for the figures as SVG and PDF and the tables as Markdown and LaTeX; neither is written unless given.
-    Unfinished runs are shown as far as they are; damaged ones are left out, which the page says and ``warn`` is told.
-    Raises ``RequestError`` where a directory does not exist or none can be read, and ``ForeseeError`` where a file
-    cannot be written.
+    ``figures`` and ``tables`` are folders for the figures (SVG, PDF) and tables (Markdown, LaTeX); neither is written
+    unless given. Unfinished runs are shown as far as they are; damaged ones are left out, which the page says and
+    ``warn`` is told. Raises ``RequestError`` where a folder does not exist or no run can be read, and ``ForeseeError``
+    where a file cannot be written.
     """
-    directories = [*map(Path, run_dirs), *(Path(each) for study in studies for each in study.dirs)]
-    if not directories and not studies:
-        raise RequestError("a report needs at least one run directory, such as runs/0123456789abcdef")
+    studies = [each for each in about if isinstance(each, StudyResult)]
+    named = folders_of(*(each for each in about if not isinstance(each, StudyResult)), runs=runs)
+    directories = [*named, *(Path(each) for study in studies for each in study.dirs)] if about else [Path(runs)]
     found = find_runs(*dict.fromkeys(path.resolve() for path in directories))
     if not found and not studies:
         raise RequestError(f"{', '.join(map(str, directories))} holds no runs; name some, or train one first")
@@ -86,24 +53,22 @@ def write_report(
     if warn is not None:
         for sentence in damaged:
             warn(f"left out: {sentence}")
-    runs = [each for each in found if isinstance(each, Run)]
-    sections = arrange(runs, notes)
+    shown = [each for each in found if isinstance(each, Run)]
+    sections = arrange(shown)
     if figures is not None:
-        from foresee.report.picture import write_figures
-
-        write_figures(sections, figures)
+        write_figures(sections, Path(figures))
     if tables is not None:
-        every_table.write_tables(sections, studies, tables)
+        every_table.write_tables(sections, studies, Path(tables))
     out = Path(out)
     groups = [group for section in sections for group in section.groups]
     page = render_page(
-        "report.html.j2", title or TITLE, sections=sections, groups=groups, runs=runs, studies=studies, damaged=damaged,
-        tables=every_table, frames=frames, examples=examples, nodes_of=nodes_of, draw_star=draw_star, rules=verdict,
-        lead=lead, outcomes=outcomes, environments=_environments(runs), published_tags=TAGS,
-        supervised=any("position_loss" in line for run in runs for line in run.metrics),
+        "report.html.j2", title or TITLE, sections=sections, groups=groups, runs=shown, studies=studies,
+        damaged=damaged, tables=every_table, frames=frames, examples=examples, nodes_of=nodes_of, draw_star=draw_star,
+        rules=verdict, lead=lead, outcomes=outcomes, environments=_environments(shown), published_tags=TAGS,
+        supervised=any("position_loss" in line for run in shown for line in run.metrics),
         marks=assign_marks([group.label for group in groups]),
         cell_groups=lambda study: [_group_of(cell, groups) for cell in study.cells], out=out.name,
-        beside=[folder.name for folder in (figures, tables) if folder is not None],
+        beside=[Path(folder).name for folder in (figures, tables) if folder is not None],
         most_panels=max(1, examples.MOST_PANELS // max(1, len(sections))),
     )  # fmt: skip
     files.write_text(out, page)

@@ -16,8 +16,7 @@ from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
 from foresee.experiments.compare import Comparison
 from foresee.report import charts, frames
-from foresee.report.groups import Section, arrange
-from foresee.report.page import folders_of
+from foresee.report.groups import Section, arrange, folders_of
 from foresee.report.style import CONFIG
 from foresee.training.run import Run, find_runs
 

@@ -88,10 +88,9 @@ class Published:
         return self.side if self.value is None else side_of(row, self.value, chance)
 
 
-def percent(value: float, source: str, tag: str, *, decimals: int = 1, off: float = 0.0) -> Published:
-    """A number printed in percent with so many decimals; ``off`` percentage points more where it was read off a
-    figure."""
-    text, slack = f"{value / 100:.{decimals + 2}f}", 0.5 * 10.0**-decimals + off
+def percent(value: float, source: str, tag: str, *, off: float = 0.0) -> Published:
+    """A number printed in percent with one decimal; ``off`` percentage points more where it was read off a figure."""
+    text, slack = f"{value / 100:.3f}", 0.05 + off
     return Published(text, max(0.0, value - slack) / 100, min(100.0, value + slack) / 100, source, tag)
 
 
