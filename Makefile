@@ -22,7 +22,7 @@ help:
 	@echo "make slow   the tests that take longer"
 	@echo "make evidence  every study's missing runs, the cheapest and most telling first; resumable"
 	@echo "make bench  training speed on this machine"
-	@echo "make docs   docs/objectives.md and its drawings, and the API reference in build/reference"
+	@echo "make docs   what is made of code and rows: drawings, tables, findings, and the API reference in build/reference"
 	@echo "make clean  remove the environment and every cache; runs/ stays"
 
 # PYTHON=... chooses the interpreter; otherwise the first of these that is 3.11 or newer.

@@ -19,6 +19,8 @@ from foresee.core.registry import load_plugin_file
 from foresee.core.spec import resolve, split_list
 from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
+from generate.documents import DOCUMENTS as WITH_TABLES
+from generate.documents import fill_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]
@@ -66,6 +68,18 @@ def test_every_command_can_be_given(path: Path, monkeypatch: pytest.MonkeyPatch)
                     resolve(known, spec)
         if (task := context.params.get("task")) and not task.startswith(OWN):
             resolve(tasks, task).build()
+
+
+@pytest.mark.parametrize("name", WITH_TABLES)
+def test_tables_are_those_of_the_committed_rows(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert "by `make docs`" in text
+    assert fill_tables(text, ROOT / "results") == text, "`make docs` has not been run since rows were committed"
+
+
+def test_an_unknown_table_is_refused() -> None:
+    with pytest.raises(RequestError, match="demo"):
+        fill_tables("<!-- table demos, by `make docs` -->\n<!-- end of table -->", ROOT / "results")
 
 
 def test_code_that_is_no_document_is_not_taken_for_one() -> None:

@@ -1,0 +1,93 @@
+"""Tables inside README and the documentation that are made from the committed rows, between two comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.core.spec import brief
+from foresee.experiments.compare import Group, value
+from foresee.metrics.verdict import SOLVED
+from foresee.objectives.base import objectives
+from foresee.report.groups import task_title
+from foresee.training.run import Run, find_runs
+
+DOCUMENTS = ("README.md", "docs/choosing.md")
+BLOCK = re.compile(r"(<!-- table ([\w-]+), by `make docs` -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def write_tables(root: Path = Path()) -> None:
+    """Makes every such table anew, below ``root``, the repository's folder."""
+    for name in DOCUMENTS:
+        files.write_text(root / name, fill_tables((root / name).read_text(encoding="utf-8"), root / "results"))
+
+
+def fill_tables(text: str, results: Path) -> str:
+    """The text with each table made from the runs below ``results``. Raises ``RequestError`` on an unknown table."""
+
+    def fill(found: re.Match[str]) -> str:
+        if found[2] not in TABLES:
+            raise RequestError(f"there is no table {found[2]!r} to make; there are {', '.join(TABLES)}")
+        return f"{found[1]}{TABLES[found[2]](results)}{found[3]}"
+
+    return BLOCK.sub(fill, text)
+
+
+def tabulate_demo(results: Path) -> str:
+    """The runs of the demo, in the order in which it trains them."""
+    from foresee.experiments.demo import demo_settings
+
+    runs = {run.spec.digest: run for run in read_finished(results / "demo")}
+    lines = []
+    for settings in demo_settings():
+        if (run := runs.get(settings.digest)) is None:
+            raise RequestError(f"{results / 'demo'} lacks the run of {settings.command}")
+        rows = [f"{value(run, name):.3f}" if name in run.rows else "" for name in ("exact", "branch", "follow")]
+        lines.append([_name(run), _graph(run), f"{run.steps:,}", *rows, f"`{run.verdict.name}`"])
+    return _write(["trained with", "graph", "steps", "`exact`", "`branch`", "`follow`", "verdict"], lines)
+
+
+def tabulate_repairs(results: Path) -> str:
+    """How many seeds of each objective solved each graph, over all networks and settings together, and after how many
+    steps."""
+    graphs = ("G(2, 3)", "G(2, 4)", "G(2, 5)", "G(3, 5)", "G(5, 5)", "G(2, 10)")
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in read_finished(*(results / name for name in FOLDERS if (results / name).is_dir())):
+        if "mamba" not in run.spec.backbone:
+            found.setdefault(_name(run), {}).setdefault(_graph(run), []).append(run)
+    lines = [[name, *(_outcome(runs.get(graph, [])) for graph in graphs)] for name, runs in sorted(found.items())]
+    return _write(["objective", *graphs], lines)
+
+
+FOLDERS = ("objectives", "graph-size", "teacherless", "gpu")
+"""Below ``results``: the runs that are compared."""
+TABLES: dict[str, Callable[[Path], str]] = {"demo": tabulate_demo, "repairs": tabulate_repairs}
+
+
+def read_finished(*places: Path) -> list[Run]:
+    """The finished runs below ``places``."""
+    return [run for run in find_runs(*places) if isinstance(run, Run) and run.rows]
+
+
+def _outcome(runs: Sequence[Run]) -> str:
+    group = Group("", tuple(runs))
+    steps = [step for step in group.steps_to_solve if step is not None]
+    solved = sum(exact >= SOLVED for exact in group.exact)
+    return f"{solved} of {len(runs)}" + (f", {median(steps):,.0f} steps" if steps else "") if runs else ""
+
+
+def _name(run: Run) -> str:
+    return f"`{brief(objectives, run.spec.objective)}`"
+
+
+def _graph(run: Run) -> str:
+    return task_title(run.spec.task).removeprefix("path-star ").partition("), ")[0].rstrip(")") + ")"
+
+
+def _write(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = (head, ["---"] * len(head), *lines)
+    return "".join(f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in row)}|\n" for row in rows)
