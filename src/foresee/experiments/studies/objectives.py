@@ -100,7 +100,7 @@ class GraphSize(Study):
 
     summary = "the objectives that solve G(2, 5) on G(3, 5), G(5, 5) and G(2, 10): where each stops"
     question = "How far do the repairs carry as arms get more or longer?"
-    laptop_cost = "27 runs and 9 controls, about 5 core hours at most, reckoned from the speed of G(2, 5)"
+    laptop_cost = "27 runs and 9 controls, about 11 core hours at most, reckoned from the speed of G(2, 5)"
     paper_cost = PAPER_COST
     published = {  # noqa: RUF012
         ("G(2, 10)", "belief-state"): percent(98.9, **FIGURE_6),

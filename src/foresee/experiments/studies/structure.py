@@ -29,7 +29,7 @@ class FirstToken(Study):
 
     summary = "the branch token alone on arms of 2 to 6 nodes: where the depth that is found ends"
     question = "How many look-ups in a row does training on the first step alone discover?"
-    laptop_cost = "30 runs and 30 controls, about 4 core hours at most, reckoned from the speed of G(2, 5)"
+    laptop_cost = "30 runs and 30 controls, about 7 core hours at most, reckoned from the speed of G(2, 5)"
     paper_cost = PAPER_COST
 
     def cells(self, scale: Scale) -> list[Cell]:
@@ -37,7 +37,7 @@ class FirstToken(Study):
         found, lost = words("discovered", "solved", CEILING, "N"), words("not discovered", "chance", CEILING, "N")
         return [
             Cell(
-                graph=f"G({degree}, {length})", label="branch token alone", minutes=5.0, control_minutes=1.0,
+                graph=f"G({degree}, {length})", label="branch token alone", minutes=10.0, control_minutes=1.0,
                 runs=over_seeds(2, f"path-star-branch:{options}", "next-token", **settings),
                 controls=over_seeds(2, f"path-star:{options}", CONTROL, **settings),
                 published=found if length - 1 <= STEPS_FOUND else lost,
@@ -53,7 +53,7 @@ class Structure(Study):
 
     summary = "goals, order of edges, place of the query, labels, sizes and trees: what of the data helps"
     question = "Which property of the data makes the arm learnable without another objective?"
-    laptop_cost = "28 runs and 14 controls, about 3 core hours at most, reckoned from the speed of G(2, 5)"
+    laptop_cost = "28 runs and 14 controls, about 6 core hours at most, reckoned from the speed of G(2, 5)"
     paper_cost = PAPER_COST
     plain = words("not learned", "chance", FRYDENLUND, "N")
     learned = words("learned", "solved", FRYDENLUND, "N")
@@ -72,7 +72,7 @@ class Structure(Study):
         settings = AT_PAPER_SCALE if scale == "paper" else EQUAL
         return [
             Cell(
-                graph=f"G(2, 5), {change}", label=name, minutes=5.0, control_minutes=1.0,
+                graph=f"G(2, 5), {change}", label=name, minutes=10.0, control_minutes=1.0,
                 runs=over_seeds(2, f"path-star:degree=2,length=5,nodes=50{options}", name, **settings),
                 published=published if name == "next-token" else self.not_known,
             )
