@@ -1,9 +1,9 @@
 """Options that are said to slow objectives down, each beside its other value: by when the look-ups are found.
 
-Nothing is published of these on path-star. What is expected, and why: multi-token's further heads together weigh three
-times as much as the next token where each weighs 1; the weights of the diffusion bound vary so much that 17 % of rows
-have no loss; a mean over symbols is 1/54 of the published sum at 50 labels; 42 of 54 negatives of ranking-future are
-not in the prompt; and left to right is the hardest order that any-order can decode in.
+Published: nothing of these on path-star. What is expected, by the objectives' own repositories and papers [N]: further
+heads of multi-token that weigh 1 each together weigh three times as much as the next token; the weights of the
+diffusion bound vary so much that 17 % of rows have no loss; a mean over symbols is 1/54 of the published sum at 50
+labels; 42 of 54 negatives of ranking-future are not in the prompt; left to right is the hardest order to decode in.
 """
 
 from __future__ import annotations
