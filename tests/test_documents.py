@@ -19,8 +19,8 @@ from foresee.core.registry import load_plugin_file
 from foresee.core.spec import resolve, split_list
 from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
+from generate.documents import BLOCK, fill_tables
 from generate.documents import DOCUMENTS as WITH_TABLES
-from generate.documents import fill_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]
@@ -43,9 +43,10 @@ def commands(path: Path) -> list[list[str]]:
 
 def test_the_documentation_can_be_read_in_an_afternoon() -> None:
     words = {
-        path.name: sum(bool(re.search(r"\w", word)) for word in path.read_text(encoding="utf-8").split())
+        # Tables and findings grow with the committed rows.
+        path.name: sum(bool(re.search(r"\w", word)) for word in BLOCK.sub("", path.read_text(encoding="utf-8")).split())
         for path in DOCUMENTS
-        if path.name != "findings.md"  # which grows with the committed rows
+        if path.name != "findings.md"
     }
     assert sum(words.values()) <= 15_000, words
 

@@ -22,5 +22,7 @@ def command(
     runs = demo(out / "runs", jobs=jobs, progress=show_runs())
     show_findings(runs, output())
     page = report(*runs, out=out / "report.html", title="Where next-token training fails to look ahead")
-    write_picture([run.dir for run in runs], out / "picture.svg")
+    # One line an objective: the small graph's failure and control are on the page.
+    first = {run.spec.objective: run.dir for run in reversed(runs)}
+    write_picture([first[each] for each in dict.fromkeys(run.spec.objective for run in runs)], out / "picture.svg")
     output(soft_wrap=True).print(f"{time.perf_counter() - began:.0f} s. The page with pictures: {page}")
