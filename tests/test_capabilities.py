@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from support import numbered, transformer
 from torch import Tensor
 
-from foresee.backbones import Attend, Cap
+from foresee.backbones import Attend, Cap, capabilities
 from foresee.backbones.base import refuse_missing
 from foresee.backbones.capabilities import measure
 from foresee.backbones.transformer import Transformer
@@ -116,7 +117,18 @@ def test_a_leak_or_no_memory_is_an_error(mask: Callable[[Tensor], Attend], says:
 @pytest.mark.parametrize("positions", ["learned", "rotary", "none"])
 def test_every_size_of_transformer_measures_the_same(options: dict[str, Any], positions: str) -> None:
     expected = EVERYTHING - ({Cap.POSITIONS} if positions == "none" else set())
-    assert {transformer(seed=seed, positions=positions, **options).has for seed in range(3)} == {expected}
+    built = [transformer(seed=seed, positions=positions, **options) for seed in range(3)]
+    assert {measure(net, net.width, net.longest) for net in built} == {expected}
+    assert {net.has for net in built} == {expected}
+
+
+def test_a_kind_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Mock(return_value=EVERYTHING)
+    monkeypatch.setattr(capabilities, "measure", counted)
+    monkeypatch.setattr(capabilities, "_found", {})
+    for seed, context in ((0, 31), (1, 31), (0, 32), (2, 32)):
+        assert transformer(seed=seed, context=context).has == EVERYTHING
+    assert counted.call_count == 2
 
 
 @pytest.mark.parametrize("training", [True, False])

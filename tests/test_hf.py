@@ -12,6 +12,7 @@ import pytest
 import tiny_checkpoints as tiny
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -294,6 +295,14 @@ def truncated(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
 
 
+def not_finite(folder: Path) -> None:
+    """Of which one number of one weight became NaN, as in a training that diverged."""
+    saved(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.h.1.mlp.c_fc.weight"][0, 0] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 OWN_CODE: dict[str, Any] = {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "modeling_mine.Mine"}}
 QUANTISED: dict[str, Any] = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
 
@@ -318,6 +327,7 @@ QUANTISED: dict[str, Any] = {"quantization_config": {"quant_method": "gptq", "bi
         (truncated, {}, "the weights of .* cannot be loaded"),
         (partial(saved, n_embd=2 * tiny.WIDTH), {}, "the weights of .* cannot be loaded"),
         (partial(saved, n_layer=3), {}, r"lacks the weights 'transformer\.h\.2\."),
+        (not_finite, {}, r"weight 'transformer\.h\.1\.mlp\.c_fc\.weight' of the checkpoint holds NaN or infinity$"),
         (partial(configured, n_head=5), {"random": True}, r"\(gpt2\) cannot be built: "),
         (saved, {"attention": "no-such"}, r"\(gpt2\) with attention=no-such cannot be built"),
         (saved, {"attention": "flash_attention_2"}, r"\(gpt2\) with attention=flash_attention_2 cannot be built"),

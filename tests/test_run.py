@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.metrics.intervals import rate
 from foresee.objectives.next_token import NextToken
 from foresee.training.evaluate import evaluate, keep_rows
-from foresee.training.loop import train
+from foresee.training.loop import continue_run, train
 from foresee.training.records import read_rows, read_spec, rows_as_lines
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings, settable
@@ -451,3 +452,16 @@ def test_rows_of_a_metric_added_later_are_kept_beside_those_that_are_there(finis
     assert load(directory).rows.keys() == finished.rows.keys()
     assert load(directory).rows["decision"] == finished.rows["decision"]
     assert load(directory).rows["exact"] == older["exact"]
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    run = train(tiny(steps=2), tmp_path)
+    tensors, note = files.read_tensors(run.dir / "model.safetensors")
+    name = max(tensors)
+    tensors[name].view(-1)[0] = float("nan")
+    files.write_tensors(run.dir / "model.safetensors", tensors, note)
+    with pytest.raises(RequestError, match=f"weight '{re.escape(name)}' holds NaN or infinity") as refusal:
+        _ = load(run.dir).objective
+    assert "learning rate" not in str(refusal.value)
+    with pytest.raises(RequestError, match="holds NaN or infinity"):
+        continue_run(load(run.dir), 2)

@@ -12,8 +12,10 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import tiny_checkpoints
 from rich.console import Console
 from scripted_worker import (
     BABBLES,
@@ -31,11 +33,13 @@ from scripted_worker import (
 )  # fmt: skip
 from tiny import outcome, tiny
 
+from foresee.backbones.hf import loading
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.experiments.engine import InProcess, Job, Pending, make_engine
+from foresee.experiments.memory import estimate_memory
 from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
 from foresee.experiments.progress import RunsBars, RunsProgress
-from foresee.experiments.runner import FailedRunsError, Runner, estimate_memory, run_all, state
+from foresee.experiments.runner import FailedRunsError, Runner, run_all, state, unfinished
 from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.process import in_use, locked
 from foresee.training.settings import Settings
@@ -378,6 +382,23 @@ def test_the_plan_says_how_it_was_chosen(asked: Settings) -> None:
 def test_estimates_grow_with_what_they_depend_on() -> None:
     for larger in (tiny(batch=64), tiny(backbone="transformer:layers=2,width=64,heads=2"), tiny(test=2_000_000)):
         assert estimate_memory(larger) > estimate_memory(tiny())
+
+
+def test_a_checkpoint_is_loaded_once_for_all_that_is_trained_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = f"hf:{tiny_checkpoints.save(tmp_path / 'checkpoint')},symbols=first"
+    asked = [tiny(objective, backbone=backbone, batch=6) for objective in ("next-token", "teacherless", "belief-state")]
+    each = [estimate_memory(spec) for spec in asked]
+    counted = Mock(wraps=loading.load_model)
+    monkeypatch.setattr(loading, "load_model", counted)
+    jobs = unfinished(asked, tmp_path / "runs")
+    assert counted.call_count == 1
+    assert [made.memory for made in jobs] == pytest.approx(each, rel=0.02)
+    with pytest.raises(RequestError, match="needs 277 positions, but"):
+        unfinished([*asked, tiny("next-token", "path-star:degree=2,length=40,nodes=90,goals=one", backbone)], tmp_path)
+    with pytest.raises(RequestError, match="heads"):
+        unfinished([*asked, tiny("multi-token:heads=0", backbone=backbone)], tmp_path)
 
 
 def test_bars_fit_a_terminal_of_80_columns(asked: Settings) -> None:

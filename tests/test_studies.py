@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 import tiny_checkpoints
+from rich.console import Console
 from tiny import tiny
 
 import foresee
@@ -33,6 +35,7 @@ from foresee.experiments.studies.base import (
 )
 from foresee.experiments.studies.result import StudyResult
 from foresee.experiments.studies.run import plan, study
+from foresee.experiments.studies.show import show_study
 from foresee.metrics.intervals import Row, rate
 from foresee.objectives.base import objectives
 from foresee.training.records import rows_as_lines
@@ -225,7 +228,8 @@ def finish(root: Path, spec: Settings, exact: float, *, solved_at: int | None = 
     measured = {"exact": exact, **rows}
     steps = range(spec.eval_every, spec.steps + 1, spec.eval_every)
     seen = [{"step": step, "examples": step * spec.batch, "loss": 1.0, "parts": {"next": 1.0}, "lr": spec.lr,
-             "eval": {"exact": 0.96 if solved_at is not None and step >= solved_at else 0.1}}
+             "eval": {"exact": 0.96 if solved_at is not None and step >= solved_at else 0.1,
+                      "rest": 0.93 if step > spec.eval_every else 0.3}}
             for step in steps]  # fmt: skip
     files.write_json(directory / "spec.json", spec.model_dump())
     files.write_json_lines(directory / "metrics.jsonl", seen)
@@ -312,6 +316,26 @@ def test_published_beside_measured(made: Path) -> None:
     assert [control.value for control in first.controls] == [1.0] * 3
     assert result.reproduce == "foresee study made --scale laptop --train"
     assert len(result.dirs) == 18
+
+
+def test_a_study_that_asks_for_it_says_when_the_look_ups_were_found(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(made)
+    late = Made().cells("laptop")[0].runs[1].digest
+    lines = (made / late / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (made / late / "metrics.jsonl").write_text(lines[0])
+    found = {seed.run: seed.look_ups_at for cell in table(made).cells for seed in (*cell.seeds, *cell.controls)}
+    assert found == {run: None if run == late else 20 for run in found}
+    assert set(table(made).table["look_ups_at"].dropna()) == {20}
+    shown = Console(width=160, record=True, file=io.StringIO())
+    show_study(table(made), shown)
+    assert "look-ups by" not in shown.export_text()
+    monkeypatch.setattr(Made, "look_ups", True)
+    show_study(table(made), shown)
+    text = shown.export_text()
+    assert "look-ups by" in text
+    assert "not by 10" in text
 
 
 def test_below_chance_is_not_yet_a_guess(made: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from foresee.backbones.capabilities import Attend, Cap, measure
+from foresee.backbones.capabilities import Attend, Cap, measure_once
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.core.spec import resolve
@@ -35,7 +35,7 @@ class _Measured(ABCMeta):
         made = super().__call__(*given, **options)
         made.options = options
         if "has" not in vars(made):  # a checkpoint measures itself, before its weights are changed in kind
-            made.has = measure(made, made.width, made.longest)
+            made.has = measure_once((cls, *sorted(options.items())), made, made.width, made.longest)
         return made
 
 

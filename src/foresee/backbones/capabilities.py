@@ -6,7 +6,7 @@ itself is never believed: many models accept a mask or positions and silently ig
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Literal
@@ -35,6 +35,16 @@ class Cap(Enum):
     LOOKAHEAD = "attend='full' lets a position read what comes after it"
     VISIBILITY = "a bool mask [B, T, T] decides which positions each position reads"
     POSITIONS = "positions may be given, so that a token's place is not its index"
+
+
+_found: dict[Hashable, frozenset[Cap]] = {}
+
+
+def measure_once(kind: Hashable, backbone: nn.Module, width: int, longest: int | None) -> frozenset[Cap]:
+    """``measure``, once a process for all backbones of one ``kind``: of the same class, options and files."""
+    if kind not in _found:
+        _found[kind] = measure(backbone, width, longest)
+    return _found[kind]
 
 
 def measure(backbone: nn.Module, width: int, longest: int | None) -> frozenset[Cap]:

@@ -128,9 +128,10 @@ def value(run: Run, row: str) -> float:
     return float(found["value"])
 
 
-def steps_to_solve(run: Run) -> int | None:
-    """The step of the first evaluation during training with ``exact`` of at least 0.95."""
-    return next((line["step"] for line in run.metrics if line.get("eval", {}).get("exact", 0) >= SOLVED), None)
+def steps_to_solve(run: Run, row: str = "exact", least: float = SOLVED) -> int | None:
+    """The step of the first evaluation during training with ``row`` of at least ``least``: unless given, the one that
+    solved."""
+    return next((line["step"] for line in run.metrics if line.get("eval", {}).get(row, 0) >= least), None)
 
 
 def compare(

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, make_engine
+from foresee.experiments.memory import Size, estimate_memory
 from foresee.experiments.progress import RunsProgress, reports
-from foresee.training.data import FreshData
-from foresee.training.examples import training_data
 from foresee.training.loop import InterruptedTrainingError
 from foresee.training.process import InUseError, in_use, stop_signals
 from foresee.training.progress import title
@@ -96,6 +95,7 @@ def unfinished(settings: Sequence[Settings], root: Path) -> list[Job]:
     """What is left to train, each kind of run built once to see that it can be. Raises ``RequestError`` that names the
     run where it cannot."""
     memory: dict[tuple[object, ...], int] = {}
+    checkpoints: dict[str, Size] = {}
     jobs: list[Job] = []
     for each in settings:
         if is_finished(each, root):
@@ -105,34 +105,11 @@ def unfinished(settings: Sequence[Settings], root: Path) -> list[Job]:
                 each.batch, each.accumulate, each.recompute, each.test)  # fmt: skip
         if kind not in memory:
             try:
-                memory[kind] = estimate_memory(each)
+                memory[kind] = estimate_memory(each, checkpoints)
             except RequestError as error:
                 raise RequestError(f"{title(each)}: {error}") from None
         jobs.append(Job(each, memory[kind]))
     return jobs
-
-
-def estimate_memory(settings: Settings) -> int:
-    """Bytes that a run needs at its peak, measurements included; errs on the large side. Builds the run's task, model
-    and first batch, and raises ``RequestError`` where they cannot be built."""
-    task = settings.build_task()
-    objective = settings.build_objective(task)
-    # A file's lines are all read, since any may be wrong; generated examples need not all be drawn to be checked.
-    generated = settings.data_examples
-    data = training_data(settings, task) if generated is None else FreshData(task, settings.task, settings.seed)
-    rows, columns = data.batch_at(0, settings.batch // settings.accumulate).tokens.shape
-    trained = sum(each.numel() for each in objective.parameters() if each.requires_grad)
-    held = sum(each.numel() for each in objective.parameters())
-    width = objective.backbone.width
-    # A matrix product of n inputs and m outputs has n * m parameters, and n is about the width. The backward pass needs
-    # each output, and about three times as much of norms, activation functions and residuals.
-    activations = 16 * rows * columns * held / width
-    layers = max(1.0, held / (12 * width * width))  # of a Transformer of this width
-    activations += 12 * rows * columns * columns * layers * max(1, width // 64)  # attention scores, weights, gradients
-    stored = 2 * 8 * columns * ((generated or 0) + settings.test)
-    # A process with PyTorch; and each trained parameter with its gradient, two moments, and as much for a checkpoint.
-    held_bytes = (350 << 20) + 32 * trained + 4 * (held - trained)
-    return int(held_bytes + activations * (0.4 if settings.recompute else 1.0) + stored)
 
 
 @dataclass

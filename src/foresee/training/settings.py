@@ -233,9 +233,9 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         built: Task = task.build() if kept is None else task.cls.restore(task.options, kept)
         return built
 
-    def build_objective(self, task: Task) -> Objective:
-        """Fresh backbone and objective on the CPU, weights drawn from this run's own streams. Raises ``RequestError``
-        where the backbone lacks what the objective needs or is too short for the task."""
+    def build_objective(self, task: Task, network: Any = None) -> Objective:
+        """Fresh objective, and backbone unless one is given, on the CPU, weights drawn from this run's own streams.
+        Raises ``RequestError`` where the backbone lacks what the objective needs or is too short for the task."""
         from foresee.backbones.base import refuse_missing
         from foresee.core.seeds import torch_stream
 
@@ -243,7 +243,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         if backbone.cls.content_digest(backbone.options) != self.backbone_digest:
             raise RequestError(f"the files behind backbone {self.backbone} are not those that this run was asked with")
         vocab = task.vocab.extended(objective.cls.symbols)
-        network = backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
+        network = network or backbone.build(vocab, torch_stream("weights", self.backbone, self.seed))
         network.recompute = self.recompute
         refuse_missing(objective.cls.needs, self.objective, network, self.backbone)
         stream = torch_stream("weights", self.backbone, self.objective, self.seed)

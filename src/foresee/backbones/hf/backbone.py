@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.base import backbones
-from foresee.backbones.capabilities import Attend, Cap, measure
+from foresee.backbones.capabilities import Attend, Cap, measure_once
 from foresee.backbones.hf import checks, loading
 from foresee.backbones.hf.reading import REFUSALS, HuggingFaceLayer, Reader, undecayed_names
 from foresee.backbones.hf.symbols import Symbols, exported_ids, put_back, rows_of, token_ids
@@ -150,7 +150,8 @@ class HuggingFace(TableBackbone):
         x = PROBE_SCALE * torch.randn(2, PROBE_LENGTH, self.width, generator=torch_stream("hf", "probe"))
         checks.refuse_randomness(self.body, lambda: self._reader(x), self.whose)
         self.has = frozenset(Cap)  # so that measuring may try
-        self.has = measure(self, self.width, self.longest)
+        kind = (checkpoint_digest(self.path), self.implementation, self.random)
+        self.has = measure_once(kind, self, self.width, self.longest)
         if expected.numel():
             known = torch.tensor([index for index, token in enumerate(self.token_ids) if token is not None])
             with torch.no_grad():

@@ -180,7 +180,8 @@ class Study(ABC):
     """A published question. Constructor parameters by keyword are its options, as for tasks.
 
     ``question`` is what it answers; the costs say what a scale takes, and ``hardware`` what laptop scale was measured
-    on. ``baseline`` is the label with which all others are compared, graph by graph; None for none.
+    on. ``baseline`` is the label with which all others are compared, graph by graph; None for none. ``look_ups`` asks
+    for a column that says by which step the edge look-up was found: the first evaluation with ``rest`` at least 0.9.
     """
 
     summary: ClassVar[str]
@@ -189,6 +190,7 @@ class Study(ABC):
     paper_cost: ClassVar[str] = "not measured"
     hardware: ClassVar[str] = HARDWARE
     baseline: ClassVar[str | None] = None
+    look_ups: ClassVar[bool] = False
 
     @abstractmethod
     def cells(self, scale: Scale) -> list[Cell]:

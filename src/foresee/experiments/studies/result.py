@@ -41,8 +41,8 @@ Tested = tuple[str, Evidence]
 @dataclass(frozen=True)
 class SeedResult:
     """One finished run, named by its digest: the compared row of ``n`` test examples, which are worth
-    ``effective`` independent ones, the verdict, and when it solved
-    (the first evaluation during training with ``exact`` of at least 0.95)."""
+    ``effective`` independent ones, the verdict, when it solved (the first evaluation during training with ``exact`` of
+    at least 0.95) and when it had found the edge look-up (``rest`` of at least 0.9)."""
 
     seed: int
     run: str
@@ -62,6 +62,7 @@ class SeedResult:
     steps: int
     solved_at: int | None
     seconds: float
+    look_ups_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ class StudyResult:
     searched: tuple[str, ...] = ()
     minutes_missing: float | None = 0.0
     warnings: tuple[str, ...] = ()
+    look_ups: bool = False
+    """Whether the table says when the edge look-up was found."""
 
     @property
     def complete(self) -> bool:
@@ -183,7 +186,7 @@ class StudyResult:
         import pandas
 
         cells = [(cell, seed) for cell in self.cells for seed in (cell.seeds or (None,))]
-        of_seed = ("seed", "value", "low", "high", "n", "verdict", "inconclusive", "solved_at", "run")
+        of_seed = ("seed", "value", "low", "high", "n", "verdict", "inconclusive", "solved_at", "look_ups_at", "run")
         rows = [
             {"graph": cell.graph, "trained_with": cell.label, "row": cell.row, "chance": cell.chance,
              "published": cell.published_text, "tag": cell.tag, "agreement": cell.agreement,

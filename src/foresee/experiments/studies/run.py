@@ -18,7 +18,7 @@ from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_sc
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult, make_claims
 from foresee.metrics.control import list_doubts
 from foresee.metrics.intervals import Row
-from foresee.metrics.verdict import SOLVED, judge
+from foresee.metrics.verdict import RELIABLE, SOLVED, judge
 from foresee.training.records import exact_of
 from foresee.training.run import Run, read_run
 from foresee.training.settings import Settings
@@ -196,7 +196,7 @@ def read(asked: Plan) -> StudyResult:
         untested=untested, runs_wanted=len(asked.runs), runs_finished=len(finished),
         seconds=sum(run.seconds for run in finished), reproduce=f"foresee study {name} --scale {asked.scale} --train",
         searched=tuple(map(str, asked.searched)), minutes_missing=asked.minutes_missing,
-        warnings=tuple(asked.warnings),
+        warnings=tuple(asked.warnings), look_ups=built.look_ups,
     )  # fmt: skip
 
 
@@ -236,6 +236,7 @@ def _read_seed(
         exact_effective=_rate(run, "exact").get("effective", measured["n"]), solved=exact >= SOLVED,
         verdict=verdict.name, inconclusive=verdict.inconclusive, doubts=verdict.doubts, because=verdict.because,
         steps=run.steps, solved_at=steps_to_solve(run), seconds=run.seconds,
+        look_ups_at=steps_to_solve(run, "rest", RELIABLE),
     )  # fmt: skip
 
 

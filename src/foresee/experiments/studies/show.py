@@ -34,6 +34,8 @@ def show_study(result: StudyResult, console: Console) -> None:
     say = partial(console.print, markup=False, highlight=False)
     console.print(f"[bold]{result.name}[/bold], {result.scale} scale: {result.question}", highlight=False)
     columns = _columns(result.cells)
+    if not result.look_ups:
+        del columns["look-ups by"]
     alike = [name for name in CONSTANT if len(result.cells) > 1 and len(set(columns[name])) == 1]
     if alike:  # so that the table fits a narrow screen
         say("every cell: " + ", ".join(f"{name} {columns.pop(name)[0]}" for name in alike))
@@ -137,6 +139,7 @@ def _columns(cells: tuple[CellResult, ...]) -> dict[str, list[Any]]:
         "measured": [_measured(cell) for cell in cells],
         "n": [f"{cell.seeds[0].n:,}" if cell.seeds else "" for cell in cells],
         "solved": [_solved(cell.seeds) + _half(cell) for cell in cells],
+        "look-ups by": ["\n".join(map(_look_ups, cell.seeds[:LISTED])) for cell in cells],
         "outcome": [_outcome(cell) for cell in cells],
     }
 
@@ -151,6 +154,10 @@ def _measured(cell: CellResult) -> str:
 
 def _solved(seeds: tuple[SeedResult, ...]) -> str:
     return f"{sum(seed.solved for seed in seeds)} of {len(seeds)}" if seeds else ""
+
+
+def _look_ups(seed: SeedResult) -> str:
+    return f"not by {seed.steps:,}" if seed.look_ups_at is None else f"{seed.look_ups_at:,}"
 
 
 def _half(cell: CellResult) -> str:
