@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from foresee.core import files
+from foresee.core.checkpoint_files import first_line, require_package
 from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
 from foresee.metrics.base import Rows
@@ -17,21 +17,74 @@ from foresee.training.run import Run
 from foresee.training.settings import Settings
 
 
-class Tracker(ABC):
-    """The mirror of one run, open from its construction (run directory, settings, step that it continues from) to
-    ``close``."""
+class TensorBoard:
+    """Event files in ``runs/<digest>/tensorboard``: ``tensorboard --logdir runs`` shows every run under its digest."""
 
-    @abstractmethod
+    def __init__(self, directory: Path, spec: Settings, step: int) -> None:
+        """Events after ``step`` that an earlier process wrote before it was killed are marked as void, since the run
+        repeats those steps."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._spec = spec
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        self._writer.add_text("spec", "\n\n".join(f"{key}: {value}" for key, value in spec.model_dump().items()))
+
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Numbers of one evaluation during training, by slash-separated name."""
+        """One scalar a number."""
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
 
-    @abstractmethod
     def finish(self, numbers: Mapping[str, float], verdict: str) -> None:
-        """The final measurements and the verdict."""
+        """The final measurements beside the run's options, in TensorBoard's own table of runs."""
+        options = self._spec.model_dump() | {"verdict": verdict}
+        self._writer.add_hparams(options, dict(numbers), run_name=".")
 
-    @abstractmethod
     def close(self) -> None:
-        """Everything must be on disk when this returns. May come without ``finish``: the run was interrupted."""
+        """Writes what is buffered."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """One W&B run a run, of the same name, in project ``foresee`` unless ``WANDB_PROJECT`` says another; with
+    ``WANDB_MODE=offline`` it stays in the run's folder until ``wandb sync``."""
+
+    def __init__(self, directory: Path, spec: Settings, step: int) -> None:
+        """A continued run continues its W&B run; W&B itself drops steps that it already holds."""
+        import wandb
+
+        try:
+            self._run = wandb.init(
+                project=None if "WANDB_PROJECT" in os.environ else "foresee",
+                id=spec.digest,
+                name=spec.digest,
+                dir=directory,
+                config=spec.model_dump(),
+                resume="allow",
+                reinit="create_new",  # runs of a sweep have theirs open beside each other
+                settings=wandb.Settings(console="off", silent=True),
+            )
+        except wandb.Error as error:
+            raise RequestError(
+                f"--track wandb: {first_line(error)}; log in with `wandb login`, or set WANDB_MODE=offline"
+            ) from None
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """One row of the run's history."""
+        self._run.log(dict(numbers), step=step)
+
+    def finish(self, numbers: Mapping[str, float], verdict: str) -> None:
+        """The final measurements as the run's summary."""
+        self._run.summary.update({**numbers, "verdict": verdict})
+
+    def close(self) -> None:
+        """Waits until all is written."""
+        self._run.finish()
+
+
+TRACKERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+"""By name, which is also that of the library. Each is open from its construction (run directory, settings, step that it
+continues from) to ``close``, which may come without ``finish`` where a run is interrupted."""
 
 
 class Tracked(Progress):
@@ -45,8 +98,11 @@ class Tracked(Progress):
         """``kind`` is tensorboard or wandb; ``root`` the folder that holds the runs. Raises ``RequestError`` on another
         kind, or where its library is not installed."""
         self._shown, self._root, self._kind = shown, root, kind
-        self._make = _tracker(kind)
-        self._open: Tracker | None = None
+        if kind not in TRACKERS:
+            raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, list(TRACKERS))}")
+        require_package(kind, "tracking", f"--track {kind}")
+        self._make = TRACKERS[kind]
+        self._open: TensorBoard | WeightsAndBiases | None = None
         self.step, self.finish, self.measuring = shown.step, shown.finish, shown.measuring  # type: ignore[method-assign]  # not mirrored
 
     def start(self, spec: Settings, step: int) -> None:
@@ -85,19 +141,6 @@ class Tracked(Progress):
 def tracked(shown: Progress, kind: str | None, root: Path) -> Progress:
     """``shown``, mirrored where ``kind`` names a tool."""
     return shown if kind is None else Tracked(shown, kind, root)
-
-
-def _tracker(kind: str) -> Callable[[Path, Settings, int], Tracker]:
-    kinds = {"tensorboard": "TensorBoard", "wandb": "WeightsAndBiases"}
-    if kind not in kinds:
-        raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, list(kinds))}")
-    try:
-        found: Callable[[Path, Settings, int], Tracker] = getattr(import_module(f"{__name__}.{kind}"), kinds[kind])
-    except ImportError:
-        raise RequestError(
-            f"--track {kind} needs a library that is not installed; pip install 'foresee-lm[tracking]'"
-        ) from None
-    return found
 
 
 def _line_numbers(line: Mapping[str, Any], timing: Mapping[str, Any]) -> dict[str, float]:
