@@ -326,7 +326,7 @@ def use(directory: Path) -> None:
         ("examples.jsonl", b'{"prompt": 1}\n', "examples.jsonl is damaged: line 1: prompt: "),
         ("anatomy.json", b'{"examples": [{}]}', "anatomy.json is damaged: examples.0.prompt: Field required"),
         ("anatomy.json", b"[" * 100_000, "anatomy.json is damaged: Invalid JSON"),
-        ("env.json", b"[]", "env.json is damaged: it must hold one JSON object"),
+        ("env.json", b"[]", "env.json is damaged: Input should be an object"),
         ("timing.jsonl", b"nonsense", "timing.jsonl is damaged: line 1"),
         ("model.safetensors", b"", "model.safetensors is damaged"),
         ("model.safetensors", b"x" * 5000, "model.safetensors is damaged"),

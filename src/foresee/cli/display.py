@@ -48,7 +48,7 @@ def show_run(run: Run, console: Console) -> None:
     console.print(plain_words(verdict), markup=False)
     if verdict.inconclusive:
         console.print("to settle it:")
-        for each in settling_commands(run.spec, run.circumstances):
+        for each in settling_commands(run.spec, run.describe_circumstances()):
             console.print(f"  {each}", markup=False, soft_wrap=True)
     console.print(f"run: {run.dir}", markup=False, soft_wrap=True)
 

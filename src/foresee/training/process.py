@@ -18,7 +18,7 @@ from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
 from foresee.training.distributed import World
 from foresee.training.environment import environment
-from foresee.training.records import CODING, read_spec
+from foresee.training.records import CODING, read_environment, read_spec
 from foresee.training.settings import Settings
 
 
@@ -117,11 +117,8 @@ def recorded_threads(directory: Path) -> int | None:
     continues a run keeps to its number, on however many cores.
     """
     path = directory / "env.json"
-    if not path.exists():
-        return None
-    recorded = files.read_json(path)
-    threads = recorded.get("threads") if isinstance(recorded, dict) else None
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+    threads = read_environment(path).get("threads")
+    if path.exists() and (threads is None or threads < 1):
         raise files.damaged(path, "it does not say how many threads the run has")
     return threads
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar, cast
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from foresee.core import files
@@ -49,6 +49,17 @@ class Timing(Record):
     seconds: float
     """Since training began, evaluation included."""
     examples_per_second: float
+
+
+class Environment(Record):
+    """``env.json``: what a run was made with and on; those of older versions lack some of it."""
+
+    threads: NotRequired[int]
+    parameters: NotRequired[int]
+    """How many numbers are trained."""
+    chance: NotRequired[Annotated[float, Field(ge=0, le=1)]]
+    hops: NotRequired[int | None]
+    layers: NotRequired[int | None]
 
 
 class Example(Record):
@@ -103,7 +114,7 @@ CODING = "coding.json"
 """What a run's folder keeps of a task of a user's own rows: its vocabulary, and how text becomes tokens."""
 
 REPORT, TIMING, EXAMPLE = TypeAdapter(Report), TypeAdapter(Timing), TypeAdapter(Example)
-ANATOMIES, ROW = TypeAdapter(_AnatomyFile), TypeAdapter(dict[str, Any])
+ANATOMIES, ROW, ENVIRONMENT = TypeAdapter(_AnatomyFile), TypeAdapter(dict[str, Any]), TypeAdapter(Environment)
 
 
 def read_lines(path: Path, kind: TypeAdapter[T], *, required: bool = False, may_be_cut: bool = False) -> list[T]:
@@ -124,6 +135,12 @@ def read_anatomies(path: Path) -> list[Anatomy]:
     """The dissected examples of a run; none where the file is missing."""
     text = _text(path)
     return [] if text is None else _checked(path, ANATOMIES, text, "")["examples"]
+
+
+def read_environment(path: Path) -> Environment:
+    """What a run was made with; nothing where the file is missing."""
+    text = _text(path)
+    return cast(Environment, {}) if text is None else _checked(path, ENVIRONMENT, text, "")
 
 
 def read_rows(directory: Path) -> Rows:

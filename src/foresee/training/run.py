@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import safetensors
 import torch
@@ -32,7 +32,7 @@ from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
 from foresee.training import records
 from foresee.training.checkpoint import load_weights
-from foresee.training.records import Anatomy, Example, Report, Timing
+from foresee.training.records import Anatomy, Environment, Example, Report, Timing
 from foresee.training.settings import Settings
 from foresee.training.witnesses import Witness, control_solved, decides_backwards, find_witnesses, is_represented
 
@@ -56,7 +56,7 @@ class Run:
     timing: list[Timing] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     anatomies: list[Anatomy] = field(default_factory=list)
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=lambda: cast(Environment, {}))
     witnesses: tuple[Witness, ...] | None = field(default=None, repr=False, compare=False)
     """Among which its control, and whoever solved its task, are looked for; the folders beside it where None."""
     data: Path | None = None
@@ -85,9 +85,8 @@ class Run:
     @cached_property
     def parameters(self) -> int | None:
         """How many numbers are trained, as recorded when training began or by the shapes of the saved weights."""
-        recorded = self.environment.get("parameters")
-        if isinstance(recorded, int):
-            return recorded
+        if "parameters" in self.environment:
+            return self.environment["parameters"]
         path = self.dir / "model.safetensors"
         if not path.exists():
             return None
@@ -128,9 +127,7 @@ class Run:
         """``Task.chance``, as recorded when training began, so that a verdict needs no file that the task was read
         from; the task itself is asked where nothing is recorded, as by older versions."""
         recorded = self.environment.get("chance")
-        if isinstance(recorded, int | float) and not isinstance(recorded, bool) and 0 <= recorded <= 1:
-            return float(recorded)
-        return self.task.chance
+        return self.task.chance if recorded is None else recorded
 
     @property
     def verdict(self) -> Verdict:
@@ -138,16 +135,15 @@ class Run:
         the run is unfinished, and where chance is unknown because the task is not installed here."""
         if not self.rows:
             raise RequestError(f"{self.dir} holds an unfinished run, which has no verdict yet")
-        return judge(self.rows, self.chance, list_doubts(self.circumstances))
+        return judge(self.rows, self.chance, list_doubts(self.describe_circumstances()))
 
-    @property
-    def circumstances(self) -> Circumstances:
-        """``describe_circumstances`` among its witnesses."""
-        witnesses = find_witnesses(self.dir.parent, self.spec) if self.witnesses is None else self.witnesses
-        return self.describe_circumstances(witnesses)
-
-    def describe_circumstances(self, witnesses: Sequence[Witness]) -> Circumstances:
-        """What is known beside its measurements: what ``witnesses`` did on its task, its depth, and its losses."""
+    def describe_circumstances(self, witnesses: Sequence[Witness] | None = None) -> Circumstances:
+        """What is known beside its measurements: what ``witnesses`` (its own where None) did on its task, its depth and
+        its losses."""
+        if witnesses is None:
+            witnesses = self.witnesses
+        if witnesses is None:
+            witnesses = find_witnesses(self.dir.parent, self.spec)
         return Circumstances(
             control_solved=control_solved(self.spec, witnesses),
             control=self.spec.control().command,
@@ -179,15 +175,13 @@ class Run:
     @cached_property
     def layers(self) -> int | None:
         """Layers of the backbone, as recorded when training began; by its spec in runs of older versions."""
-        recorded = self.environment.get("layers")
-        return recorded if isinstance(recorded, int) else self.spec.layers
+        return self.environment.get("layers") or self.spec.layers
 
     @cached_property
     def hops(self) -> int | None:
         """``Task.hops``, as recorded when training began; the task itself is asked by runs of older versions."""
-        if "chance" in self.environment and "hops" in self.environment:
-            recorded = self.environment["hops"]
-            return recorded if isinstance(recorded, int) else None
+        if "hops" in self.environment:
+            return self.environment["hops"]
         try:
             return self.task.hops
         except RequestError:
@@ -235,9 +229,6 @@ def read_run(directory: str | Path) -> Run:
     directory = Path(directory)
     spec = records.read_spec(directory)
     finished = (directory / "rows.jsonl").exists()
-    environment = files.read_json(directory / "env.json") if (directory / "env.json").exists() else {}
-    if not isinstance(environment, dict):
-        raise files.damaged(directory / "env.json", "it must hold one JSON object")
     # A run that was killed while it wrote a line goes on from its checkpoint; until then the line may be cut short.
     return Run(
         directory,
@@ -247,7 +238,7 @@ def read_run(directory: str | Path) -> Run:
         records.read_lines(directory / "timing.jsonl", records.TIMING, required=finished, may_be_cut=not finished),
         records.read_lines(directory / "examples.jsonl", records.EXAMPLE),
         records.read_anatomies(directory / "anatomy.json"),
-        environment,
+        records.read_environment(directory / "env.json"),
     )
 
 

@@ -82,7 +82,9 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-TRACKERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+TRACKERS: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
+    "tensorboard": TensorBoard, "wandb": WeightsAndBiases,
+}  # fmt: skip
 """By name, which is also that of the library. Each is open from its construction (run directory, settings, step that it
 continues from) to ``close``, which may come without ``finish`` where a run is interrupted."""
 
