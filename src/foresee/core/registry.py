@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from foresee.core.errors import ForeseeError, RequestError
-from foresee.core.files import file_digest
+from foresee.core.files import hash_file
 
 T = TypeVar("T")
 
@@ -215,7 +215,7 @@ def plugin_digest(classes: Sequence[type]) -> str:
         source = inspect.getsourcefile(cls) if not cls.__module__.startswith("foresee.") else None
         if source is not None:
             files |= _sources(Path(source).resolve(), sys.modules[cls.__module__].__package__ or "")
-    digests = sorted(map(file_digest, files))
+    digests = sorted(hash_file(file)[:16] for file in files)
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if digests else ""
 
 

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from foresee.core.checkpoint_files import hash_file
 from foresee.core.errors import RequestError
-from foresee.core.files import cache_folder
+from foresee.core.files import cache_folder, hash_file
 from foresee.datasets.fields import BadRowError, Fields, Record
 from foresee.datasets.rows import NAME_FIELDS, check_names, read_delimited, read_json, read_lines, read_text
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from foresee.core.errors import RequestError
-from foresee.core.files import file_digest
+from foresee.core.files import hash_file
 from foresee.core.registry import Registry, nearest, plugin_digest
 from foresee.core.spec import Resolved, resolve
 from foresee.training.values import LIMITS, Real, Truth, Whole, canonical_data
@@ -168,9 +168,9 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
             for kind in {"task", "backbone"} & changed:
                 own[f"{kind}_digest"] = parts[kind].cls.content_digest(parts[kind].options)
         if "data" in changed:
-            own["data_digest"] = "" if self.data_file is None else file_digest(self.data_file)
+            own["data_digest"] = "" if self.data_file is None else hash_file(self.data_file)[:16]
         if "test_data" in changed:
-            own["test_data_digest"] = file_digest(Path(self.test_data)) if self.test_data else ""
+            own["test_data_digest"] = hash_file(Path(self.test_data))[:16] if self.test_data else ""
         return self.model_copy(update=own | {name: given[name] for name in DERIVED if name in given})
 
     def _parts(self) -> dict[str, Resolved[Any]]:
