@@ -269,7 +269,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Registers the study for one test; a folder for its runs."""
     studies.discover()
     monkeypatch.setitem(studies._classes, "made", Made)
-    monkeypatch.setitem(studies._later, "made", frozenset())
+    monkeypatch.setitem(studies.later, "made", frozenset())
 
     def build(*_: object) -> None:
         raise AssertionError("a model was built")

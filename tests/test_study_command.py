@@ -37,7 +37,7 @@ def run(monkeypatch: pytest.MonkeyPatch, program: Program) -> Callable[..., Outc
     """The command, with the study registered."""
     studies.discover()
     monkeypatch.setitem(studies._classes, "easy", Easy)
-    monkeypatch.setitem(studies._later, "easy", frozenset())
+    monkeypatch.setitem(studies.later, "easy", frozenset())
     return lambda *argv: program("study", *argv)
 
 
@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     studies.discover()
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(studies._classes, "easy", Easy)
-        patched.setitem(studies._later, "easy", frozenset())
+        patched.setitem(studies.later, "easy", frozenset())
         assert study("easy", runs=root, results=[], engine="in-process", train=True).complete
     return root
 

@@ -55,8 +55,8 @@ class Registry(Generic[T]):
         self._package = package
         self._classes: dict[str, type[T]] = {}
         self._presets: dict[str, str] = {}
-        self._later: dict[str, frozenset[str]] = {}
-        self._renamed: dict[str, Mapping[str, str]] = {}
+        self.later: dict[str, frozenset[str]] = {}  # of each class by its name, as ``register`` has them
+        self.renamed: dict[str, Mapping[str, str]] = {}
         self._wrapper: type[T] | None = None
         self._discovered = False
 
@@ -75,8 +75,8 @@ class Registry(Generic[T]):
                 self.discover()  # so that a clash names the newcomer, not the built-in entry, as the one to rename
             self._claim(name, f"{cls.__module__}.{cls.__qualname__}")
             self._classes[name] = cls
-            self._later[name] = frozenset(later)
-            self._renamed[name] = renamed or {}
+            self.later[name] = frozenset(later)
+            self.renamed[name] = renamed or {}
             return cls
 
         return add
@@ -126,14 +126,6 @@ class Registry(Generic[T]):
             if registered is cls:
                 return name
         raise RequestError(f"{cls.__qualname__} is not a registered {self.kind}; decorate it with register")
-
-    def later(self, name: str) -> frozenset[str]:
-        """The options of a registered class that canonical specs leave out at their defaults."""
-        return self._later[name]
-
-    def renamed(self, name: str) -> Mapping[str, str]:
-        """The options of a registered class that had another name before, by that name."""
-        return self._renamed.get(name, {})
 
     def expand(self, name: str) -> str | None:
         """The spec behind a preset, or None where ``name`` is not a preset."""

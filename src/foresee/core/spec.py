@@ -16,7 +16,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -121,20 +121,22 @@ class Resolved(Generic[T]):
     @property
     def text(self) -> str:
         """The canonical spec string: every option in the order of declaration, but for later ones at their default."""
-        declared, shared = options_of(self.cls), shared_options(self.wrapper)
-        shown = [
-            f"{key}={write_value(value)}"
-            for key, value in self.options.items()
-            if not (key in self.later or key in shared) or value != (declared | shared)[key].default
-        ]
-        return f"{self.name}:{','.join(shown)}" if shown else self.name
+        return self._spell(self.options.keys() - self.later - shared_options(self.wrapper).keys())
 
     @property
     def brief(self) -> str:
         """The spec for a person: the options that are not at their defaults."""
-        declared = options_of(self.cls) | shared_options(self.wrapper)
-        given = [f"{key}={write_value(value)}" for key, value in self.options.items() if value != declared[key].default]
-        return f"{self.name}:{','.join(given)}" if given else self.name
+        return self._spell(())
+
+    def _spell(self, always: Collection[str]) -> str:
+        """With the options of these names, and those that are not at their defaults."""
+        known = options_of(self.cls) | shared_options(self.wrapper)
+        shown = [
+            f"{key}={write_value(value)}"
+            for key, value in self.options.items()
+            if key in always or value != known[key].default
+        ]
+        return f"{self.name}:{','.join(shown)}" if shown else self.name
 
     def build(self, *context: Any) -> T:
         """Constructs the class; ``context`` holds its positional parameters (a vocabulary size, a backbone, ...)."""
@@ -167,7 +169,7 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
     if both := declared.keys() & shared.keys():
         raise RequestError(f"{registry.kind} {name!r} has an option {min(both)!r}, which every {registry.kind} has")
     raw: dict[str, str] = {}
-    renamed = registry.renamed(name)
+    renamed = registry.renamed.get(name, {})
     for layer in reversed(layers):
         for old in layer.keys() & renamed.keys():
             if renamed[old] in layer:
@@ -187,6 +189,7 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
     for key in raw:
         if key not in known:
             raise RequestError(f"{registry.kind} {name!r} has no option {key!r}: {nearest(key, list(known))}")
+    needed = ",".join(f"{key}=N" for key, option in declared.items() if option.default is inspect.Parameter.empty)
     options: dict[str, Any] = {}
     for key, parameter in known.items():
         if key in raw:
@@ -195,11 +198,11 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
             except ValueError as error:
                 raise RequestError(f"{registry.kind} {name!r}: {key}={raw[key]!r} {error}") from None
         elif parameter.default is inspect.Parameter.empty:
-            raise RequestError(f"{registry.kind} {name!r} needs {key}=..., as in {name}:{example(declared)}")
+            raise RequestError(f"{registry.kind} {name!r} needs {key}=..., as in {name}:{needed}")
         else:
             # Read back as if it had been given, so that ``ratio: float = 0`` and ``ratio=0`` have one spelling.
             options[key] = read_value(write_value(parameter.default), parameter.annotation)
-    return Resolved(name, cls, options, registry.later(name), registry.wrapper)
+    return Resolved(name, cls, options, registry.later[name], registry.wrapper)
 
 
 def _is_path(key: str, value: str) -> bool:
@@ -260,10 +263,4 @@ def describe(registry: Registry[T], built: T) -> str:
     cls = type(inner)
     name = registry.name_of(cls)
     options = {key: getattr(inner, key) for key in options_of(cls)} | options
-    return Resolved(name, cls, options, registry.later(name), wrapper).text
-
-
-def example(declared: Mapping[str, inspect.Parameter]) -> str:
-    """The required options of a class with placeholders, for messages."""
-    required = [key for key, parameter in declared.items() if parameter.default is inspect.Parameter.empty]
-    return ",".join(f"{key}=N" for key in required)
+    return Resolved(name, cls, options, registry.later[name], wrapper).text
