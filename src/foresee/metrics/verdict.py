@@ -53,29 +53,18 @@ class Verdict:
 
 
 def judge(rows: Rows, chance: float, doubts: Sequence[str] = ()) -> Verdict:
-    """The verdict on a run's rows. The first rule that holds gives the name:
+    """The verdict on a run's rows, by the first rule of ``_find_rule`` that holds.
 
-    1. ``solved``: ``exact`` >= 0.95.
-    2. ``memorised``: ``train_branch`` - ``branch`` >= 0.2 with disjoint intervals, and ``branch`` at chance.
-    3. ``clever-hans``: ``follow`` >= 0.9, and ``branch`` at chance.
-    4. ``undecided``: there is no ``follow`` (the objective sees no prefix of the answer, or the task has no wrong
-       turn), ``rest`` >= 0.9, and ``decision`` at chance.
-    5. ``compounding``: every ``forced[i]`` >= 0.9, no position holds more than half of all that is forced wrong, and
-       ``exact`` at most 0.05 from ``compounded``.
-    6. ``unfitted``: the high end of ``exact`` is below chance, and ``rest`` < 0.9.
-    7. ``partial``: anything else, with the rows that were nearest to a rule.
-
-    At chance is said of an interval that lies within min(0.05, chance / 4) of chance, or that holds chance and is no
-    wider than twice that. A rule cannot fire where one of its rows is absent or not a finite number. A task with many
-    right answers to one prompt (it has a row ``valid``) has none of these: it is ``open-ended``. ``doubts`` count for
-    any verdict but solved and open-ended.
+    A rule cannot fire where one of its rows is absent or not a finite number. A task with many right answers to one
+    prompt (it has a row ``valid``) is ``open-ended``. ``doubts`` count for any verdict but solved and open-ended.
     """
     name, because = _find_rule(rows, chance)
     return Verdict(name, because, () if name in NEED_NO_CONTROL else tuple(doubts))
 
 
 def at_chance(row: Row, chance: float) -> bool:
-    """Whether a rate with an interval is at chance: the one definition, for verdicts, claims and studies."""
+    """Whether a rate's interval lies within min(0.05, chance / 4) of chance, or holds chance and is no wider than twice
+    that: the one definition, for verdicts, claims and studies."""
     margin = chance_margin(chance) + ROUNDING
     within = chance - margin <= row["low"] and row["high"] <= chance + margin
     return within or (row["low"] <= chance <= row["high"] and row["high"] - row["low"] <= 2 * margin)

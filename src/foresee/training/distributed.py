@@ -146,8 +146,7 @@ def _world_of(group: dist.ProcessGroup) -> World:
 
 class Model:
     """An objective as one process trains it: whole where it is alone, a copy (``DistributedDataParallel``), or shards
-    (FSDP2's ``fully_shard``) where a backbone has layers to gather one at a time (``Backbone.shards``). The gradient is
-    always that of the mean over the global batch, up to the order of additions."""
+    (FSDP2's ``fully_shard``) where a backbone has layers to gather one at a time. Gradients are the global batch's."""
 
     def __init__(self, objective: Objective, device: str, world: World) -> None:
         self.objective, self.world = objective, world
@@ -198,7 +197,9 @@ class Model:
             outer = (named[each].sum() * 0 for each in self._outer if named[each].requires_grad)
             return sum(outer, found[0].total)
 
-        total: Tensor = self._root(compute)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # nobody changes it in place
+            total: Tensor = self._root(compute)
         return replace(found[0], total=total)
 
     def average_gradients(self, last: bool) -> None:
