@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,9 @@ from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf.checks import LogitsForm
 from foresee.core import seeds
 from foresee.core.checkpoint_files import quiet
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
-from foresee.training.loop import train
 from foresee.training.settings import Settings
 
 VOCAB = tiny.path_star(10)
@@ -139,15 +137,6 @@ def test_two_sequences_packed_into_one_row_are_read_as_if_alone(gpt2: Path, atte
     packed = net(x, attend=visible, positions=places)
     torch.testing.assert_close(packed, torch.cat((net(first), net(second)), 1), rtol=1e-4, atol=1e-5)
     assert (packed - net(x)).abs().max() > 0.1
-
-
-def test_words_say_the_same_as_masks(gpt2: Path) -> None:
-    net = load(gpt2).eval()
-    x = net.embed(tokens())
-    everything = torch.ones(3, 9, 9, dtype=torch.bool)
-    torch.testing.assert_close(net(x, positions=torch.arange(9)), net(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(net(x, attend="full"), net(x, attend=everything))
-    torch.testing.assert_close(net(x, attend=everything.tril()), net(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_mask_wider_than_local_attention_is_refused(tmp_path: Path) -> None:
@@ -381,25 +370,3 @@ def test_a_run_trains_generates_and_can_be_loaded_again(gpt2: Path, tmp_path: Pa
     started = dict(load(gpt2, foresee.task(TASK).vocab).state_dict())
     trained = run.objective.backbone.state_dict()
     assert all(not torch.equal(started[name], trained[name]) for name in ("token_table", "body.h.0.mlp.c_fc.weight"))
-
-
-def test_a_stopped_run_ends_as_if_it_had_not_been(gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = importlib.import_module("foresee.training.loop")
-    spec = Settings.of(TASK, "teacherless:hybrid=0.5", f"hf:{gpt2}", **SETTINGS)
-    whole_run = train(spec, tmp_path / "whole")
-    real, steps = loop.torch_stream, []  # drawn once a step
-
-    def fails_at_the_fourth(*given: Any) -> Any:
-        steps.append(1)
-        if len(steps) == 4:
-            raise ForeseeError("stopped by the test")
-        return real(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "torch_stream", fails_at_the_fourth)
-        patch.setattr(loop, "SAVE_SECONDS", -1.0)
-        with pytest.raises(ForeseeError, match="stopped by the test"):
-            train(spec, tmp_path / "stopped")
-    resumed = train(spec, tmp_path / "stopped")
-    for name in ("model.safetensors", "metrics.jsonl", "rows.jsonl"):
-        assert (resumed.dir / name).read_bytes() == (whole_run.dir / name).read_bytes()

@@ -17,13 +17,11 @@ from hypothesis import strategies as st
 from task_checks import check_all
 from tiny import shared
 
-from foresee.backbones.transformer import Transformer
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import one_in_eight
 from foresee.core.spec import describe, resolve
-from foresee.objectives.next_token import NextToken
 from foresee.tasks import tasks
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.tasks.path_star import PathStar
@@ -403,31 +401,6 @@ def test_the_same_graph_is_in_the_same_split_whatever_the_variant() -> None:
         assert one_in_eight(other.identity(Batch.of(tokens, tokens.shape[1], 0))).all()
 
 
-@pytest.mark.parametrize("options", [{"sizes": "mixed"}, {"generalised": "path"}])
-def test_rows_of_one_length_are_a_uniform_batch(options: dict[str, Any]) -> None:
-    task = replace(G24, **options)
-    batch = task.sample(200, seeds.stream("ragged"))
-    assert not batch.layout.uniform
-    for length in range(2, 5):
-        part = batch.rows(batch.answer_len == length)
-        assert part.layout.uniform
-        assert part.answers.shape[1] == length
-        assert [task.solve(prompt) for prompt in part.prompts.tolist()] == part.answers.tolist()
-
-
-@pytest.mark.parametrize("options", [{"sizes": "mixed"}, {"generalised": "path"}, {"query": "first"}, {"splits": "1"}])
-def test_training_may_read_the_shared_prefix_once(options: dict[str, Any]) -> None:
-    task = replace(G24, goals="all", **options)
-    generator = torch.Generator().manual_seed(0)
-    backbone = Transformer(task.vocab, generator, layers=1, width=16, heads=2)
-    objective = NextToken(backbone, task.vocab, generator)
-    batch = task.sample(4 * task.group, seeds.stream("shared"))
-    apart = objective.loss(batch, generator)
-    together = objective.loss(batch.sharing(task.group, task.shared_prefix), generator)
-    assert torch.allclose(apart.per_token, together.per_token, atol=1e-5)
-    assert (apart.per_token != 0).sum() == batch.answer_len.sum()
-
-
 # What is refused
 
 
@@ -467,11 +440,6 @@ def test_the_published_line_reads() -> None:
     assert answer == [32, 34, 6, 16, 12]
     assert G25.write_line(prompt, answer) == SAMPLE_LINE
     assert G25.read_line(SAMPLE_LINE + "\r\n") == (prompt, answer)
-
-
-def test_any_answer_of_a_model_can_be_written() -> None:
-    prompt, _ = G25.read_line(SAMPLE_LINE)
-    assert G25.write_line(prompt, [32, 50, 53, 99]).endswith("/32,12=32,|,$,<99>")
 
 
 FIRST = {"query": "first"}

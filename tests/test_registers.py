@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from objective_support import LEARNED, ROTARY, rng, scrambled
+from objective_support import rng, scrambled
 from support import Stub, random_batch, right_padded
 from torch import Tensor, nn
 from torch.nn import functional
@@ -127,34 +127,3 @@ def test_no_register_reads_another_in_rows_of_differing_lengths() -> None:
     visible = visibility(register_places(batch), regular)
     assert torch.equal(visible[:, regular:, regular:], torch.eye(visible.shape[1] - regular).bool().expand(4, -1, -1))
     assert not visible[:, :regular, regular:].any()
-
-
-@pytest.mark.parametrize("backbone", [LEARNED, ROTARY])
-def test_registers_appended_are_registers_interleaved(backbone: str) -> None:
-    """The paper's order: prompt, register, token, register, token, ..., with its mask written out."""
-    made, batch = scrambled("registers", backbone), random_batch()
-    drawn, (_, states) = offsets(made, batch), read_states(made, batch)
-    order: list[tuple[int, bool]] = []  # (column, whether it is the register after it)
-    for column in range(9):
-        order.append((column, False))
-        if 5 <= column <= 7:
-            order.append((column, True))
-    visible = [
-        [theirs <= mine and (not is_register or me == it) for it, (theirs, is_register) in enumerate(order)]
-        for me, (mine, _) in enumerate(order)
-    ]
-    embedded = made.backbone.embed(batch.tokens[:, :9])
-    with torch.no_grad():
-        inputs = [
-            made.register_table.expand(16, -1) if is_register else embedded[:, column] for column, is_register in order
-        ]
-        positions = [
-            (column + drawn - 1).clamp_max(8) if is_register else torch.full_like(drawn, column)
-            for column, is_register in order
-        ]
-        interleaved = made.backbone(
-            torch.stack(inputs, 1), attend=torch.tensor(visible)[None], positions=torch.stack(positions, 1)
-        )
-    places = [order.index((column, False)) for column in (5, 6, 7, 8)]
-    places += [order.index((column, True)) for column in (5, 6, 7)]
-    torch.testing.assert_close(interleaved[:, places], states)

@@ -182,16 +182,6 @@ def test_steps_are_the_sequence(kind: Kind) -> None:
     same(state, last)
 
 
-@of(SCANS)
-def test_the_past_is_blind_to_the_future(kind: Kind) -> None:
-    x, dt, A, B, C, D, _ = kind.operands(150)
-    before = kind.outputs(x, dt, A, B, C, D)
-    x, dt, B, C = (torch.cat((value[:, :100], 2 * value[:, 100:]), 1) for value in (x, dt, B, C))
-    after = kind.outputs(x, dt, A, B, C, D)
-    same(after[:, :100], before[:, :100], 1e-12, 1e-14)
-    assert (after[:, 100:] != before[:, 100:]).flatten(2).any(-1).all()
-
-
 @pytest.mark.parametrize("chunk", [1, 2, 7, 30, 31, 100])
 @pytest.mark.parametrize("rows_a_block", [1, 2, 3, 5])
 def test_neither_chunks_nor_blocks_change_anything(
