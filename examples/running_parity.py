@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
 from torch import Tensor
 
 from foresee.core.batch import NOTHING, Batch
+from foresee.core.bounds import Bounds
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import Task, TextForm, WrongTurn, tasks
@@ -36,11 +37,10 @@ class RunningParity(Task):
     summary: ClassVar[str] = "parities of the prefixes of a string of bits, longest prefix first"
     text = TextForm("0110=0010", separator="", noun="bit")
 
-    bits: int
+    bits: Annotated[int, Bounds(2, 60)]
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 60:
-            raise RequestError(f"running-parity: bits={self.bits} must be from 2 to 60")
+        super().__post_init__()
         # The decision is the first parity, guessed: one coin toss, shared among all tokens of the answer.
         self.declare(
             vocab=VOCABULARY, chance=0.5, plateau=math.log(2) / self.bits,

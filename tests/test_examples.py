@@ -158,7 +158,7 @@ def test_word_dropout_hides_nothing_after_training() -> None:
 
 
 def test_word_dropout_refuses_what_is_no_share() -> None:
-    with pytest.raises(RequestError, match=r"share=1\.5 must be at least 0 and at most 1"):
+    with pytest.raises(RequestError, match=r"share=1\.5 must be from 0 to 1"):
         on_path_star("word-dropout:share=1.5")
 
 

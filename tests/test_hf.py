@@ -320,7 +320,7 @@ QUANTISED: dict[str, Any] = {"quantization_config": {"quant_method": "gptq", "bi
         (partial(configured, n_head=5), {"random": True}, r"\(gpt2\) cannot be built: "),
         (saved, {"attention": "no-such"}, r"\(gpt2\) with attention=no-such cannot be built"),
         (saved, {"attention": "flash_attention_2"}, r"\(gpt2\) with attention=flash_attention_2 cannot be built"),
-        (saved, {"lora": 0}, "lora=0 must be a rank of at least 1, or none"),
+        (saved, {"lora": 0}, "lora=0 must be at least 1, a rank, or none"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(

@@ -188,8 +188,8 @@ def test_a_wrong_request_is_one_sentence(changes: dict[str, Any], said: str) -> 
     ("task", "said"),
     [
         ("path-star:degree=2,length=3,nodes=4,goals=one", "needs at least 5 node labels"),
-        ("path-star:degree=0,length=3,nodes=4,goals=one", "degree=0, but it must be at least 1"),
-        ("path-star:degree=2,length=1,nodes=4,goals=one", "length=1, but it must be at least 2"),
+        ("path-star:degree=0,length=3,nodes=4,goals=one", "degree=0 must be at least 1"),
+        ("path-star:degree=2,length=1,nodes=4,goals=one", "length=1 must be at least 2"),
     ],
 )
 def test_a_graph_that_cannot_be_is_one_sentence(tmp_path: Path, task: str, said: str) -> None:

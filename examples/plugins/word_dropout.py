@@ -13,15 +13,15 @@ Frydenlund 2025 studies it on path-star as token masking. The emphasis is this e
 
 from __future__ import annotations
 
-import math
+from typing import Annotated
 
 import torch
 
 from foresee.backbones import Backbone
 from foresee.core.batch import Batch
+from foresee.core.bounds import Bounds
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import LossOut, objectives
-from foresee.objectives.base import require
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_logits, answer_loss
 
@@ -46,12 +46,10 @@ class WordDropout(NextToken):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        share: float = 0.5,
-        emphasis: float = 1.0,
+        share: Annotated[float, Bounds(0, 1)] = 0.5,
+        emphasis: Annotated[float, Bounds(above=0)] = 1.0,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("word-dropout: share", share, at_least=0, at_most=1)
-        require("word-dropout: emphasis", emphasis, above=0, below=math.inf)
         self.share, self.emphasis = share, emphasis
         self.dummy = vocab.token(DUMMY)
 

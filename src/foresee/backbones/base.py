@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foresee.backbones.capabilities import Attend, Cap, measure_once
+from foresee.core.bounds import find_fault
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.core.spec import resolve
@@ -32,6 +33,9 @@ class _Measured(ABCMeta):
     """Notes the options of a backbone that was just built, and measures what it can do."""
 
     def __call__(cls, *given: Any, **options: Any) -> Any:
+        if (fault := find_fault(cls, options)) is not None:
+            named: Any = cls
+            raise RequestError(f"{backbones.name_of(named)}: {fault}")
         made = super().__call__(*given, **options)
         made.options = options
         if "has" not in vars(made):  # a checkpoint measures itself, before its weights are changed in kind

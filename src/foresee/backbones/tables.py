@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, is_grad_enabled, nn
@@ -10,7 +10,6 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from foresee.backbones.base import Backbone
-from foresee.core.errors import RequestError
 
 EMBEDDING_STD = 0.02
 """Of token tables, heads and position tables, as in GPT-2 and in Mamba's code."""
@@ -19,13 +18,6 @@ EMBEDDING_STD = 0.02
 def draw_table(rows: int, width: int, generator: torch.Generator) -> nn.Parameter:
     """[rows, width] drawn from N(0, 0.02)."""
     return nn.Parameter(torch.empty(rows, width).normal_(0.0, EMBEDDING_STD, generator=generator))
-
-
-def refuse_below_one(name: str, sizes: Mapping[str, int | None]) -> None:
-    """Raises ``RequestError``, which names the backbone, where an option that is a size is given and not positive."""
-    for option, value in sizes.items():
-        if value is not None and value < 1:
-            raise RequestError(f"{name}: {option}={value} must be at least 1")
 
 
 class TableBackbone(Backbone):

@@ -9,7 +9,7 @@ in GPT-2 (the paper's code intends this, but looks for a parameter name that doe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from foresee.backbones.attention import causal_attention, causal_probabilities
 from foresee.backbones.base import backbones, matrix_weights
 from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles
 from foresee.backbones.capabilities import Attend
-from foresee.backbones.tables import TableBackbone, draw_table, refuse_below_one
+from foresee.backbones.tables import TableBackbone, draw_table
+from foresee.core.bounds import Bounds
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -71,20 +72,18 @@ class Transformer(TableBackbone):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        layers: int,
-        width: int,
-        heads: int,
-        context: int = 256,
+        layers: Annotated[int, Bounds(1)],
+        width: Annotated[int, Bounds(1)],
+        heads: Annotated[int, Bounds(1)],
+        context: Annotated[int, Bounds(1)] = 256,
         positions: Positions = "learned",
         norm: Norm = "layer",
         mlp: Mlp = "gelu",
-        hidden: int | None = None,
+        hidden: Annotated[int | None, Bounds(1)] = None,
         bias: bool = True,
         tied: bool = True,
     ) -> None:
         super().__init__()
-        sizes = {"layers": layers, "width": width, "heads": heads, "context": context, "hidden": hidden}
-        refuse_below_one("transformer", sizes)
         if width % heads or (positions == "rotary" and (width // heads) % 2):
             raise RequestError(
                 f"transformer: width={width} must be a multiple of heads={heads}, with an even quotient for rotary "

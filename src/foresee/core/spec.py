@@ -23,6 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
+from foresee.core.bounds import find_fault, plain_types
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry, nearest
 
@@ -97,11 +98,8 @@ def options_of(cls: type) -> MappingProxyType[str, inspect.Parameter]:
     """The options of a registered class: its keyword-only constructor parameters, annotations resolved to types."""
     if cls in _OPTIONS:
         return _OPTIONS[cls]
-    constructor = cls.__init__  # type: ignore[misc]  # read for its signature only
-    # A dataclass repeats inherited fields in its constructor, but their annotations must be read where they stand.
-    hints = typing.get_type_hints(cls if "__dataclass_fields__" in vars(cls) else constructor)
-    found: dict[str, inspect.Parameter] = {}
-    for name, parameter in inspect.signature(constructor).parameters.items():
+    hints, found = plain_types(cls), dict[str, inspect.Parameter]()
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():  # type: ignore[misc]  # only read
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             found[name] = parameter.replace(annotation=hints.get(name, str))
     return _OPTIONS.setdefault(cls, MappingProxyType(found))
@@ -202,6 +200,8 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
         else:
             # Read back as if it had been given, so that ``ratio: float = 0`` and ``ratio=0`` have one spelling.
             options[key] = read_value(write_value(parameter.default), parameter.annotation)
+    if (fault := find_fault(cls, options)) is not None:
+        raise RequestError(f"{name}: {fault}")
     return Resolved(name, cls, options, registry.later[name], registry.wrapper)
 
 

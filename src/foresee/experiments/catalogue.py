@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from foresee.core.bounds import bounds_of
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry, nearest
 from foresee.core.seeds import stream
@@ -103,11 +104,11 @@ def list_options(cls: type, given: Mapping[str, str]) -> list[Option]:
             r"^    (\w+): (.+(?:\n {6,}.+)*)$", inspect.cleandoc(cls.__doc__ or ""), flags=re.MULTILINE
         )
     }
-    defaults = {**options_text(cls), **given}
+    defaults, bounds = {**options_text(cls), **given}, bounds_of(cls)
     return [
         Option(
             name,
-            values_of(parameter.annotation),
+            ", ".join([values_of(parameter.annotation), *([bounds[name].describe()] if name in bounds else [])]),
             re.sub("^<.*>$", "needed", defaults[name]),
             plain(meanings.get(name, "")),
         )

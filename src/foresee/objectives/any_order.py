@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, Trace, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, Objective, Trace, draw_weights, objectives
 from foresee.objectives.decoding import decode, trace_passes
 from foresee.objectives.reversed import flip_answers
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss
@@ -83,12 +83,11 @@ class AnyOrder(Objective):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        context: int = 1024,
+        context: Annotated[int, Bounds(1)] = 1024,
         table: Literal["separate", "shared"] = "separate",
         decode: Literal["left", "goal-first", "confident"] = "left",
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("any-order: context", context, at_least=1)
         if table == "shared" and backbone.width % 2:
             raise RequestError(f"any-order: table=shared halves the backbone's width, so {backbone.width} must be even")
         if decode == "confident" and Cap.VISIBILITY not in backbone.has:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
+from foresee.core.bounds import Bounds as Bounds
 from foresee.core.registry import Registry
 from foresee.core.vocabulary import Vocabulary
 
@@ -128,27 +127,6 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
         """How ``generate`` comes to its answer of ``n`` tokens, at least one, to one prompt [1, P], for an objective
         that cannot be forced; None where it can be (``forced`` tells more), or where it does not say."""
         return None
-
-
-def require(
-    option: str,
-    value: float | None,
-    *,
-    at_least: float = -math.inf,
-    above: float = -math.inf,
-    at_most: float = math.inf,
-    below: float = math.inf,
-    why: str = "",
-) -> None:
-    """Raises ``RequestError`` unless ``value`` is a finite number within the bounds, or None, which an option declares
-    for itself. ``option`` is the objective and the option, as in ``multi-token: heads``."""
-    if value is None or (at_least <= value <= at_most and above < value < below):
-        return
-    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
-    words = [f"{name} {bound}" for name, bound in bounds.items() if math.isfinite(bound)]
-    if type(value) is float and at_most == below == math.inf:
-        words.append("finite")
-    raise RequestError(f"{option}={value} must be {' and '.join(words)}{why and f', {why}'}")
 
 
 def draw_weights(generator: torch.Generator, *shape: int) -> nn.Parameter:

@@ -19,7 +19,7 @@ Drawing:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from torch.nn import functional
 from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss, answer_mask, answer_mean, answer_states, answer_targets
 
@@ -51,13 +51,11 @@ class FutureBag(NextToken):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        horizon: int | None = None,
-        weight: float = 1.0,
+        horizon: Annotated[int | None, Bounds(2, why="or none for the whole answer")] = None,
+        weight: Annotated[float, Bounds(above=0)] = 1.0,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("future-bag: horizon", horizon, at_least=2, why="or none for the whole answer")
-        require("future-bag: weight", weight, above=0)
         self.horizon, self.weight, self.reduction = horizon, weight, reduction
         self.bag_head = draw_weights(generator, len(vocab), backbone.width)
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from torch.nn import functional
 from foresee.backbones import Backbone
 from foresee.core.batch import Batch, Layout
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, objectives, require
+from foresee.objectives.base import Bounds, LossOut, objectives
 from foresee.objectives.decoding import decode_greedily
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import (
@@ -81,14 +81,12 @@ class FutureInsertion(NextToken):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        share: float = 0.5,
-        span: int = 3,
+        share: Annotated[float, Bounds(above=0, at_most=1)] = 0.5,
+        span: Annotated[int, Bounds(1)] = 3,
         place: Literal["start", "random"] = "start",
         plan: bool = False,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("future-insertion: share", share, above=0, at_most=1)
-        require("future-insertion: span", span, at_least=1)
         self.share, self.span, self.place, self.plan = share, span, place, plan
         self.extra_positions = span + 2  # the copied tokens and the marks around them
         self.open, self.close = vocab.token(OPEN), vocab.token(CLOSE)

@@ -27,6 +27,7 @@ Drawing, horizon=2:
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, Objective, draw_weights, objectives
 from foresee.objectives.decoding import decode
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, answer_states, further_loss
 
@@ -63,13 +64,11 @@ class JointMultiToken(Objective):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        horizon: int = 3,
+        horizon: Annotated[int, Bounds(1)] = 3,
         heads: int = 4,
-        weight: float = 1.0,
+        weight: Annotated[float, Bounds(above=0)] = 1.0,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("joint-multi-token: horizon", horizon, at_least=1)
-        require("joint-multi-token: weight", weight, above=0)
         if heads < 1 or backbone.width % heads:
             raise RequestError(f"joint-multi-token: heads={heads} must divide the backbone's width, {backbone.width}")
         self.horizon, self.weight = horizon, weight

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ from torch import Tensor
 from foresee.backbones import Attend, Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, Trace, objectives, require
+from foresee.objectives.base import Bounds, LossOut, Objective, Trace, objectives
 from foresee.objectives.decoding import trace_passes
 from foresee.objectives.teacher_forcing import answer_mask, answer_mean, answer_targets, cross_entropy, token_losses
 
@@ -109,10 +109,9 @@ for step in range(steps):
         generator: torch.Generator,
         *,
         weighting: Weighting = "mean",
-        steps: int | None = None,
+        steps: Annotated[int | None, Bounds(1, why="or none for a token a step")] = None,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("masked-diffusion: steps", steps, at_least=1, why="or none for a token a step")
         self.weighting, self.steps = weighting, steps
         self.mask = vocab.token(MASK)
 

@@ -25,6 +25,8 @@ Drawing, heads=3:
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import nn
 
@@ -33,7 +35,7 @@ from foresee.backbones.base import Layer
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, objectives, require
+from foresee.objectives.base import Bounds, LossOut, objectives
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss, further_loss
 
@@ -55,13 +57,11 @@ class MultiToken(NextToken):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        heads: int = 4,
-        weight: float | None = None,
+        heads: Annotated[int, Bounds(2, why="one head alone is next-token")] = 4,
+        weight: Annotated[float | None, Bounds(above=0)] = None,
     ) -> None:
         """Raises ``RequestError`` on an impossible option and on a backbone without single layers."""
         super().__init__(backbone, vocab, generator)
-        require("multi-token: heads", heads, at_least=2, why="one head alone is next-token")
-        require("multi-token: weight", weight, above=0)
         self.weight = 1 / (heads - 1) if weight is None else weight
         self.further_heads = nn.ModuleList(create_layer("multi-token", backbone, generator) for _ in range(heads - 1))
 

@@ -23,6 +23,8 @@ Drawing:
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +33,7 @@ from foresee.backbones import Backbone
 from foresee.backbones.base import Layer
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.multi_token import create_layer
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss, further_loss
@@ -51,12 +53,16 @@ class MultiTokenSequential(NextToken):
     summary = "sequential modules, each predicting one token further ahead (DeepSeek-V3)"
 
     def __init__(
-        self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, depth: int = 1, weight: float = 0.3
+        self,
+        backbone: Backbone,
+        vocab: Vocabulary,
+        generator: torch.Generator,
+        *,
+        depth: Annotated[int, Bounds(1)] = 1,
+        weight: Annotated[float, Bounds(above=0)] = 0.3,
     ) -> None:
         """Raises ``RequestError`` on an impossible option and on a backbone without single layers."""
         super().__init__(backbone, vocab, generator)
-        require("multi-token-sequential: depth", depth, at_least=1)
-        require("multi-token-sequential: weight", weight, above=0)
         self.weight = weight
         self.chain = nn.ModuleList(
             PredictionModule(backbone.width, create_layer("multi-token-sequential", backbone, generator), generator)

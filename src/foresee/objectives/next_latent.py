@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ from torch.nn import functional
 from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss, answer_states
 
@@ -63,15 +63,12 @@ class NextLatent(NextToken):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        horizon: int = 3,
-        latent_weight: float = 1.0,
-        kl_weight: float = 1.0,
+        horizon: Annotated[int, Bounds(1)] = 3,
+        latent_weight: Annotated[float, Bounds(above=0)] = 1.0,
+        kl_weight: Annotated[float, Bounds(above=0)] = 1.0,
         latents: Literal["sequence", "answer"] = "sequence",
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("next-latent: horizon", horizon, at_least=1)
-        require("next-latent: latent_weight", latent_weight, above=0)
-        require("next-latent: kl_weight", kl_weight, above=0)
         self.horizon, self.latent_weight, self.kl_weight = horizon, latent_weight, kl_weight
         self.whole_sequence = latents == "sequence"
         self.dynamics = Dynamics(backbone.width, generator)

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ from torch.nn import functional
 from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, Objective, draw_weights, objectives
 from foresee.objectives.decoding import decode
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, cross_entropy
 
@@ -68,16 +69,12 @@ class PlanTokens(Objective):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        tokens: int = 4,
-        dimensions: int = 32,
-        alpha: float = 1.0,
-        beta: float = 1.0,
+        tokens: Annotated[int, Bounds(1)] = 4,
+        dimensions: Annotated[int, Bounds(1)] = 32,
+        alpha: Annotated[float, Bounds(0)] = 1.0,
+        beta: Annotated[float, Bounds(above=0, why="or what is planned collapses")] = 1.0,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("plan-tokens: tokens", tokens, at_least=1)
-        require("plan-tokens: dimensions", dimensions, at_least=1)
-        require("plan-tokens: alpha", alpha, at_least=0)
-        require("plan-tokens: beta", beta, above=0, why="or what is planned collapses")
         self.tokens, self.alpha, self.beta = tokens, alpha, beta
         self.extra_positions = tokens
         self.plan_table = draw_weights(generator, tokens, backbone.width)

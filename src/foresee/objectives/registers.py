@@ -24,6 +24,7 @@ Drawing, max_offset=2:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from torch import Tensor
 from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss, cross_entropy
 
@@ -57,12 +58,10 @@ class Registers(NextToken):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        max_offset: int = 4,
-        weight: float = 0.5,
+        max_offset: Annotated[int, Bounds(SMALLEST_OFFSET)] = 4,
+        weight: Annotated[float, Bounds(above=0, below=1)] = 0.5,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("registers: max_offset", max_offset, at_least=SMALLEST_OFFSET)
-        require("registers: weight", weight, above=0, below=1)
         self.max_offset, self.weight = max_offset, weight
         self.register_table = draw_weights(generator, 1, backbone.width)
 

@@ -18,6 +18,8 @@ Drawing:
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,7 +27,7 @@ from torch.nn import functional
 from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, Objective, Trace, objectives, require
+from foresee.objectives.base import Bounds, LossOut, Objective, Trace, objectives
 from foresee.objectives.decoding import Choose, choose_at, choose_likeliest
 from foresee.objectives.teacher_forcing import answer_logits, answer_loss
 
@@ -49,10 +51,14 @@ read = torch.nn.functional.pad(prompt.input_ids, (0, {length} - 1), value={symbo
 answer = tokens[model(read).logits[:, -{length}:, tokens].argmax(-1)]"""
 
     def __init__(
-        self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator, *, hybrid: float = 0.0
+        self,
+        backbone: Backbone,
+        vocab: Vocabulary,
+        generator: torch.Generator,
+        *,
+        hybrid: Annotated[float, Bounds(0, below=1)] = 0.0,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("teacherless: hybrid", hybrid, at_least=0, below=1)
         self.hybrid = hybrid
         self.dummy = vocab.token(DUMMY)
 

@@ -21,6 +21,8 @@ Drawing:
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,7 +30,7 @@ from torch.nn import functional
 from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.objectives.base import LossOut, draw_weights, objectives, require
+from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss, answer_mask, answer_mean, answer_states, answer_targets
 
@@ -50,12 +52,10 @@ class TokenOrder(NextToken):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        window: int | None = None,
-        weight: float = 1.0,
+        window: Annotated[int | None, Bounds(1, why="or none for the whole answer")] = None,
+        weight: Annotated[float, Bounds(above=0)] = 1.0,
     ) -> None:
         super().__init__(backbone, vocab, generator)
-        require("token-order: window", window, at_least=1, why="or none for the whole answer")
-        require("token-order: weight", weight, above=0)
         self.window, self.weight = window, weight
         self.order_head = draw_weights(generator, len(vocab), backbone.width)
 

@@ -38,6 +38,7 @@ class Arithmetic(Task):
     def declare_digits(self, most: int, answer_length: int, chance: float) -> None:
         """``most`` is the greatest number of digits whose results fit. ``chance`` takes the whole result for one
         decision."""
+        super().__post_init__()
         require_option(self, "digits", 1, most)
         vocab, prompt_length = Vocabulary((*"0123456789", self.sign, "=")), 2 * self.digits + 2
         self.declare(vocab=vocab, chance=chance, prompt_length=prompt_length, answer_length=answer_length)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy
 import torch
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.core.batch import Batch
+from foresee.core.bounds import Bounds as Bounds
+from foresee.core.bounds import find_fault
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint, mix, one_in_eight
 from foresee.core.registry import Registry
@@ -114,12 +116,15 @@ class Task(ABC):
         """How many first columns are the same in all rows of a group; training then reads them once a group."""
         return 0
 
+    def __post_init__(self) -> None:
+        """Raises ``RequestError`` where an option is out of its bounds or none of its choices."""
+        if (fault := find_fault(type(self), vars(self))) is not None:
+            raise RequestError(f"{tasks.name_of(type(self))}: {fault}")
+
     def declare(
         self, *, vocab: Vocabulary, chance: float, prompt_length: int, answer_length: int, plateau: float | None = None
     ) -> None:
-        """Sets these properties of a frozen task, for use in ``__post_init__``. Raises ``RequestError`` where an option
-        is none of the choices of its type."""
-        require_choices(self)
+        """Sets these properties of a frozen task; for use in ``__post_init__``."""
         vars(self).update(vocab=vocab, chance=chance, prompt_length=prompt_length)
         vars(self).update(answer_length=answer_length, plateau=plateau)
 
@@ -233,32 +238,15 @@ Labels = Literal["numbers", "words"]
 (``foresee.backbones.hf.symbols``), for tokenizers that split numbers."""
 
 
+def require_option(task: Task, name: str, least: float, most: float = math.inf) -> None:
+    """Raises ``RequestError`` unless an option of a registered task lies within a range that hangs on other options."""
+    if (fault := Bounds(least, most).fault(name, getattr(task, name))) is not None:
+        raise RequestError(f"{tasks.name_of(type(task))}: {fault}")
+
+
 def label_vocabulary(labels: Labels, count: int, *marks: str) -> Vocabulary:
     """The labels 0 .. count - 1 as symbols, then the marks."""
     return Vocabulary((*map(str, range(count)), *marks), words=count if labels == "words" else 0)
-
-
-def require_option(task: Task, name: str, least: float, most: float = math.inf) -> None:
-    """Raises ``RequestError`` unless an option of a registered task lies within its range."""
-    value = getattr(task, name)
-    if not least <= value <= most:
-        span = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise RequestError(f"{tasks.name_of(type(task))}: {name}={value}, but it must be {span}")
-
-
-def require_choices(task: Task) -> None:
-    """Raises ``RequestError`` unless every option of a registered task whose type is a ``Literal`` is one of these."""
-    for name, kind in _types_of(type(task)).items():
-        value, choices = getattr(task, name), get_args(kind)
-        if get_origin(kind) is Literal and value not in choices:
-            what = f"{tasks.name_of(type(task))}: {name}={value!r}"
-            raise RequestError(f"{what}, but it must be one of {', '.join(choices)}")
-
-
-@lru_cache
-def _types_of(cls: type[Task]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls)}  # type: ignore[arg-type]  # tasks are dataclasses
 
 
 def fingerprint_set(values: NDArray[Any]) -> Fingerprints:

@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -18,7 +18,7 @@ import torch
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
-from foresee.tasks.base import Labels, Task, label_vocabulary, require_option, tasks
+from foresee.tasks.base import Bounds, Labels, Task, label_vocabulary, require_option, tasks
 from foresee.tasks.text import TextForm, pairs_in, require_prompt
 
 
@@ -35,11 +35,11 @@ class Construction(Task):
     text = TextForm("=u,v|u,v|...", answer_marks=("|",), noun="label", item="edge", between="|")
     open_ended = True
     symbols: int = 10
-    nodes: int = 9
+    nodes: Annotated[int, Bounds(3)] = 9
     labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
-        require_option(self, "nodes", 3)
+        super().__post_init__()
         require_option(self, "symbols", self.nodes)
         k = self.nodes
         # One path over some of the nodes, and circles over the others; where an edge closes it, circles over all.

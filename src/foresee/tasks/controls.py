@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -19,7 +19,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint, mix
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, fingerprint_set, require_option, tasks
+from foresee.tasks.base import Bounds, Task, fingerprint_set, require_option, tasks
 from foresee.tasks.path_star_draw import distinct
 
 HALF = 2**32
@@ -73,12 +73,11 @@ class Copying(NumberTask):
 
     summary: ClassVar[str] = "the prompt again: a control without a decision"
 
-    length: int = 10
-    symbols: int = 20
+    length: Annotated[int, Bounds(1, 1000)] = 10
+    symbols: Annotated[int, Bounds(2, 10_000)] = 20
 
     def __post_init__(self) -> None:
-        require_option(self, "length", 1, 1000)
-        require_option(self, "symbols", 2, 10_000)
+        super().__post_init__()
         self.declare_numbers(self.symbols, self.length, self.length)
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
@@ -99,10 +98,10 @@ class Sorting(NumberTask):
     summary: ClassVar[str] = "the prompt's numbers in ascending order: a control without a decision"
 
     length: int = 8
-    symbols: int = 30
+    symbols: Annotated[int, Bounds(2, 10_000)] = 30
 
     def __post_init__(self) -> None:
-        require_option(self, "symbols", 2, 10_000)
+        super().__post_init__()
         require_option(self, "length", 1, min(self.symbols, 1000))
         self.declare_numbers(self.symbols, self.length, self.length)
 
@@ -142,14 +141,13 @@ class NoisyChain(NumberTask):
 
     summary: ClassVar[str] = "a walk whose steps slip unforeseeably now and then, so that errors compound"
 
-    length: int = 20
-    states: int = 10
-    noise: float = 0.04
-    key: int = 9
+    length: Annotated[int, Bounds(1, 1000)] = 20
+    states: Annotated[int, Bounds(3, 1000)] = 10
+    noise: Annotated[float, Bounds(0, 1)] = 0.04
+    key: Annotated[int, Bounds(1, 38)] = 9
 
     def __post_init__(self) -> None:
-        for name, least, most in (("length", 1, 1000), ("states", 3, 1000), ("noise", 0, 1), ("key", 1, 38)):
-            require_option(self, name, least, most)
+        super().__post_init__()
         if self.states ** (self.key + 1) >= 2**63:
             prompts = f"states={self.states},key={self.key} makes {self.states}**{self.key + 1} prompts"
             raise RequestError(f"noisy-chain: {prompts}, but there must be fewer than 2**63")

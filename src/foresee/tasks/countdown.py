@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb, prod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -15,7 +15,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.base import Bounds, Task, require_option, tasks
 from foresee.tasks.text import TextForm
 
 OPERATIONS = ("+", "-", "*", "/")
@@ -45,13 +45,12 @@ class Countdown(Task):
     summary: ClassVar[str] = "numbers combined by arithmetic until the target is left; any solution is right"
     text = TextForm("19,13,10/16=19-13=6,10+6=16", marks=("/", "="), answer_marks=("+", "-", "*", "/", "="))
 
-    numbers: int = 3
+    numbers: Annotated[int, Bounds(2, 6)] = 3
     largest: int = 20
-    results: int = 100
+    results: Annotated[int, Bounds(1, 100_000)] = 100
 
     def __post_init__(self) -> None:
-        require_option(self, "numbers", 2, 6)
-        require_option(self, "results", 1, 100_000)
+        super().__post_init__()
         require_option(self, "largest", 1, self.results)
         at_hand = range(2, self.numbers + 1)
         self.declare(

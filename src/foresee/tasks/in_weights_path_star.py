@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy
 import torch
@@ -23,7 +23,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.tasks.arms import draw_wrong_arms, follow_arms
-from foresee.tasks.base import Labels, Task, WrongTurn, label_vocabulary, require_option, tasks
+from foresee.tasks.base import Bounds, Labels, Task, WrongTurn, label_vocabulary, tasks
 from foresee.tasks.text import TextForm
 
 EDGE, PATH, PAUSE = "edge:", "path:", "_"
@@ -54,24 +54,19 @@ class InWeightsPathStar(Task):
     summary: ClassVar[str] = "paths of one memorised star to ends that were not asked for in training (2510.26745)"
     text = TextForm("edge:u=v or path:goal=centre,...,goal", marks=(EDGE, PATH, "="), noun="label")
 
-    degree: int
-    length: int
-    pauses: int = 1
+    degree: Annotated[int, Bounds(2)]
+    length: Annotated[int, Bounds(2)]
+    pauses: Annotated[int, Bounds(0)] = 1
     directions: Directions = "both"
     query: Query = "goal"
     answer: Answer = "path"
-    asked: float = 0.25
-    facts: float = 0.5
-    graph: int = 0
+    asked: Annotated[float, Bounds(above=0, below=1)] = 0.25
+    facts: Annotated[float, Bounds(0, below=1)] = 0.5
+    graph: Annotated[int, Bounds(0)] = 0
     labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
-        for name, least in (("degree", 2), ("length", 2), ("pauses", 0), ("graph", 0)):
-            require_option(self, name, least)
-        if not 0 < self.asked < 1:
-            raise RequestError(f"in-weights-path-star: asked={self.asked} must be a share between 0 and 1")
-        if not 0 <= self.facts < 1:
-            raise RequestError(f"in-weights-path-star: facts={self.facts} must be a share from 0 to below 1")
+        super().__post_init__()
         answer_length = self.length if self.answer == "path" else 1
         self.declare(
             vocab=label_vocabulary(self.labels, self.nodes, EDGE, PATH, PAUSE, "="), chance=1 / self.degree,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from foresee.core.batch import NOTHING, Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
-from foresee.tasks.base import Labels, Task, WrongTurn, fingerprint_set, label_vocabulary, require_option, tasks
+from foresee.tasks.base import Bounds, Labels, Task, WrongTurn, fingerprint_set, label_vocabulary, require_option, tasks
 from foresee.tasks.path_star_draw import distinct
 from foresee.tasks.path_star_oracle import children_of
 from foresee.tasks.text import TextForm, pairs_in, split_at
@@ -49,12 +49,12 @@ class MinimalPlanning(Task):
         marks=("/", "|", "="), answer_marks=("/", "|", "="), noun="label", item="edge", between="/",
     )  # fmt: skip
 
-    steps: int = 5
+    steps: Annotated[int, Bounds(1, 1000)] = 5
     nodes: int = 20
     labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
-        require_option(self, "steps", 1, 1000)
+        super().__post_init__()
         require_option(self, "nodes", 2 * self.steps + 1, 60_000)
         answer_length = 3 * self.steps - 1
         self.declare(

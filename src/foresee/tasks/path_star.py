@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -26,7 +26,7 @@ from foresee.core.fingerprints import Fingerprints
 from foresee.tasks import path_star_draw as drawing
 from foresee.tasks import path_star_oracle as oracle
 from foresee.tasks.arms import draw_lures, draw_wrong_arms, follow_arms
-from foresee.tasks.base import Labels, Lure, Task, WrongTurn, label_vocabulary, require_option, tasks
+from foresee.tasks.base import Bounds, Labels, Lure, Task, WrongTurn, label_vocabulary, tasks
 from foresee.tasks.path_star_draw import PromptForm, Sampler, Shape, Tokens
 from foresee.tasks.text import TextForm
 
@@ -64,8 +64,8 @@ class PathStar(Task):
         "the path from the centre of a star of arms to the end of one of them (Bachmann & Nagarajan)"
     )
 
-    degree: int = 2
-    length: int = 5
+    degree: Annotated[int, Bounds(1)] = 2
+    length: Annotated[int, Bounds(2)] = 5
     nodes: int = 50
     goals: drawing.Goals = "all"
     order: drawing.EdgeOrder = "shuffled"
@@ -76,8 +76,7 @@ class PathStar(Task):
     labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
-        require_option(self, "degree", 1)
-        require_option(self, "length", 2)
+        super().__post_init__()
         splits = read_splits(self.splits, self.length)
         for name, plain, why in (
             ("order", "shuffled", "the order of the edges of an arm that is a tree is not defined"),

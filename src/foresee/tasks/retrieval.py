@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy
 import torch
@@ -20,7 +20,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.base import Bounds, Task, tasks
 from foresee.tasks.text import TextForm
 
 Direction = Literal["backward", "forward"]
@@ -42,17 +42,16 @@ class Retrieval(Task):
     )
     text = TextForm(">KEY=VALUE or <VALUE=KEY, symbols joined by commas", marks=(">", "<", "="))
 
-    pairs: int
-    symbols: int = 10
-    key_length: int = 4
-    value_length: int = 4
+    pairs: Annotated[int, Bounds(2)]
+    symbols: Annotated[int, Bounds(1)] = 10
+    key_length: Annotated[int, Bounds(1)] = 4
+    value_length: Annotated[int, Bounds(1)] = 4
     both_ways: float = 0.5
     asked: Direction = "backward"
-    dictionary: int = 0
+    dictionary: Annotated[int, Bounds(0)] = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("pairs", 2), ("symbols", 1), ("key_length", 1), ("value_length", 1), ("dictionary", 0)):
-            require_option(self, name, least)
+        super().__post_init__()
         for name in ("key_length", "value_length"):
             strings = self.symbols ** getattr(self, name)
             if strings < self.pairs:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from string import ascii_lowercase
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
 
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.base import Bounds, Task, tasks
 from foresee.tasks.text import TextForm, require_prompt
 
 
@@ -36,14 +36,12 @@ class SiblingDiscovery(Task):
     text = TextForm("=b0,c0,a0")
     open_ended = True
 
-    parents: int
-    siblings: int
-    kinds: int = 2
+    parents: Annotated[int, Bounds(1)]
+    siblings: Annotated[int, Bounds(1)]
+    kinds: Annotated[int, Bounds(1, len(ascii_lowercase) - 1)] = 2
 
     def __post_init__(self) -> None:
-        require_option(self, "parents", 1)
-        require_option(self, "siblings", 1)
-        require_option(self, "kinds", 1, len(ascii_lowercase) - 1)
+        super().__post_init__()
         # Children of the first kind, of the second, ..., then the parents, then ``=``.
         kinds, children = ascii_lowercase[1 : self.kinds + 1], range(self.parents * self.siblings)
         named = (f"{letter}{child}" for letter, child in product(kinds, children))

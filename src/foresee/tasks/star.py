@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -24,7 +24,7 @@ from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import path_star_oracle as oracle
 from foresee.tasks.arms import follow_arms
-from foresee.tasks.base import Task, WrongTurn, require_option, tasks
+from foresee.tasks.base import Bounds, Task, WrongTurn, require_option, tasks
 from foresee.tasks.path_star_draw import PromptForm, Query, Tokens
 from foresee.tasks.text import TextForm
 
@@ -52,15 +52,14 @@ class Star(Task):
     query: ClassVar[Query] = "last"
     """Where prompts ask, as in ``path-star``."""
 
-    degree: int
+    degree: Annotated[int, Bounds(2)]
     shortest: int
     longest: int
-    plan: int
+    plan: Annotated[int, Bounds(1)]
     nodes: int
 
     def __post_init__(self) -> None:
-        require_option(self, "degree", 2)
-        require_option(self, "plan", 1)
+        super().__post_init__()
         require_option(self, "shortest", self.plan + 1)
         require_option(self, "longest", self.shortest)
         require_option(self, "nodes", self.degree * (self.longest - 1) + 1)

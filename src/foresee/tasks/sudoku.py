@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -15,7 +15,7 @@ from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import sudoku_draw
-from foresee.tasks.base import Task, require_option, tasks
+from foresee.tasks.base import Bounds, Task, require_option, tasks
 from foresee.tasks.text import TextForm
 
 
@@ -36,11 +36,11 @@ class Sudoku(Task):
     summary: ClassVar[str] = "the blanks of a grid, so that every row, column and box holds every digit once"
     text = TextForm("0034...=1234...", separator="", noun="digit")
 
-    box: int = 2
+    box: Annotated[int, Bounds(2, 3)] = 2
     clues: int = 4
 
     def __post_init__(self) -> None:
-        require_option(self, "box", 2, 3)
+        super().__post_init__()
         require_option(self, "clues", 0, self.cells - 1)
         self.declare(
             vocab=Vocabulary((*map(str, range(self.side + 1)), "=")),

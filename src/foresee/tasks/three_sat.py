@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
 from math import comb
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -17,7 +17,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, fingerprint_set, require_option, tasks
+from foresee.tasks.base import Bounds, Task, fingerprint_set, require_option, tasks
 from foresee.tasks.text import TextForm, split_at
 
 
@@ -35,11 +35,11 @@ class ThreeSat(Task):
     summary: ClassVar[str] = "an assignment that satisfies every clause; any one is right"
     text = TextForm("1,-2,3/-1,2,4/...=1,2,-3,4", marks=("/", "="), noun="literal", item="clause", between="/")
 
-    variables: int = 5
+    variables: Annotated[int, Bounds(3, 20)] = 5
     clauses: int = 20
 
     def __post_init__(self) -> None:
-        require_option(self, "variables", 3, 20)
+        super().__post_init__()
         require_option(self, "clauses", 1, min(1000, 7 * comb(self.variables, 3)))
         literals = (text for number in range(1, self.variables + 1) for text in (f"{number}", f"-{number}"))
         self.declare(

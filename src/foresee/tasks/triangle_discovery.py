@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
@@ -19,7 +19,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Labels, Task, label_vocabulary, require_choices, require_option, tasks
+from foresee.tasks.base import Bounds, Labels, Task, label_vocabulary, require_option, tasks
 from foresee.tasks.text import TextForm, pairs_in, shown
 
 SLACK = 1.2
@@ -45,20 +45,16 @@ class TriangleDiscovery(Task):
         marks=(TRIANGLE, FACT), answer_marks=("|",), ends=(TRIANGLE, FACT), noun="label", item="edge", between="|",
     )  # fmt: skip
 
-    nodes: int = 999
-    degree: int = 3
-    triangles: int = 6
-    facts: float = 2 / 3
-    graph: int = 0
+    nodes: Annotated[int, Bounds(4)] = 999
+    degree: Annotated[int, Bounds(2)] = 3
+    triangles: Annotated[int, Bounds(1)] = 6
+    facts: Annotated[float, Bounds(0, below=1)] = 2 / 3
+    graph: Annotated[int, Bounds(0)] = 0
     labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        for name, least in (("nodes", 4), ("degree", 2), ("triangles", 1), ("graph", 0)):
-            require_option(self, name, least)
+        super().__post_init__()
         require_option(self, "nodes", self.degree + 1)
-        if not 0 <= self.facts < 1:
-            raise RequestError(f"triangle-discovery: facts={self.facts} must be a share from 0 to below 1")
 
     @cached_property
     def neighbours(self) -> list[set[int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from foresee.backbones.hf import checks, loading
 from foresee.backbones.hf.reading import REFUSALS, HuggingFaceLayer, Reader, undecayed_names
 from foresee.backbones.hf.symbols import Symbols, exported_ids, put_back, rows_of, token_ids
 from foresee.backbones.tables import TableBackbone
+from foresee.core.bounds import Bounds
 from foresee.core.checkpoint_files import (
     checkpoint_digest,
     checkpoint_folder,
@@ -68,12 +69,10 @@ class HuggingFace(TableBackbone):
         attention: str | None = None,
         random: bool = False,
         symbols: Symbols = "auto",
-        lora: int | None = None,
+        lora: Annotated[int | None, Bounds(1, why="a rank, or none")] = None,
         lora_alpha: int | None = None,
     ) -> None:
         super().__init__()
-        if lora is not None and lora < 1:
-            raise RequestError(f"hf: lora={lora} must be a rank of at least 1, or none")
         self.path, self.implementation, self.random, self.lora = path, attention, random, lora
         self.folder = checkpoint_folder(path)
         self.config = loading.read_config(self.folder, path)

@@ -13,7 +13,7 @@ last projection undivided.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from foresee.backbones.mamba.stack import (
     time_step_bias,
     uniform,
 )
-from foresee.backbones.tables import refuse_below_one
+from foresee.core.bounds import Bounds
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ class Mamba(RecurrentBackbone):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        layers: int,
-        width: int,
-        state: int = 16,
-        convolution: int = 4,
-        expansion: int = 2,
-        time_step_rank: int | None = None,
+        layers: Annotated[int, Bounds(1)],
+        width: Annotated[int, Bounds(1)],
+        state: Annotated[int, Bounds(1)] = 16,
+        convolution: Annotated[int, Bounds(1)] = 4,
+        expansion: Annotated[int, Bounds(1)] = 2,
+        time_step_rank: Annotated[int | None, Bounds(1)] = None,
         tied: bool = True,
     ) -> None:
         super().__init__()
@@ -112,7 +112,6 @@ class Mamba(RecurrentBackbone):
             "layers": layers, "width": width, "state": state, "convolution": convolution, "expansion": expansion,
             "time_step_rank": -(-width // 16) if time_step_rank is None else time_step_rank,
         }  # fmt: skip
-        refuse_below_one(self.name, self.sizes)
         self.build(vocab, generator, layers, width, tied)
 
     def fresh_layer(self, generator: torch.Generator) -> MambaLayer:

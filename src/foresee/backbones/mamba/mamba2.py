@@ -12,7 +12,7 @@ head instead, so that how fast a head forgets depends on how many there are, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from foresee.backbones.mamba.stack import (
     uniform,
 )
 from foresee.backbones.mamba.state_space_dual import state_space_dual, state_space_outputs, state_space_step
-from foresee.backbones.tables import refuse_below_one
+from foresee.core.bounds import Bounds
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -108,13 +108,13 @@ class Mamba2(RecurrentBackbone):
         vocab: Vocabulary,
         generator: torch.Generator,
         *,
-        layers: int,
-        width: int,
-        state: int = 64,
-        head_width: int = 64,
-        groups: int = 1,
-        convolution: int = 4,
-        expansion: int = 2,
+        layers: Annotated[int, Bounds(1)],
+        width: Annotated[int, Bounds(1)],
+        state: Annotated[int, Bounds(1)] = 64,
+        head_width: Annotated[int, Bounds(1)] = 64,
+        groups: Annotated[int, Bounds(1)] = 1,
+        convolution: Annotated[int, Bounds(1)] = 4,
+        expansion: Annotated[int, Bounds(1)] = 2,
         tied: bool = True,
     ) -> None:
         super().__init__()
@@ -122,7 +122,6 @@ class Mamba2(RecurrentBackbone):
             "layers": layers, "width": width, "state": state, "head_width": head_width, "groups": groups,
             "convolution": convolution, "expansion": expansion,
         }  # fmt: skip
-        refuse_below_one(self.name, self.sizes)
         inner = expansion * width
         if inner % head_width:
             raise RequestError(
