@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from foresee.cli import main
+from foresee.core.registry import PLUGIN
+from foresee.experiments.catalogue import all_registries
 from foresee.experiments.engine import InProcess
 
 
@@ -45,6 +47,20 @@ class Program:
         assert err.count("\n") == 1
         assert err.endswith("\n")
         return err.removeprefix("foresee: ").rstrip("\n")
+
+
+@pytest.fixture
+def forget_plugins() -> Iterator[None]:
+    """Forgets afterwards what plug-in files register."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patched:
+        for registry in all_registries().values():
+            registry.discover()
+            patched.setattr(registry, "_classes", dict(registry._classes))
+        yield
+    for name in set(sys.modules) - before:
+        if name.startswith(PLUGIN):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from program import Program
-from tiny import EASY, TASK, arguments, tiny
+from tiny import EASY, QUICK, TASK, arguments, tiny
 
 from foresee.cli import main
 from foresee.cli.list import find_entries
@@ -24,7 +23,6 @@ from foresee.experiments.runner import run_all
 from foresee.training.loop import train
 from foresee.training.run import Run, load
 
-QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 QUICKLY = ["--steps=4", "--eval-every=2", "--data=300", "--test=40"]
 
 PLUGIN = '''

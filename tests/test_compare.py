@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
-from tiny import EASY, SOLVING, tiny
+from tiny import EASY, QUICK, SOLVING, tiny
 
 from foresee.cli.display import show_comparison
 from foresee.core import files
@@ -18,8 +17,6 @@ from foresee.experiments.compare import Comparison, Group, compare, steps_to_sol
 from foresee.training.loop import train
 from foresee.training.records import rows_as_lines
 from foresee.training.run import Run, load
-
-QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 
 
 @pytest.fixture(scope="module")

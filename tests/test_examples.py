@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +14,28 @@ import torch
 from task_checks import check_all, check_changed_answers, check_lines, check_sizes
 
 import foresee
-from foresee.backbones import backbones
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.registry import Registry, load_plugin_file
+from foresee.core.registry import load_plugin_file
 from foresee.core.seeds import stream, torch_stream
-from foresee.metrics import metrics
-from foresee.objectives import Objective, objectives
-from foresee.tasks import Task, tasks
+from foresee.experiments.catalogue import all_registries
+from foresee.objectives import Objective
+from foresee.tasks import Task
 from foresee.training.data import draw
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PLUGINS = sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("plugins/*.py")])
-REGISTRIES: list[Registry[Any]] = [tasks, backbones, objectives, metrics]
 
 
 @pytest.fixture(autouse=True)
-def _examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Loads every example, and forgets it afterwards."""
-    before = set(sys.modules)
-    for registry in REGISTRIES:
-        registry.discover()
-        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+def _examples(forget_plugins: None) -> None:
+    """Loads every example."""
     for path in PLUGINS:
         load_plugin_file(path)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("foresee_plugin_"):
-            del sys.modules[name]
 
 
 def test_every_example_registers_something() -> None:
-    modules = {cls.__module__ for registry in REGISTRIES for cls in registry._classes.values()}
+    modules = {cls.__module__ for registry in all_registries().values() for cls in registry._classes.values()}
     assert {f"foresee_plugin_{path.stem}" for path in PLUGINS} <= modules
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,10 @@ from foresee.core.registry import load_plugin_file
 from foresee.experiments.compare import Comparison, Group
 from foresee.experiments.progress import RunsBars
 from foresee.experiments.scaffold import KINDS, write_plugin
-from foresee.metrics.base import metrics
 from foresee.training.progress import Bar, Lines, draw_bar
 from foresee.training.run import Run, find_runs, load
 from foresee.training.run_table import SHOWN, runs_table, table_records
-from foresee.training.settings import Settings, part_registries
+from foresee.training.settings import Settings
 
 WIDTHS = (80, 140)
 
@@ -228,20 +226,7 @@ def test_wrong_settings_name_the_nearest(wrong: dict[str, Any], said: str, tmp_p
 # Scaffold and show --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forgets afterwards what a test registers."""
-    before = set(sys.modules)
-    for registry in (*part_registries().values(), metrics):
-        registry.discover()
-        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("foresee_plugin_"):
-            del sys.modules[name]
-
-
-@pytest.mark.usefixtures("_registries")
+@pytest.mark.usefixtures("forget_plugins")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_scaffold_runs_as_it_is(kind: str, tmp_path: Path, program: Program) -> None:
     status, out, _ = program("new", kind, f"my-{kind}", "-o", str(tmp_path))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from foresee.experiments.engine import InProcess
-from foresee.metrics.base import metrics
-from foresee.training.settings import part_registries
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "examples" / "notebooks").glob("*.ipynb"))
 QUICK = "steps = 4"
@@ -40,20 +37,16 @@ def test_the_paper_takes_ten_cells() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forget_plugins")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("foresee.experiments.pool.WorkerPool", InProcess)
-    for registry in (*part_registries().values(), metrics):
-        registry.discover()
-        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
-    before, names, shown = set(sys.modules), {"__name__": "notebook"}, []
+    names: dict[str, Any] = {"__name__": "notebook"}
+    shown = []
     for source in code_cells(path):
         assert "steps = 400" in source or "steps=" not in source or "steps=steps" in source
         value = run_cell(source.replace("steps = 400", QUICK), names)
         shown.append(getattr(value, "_repr_html_", lambda value=value: repr(value))())
-    for name in set(sys.modules) - before:
-        if name.startswith("foresee_plugin_"):
-            del sys.modules[name]
     assert any("next-token" in str(each) for each in shown)
     assert all(isinstance(each, str) for each in shown)

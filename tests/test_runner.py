@@ -31,7 +31,7 @@ from scripted_worker import (
     Scripted,
     starts,
 )  # fmt: skip
-from tiny import outcome, tiny
+from tiny import QUICK, outcome, tiny
 
 from foresee.backbones.hf import loading
 from foresee.core.errors import ForeseeError, RequestError
@@ -44,7 +44,6 @@ from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.process import in_use, locked
 from foresee.training.settings import Settings
 
-QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 MIB, GIB = 1 << 20, 1 << 30
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from program import Program
-from tiny import BACKBONE, TASK, tiny
+from tiny import BACKBONE, QUICK, TASK, tiny
 
 from foresee.core.errors import RequestError
 from foresee.experiments.sweep import read_sweep
@@ -164,8 +163,6 @@ def test_wrong_python_is_said(tmp_path: Path, text: str, says: str) -> None:
 
 
 # The command ----------------------------------------------------------------------------------------------------------
-
-QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
 
 
 @pytest.fixture

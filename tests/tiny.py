@@ -23,6 +23,9 @@ SETTINGS: dict[str, Any] = {
     "steps": 30, "batch": 32, "data": "fixed:2000", "test": 200, "eval_every": 10, "warmup": 5,
 }  # fmt: skip
 
+QUICK: dict[str, Any] = {"steps": 4, "eval_every": 2, "data": "fixed:300", "test": 40}
+"""Changes to them where nothing need be learned."""
+
 DETERMINISTIC = ("metrics.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json", "model.safetensors", "spec.json")
 """Files of a finished run that hold no times."""
 
