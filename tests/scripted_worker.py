@@ -8,10 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-from foresee.core.errors import ForeseeError
+from foresee.core.errors import ForeseeError, InUseError
 from foresee.experiments.engine import Order
 from foresee.experiments.pool import WorkerPool
-from foresee.training.process import InUseError
 from foresee.training.settings import Settings
 
 FINISHES, DIES, RAISES, FAILS, DIES_ONCE, GETS_ON, IN_USE_ONCE, SLOW, LOST, BABBLES = range(10)

@@ -193,7 +193,7 @@ def test_weights_are_this_runs_own() -> None:
 def test_an_objective_that_a_backbone_cannot_serve_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NextToken, "needs", frozenset({Cap.LOOKAHEAD}))
     assert train(tiny(steps=1), tmp_path / "sees").steps == 1
-    monkeypatch.setattr("foresee.backbones.base.measure", lambda *_: frozenset())
+    monkeypatch.setattr("foresee.backbones.base.measure_once", lambda *_: frozenset())
     with pytest.raises(RequestError, match=r"next-token.*needs.*LOOKAHEAD"):
         train(tiny(steps=1), tmp_path / "blind")
     assert not (tmp_path / "blind").exists()

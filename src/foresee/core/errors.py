@@ -21,6 +21,10 @@ class RequestError(ForeseeError, ValueError):
     status = 2
 
 
+class InUseError(RequestError):
+    """Another process has a run's folder."""
+
+
 class ForeseeWarning(UserWarning):
     """What was asked for is done, but not as may have been thought."""
 

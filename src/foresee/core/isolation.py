@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 
-import torch
-
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -18,6 +16,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 def fresh_torch_state() -> Iterator[None]:
     """Within it new tensors are float32 and on the CPU, gradients are on, and autocast and reduced precision are off;
     afterwards all is as before. The caller's settings would else decide results that a run's digest does not name."""
+    import torch  # here: whoever only starts other processes does without
+
     before, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
     with ExitStack() as held:
         held.callback(torch.set_default_dtype, before)

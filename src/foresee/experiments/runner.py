@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, InUseError, RequestError
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, make_engine
 from foresee.experiments.memory import Size, estimate_memory
 from foresee.experiments.progress import RunsProgress, reports
 from foresee.training.loop import InterruptedTrainingError
-from foresee.training.process import InUseError, in_use, stop_signals
+from foresee.training.process import in_use, stop_signals
 from foresee.training.progress import title
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings

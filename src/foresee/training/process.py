@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 
 from foresee.core import files
-from foresee.core.errors import RequestError
+from foresee.core.errors import InUseError, RequestError
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 from foresee.tasks.stored import StoredTask
@@ -42,10 +42,6 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class InUseError(RequestError):
-    """Another process has a run's folder."""
 
 
 @contextmanager
