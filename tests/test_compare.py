@@ -13,7 +13,7 @@ from tiny import EASY, QUICK, SOLVING, tiny
 from foresee.cli.display import show_comparison
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.experiments.compare import Comparison, Group, compare, steps_to_solve
+from foresee.experiments.compare import Comparison, ObjectiveRuns, compare, steps_to_solve
 from foresee.training.loop import train
 from foresee.training.records import rows_as_lines
 from foresee.training.run import Run, load
@@ -100,7 +100,7 @@ def test_the_table(tmp_path: Path) -> None:
     compared = compare(tiny(**QUICK), ["teacherless"], 2, tmp_path, engine="in-process")
     groups = compared.groups
     first, second = groups[0].runs
-    made_up = Group(
+    made_up = ObjectiveRuns(
         "teacherless:hybrid=0.0",
         (with_exact(first, {2: 0.96, 4: 0.94}, 0.9625), with_exact(second, {2: 0.2, 4: 0.5}, 0.5)),
     )
@@ -138,7 +138,7 @@ def test_the_control_is_in_doubt_until_that_of_the_same_seed_has_solved(tmp_path
 def test_never_solved(solved: Comparison, tmp_path: Path) -> None:
     run = train(tiny(**QUICK), tmp_path)
     assert steps_to_solve(run) is None
-    assert Group("next-token", (run,)).solved["value"] == 0.0
+    assert ObjectiveRuns("next-token", (run,)).solved["value"] == 0.0
 
 
 def test_all_of_it_is_checked_before_any_of_it_is_trained(tmp_path: Path) -> None:

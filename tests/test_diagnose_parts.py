@@ -16,7 +16,7 @@ from foresee.core.seeds import stream, torch_stream
 from foresee.core.spec import resolve
 from foresee.experiments.diagnose import decisions
 from foresee.experiments.diagnose.evidence import (
-    Evidence,
+    SeedEvidence,
     accuracies_during,
     baseline_losses,
     gather_evidence,
@@ -24,8 +24,8 @@ from foresee.experiments.diagnose.evidence import (
     measure_gain,
     split_problems,
 )
-from foresee.experiments.diagnose.measure import Family, Scores, measure, ratio
-from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
+from foresee.experiments.diagnose.measure import Family, TokenScores, measure, ratio
+from foresee.experiments.diagnose.plan import DiagnosisPlan, DiagnosisSettings
 from foresee.experiments.diagnose.result import find_gaps
 from foresee.experiments.diagnose.verdict import (
     COMPOUNDING,
@@ -34,7 +34,7 @@ from foresee.experiments.diagnose.verdict import (
     NONE_NEEDED,
     OPEN,
     TOO_SMALL,
-    Verdict,
+    DiagnosisVerdict,
     apply_rules,
     judge,
 )
@@ -183,7 +183,7 @@ def test_the_witness_is_not_judged_by_the_rows_that_it_was_picked_by() -> None:
         families = {
             "next-token": _family("next-token", nlls[:1]), "reversed": _family("reversed", nlls[1:]),
         }  # fmt: skip
-        losses = decisions.Losses(*(torch.zeros(1, rows, 1),) * 2, torch.ones(rows, 1, dtype=torch.bool), problems)
+        losses = decisions.TokenLosses(*(torch.zeros(1, rows, 1),) * 2, torch.ones(rows, 1, dtype=torch.bool), problems)
         batch = Batch.of(torch.zeros(rows, 2, dtype=torch.int64), 1, 1)
         flags = decisions.Flags(*(torch.zeros(1, rows, 1, dtype=torch.bool),) * 2)
         found.append(gather_evidence(families, batch, losses, flags, [], torch.ones(rows))[0].gap)
@@ -196,7 +196,7 @@ def test_the_witness_is_not_judged_by_the_rows_that_it_was_picked_by() -> None:
 def _family(objective: str, nlls: torch.Tensor) -> Family:
     """Runs of which it is known what each held-out response costs, and nothing else."""
     right = torch.ones(nlls.shape[1], 1, dtype=torch.bool)
-    scores = tuple(Scores("forced", nll[:, None], right, right, right[:, 0]) for nll in nlls)
+    scores = tuple(TokenScores("forced", nll[:, None], right, right, right[:, 0]) for nll in nlls)
     run = cast(Run, SimpleNamespace(metrics=[], spec=SimpleNamespace(steps=10, eval_every=1)))
     return Family(objective, (run,) * len(nlls), scores)
 
@@ -213,7 +213,7 @@ def _decided(forced: list[float], hidden: list[float], length: int | None = None
     """The places that are decisions by tokens, which are those by position."""
     mask = (torch.arange(len(forced)) < (length or len(forced))).expand(EXAMPLES, len(forced))
     shown, blind = ((torch.tensor(each) * mask)[None] for each in (forced, hidden))
-    losses = decisions.Losses(shown, blind, mask, torch.arange(EXAMPLES))
+    losses = decisions.TokenLosses(shown, blind, mask, torch.arange(EXAMPLES))
     flags = decisions.flag_tokens(losses)
     by_token = sorted(set(flags.decision[0].nonzero()[:, 1].tolist()))
     assert by_token == [each["position"] for each in decisions.find_positions(losses, flags)]
@@ -250,7 +250,7 @@ def test_a_position_is_a_decision_where_some_of_the_rows_are_something_else(with
     """Rows in which every token is noise make nothing easy on average, and hide no decision of the others."""
     shown = torch.tensor([PATH] * (EXAMPLES - without) + [[2.5] * 5] * without)[None]
     hidden = torch.tensor([[0.01, 0.7, 0.7, 0.7, 0.01]] * (EXAMPLES - without) + [[2.5] * 5] * without)[None]
-    losses = decisions.Losses(shown, hidden, torch.ones(EXAMPLES, 5, dtype=torch.bool), torch.arange(EXAMPLES))
+    losses = decisions.TokenLosses(shown, hidden, torch.ones(EXAMPLES, 5, dtype=torch.bool), torch.arange(EXAMPLES))
     found = decisions.find_positions(losses, decisions.flag_tokens(losses))
     assert [each["position"] for each in found] == places
 
@@ -260,7 +260,7 @@ def test_a_position_is_a_decision_where_some_of_the_rows_are_something_else(with
 
 def test_the_share_absorbed_is_of_sums_over_responses() -> None:
     shown, hidden = torch.tensor([[PATH]]), torch.tensor([[[0.01, 0.7, 0.7, 0.7, 0.01]]])
-    row = decisions.absorbed(decisions.Losses(shown, hidden, torch.ones(1, 5, dtype=torch.bool), torch.arange(1)))
+    row = decisions.absorbed(decisions.TokenLosses(shown, hidden, torch.ones(1, 5, dtype=torch.bool), torch.arange(1)))
     assert row is not None
     assert row["value"] == pytest.approx((0.01 + 2.1 + 0.01 - 0.75) / (0.01 + 2.1 + 0.01))
 
@@ -269,7 +269,7 @@ def test_positions_count_from_the_start_and_from_the_end() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
     shown = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]]])
     nothing = torch.zeros_like(shown, dtype=torch.bool)
-    same, more = (decisions.Losses(shown, shown + each, mask, torch.arange(2)) for each in (0, 1))
+    same, more = (decisions.TokenLosses(shown, shown + each, mask, torch.arange(2)) for each in (0, 1))
     forwards = decisions.tabulate(same, nothing, decisions.number_places(mask), "position")
     assert [(row["position"], row["tokens"], row["shown"]["value"]) for row in forwards] == [
         (0, 2, 2.0), (1, 2, 3.0), (2, 1, 5.0),
@@ -368,15 +368,15 @@ NOISE = CHAIN | {"drop": 0.0, "drop_low": -0.01, "exact": 0.53}
 """The same errors where none spoils another: label noise."""
 
 
-def judged(*seeds: dict[str, Any], minutes: float | None = 10.0) -> Verdict:
+def judged(*seeds: dict[str, Any], minutes: float | None = 10.0) -> DiagnosisVerdict:
     """The verdict on seeds of 100 steps each, in this time or in no time that was given."""
     steps = None if minutes else 100
     asked = DiagnosisSettings("copying", "", (), "transformer", 1, minutes or 10.0, steps, 64, 1e-3)
-    return judge([Evidence(**each) for each in seeds], asked, Plan(100, 5, 1000, None, {}))
+    return judge([SeedEvidence(**each) for each in seeds], asked, DiagnosisPlan(100, 5, 1000, None, {}))
 
 
 def said(base: dict[str, Any], **changes: Any) -> str:
-    return apply_rules(Evidence(**(base | changes)))[0]
+    return apply_rules(SeedEvidence(**(base | changes)))[0]
 
 
 @pytest.mark.parametrize(
@@ -514,5 +514,5 @@ def test_accuracy_at_decisions_is_read_from_evaluations_that_have_it() -> None:
 
 
 def test_json_leaves_out_what_is_infinite() -> None:
-    assert "fall" not in Evidence(**(CHEATED | {"fall": math.inf})).json()
-    assert Evidence(**CHEATED).json()["fall"] == 0.02
+    assert "fall" not in SeedEvidence(**(CHEATED | {"fall": math.inf})).json()
+    assert SeedEvidence(**CHEATED).json()["fall"] == 0.02

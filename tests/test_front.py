@@ -18,7 +18,7 @@ from foresee.cli.app import COMMANDS
 from foresee.cli.display import show_comparison, show_records
 from foresee.core.errors import RequestError
 from foresee.core.registry import load_plugin_file
-from foresee.experiments.compare import Comparison, Group
+from foresee.experiments.compare import Comparison, ObjectiveRuns
 from foresee.experiments.progress import RunsBars
 from foresee.experiments.scaffold import KINDS, write_plugin
 from foresee.training.progress import Bar, Lines, draw_bar
@@ -43,7 +43,8 @@ def runs(tmp_path: Path) -> list[Run]:
 def compared(runs: list[Run]) -> Comparison:
     """The finished ones as a comparison."""
     groups = (
-        Group(name, tuple(run for run in runs if run.spec.objective == name)) for name in ("next-token", "reversed")
+        ObjectiveRuns(name, tuple(run for run in runs if run.spec.objective == name))
+        for name in ("next-token", "reversed")
     )
     return Comparison(runs[0].spec, tuple(groups))
 

@@ -10,7 +10,7 @@ from statistics import median
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
-from foresee.experiments.compare import Group, value
+from foresee.experiments.compare import ObjectiveRuns, value
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.groups import task_title
@@ -74,7 +74,7 @@ def read_finished(*places: Path) -> list[Run]:
 
 
 def _outcome(runs: Sequence[Run]) -> str:
-    group = Group("", tuple(runs))
+    group = ObjectiveRuns("", tuple(runs))
     steps = [step for step in group.steps_to_solve if step is not None]
     solved = sum(exact >= SOLVED for exact in group.exact)
     return f"{solved} of {len(runs)}" + (f", {median(steps):,.0f} steps" if steps else "") if runs else ""

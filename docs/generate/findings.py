@@ -10,7 +10,7 @@ from statistics import median
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
-from foresee.experiments.compare import Group
+from foresee.experiments.compare import ObjectiveRuns
 from foresee.experiments.studies.run import plan, read
 from foresee.metrics.intervals import Row
 from foresee.objectives.base import objectives
@@ -32,7 +32,7 @@ class Line:
     graph: str
     objective: str
     backbone: str
-    group: Group
+    group: ObjectiveRuns
     unfinished: tuple[Run, ...]
 
     @property
@@ -100,7 +100,7 @@ def gather(runs: list[Run]) -> list[Line]:
                 task_title(task),
                 brief(objectives, objective),
                 short_backbone(backbone),
-                Group(objective, finished),
+                ObjectiveRuns(objective, finished),
                 tuple(run for run in found if not run.rows),
             )
         )

@@ -25,7 +25,7 @@ from foresee.core.registry import Registry
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import brief, options_of, options_text, resolve
 from foresee.core.vocabulary import Vocabulary
-from foresee.experiments.compare import Group
+from foresee.experiments.compare import ObjectiveRuns
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.groups import describe_budget, task_title
@@ -186,7 +186,7 @@ def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | Non
     if len({run.spec.replace(objective="next-token", seed=0, plugins="") for run in runs}) > 1:
         raise RequestError(f"{folder}: its runs differ in more than objective and seed, so one table cannot hold them")
     runs.sort(key=lambda run: (order.index(run.spec.objective.partition(":")[0]), run.spec.objective, run.spec.seed))
-    groups = [Group(name, tuple(of)) for name, of in groupby(runs, lambda run: run.spec.objective)]
+    groups = [ObjectiveRuns(name, tuple(of)) for name, of in groupby(runs, lambda run: run.spec.objective)]
     speeds = {each.objective: median(run.timing[-1]["examples_per_second"] for run in each.runs) for each in groups}
     return {
         "spec": runs[0].spec,

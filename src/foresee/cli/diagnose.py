@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from foresee import api
-from foresee.cli.options import AsJson, Backbone, Jobs, emit, output
+from foresee.cli.options import AsJson, BackboneOption, Jobs, emit, output
 from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.diagnose.result import show_diagnosis
 
@@ -29,7 +29,7 @@ def command(
     minutes: Annotated[float, typer.Option(help="The time that all of it may take.")] = 10.0,
     steps: Annotated[int | None, typer.Option(help="Steps of every run, in place of --minutes.")] = None,
     objectives: Annotated[str, typer.Option(help="More objectives, beside next-token, reversed and teacherless.")] = "",
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each, from 0.")] = 2,
     batch: Annotated[int, typer.Option("--batch", help="Rows a step.")] = 128,
     lr: Annotated[

@@ -7,11 +7,11 @@ import typer
 
 from foresee import api
 from foresee.cli.display import show_run
-from foresee.cli.options import AsJson, RunName, Runs, emit, output
+from foresee.cli.options import AsJson, RunArgument, Runs, emit, output
 
 
 def command(
-    run: RunName,
+    run: RunArgument,
     data: Annotated[
         Path | None,
         typer.Option(help="A file of examples, instead of the run's test examples; or where the run's own lie now."),

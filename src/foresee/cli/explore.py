@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.options import DataMoved, RunName, Runs
+from foresee.cli.options import DataMoved, RunArgument, Runs
 from foresee.explore import Server, Session
 from foresee.training.run import load
 
 
 def command(
-    run: RunName,
+    run: RunArgument,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 for any free port.")] = 0,
     runs: Runs = Path("runs"),
     data: DataMoved = None,

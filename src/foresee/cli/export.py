@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from foresee import api
-from foresee.cli.options import RunName, Runs
+from foresee.cli.options import RunArgument, Runs
 
 
 def command(
-    run: RunName,
+    run: RunArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="The checkpoint folder to write; must not exist yet.")],
     runs: Runs = Path("runs"),
 ) -> None:

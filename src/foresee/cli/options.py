@@ -38,17 +38,17 @@ def complete_specs(*kinds: str) -> Callable[[str], list[str]]:
     return complete
 
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its digest or the start of that.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its digest or the start of that.")]
 TaskSpec = Annotated[
     str,
     typer.Argument(
         metavar="TASK", help="As in path-star:degree=2,length=5,nodes=50.", autocompletion=complete_specs("tasks")
     ),
 ]
-Objective = Annotated[
+ObjectiveOption = Annotated[
     str, typer.Option(help="What to train; see foresee list objectives.", autocompletion=complete_specs("objectives"))
 ]
-Backbone = Annotated[
+BackboneOption = Annotated[
     str | None,
     typer.Option(help="A preset or spec; a small Transformer by default.", autocompletion=complete_specs("backbones")),
 ]

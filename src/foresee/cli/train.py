@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from foresee import api
-from foresee.cli.options import AsJson, Objective, Runs, TaskSpec, Track, emit, output
+from foresee.cli.options import AsJson, ObjectiveOption, Runs, TaskSpec, Track, emit, output
 from foresee.core.errors import OtherProcessError, RequestError
 from foresee.core.isolation import keep_large_blocks
 from foresee.training.distributed import init_process_group
@@ -20,7 +20,7 @@ from foresee.training.tracking import tracked
 
 def command(
     task: TaskSpec,
-    objective: Objective = "next-token",
+    objective: ObjectiveOption = "next-token",
     *,
     settings: Any,
     more_steps: Annotated[

@@ -35,7 +35,7 @@ def train_here(code: str, order: Order) -> ForeseeError | None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Call:
+class _RemoteRun:
     """A call of ``train_here`` that a cluster makes: what it will give, and what it can be cancelled by."""
 
     result: Any
@@ -62,10 +62,10 @@ class _Cluster(Engine):
             needed = f"needs {self.library}, which is not installed: pip install {self.library}"
             raise RequestError(f"this engine {needed}") from None
         self.code = environment()["code"]
-        self._calls: list[_Call] = []
+        self._calls: list[_RemoteRun] = []
 
     def _add(self, result: Any, handle: Any) -> Pending:
-        self._calls.append(_Call(result, handle))
+        self._calls.append(_RemoteRun(result, handle))
         return self._calls[-1]
 
     def _unfinished(self) -> list[Any]:

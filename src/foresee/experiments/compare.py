@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Group:
+class ObjectiveRuns:
     """One objective's runs, a run a seed."""
 
     objective: str
@@ -64,7 +64,7 @@ class Comparison:
     """Objectives beside each other, in the order in which they were asked for; ``settings`` are what they share."""
 
     settings: Settings
-    groups: tuple[Group, ...]
+    groups: tuple[ObjectiveRuns, ...]
 
     @property
     def runs(self) -> list[Run]:
@@ -158,5 +158,5 @@ def compare(
     }
     runs = iter(run_all([each for group in asked.values() for each in group], root, engine=engine, jobs=jobs,
                         progress=progress))  # fmt: skip
-    groups = {name: Group(name, tuple(islice(runs, seeds))) for name in asked}
+    groups = {name: ObjectiveRuns(name, tuple(islice(runs, seeds))) for name in asked}
     return Comparison(settings, tuple(groups[name] for name in dict.fromkeys([*wanted, control])))

@@ -63,8 +63,8 @@ def _line(value: Any, key: str, session: Session) -> str:
     return value
 
 
-Reader = Callable[[Any, str, Session], Any]
-CALLS: dict[str, tuple[Callable[..., Json], dict[str, Reader]]] = {
+ReadArgument = Callable[[Any, str, Session], Any]
+CALLS: dict[str, tuple[Callable[..., Json], dict[str, ReadArgument]]] = {
     "run": (Session.describe, {}),
     "draw": (Session.draw, {"number": _number}),
     "read": (Session.read, {"line": _line}),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy
 
 from foresee.core.errors import RequestError
-from foresee.report.star import Star, follow
+from foresee.report.star import PromptStar, follow
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
 from foresee.tasks.path_star_draw import Tokens
@@ -82,7 +82,7 @@ def describe_answer(task: Task, graph: Graph | None, answer: Sequence[int]) -> s
     start, goal = task.vocab.decode([graph.start, graph.goal])
     arms = tuple(tuple(task.vocab.decode(path[1:])) for path in graph.paths)
     goal_arm = next(place for place, path in enumerate(graph.paths) if path[-1] == graph.goal)
-    return follow(Star(start, goal, arms, goal_arm), ",".join(task.vocab.decode(answer))).said
+    return follow(PromptStar(start, goal, arms, goal_arm), ",".join(task.vocab.decode(answer))).said
 
 
 def _row(task: PathStar, prompt: Sequence[int]) -> tuple[Tokens, int]:

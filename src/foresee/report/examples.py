@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from foresee.report.groups import Group, Section
-from foresee.report.star import Star, Walk, follow, nodes_of, read_star
+from foresee.report.star import PromptStar, Walk, follow, nodes_of, read_star
 from foresee.training.run import Run
 
 MOST_PANELS = 320
@@ -30,7 +30,7 @@ class Panel:
     answer: str
     wrote: str
     anatomy: Mapping[str, Any] | None
-    star: Star | None
+    star: PromptStar | None
     walk: Walk | None
 
     @property

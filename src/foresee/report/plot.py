@@ -22,32 +22,32 @@ from foresee.training.run import Run, find_runs
 
 __all__ = ["anatomy", "curves", "positions", "supervision", "survival"]
 
-Drawn = Run | Comparison | str | Path
+Source = Run | Comparison | str | Path
 
 
-def curves(*about: Drawn, measure: str | None = None, runs: str | Path = "runs") -> alt.VConcatChart:
+def curves(*about: Source, measure: str | None = None, runs: str | Path = "runs") -> alt.VConcatChart:
     """Learning curves, a line a seed: of ``measure`` (branch, forced or exact), or of each that there is."""
     if measure is not None and measure not in charts.MEASURES:
         raise RequestError(f"measure {measure!r} is not drawn: {nearest(measure, list(charts.MEASURES))}")
     return _stacked([learning_curves(each, measure=measure) for each in _sections(about, runs)], "evaluations")
 
 
-def positions(*about: Drawn, runs: str | Path = "runs") -> alt.VConcatChart:
+def positions(*about: Source, runs: str | Path = "runs") -> alt.VConcatChart:
     """Forced and free-running accuracy by answer position, a chart an objective."""
     return _stacked([accuracy_by_position(each) for each in _sections(about, runs)], "finished runs")
 
 
-def survival(*about: Drawn, runs: str | Path = "runs") -> alt.VConcatChart:
+def survival(*about: Source, runs: str | Path = "runs") -> alt.VConcatChart:
     """The share of seeds not yet solved against training steps (Kaplan-Meier)."""
     return _stacked([steps_to_solve(each) for each in _sections(about, runs)], "evaluations")
 
 
-def supervision(*about: Drawn, runs: str | Path = "runs") -> alt.VConcatChart:
+def supervision(*about: Source, runs: str | Path = "runs") -> alt.VConcatChart:
     """Which answer positions the training loss comes from, over steps, a chart an objective."""
     return _stacked([loss_by_position(each) for each in _sections(about, runs)], "losses by position")
 
 
-def anatomy(run: Drawn, example: int = 0, *, runs: str | Path = "runs") -> alt.VConcatChart:
+def anatomy(run: Source, example: int = 0, *, runs: str | Path = "runs") -> alt.VConcatChart:
     """What a trained model did on one of its kept test examples: how likely each symbol was at each place, written
     freely and with the truth shown, and what the position that decides reads."""
     (section, *_) = _sections([run], runs)
@@ -62,7 +62,7 @@ def anatomy(run: Drawn, example: int = 0, *, runs: str | Path = "runs") -> alt.V
     return _stacked([*shown, *([] if read.empty else [[charts.attention(read)]])], "probabilities")
 
 
-def _sections(about: tuple[Drawn, ...] | list[Drawn], runs: str | Path) -> tuple[Section, ...]:
+def _sections(about: tuple[Source, ...] | list[Source], runs: str | Path) -> tuple[Section, ...]:
     folders = folders_of(*about, runs=runs) if about else [Path(runs)]
     found = [each for each in find_runs(*folders) if isinstance(each, Run)]
     if not found:

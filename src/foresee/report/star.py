@@ -20,7 +20,7 @@ _FORMS = re.compile(f"{_EDGES}/{_QUERY}="), re.compile(f"{_QUERY}/{_EDGES}=")
 
 
 @dataclass(frozen=True)
-class Star:
+class PromptStar:
     """Arms from the first node after the centre to the leaf; the arm that ends in the goal is ``arms[goal_arm]``."""
 
     start: str
@@ -45,7 +45,7 @@ class Star:
         return (self.start, *self.arms[self.goal_arm])
 
 
-def read_star(prompt: str) -> Star | None:
+def read_star(prompt: str) -> PromptStar | None:
     """The star in a prompt, arms in the order in which the prompt first names them; None where there is none."""
     # One edge is a graph whose query reads the same, so that a prompt that has both forms means one thing.
     match = next((found for form in _FORMS if (found := form.fullmatch(prompt.strip()))), None)
@@ -72,7 +72,7 @@ def read_star(prompt: str) -> Star | None:
     reached = sum(len(arm) for arm in arms)
     if goal not in ends or reached != sum(len(each) for each in children.values()):
         return None
-    return Star(start, goal, tuple(arms), ends.index(goal))
+    return PromptStar(start, goal, tuple(arms), ends.index(goal))
 
 
 def nodes_of(text: str) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class Walk:
     """One plain sentence without a full stop at its end, such as "took the wrong arm and followed it to its end"."""
 
 
-def follow(star: Star, wrote: str) -> Walk:
+def follow(star: PromptStar, wrote: str) -> Walk:
     """What a written answer does on the star."""
     nodes = nodes_of(wrote)
     valid = tuple((here, there) in star.edges for here, there in pairwise(nodes))
@@ -100,7 +100,7 @@ def follow(star: Star, wrote: str) -> Walk:
     return Walk(nodes, right, valid, _sentence(star, nodes, valid, right))
 
 
-def _sentence(star: Star, nodes: tuple[str, ...], valid: tuple[bool, ...], right: bool) -> str:
+def _sentence(star: PromptStar, nodes: tuple[str, ...], valid: tuple[bool, ...], right: bool) -> str:
     if not nodes:
         return "wrote nothing"
     if right:
@@ -161,7 +161,7 @@ class StarDrawing(NamedTuple):
     end: Node | None
 
 
-def draw_star(star: Star, walk: Walk) -> StarDrawing:
+def draw_star(star: PromptStar, walk: Walk) -> StarDrawing:
     """The graph with a walk over it: centre on the left, a row an arm, distance from the centre to the right, strays in
     a row below. Places are complex numbers."""
     arms, row = len(star.arms), 36.0 if len(star.arms) <= 5 else 30.0

@@ -9,6 +9,6 @@ from __future__ import annotations
 from foresee.experiments.diagnose.plan import DiagnosisSettings, read_task
 from foresee.experiments.diagnose.result import Diagnosis
 from foresee.experiments.diagnose.run import diagnose
-from foresee.experiments.diagnose.verdict import NAMES, Verdict
+from foresee.experiments.diagnose.verdict import NAMES, DiagnosisVerdict
 
-__all__ = ["NAMES", "Diagnosis", "DiagnosisSettings", "Verdict", "diagnose", "read_task"]
+__all__ = ["NAMES", "Diagnosis", "DiagnosisSettings", "DiagnosisVerdict", "diagnose", "read_task"]

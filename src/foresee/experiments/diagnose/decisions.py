@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.experiments.diagnose.measure import Family, Row, ratio, share
+from foresee.experiments.diagnose.measure import Estimate, Family, ratio, share
 from foresee.tasks.base import Task
 
 HARD = 0.35
@@ -35,7 +35,7 @@ WORD_STARTS = ("\u0120", "\u2581", "##")
 
 
 @dataclass(frozen=True)
-class Losses:
+class TokenLosses:
     """Of every token: ``shown`` [S, E, A], next-token's with the true tokens before it shown; ``hidden`` [S, E, A],
     that of teacherless, from the prompt alone. ``mask`` [E, A] says which places a response has, ``problems`` [E] which
     examples belong together."""
@@ -50,12 +50,12 @@ class Losses:
         """[S, E, A]: what the shown tokens give away of each."""
         return self.hidden - self.shown
 
-    def mean(self, values: Tensor, picked: Tensor | None = None) -> Row | None:
+    def mean(self, values: Tensor, picked: Tensor | None = None) -> Estimate | None:
         """``ratio`` of ``values`` [S, E, A] over the tokens ``picked`` [E, A], all of them by default."""
         chosen = (self.mask if picked is None else picked & self.mask).float()
         return ratio((values * chosen).sum(2), chosen.sum(1), self.problems)
 
-    def mean_of_whole(self, values: Tensor) -> Row | None:
+    def mean_of_whole(self, values: Tensor) -> Estimate | None:
         """``ratio`` of the sums of ``values`` [S, E, A] over whole responses."""
         return ratio(values.sum(2), torch.ones(len(self.mask)), self.problems)
 
@@ -72,7 +72,7 @@ class Flags:
         return Flags(self.hard, torch.zeros_like(self.decision))
 
 
-def flag_tokens(losses: Losses) -> Flags:
+def flag_tokens(losses: TokenLosses) -> Flags:
     """Judges every token by its losses.
 
     A token is *hard* where it is shown at a loss of at least ``HARD``. What *follows* it are the tokens up to the next
@@ -99,7 +99,7 @@ def flag_tokens(losses: Losses) -> Flags:
     return Flags(hard, decision)
 
 
-def find_positions(losses: Losses, flags: Flags) -> list[Row]:
+def find_positions(losses: TokenLosses, flags: Flags) -> list[Estimate]:
     """Decision positions, counted from 0: the rows of ``tabulate`` of those at which at least ``DECIDED`` of the
     responses that reach them (low end) have a decision token. Not by mean losses: where a part of the rows is noise,
     or another task, what follows a decision is not easy on average."""
@@ -148,8 +148,8 @@ def shape_of(symbol: str) -> str:
 
 
 def tabulate(
-    losses: Losses, decision: Tensor, classes: Tensor, key: str, names: Sequence[str] | None = None
-) -> list[Row]:
+    losses: TokenLosses, decision: Tensor, classes: Tensor, key: str, names: Sequence[str] | None = None
+) -> list[Estimate]:
     """A row for each class of tokens that occurs: both losses, what is given away (their difference), and the share of
     tokens that are ``decision`` [S, E, A]. ``classes`` [E, A] are places in ``names``, or numbers from 0 that stand for
     themselves; the class stands under ``key``."""
@@ -173,7 +173,7 @@ def number_places(mask: Tensor, *, from_end: bool = False) -> Tensor:
     return (mask.sum(1, keepdim=True) - 1 - places if from_end else places).masked_fill(~mask, -1)
 
 
-def absorbed(losses: Losses) -> Row | None:
+def absorbed(losses: TokenLosses) -> Estimate | None:
     """The share of supervision that shown tokens absorb: (sum of hidden - sum of shown) / sum of hidden losses, over
     all tokens of the response; None where the hidden loss is zero.
 
@@ -184,7 +184,7 @@ def absorbed(losses: Losses) -> Row | None:
     return ratio(losses.given.sum(2), losses.hidden.sum(2), losses.problems)
 
 
-def accuracy_by_position(forward: Family, losses: Losses) -> list[Row]:
+def accuracy_by_position(forward: Family, losses: TokenLosses) -> list[Estimate]:
     """Forced and free-running accuracy of next-token at each position, counted from 0."""
     right, free = forward.stack("right").float(), forward.stack("free").float()
     found = []

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.experiments.compare import steps_to_solve
-from foresee.experiments.diagnose.decisions import Flags, Losses
-from foresee.experiments.diagnose.measure import Family, Scores, ratio
+from foresee.experiments.diagnose.decisions import Flags, TokenLosses
+from foresee.experiments.diagnose.measure import Family, TokenScores, ratio
 from foresee.experiments.diagnose.plan import FORWARD
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL
@@ -25,12 +25,12 @@ EXPLAINED = 0.5
 SEEN = 30
 """Examples from which on a position counts for the least forced accuracy."""
 
-Curve = list[tuple[int, float]]
+Course = list[tuple[int, float]]
 """A value by step."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class SeedEvidence:
     """Of one seed. Losses are nats a response, summed over its tokens, on held-out examples.
 
     ``exact``: share of responses that next-token gets right on its own.
@@ -86,8 +86,13 @@ class Evidence:
 
 
 def gather_evidence(
-    families: Mapping[str, Family], batch: Batch, losses: Losses, flags: Flags, places: Sequence[int], baseline: Tensor
-) -> list[Evidence]:
+    families: Mapping[str, Family],
+    batch: Batch,
+    losses: TokenLosses,
+    flags: Flags,
+    places: Sequence[int],
+    baseline: Tensor,
+) -> list[SeedEvidence]:
     """The evidence of each next-token seed. ``places`` are the decision positions, counted from 0; ``baseline`` [E] is
     ``baseline_losses``."""
     forward, control = families[FORWARD], families[CONTROL]
@@ -108,7 +113,7 @@ def gather_evidence(
         assert gap is not None
         least, compounded = _compound(own, losses.mask)
         evidence.append(
-            Evidence(
+            SeedEvidence(
                 exact=float(own.exact.double().mean()), nll=float(own.nll[testing].mean()), gap=gap["value"],
                 gap_low=gap.get("low", -math.inf), witness=witness, witness_exact=float(best.exact.double().mean()),
                 control_exact=max(float(each.exact.double().mean()) for each in control.scores),
@@ -126,7 +131,7 @@ def gather_evidence(
     return evidence
 
 
-def _mean_nll(scores: Scores) -> float:
+def _mean_nll(scores: TokenScores) -> float:
     return float(scores.nll.mean())
 
 
@@ -139,13 +144,13 @@ def split_problems(problems: Tensor) -> tuple[Tensor, Tensor]:
     return first, ~first if len(seen) > 1 else first
 
 
-def losses_during(run: Run, length: float) -> Curve:
+def losses_during(run: Run, length: float) -> Course:
     """Forced loss (nats a response of mean ``length``) of each evaluation during training that has one."""
     seen = [(line["step"], line["eval"].get("forced_loss")) for line in run.metrics]
     return [(step, loss * length) for step, loss in seen if loss is not None]
 
 
-def accuracies_during(run: Run, places: Sequence[int]) -> Curve:
+def accuracies_during(run: Run, places: Sequence[int]) -> Course:
     """Forced accuracy, mean over the answer positions ``places``, of each evaluation during training; nothing where
     there are no such positions."""
     if not places:
@@ -158,14 +163,14 @@ def accuracies_during(run: Run, places: Sequence[int]) -> Curve:
     ]
 
 
-def measure_fall(curve: Curve, steps: int) -> float:
+def measure_fall(curve: Course, steps: int) -> float:
     """The mean value of evaluations at 40 to 60 % of training minus that of the last 20 %; infinite where either has
     none."""
     ends = _middle_and_end(curve, steps)
     return math.inf if ends is None else ends[0] - ends[1]
 
 
-def measure_gain(curve: Curve, steps: int) -> float:
+def measure_gain(curve: Course, steps: int) -> float:
     """The share of what the accuracies of ``curve`` lacked at the middle of training that they gained by the end; 0
     where they lacked nothing, infinite where there is no middle or end."""
     ends = _middle_and_end(curve, steps)
@@ -175,13 +180,13 @@ def measure_gain(curve: Curve, steps: int) -> float:
     return (end - middle) / (1 - middle) if middle < 1 else 0.0
 
 
-def _middle_and_end(curve: Curve, steps: int) -> tuple[float, float] | None:
+def _middle_and_end(curve: Course, steps: int) -> tuple[float, float] | None:
     middle = [value for step, value in curve if 0.4 * steps <= step <= 0.6 * steps]
     last = [value for step, value in curve if step > 0.8 * steps]
     return (sum(middle) / len(middle), sum(last) / len(last)) if middle and last else None
 
 
-def _compound(own: Scores, mask: Tensor) -> tuple[float, float]:
+def _compound(own: TokenScores, mask: Tensor) -> tuple[float, float]:
     """The least forced accuracy of a position, and the mean over responses of their product."""
     counts = mask.sum(0)
     accuracy = (own.right & mask).sum(0) / counts.clamp(min=1)

@@ -27,12 +27,12 @@ from foresee.training.run import Run
 CHUNK = 512
 
 Kind = Literal["forced", "hidden", "none"]
-Row = dict[str, Any]
+Estimate = dict[str, Any]
 """A mean with its interval (``ratio``), or a line of a table with several of them by name."""
 
 
 @dataclass(frozen=True)
-class Scores:
+class TokenScores:
     """Of one run, on E held-out examples whose longest response has A tokens; columns are in the task's order.
 
     ``kind`` says what ``loss`` [E, A] (nats, 0 beyond a response) is: ``forced``, minus the log-probability of each
@@ -60,7 +60,7 @@ class Family:
 
     objective: str
     runs: tuple[Run, ...]
-    scores: tuple[Scores, ...]
+    scores: tuple[TokenScores, ...]
 
     @property
     def kind(self) -> Kind:
@@ -81,7 +81,7 @@ def measure_families(runs: Sequence[Run], batch: Batch, folder: Path) -> dict[st
     return families
 
 
-def measure_run(run: Run, batch: Batch, folder: Path) -> Scores:
+def measure_run(run: Run, batch: Batch, folder: Path) -> TokenScores:
     """Measures a run on held-out examples, or reads what ``folder`` keeps of it."""
     path = folder / f"{run.spec.digest}.safetensors"
     if path.exists():
@@ -89,7 +89,7 @@ def measure_run(run: Run, batch: Batch, folder: Path) -> Scores:
         if set(tensors) != {"loss", "right", "free", "exact"} or note.get("kind") not in ("forced", "hidden", "none"):
             raise files.damaged(path, "it does not hold a run's measurements")
         if tensors["loss"].shape == batch.answer_mask().shape:
-            return Scores(note["kind"], **tensors)
+            return TokenScores(note["kind"], **tensors)
     objective = run.objective.to(run.spec.device)
     with autocast(run.spec):
         found = measure(objective, run.task, batch.to(run.spec.device))
@@ -98,7 +98,7 @@ def measure_run(run: Run, batch: Batch, folder: Path) -> Scores:
     return found
 
 
-def measure(objective: Objective, task: Task, batch: Batch) -> Scores:
+def measure(objective: Objective, task: Task, batch: Batch) -> TokenScores:
     """Measures an objective on a batch that lies on its device; the result is on the CPU."""
     with evaluation_mode(objective):
         kind, loss, right = _score(objective, batch)
@@ -109,7 +109,7 @@ def measure(objective: Objective, task: Task, batch: Batch) -> Scores:
     padding = (0, max(0, width - predictions.shape[1]))
     known = mask if task.unknown is None else mask & (answers != task.unknown)
     free = (torch.nn.functional.pad(predictions[:, :width], padding, value=-1) == answers) & known
-    return Scores(kind, loss.float().cpu(), (right & known).cpu(), free.cpu(), exact.cpu())
+    return TokenScores(kind, loss.float().cpu(), (right & known).cpu(), free.cpu(), exact.cpu())
 
 
 def _score(objective: Objective, batch: Batch) -> tuple[Kind, Tensor, Tensor]:
@@ -136,7 +136,7 @@ def _score_in_one_pass(objective: Teacherless, batch: Batch) -> tuple[Tensor, Te
     return loss, right
 
 
-def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Row | None:
+def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Estimate | None:
     """``sums.sum() / counts.sum()`` with a 95 % interval, ``low`` to ``high``; None where nothing is counted.
 
     ``sums`` [S, E] belong to S seeds and the same E examples; ``counts`` is [E] or [S, E]; ``problems`` [E] int64 are
@@ -154,7 +154,7 @@ def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Row | None:
     used = (counts != 0).any(0)
     numbers, cluster = torch.unique(problems[used], return_inverse=True)
     each = [float(s.sum() / c.sum()) if float(c.sum()) else value for s, c in zip(sums, counts, strict=True)]
-    row: Row = {"value": value, "n": int(used.sum()), "problems": len(numbers), "seeds": each}
+    row: Estimate = {"value": value, "n": int(used.sum()), "problems": len(numbers), "seeds": each}
     if len(numbers) > 1:
         off = torch.bincount(cluster, weights=(sums - value * counts).mean(0)[used])
         spread = float((off**2).sum()) * len(off) / (len(off) - 1) / (total / len(sums)) ** 2
@@ -165,7 +165,7 @@ def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Row | None:
     return row
 
 
-def share(sums: Tensor, counts: Tensor, problems: Tensor) -> Row | None:
+def share(sums: Tensor, counts: Tensor, problems: Tensor) -> Estimate | None:
     """``ratio`` of something that lies from 0 to 1; so does its interval then."""
     row = ratio(sums, counts, problems)
     if row is not None and "low" in row:

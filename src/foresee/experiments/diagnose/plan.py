@@ -141,7 +141,7 @@ def read_task(
 
 
 @dataclass(frozen=True)
-class Plan:
+class DiagnosisPlan:
     """Settled numbers of a diagnosis. ``seconds`` is what all of it should take, where that was measured; ``beside`` is
     how many runs were then meant to go beside each other."""
 
@@ -167,7 +167,7 @@ def make_plan(
     say: Callable[[str], None],
     clock: Clock,
     beside: int = 1,
-) -> Plan:
+) -> DiagnosisPlan:
     """The plan in ``folder``, or a new one that is put there. ``began`` is when the command did, by ``clock``.
     ``beside`` runs go beside each other, on a thread each where that is more than one.
 
@@ -182,7 +182,7 @@ def make_plan(
         run.build_objective(task)
     data = training_data(first, task)
     if asked.steps is not None:
-        plan = Plan(asked.steps, max(1, asked.steps // STEPS_EVALUATIONS), MEASURED, None, {}, beside)
+        plan = DiagnosisPlan(asked.steps, max(1, asked.steps // STEPS_EVALUATIONS), MEASURED, None, {}, beside)
     else:
         watched, _ = watched_and_measured(test_examples(first, task, data), first, task.group)
         whole, threads = asked.minutes * 60, torch.get_num_threads()
@@ -195,17 +195,17 @@ def make_plan(
             torch.set_num_threads(threads)
         steps, eval_every, seconds = fit_steps(speeds, asked.seeds, whole - (clock() - began), beside)
         slow = 5 * asked.seeds * sum(speed.evaluation for speed in speeds.values()) > beside * whole / 4
-        plan = Plan(steps, eval_every, MEASURED_IN_HASTE if slow else MEASURED, seconds, speeds, beside)
+        plan = DiagnosisPlan(steps, eval_every, MEASURED_IN_HASTE if slow else MEASURED, seconds, speeds, beside)
     files.write_json(path, {"question": asked.json(), "plan": asdict(plan)})
     return plan
 
 
-def _read_plan(path: Path, asked: DiagnosisSettings) -> Plan:
+def _read_plan(path: Path, asked: DiagnosisSettings) -> DiagnosisPlan:
     held = files.read_json(path)
     try:
         before, plan = held["question"], held["plan"]
         speeds = {name: Speed(**speed) for name, speed in plan.pop("speeds").items()}
-        found = Plan(**plan, speeds=speeds)
+        found = DiagnosisPlan(**plan, speeds=speeds)
     except (TypeError, KeyError, AttributeError):
         raise files.damaged(path, "it is not the plan of a diagnosis of this version") from None
     for name, value in asked.json().items():

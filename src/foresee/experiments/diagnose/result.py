@@ -17,11 +17,11 @@ from foresee.core.batch import Batch
 from foresee.core.spec import brief
 from foresee.datasets.inspection import DataSummary
 from foresee.experiments.compare import steps_to_solve
-from foresee.experiments.diagnose.decisions import Flags, Losses
-from foresee.experiments.diagnose.evidence import Curve, Evidence
-from foresee.experiments.diagnose.measure import Family, Kind, Row, ratio, share
-from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
-from foresee.experiments.diagnose.verdict import Verdict
+from foresee.experiments.diagnose.decisions import Flags, TokenLosses
+from foresee.experiments.diagnose.evidence import Course, SeedEvidence
+from foresee.experiments.diagnose.measure import Estimate, Family, Kind, ratio, share
+from foresee.experiments.diagnose.plan import DiagnosisPlan, DiagnosisSettings
+from foresee.experiments.diagnose.verdict import DiagnosisVerdict
 from foresee.metrics.intervals import share as one_share
 from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
@@ -41,13 +41,13 @@ class Learned:
 
     objective: str
     kind: Kind
-    exact: Row
+    exact: Estimate
     exact_by_seed: list[float]
-    nll: Row | None
-    decisions: Row | None
+    nll: Estimate | None
+    decisions: Estimate | None
     steps_to_solve: list[int | None]
     seconds: list[float]
-    curves: list[Curve]
+    curves: list[Course]
     runs: list[str]
 
 
@@ -65,7 +65,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Example:
+class ShownExample:
     """A held-out example."""
 
     prompt: str
@@ -78,20 +78,20 @@ class Diagnosis:
 
     folder: Path
     question: DiagnosisSettings
-    plan: Plan
-    verdict: Verdict
-    evidence: list[Evidence]
+    plan: DiagnosisPlan
+    verdict: DiagnosisVerdict
+    evidence: list[SeedEvidence]
     learned: list[Learned]
-    absorbed: Row | None
-    loss_shown: Row | None
-    loss_hidden: Row | None
-    positions: list[Row]
-    from_end: list[Row]
-    by_origin: list[Row]
-    by_shape: list[Row]
-    decision_positions: list[Row]
-    accuracy: list[Row]
-    examples: list[Example]
+    absorbed: Estimate | None
+    loss_shown: Estimate | None
+    loss_hidden: Estimate | None
+    positions: list[Estimate]
+    from_end: list[Estimate]
+    by_origin: list[Estimate]
+    by_shape: list[Estimate]
+    decision_positions: list[Estimate]
+    accuracy: list[Estimate]
+    examples: list[ShownExample]
     data: DataSummary | None
     held_out: int
     problems: int
@@ -145,7 +145,9 @@ def summarise(families: Mapping[str, Family], decisions: Tensor, problems: Tenso
     return rows
 
 
-def choose_examples(task: Task, batch: Batch, losses: Losses, flags: Flags, n: int = EXAMPLES) -> list[Example]:
+def choose_examples(
+    task: Task, batch: Batch, losses: TokenLosses, flags: Flags, n: int = EXAMPLES
+) -> list[ShownExample]:
     """Examples with the most loss on decision tokens, at the most half of ``n``, then the first of the others."""
     decision, hard = flags.decision.float().mean(0), flags.hard.float().mean(0)
     shown, hidden = losses.shown.mean(0), losses.hidden.mean(0)
@@ -163,7 +165,7 @@ def choose_examples(task: Task, batch: Batch, losses: Losses, flags: Flags, n: i
             Token(gap, symbol, *rounded[at], hard=bool(hard[row, at] > 0.5), decision=bool(decision[row, at] > 0.5))
             for at, (gap, symbol) in enumerate(zip(find_gaps(task.write_answer(answer), symbols), symbols, strict=True))
         )
-        found.append(Example(task.write_prompt(prompt)[:LONGEST_PROMPT], tokens))
+        found.append(ShownExample(task.write_prompt(prompt)[:LONGEST_PROMPT], tokens))
     return found
 
 

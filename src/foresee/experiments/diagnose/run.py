@@ -15,8 +15,8 @@ from foresee.datasets.inspection import inspect
 from foresee.experiments import machine
 from foresee.experiments.diagnose import decisions
 from foresee.experiments.diagnose.evidence import baseline_losses, gather_evidence
-from foresee.experiments.diagnose.measure import Row, measure_families
-from foresee.experiments.diagnose.plan import FORWARD, HIDDEN, DiagnosisSettings, Plan, make_plan
+from foresee.experiments.diagnose.measure import Estimate, measure_families
+from foresee.experiments.diagnose.plan import FORWARD, HIDDEN, DiagnosisPlan, DiagnosisSettings, make_plan
 from foresee.experiments.diagnose.result import Diagnosis, choose_examples, summarise
 from foresee.experiments.diagnose.timing import Clock
 from foresee.experiments.diagnose.verdict import OPEN, judge
@@ -74,7 +74,12 @@ def diagnose(
 
 
 def _measure(
-    asked: DiagnosisSettings, task: Task, plan: Plan, runs: Sequence[Run], folder: Path, taken: Callable[[], float]
+    asked: DiagnosisSettings,
+    task: Task,
+    plan: DiagnosisPlan,
+    runs: Sequence[Run],
+    folder: Path,
+    taken: Callable[[], float],
 ) -> Diagnosis:
     # The examples of the runs' final measurements, the same for every seed and objective.
     data = training_data(runs[0].spec, task)
@@ -83,7 +88,7 @@ def _measure(
     measured = measure_families(runs, batch, folder / "measured")
     families = {names.get(name, name): family for name, family in measured.items()}
     shown, hidden = families[FORWARD].stack("loss"), families[HIDDEN].stack("loss")
-    losses = decisions.Losses(shown, hidden, batch.answer_mask(), number_problems(task, batch))
+    losses = decisions.TokenLosses(shown, hidden, batch.answer_mask(), number_problems(task, batch))
     flags = decisions.flag_tokens(losses)
     places = decisions.find_positions(losses, flags)
     train_rows = draw(task, asked.task, "train", BASELINE_ROWS, 0)
@@ -94,7 +99,7 @@ def _measure(
         flags = flags.without_decisions()
     from_start, from_end = (decisions.number_places(losses.mask, from_end=each) for each in (False, True))
 
-    def tabulate(classes: Tensor, key: str, names: Sequence[str] | None = None) -> list[Row]:
+    def tabulate(classes: Tensor, key: str, names: Sequence[str] | None = None) -> list[Estimate]:
         return decisions.tabulate(losses, flags.decision, classes, key, names)
 
     return Diagnosis(

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foresee.core.spec import brief
-from foresee.experiments.diagnose.evidence import EXPLAINED, Evidence
-from foresee.experiments.diagnose.plan import DiagnosisSettings, Plan
+from foresee.experiments.diagnose.evidence import EXPLAINED, SeedEvidence
+from foresee.experiments.diagnose.plan import DiagnosisPlan, DiagnosisSettings
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 
@@ -60,7 +60,7 @@ PRODUCT = 0.1
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DiagnosisVerdict:
     """``name`` is one of ``NAMES``; ``because`` is the rule that fired with its numbers; ``remarks`` are what else must
     be known to read it; ``advice`` is what to try next; ``seeds`` are the names that each next-token seed got."""
 
@@ -71,7 +71,7 @@ class Verdict:
     seeds: tuple[str, ...]
 
 
-def judge(seeds: Sequence[Evidence], asked: DiagnosisSettings, plan: Plan) -> Verdict:
+def judge(seeds: Sequence[SeedEvidence], asked: DiagnosisSettings, plan: DiagnosisPlan) -> DiagnosisVerdict:
     """The verdict that most next-token seeds get (ties go to the first of ``NAMES``), with the rule and numbers of the
     first seed that got it. What was asked and planned decides what a larger budget would be."""
     ruled = [apply_rules(evidence) for evidence in seeds]
@@ -85,10 +85,10 @@ def judge(seeds: Sequence[Evidence], asked: DiagnosisSettings, plan: Plan) -> Ve
     advice = give_advice(name, seeds[first])
     if name == TOO_SMALL:
         advice = (estimate_budget(seeds[first].control_steps, asked, plan), *advice)
-    return Verdict(name, ruled[first][1], remarks, advice, tuple(each for each, _ in ruled))
+    return DiagnosisVerdict(name, ruled[first][1], remarks, advice, tuple(each for each, _ in ruled))
 
 
-def estimate_budget(control_steps: int | None, asked: DiagnosisSettings, plan: Plan) -> str:
+def estimate_budget(control_steps: int | None, asked: DiagnosisSettings, plan: DiagnosisPlan) -> str:
     """How many minutes would do, or steps where those were asked for: the second half of training must find next-token
     settled, and what it learns at all it learns about when the control solves, at ``control_steps``. Where the control
     has not (None), twice as much is the least that could show more."""
@@ -108,7 +108,7 @@ def estimate_budget(control_steps: int | None, asked: DiagnosisSettings, plan: P
     )
 
 
-def apply_rules(e: Evidence) -> tuple[str, str]:
+def apply_rules(e: SeedEvidence) -> tuple[str, str]:
     """The first rule that holds gives the name.
 
     1. ``exact`` >= 0.95: *learned, at a cost in samples* where ``cost`` >= 1.5, else *no lookahead needed*.
@@ -133,7 +133,7 @@ def apply_rules(e: Evidence) -> tuple[str, str]:
     return _with_a_gap(e) if e.gap_low - e.overfit >= GAP else _without_a_gap(e)
 
 
-def _with_a_gap(e: Evidence) -> tuple[str, str]:
+def _with_a_gap(e: SeedEvidence) -> tuple[str, str]:
     gap = (
         f"{_named(e.witness)} pays {e.nll - e.gap:.2f} nats a response where next-token pays {e.nll:.2f}: "
         f"{e.gap:.2f} nats (at least {e.gap_low:.2f}) are there to be learned"
@@ -151,7 +151,7 @@ def _with_a_gap(e: Evidence) -> tuple[str, str]:
     )
 
 
-def _without_a_gap(e: Evidence) -> tuple[str, str]:
+def _without_a_gap(e: SeedEvidence) -> tuple[str, str]:
     best = min(e.nll, e.nll - e.gap)
     saved = 1 - best / e.baseline if e.baseline > 0 else 1.0
     if saved < EXPLAINED:
@@ -188,13 +188,13 @@ def _without_a_gap(e: Evidence) -> tuple[str, str]:
     )
 
 
-def _fell(e: Evidence) -> str:
+def _fell(e: SeedEvidence) -> str:
     if e.fall == float("inf"):
         return "training was too short to see its loss settle"
     return f"its loss fell by {e.fall:.2f} nats over the second half of training"
 
 
-def _what(e: Evidence) -> str:
+def _what(e: SeedEvidence) -> str:
     if e.fall < STALLED * e.gap:
         return f"({_fell(e)})"
     gained = f"at them its accuracy gained {e.decision_rise:.0%} of what it lacked, less than {RISEN:.0%}"
@@ -205,7 +205,7 @@ def _named(objective: str) -> str:
     return brief(objectives, objective)
 
 
-def list_remarks(name: str, e: Evidence) -> tuple[str, ...]:
+def list_remarks(name: str, e: SeedEvidence) -> tuple[str, ...]:
     """What else a reader must know."""
     remarks = []
     if name == NONE_NEEDED and e.exact < SOLVED:
@@ -251,7 +251,7 @@ def list_remarks(name: str, e: Evidence) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def give_advice(name: str, e: Evidence) -> tuple[str, ...]:
+def give_advice(name: str, e: SeedEvidence) -> tuple[str, ...]:
     """What to try next."""
     if name == OPEN:
         so_far = "." if e.witness_exact >= SOLVED else f" (it gets {e.witness_exact:.3f} of responses right so far)."

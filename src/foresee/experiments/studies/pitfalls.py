@@ -66,7 +66,7 @@ AT_PAPER_SCALE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Graph:
+class PaperGraph:
     """G(degree, length), and what a run on it gets at laptop scale: ``minutes`` are those of all steps on the studies'
     hardware, measured for G(2, 5) and reckoned for others."""
 
@@ -105,13 +105,13 @@ class Graph:
         return Cell(runs=self.runs(scale, objective, task), published=published, **given)
 
 
-G_2_5 = Graph(2, 5, 50, seeds=3, steps=2000, batch=128, minutes=2.0)
+G_2_5 = PaperGraph(2, 5, 50, seeds=3, steps=2000, batch=128, minutes=2.0)
 GRAPHS = (
     G_2_5,
-    Graph(2, 20, 50, seeds=2, steps=1600, batch=128, minutes=6.6),
-    Graph(5, 5, 50, seeds=2, steps=1500, batch=320, minutes=3.0),
-    Graph(10, 5, 50, seeds=1, steps=1200, batch=640, minutes=5.7),
-    Graph(20, 5, 100, seeds=1, steps=1200, batch=1280, minutes=16.0),
+    PaperGraph(2, 20, 50, seeds=2, steps=1600, batch=128, minutes=6.6),
+    PaperGraph(5, 5, 50, seeds=2, steps=1500, batch=320, minutes=3.0),
+    PaperGraph(10, 5, 50, seeds=1, steps=1200, batch=640, minutes=5.7),
+    PaperGraph(20, 5, 100, seeds=1, steps=1200, batch=1280, minutes=16.0),
 )
 
 

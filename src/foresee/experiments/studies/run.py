@@ -31,7 +31,7 @@ RESULTS = "results"
 
 
 @dataclass
-class Plan:
+class StudyPlan:
     """A study at one scale, and which of its runs are finished, by digest.
 
     A run made on another kind of machine counts: device and precision are the machine's choice, and committed rows must
@@ -122,11 +122,11 @@ def committed() -> list[Path]:
 
 def plan(
     name: str, scale: str = "laptop", runs: str | Path = "runs", results: Sequence[str | Path] | None = None
-) -> Plan:
+) -> StudyPlan:
     """What ``study`` would do. Raises ``RequestError`` on an unknown study or scale."""
     resolved, wanted = resolve(studies, name), check_scale(scale)
     built = resolved.build()
-    made = Plan(resolved, built, wanted, built.cells(wanted))
+    made = StudyPlan(resolved, built, wanted, built.cells(wanted))
     for folder in results or ():
         if not Path(folder).is_dir():
             raise RequestError(f"--results {folder}: no such folder; name one that holds finished runs")
@@ -159,7 +159,7 @@ def study(
 
 def plan_every(
     scale: str = "laptop", runs: str | Path = "runs", results: Sequence[str | Path] | None = None
-) -> tuple[list[Plan], list[str]]:
+) -> tuple[list[StudyPlan], list[str]]:
     """``plan`` of each study, the cheapest and most telling first; and a sentence for each that cannot be asked for, as
     where a checkpoint is missing."""
     plans, refused = [], []
@@ -172,7 +172,7 @@ def plan_every(
 
 
 def train_missing(
-    plans: Sequence[Plan], runs: str | Path = "runs", *, engine: str | Engine = "local", jobs: int | None = None,
+    plans: Sequence[StudyPlan], runs: str | Path = "runs", *, engine: str | Engine = "local", jobs: int | None = None,
     progress: RunsProgress | None = None,
 ) -> None:  # fmt: skip
     """Trains what is missing of studies under ``runs`` as one sweep, in the order of the plans; as ``run_all``."""
@@ -182,7 +182,7 @@ def train_missing(
             each.search([Path(runs)])
 
 
-def read(asked: Plan) -> StudyResult:
+def read(asked: StudyPlan) -> StudyResult:
     """The table of what is finished."""
     name, built, smaller = asked.resolved.text, asked.study, asked.scale == "laptop"
     chances = {task: run.build_task().chance for task, run in {run.task: run for run in asked.runs}.items()}
@@ -200,7 +200,7 @@ def read(asked: Plan) -> StudyResult:
     )  # fmt: skip
 
 
-def _read_cell(cell: Cell, asked: Plan, chances: dict[str, float]) -> CellResult:
+def _read_cell(cell: Cell, asked: StudyPlan, chances: dict[str, float]) -> CellResult:
     runs, controls = asked.find(cell.runs), asked.find(cell.control_runs)
     witnesses = [(run.spec, exact_of(run.rows)) for run in asked.find(asked.runs)]
     first, published, chance = cell.runs[0], cell.published, chances[cell.runs[0].task]

@@ -16,7 +16,7 @@ from rich.text import Text
 from foresee.experiments.runner import unique
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
-from foresee.experiments.studies.run import Plan, read
+from foresee.experiments.studies.run import StudyPlan, read
 from foresee.metrics.significance import Claim
 from foresee.training.summary import TONES
 
@@ -70,7 +70,7 @@ def show_study(result: StudyResult, console: Console) -> None:
     say(f"again: {result.reproduce}", soft_wrap=True)
 
 
-def show_plan(asked: Plan, console: Console) -> None:
+def show_plan(asked: StudyPlan, console: Console) -> None:
     """Prints what would be trained and what that costs at most."""
     from foresee.backbones.base import backbones
     from foresee.core.spec import brief
@@ -93,7 +93,7 @@ def show_plan(asked: Plan, console: Console) -> None:
     console.print(said, markup=False, highlight=False)
 
 
-def show_every(plans: Sequence[Plan], console: Console) -> None:
+def show_every(plans: Sequence[StudyPlan], console: Console) -> None:
     """Prints the state of every cell of several studies."""
     for each in plans:
         shown = Table("graph", "trained with", "runs", "measured", "state", box=None, padding=(0, 2, 0, 0))
