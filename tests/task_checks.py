@@ -9,7 +9,7 @@ from torch.nn import functional
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.tasks import Task
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 
 
 def check_all(task: Task, batch: Batch, rng: numpy.random.Generator, *, one: bool = True) -> None:
@@ -94,7 +94,7 @@ def check_lines(task: Task, batch: Batch) -> None:
     """The text form is read back."""
     for prompt, answer in batch.pairs():
         line, start = task.write_line(prompt, answer), task.write_line(prompt, [])
-        assert isinstance(task, StoredTask) or line.startswith(start)  # a user's rows are JSON objects
+        assert isinstance(task, Data) or line.startswith(start)  # a user's rows are JSON objects
         assert "\n" not in line
         assert task.read_line(line) == (prompt, answer)
         assert task.read_line(start) == (prompt, [])
@@ -119,7 +119,7 @@ def check_bad_lines(task: Task, batch: Batch, rng: numpy.random.Generator) -> No
         assert not reason or (len(reason) > 10 and "\n" not in reason)
         if reason:
             continue
-        if not isinstance(task, StoredTask):  # any text may be a user's response
+        if not isinstance(task, Data):  # any text may be a user's response
             assert task.write_line(prompt, answer) == changed.strip()
             assert not answer or task.verify(prompt, answer), changed
     assert refused or len(batch) < 24

@@ -353,7 +353,7 @@ def test_a_bad_file_says_where_and_why(tmp_path: Path, name: str, content: bytes
 
 def test_a_file_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     batch = draw(G25, TEXT, "test", 2, 0)
-    with pytest.raises(RequestError, match=r"none\.txt: no such file"):
+    with pytest.raises(RequestError, match=r"none\.txt: cannot be read: No such file"):
         read_examples(tmp_path / "none.txt", G25)
     with pytest.raises(RequestError, match="cannot be read: Is a directory"):
         read_examples(tmp_path, G25)

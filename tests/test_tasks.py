@@ -19,7 +19,7 @@ from foresee.core.errors import RequestError
 from foresee.core.spec import describe, resolve
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import Task, tasks
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 from foresee.tasks.text import TextForm
 from foresee.training.data import draw
 
@@ -163,7 +163,7 @@ def test_splits_share_no_problem(case: Case) -> None:
 def test_nonsense_is_refused(case: Case) -> None:
     task = built(case.spec)
     for nonsense in ("", "nonsense", "=", "1", "\x00", "=" * 40):
-        if not isinstance(task, StoredTask):  # a line that is no JSON object is a prompt
+        if not isinstance(task, Data):  # a line that is no JSON object is a prompt
             with pytest.raises(RequestError):
                 task.read_line(nonsense + "!")
 
@@ -190,7 +190,7 @@ def test_any_output_of_a_model_is_judged_and_shown(case: Case) -> None:
         # Shown before it is judged: a reason is a sentence, and there is none for a right answer.
         assert "\n" not in task.write_line(prompt, answer)
         reason = task.fault(prompt, answer)
-        assert (reason is None) == accepted or isinstance(task, StoredTask)
+        assert (reason is None) == accepted or isinstance(task, Data)
 
     check()
 

@@ -11,9 +11,9 @@ from foresee.cli.options import TaskSpec
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.tasks.base import tasks
+from foresee.tasks.data import Data
 from foresee.tasks.example_files import write_examples
 from foresee.tasks.harness import SHOTS, write_harness_task
-from foresee.tasks.stored import StoredTask
 from foresee.training.data import draw
 
 
@@ -34,7 +34,7 @@ def command(
     resolved = resolve(tasks, task)
     built = resolved.build()
     if form == "lm-eval":
-        if out is None or isinstance(built, StoredTask):
+        if out is None or isinstance(built, Data):
             what = "needs a folder: -o DIR" if out is None else "is for tasks that draw their examples"
             raise RequestError(f"--format lm-eval {what}")
         test, shots = (draw(built, resolved.text, *asked, seed) for asked in (("test", n), ("train", SHOTS)))

@@ -23,6 +23,7 @@ from foresee.core.fingerprints import Fingerprints, fingerprint_ragged, one_in_e
 from foresee.datasets.cache import Array, Rows, append, key_of, load_or_build, map_array
 from foresee.datasets.coding import Coding
 from foresee.datasets.request import Request
+from foresee.datasets.rows import NAME_FIELDS
 from foresee.datasets.sources import BadRow, digest_of, name_place, read_rows, refuse
 from foresee.datasets.tokenizers import Tokenizer, choose_tokenizer
 
@@ -200,8 +201,9 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
         at += len(flat)
     for part in (slice(0, train), slice(train, len(files))):
         if files[part] and not in_file[part].any():
-            reasons = [row.reason for row in bad if files[row.file] in files[part]]
-            what = f"every row is bad; the first: {reasons[0]}" if reasons else "it holds no rows"
+            first = next((row for row in bad if files[row.file] in files[part]), None)
+            remedy = f"; {NAME_FIELDS}" if first is not None and first.kind == "missing field" else ""
+            what = "it holds no rows" if first is None else f"every row is bad; the first: {first.reason}{remedy}"
             raise RequestError(f"{files[part][0]}: {what}")
     append(folder, "order", numpy.argsort(map_array(folder, "prompts"), kind="stable"))
     append(folder, "counts", counts)

@@ -20,7 +20,7 @@ from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.seeds import stream
 from foresee.explore.graph import describe_answer, read_graph, replace_goal, shuffle_edges
 from foresee.explore.steps import Decoding, decide, find_decoding, in_task_order, step_log_probs, trace
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 from foresee.training.data import draw
 from foresee.training.records import exact_of
 from foresee.training.run import Run
@@ -42,7 +42,7 @@ class Session:
         self._known: dict[tuple[int, ...], None] = {}
         self._pool = lru_cache(maxsize=4)(lambda block: draw(self.task, run.spec.task, "test", POOL, block))
         self._kept: dict[tuple[int, ...], list[int]] = {}
-        if isinstance(self.task, StoredTask):
+        if isinstance(self.task, Data):
             try:
                 self.task.rows("test")
             except RequestError as error:

@@ -22,7 +22,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.tasks.base import Task, WrongTurn, tasks
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 
 ALPHABET = string.ascii_lowercase + string.digits
 
@@ -47,7 +47,7 @@ class Conditioned(Task):
     def __post_init__(self) -> None:
         if self.seed_length < 1:
             raise RequestError(f"seed_length={self.seed_length} must be at least 1, or 0 alone for no seed at all")
-        if isinstance(self.inner, StoredTask):
+        if isinstance(self.inner, Data):
             raise RequestError(
                 "seed_length is an option of tasks that draw their examples, not of rows that are stored"
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,15 +22,38 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint_ragged
 from foresee.core.vocabulary import Vocabulary
+from foresee.datasets.cache import Rows
 from foresee.datasets.coding import Coding
 from foresee.datasets.dataset import DataSet
 from foresee.datasets.fields import Fields
 from foresee.datasets.request import Request
-from foresee.tasks.base import tasks
-from foresee.tasks.stored import StoredRows, StoredTask
+from foresee.tasks.base import Task, tasks
 
 MOVED = "the run's rows are needed here, and --data FILE says where they lie now"
 """What to do where they have moved."""
+
+
+class StoredRows:
+    """Those rows of a data set whose numbers are ``index``, read from disk as they are asked for."""
+
+    def __init__(self, stored: DataSet, index: Rows) -> None:
+        self._stored, self._index = stored, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, row: int) -> tuple[list[int], list[int]]:
+        """Prompt and answer."""
+        return self._stored.pair(int(self._index[row]))
+
+    def lengths(self, rows: Rows) -> Rows:
+        """[n] numbers of rows -> [n, 2] tokens of their prompts and answers."""
+        return self._stored.lengths(self._index[rows])
+
+    def batch(self, rows: Rows | Sequence[int]) -> Batch:
+        """These rows in this order, as wide as the longest of them; shorter ones are padded with token 0."""
+        tokens, lengths = self._stored.gather(self._index[numpy.asarray(rows, numpy.int64)])
+        return Batch.of(torch.from_numpy(tokens), torch.from_numpy(lengths[:, 0]), torch.from_numpy(lengths[:, 1]))
 
 
 @tasks.register(
@@ -38,7 +62,7 @@ MOVED = "the run's rows are needed here, and --data FILE says where they lie now
     renamed={"response": "answer", "max_response": "max_answer", "test": "test_file"},
 )
 @dataclass(frozen=True, kw_only=True)
-class Data(Request, StoredTask):
+class Data(Request, Task):
     """The rows of a file. ``path``: JSON lines (.jsonl, .json), .csv or .tsv, each also with .gz, .parquet, .arrow, or
     a folder (saved by ``datasets``, or from the Hub). ``prompt``, ``answer``: the two fields, of text or numbers
     (``response`` where there is no ``answer`` and none is named).
@@ -91,10 +115,13 @@ class Data(Request, StoredTask):
         return self.stored.coding
 
     def keep(self) -> Mapping[str, Any]:
+        """What a run keeps as JSON, so that its model can be used without the files, or with others."""
         return self.coding.keep(self.fields)
 
     @classmethod
     def restore(cls, options: Mapping[str, Any], kept: Path) -> Self:
+        """The task of these options by the file of what was kept; its own are read once its rows are asked for. Raises
+        ``RequestError`` where that file is damaged."""
         request = Request.of(options)
         coding, fields = Coding.read(kept, request)
         return cls._coded(request, coding, fields)
@@ -106,6 +133,7 @@ class Data(Request, StoredTask):
         return made
 
     def at(self, place: Path, *, whole: bool = False) -> Self:
+        """The same task on the rows of other files, all of which are for testing where they are taken ``whole``."""
         moved = replace(Request.of(vars(self)), path=str(place))
         return self._coded(replace(moved, test_file=str(place)) if whole else moved, self.coding, self.fields)
 
@@ -141,10 +169,13 @@ class Data(Request, StoredTask):
 
     @property
     def frame(self) -> tuple[str, str]:
+        """What stands before and after the text of every prompt, as the names of its symbols."""
         cut = self.coding.tokenizer
         return "".join(cut.symbols[token] for token in cut.before), "".join(cut.symbols[token] for token in cut.after)
 
     def rows(self, split: Literal["train", "test"]) -> StoredRows:
+        """All rows of a split, in the order of the file. Training goes over them epoch after epoch, and tests are of
+        rows none of which comes twice."""
         return StoredRows(self.stored, self.stored.split(split))
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
@@ -189,6 +220,7 @@ class Data(Request, StoredTask):
         return self.coding.decode((), answer)[1]
 
     def read_answer(self, text: str) -> list[int]:
+        """Tokens of what ``write_answer`` wrote."""
         return self.coding.encode("", text)[1]
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:

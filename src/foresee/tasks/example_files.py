@@ -19,8 +19,9 @@ from torch.nn.utils.rnn import pad_sequence
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.files import replace_file
+from foresee.datasets.rows import read_lines
 from foresee.tasks.base import Task
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 
 FileFormat = Literal["text", "jsonl"]
 OBJECT = 'not a JSON object; a line reads {"prompt": "...", "answer": "..."}'
@@ -34,40 +35,27 @@ def read_examples(path: Path | str, task: Task) -> Batch:
     """
     path = Path(path)
     # A stored task's own lines are JSON objects already, with its user's fields.
-    as_json = path.suffix == ".jsonl" and not isinstance(task, StoredTask)
+    as_json = path.suffix == ".jsonl" and not isinstance(task, Data)
     rows, lengths = [], []
-    for number, line in enumerate(_lines(path), 1):
+    lines = [*read_lines(path)]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    for number, raw in enumerate(lines, 1):
         try:
-            if not line.strip():
+            if not (line := raw.decode().rstrip("\r\n")).strip():
                 raise RequestError("the line is empty")
             prompt, answer = _read_json(line, task) if as_json else task.read_line(line)
             if not answer:
                 raise RequestError("the answer is missing after the prompt")
-        except RequestError as error:
-            raise RequestError(f"{path}, line {number}: {error}") from None
+        except (RequestError, UnicodeDecodeError) as error:
+            why = "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+            raise RequestError(f"{path}, line {number}: {why}") from None
         rows.append(torch.tensor(prompt + answer))
         lengths.append((len(prompt), len(answer)))
     if not rows:
         raise RequestError(f"{path}: the file holds no examples")
     bare = Batch.of(pad_sequence(rows, batch_first=True), *torch.tensor(lengths).T.contiguous())
     return replace(bare, facts=task.facts_of(bare))
-
-
-def _lines(path: Path) -> list[str]:
-    """The file's lines without their ends, blank ones at the end left out."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file") from None
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = raw.count(b"\n", 0, error.start) + 1
-        raise RequestError(f"{path}, line {number}: the file is not UTF-8 text") from None
-    # Not str.splitlines, which also ends lines at characters that editors do not count as line ends.
-    return text.rstrip().split("\n") if text.strip() else []
 
 
 def _read_json(line: str, task: Task) -> tuple[list[int], list[int]]:
@@ -111,7 +99,7 @@ def write_examples(task: Task, batch: Batch, target: Path | TextIO, file_format:
 def _written(task: Task, batch: Batch, file_format: FileFormat) -> Iterator[str]:
     for prompt, answer in batch.pairs():
         line = task.write_line(prompt, answer)
-        if file_format == "jsonl" and not isinstance(task, StoredTask):
+        if file_format == "jsonl" and not isinstance(task, Data):
             start = task.write_line(prompt, [])
             line = json.dumps({"prompt": start, "answer": line[len(start) :]}, ensure_ascii=False)
         yield line + "\n"

@@ -24,7 +24,7 @@ from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.tasks.base import Task
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 
 Split = Literal["train", "test"]
 
@@ -52,13 +52,13 @@ def draw(task: Task, task_text: str, split: Split, n: int, seed: int) -> Batch:
     """
     if n < 1:
         raise RequestError(f"{n} {split} examples were asked for; ask for at least 1")
-    if isinstance(task, StoredTask):
+    if isinstance(task, Data):
         return task.rows(split).batch(_chosen(task, task_text, split, n, seed))
     rows = max(1, BLOCK // task.group) * task.group
     return _keep(task, task_text, split, n, rows, lambda block: seeds.stream("data", task_text, split, seed, block))
 
 
-def _chosen(task: StoredTask, task_text: str, split: Split, n: int, seed: int) -> NDArray[numpy.int64]:
+def _chosen(task: Data, task_text: str, split: Split, n: int, seed: int) -> NDArray[numpy.int64]:
     """Numbers of ``n`` rows of a split at random, or of all where there are fewer."""
     rows = len(task.rows(split))
     if not rows:
@@ -212,7 +212,7 @@ class FixedData(EpochData):
 class StoredData(EpochData):
     """Training rows of a task that owns its examples, read from disk as they are needed."""
 
-    def __init__(self, task: StoredTask, task_text: str, seed: int, n: int) -> None:
+    def __init__(self, task: Data, task_text: str, seed: int, n: int) -> None:
         """``n`` rows at random, or all where there are fewer. Raises ``RequestError`` where there are none."""
         self._rows = task.rows("train")
         self._index = _chosen(task, task_text, "train", n, seed)

@@ -22,8 +22,8 @@ from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task, tasks
+from foresee.tasks.data import Data
 from foresee.tasks.example_files import read_examples
-from foresee.tasks.stored import StoredTask
 from foresee.training.data import TrainingData
 from foresee.training.environment import has_device
 from foresee.training.examples import (
@@ -154,10 +154,10 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
     Raises ``RequestError`` where the file cannot be read or a line is no example of the run's task.
     """
     spec, own = run.spec, False
-    if data is not None and issubclass(resolve(tasks, spec.task).cls, StoredTask):
+    if data is not None and issubclass(resolve(tasks, spec.task).cls, Data):
         run = replace(run, data=data)
     task, trained = run.task, None
-    if data is not None and isinstance(task, StoredTask):
+    if data is not None and isinstance(task, Data):
         own = task.digest() == spec.task_digest
     elif data is not None and spec.data_digest and hash_file(data)[:16] == spec.data_digest:
         spec, own = spec.model_copy(update={"data": f"file:{data}"}), True
@@ -165,7 +165,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
         drawn = training_data(spec, task)
         _, test = watched_and_measured(test_examples(spec, task, drawn), spec, task.group)
         trained = partial(problems_trained, task, drawn, spec, run.steps)
-    elif isinstance(task, StoredTask):
+    elif isinstance(task, Data):
         task = task.at(data, whole=True)
         test = task.rows("test").batch(range(len(task.rows("test"))))
     else:

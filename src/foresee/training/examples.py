@@ -16,8 +16,8 @@ from foresee.core.files import hash_file
 from foresee.core.fingerprints import Fingerprints
 from foresee.metrics.accuracy import holds_unknown
 from foresee.tasks.base import Task
+from foresee.tasks.data import Data
 from foresee.tasks.example_files import read_examples
-from foresee.tasks.stored import StoredTask
 from foresee.training.data import (
     EpochData,
     FixedData,
@@ -80,7 +80,7 @@ def training_data(spec: Settings, task: Task) -> TrainingData:
         batch = read_examples(spec.data_file, task)
         require_groups(task, batch, str(spec.data_file))
         return FixedData(batch, spec.task, spec.seed, task.group)
-    if isinstance(task, StoredTask):
+    if isinstance(task, Data):
         if spec.data_examples is None:
             raise RequestError(
                 f"data=fresh: the examples of {spec.task} are those of its file; give a number, of which it takes at "
@@ -174,7 +174,7 @@ def draw_problems(task: Task, task_text: str, n: int, seed: int, without: Finger
     """Test rows of different problems, none of them in ``without``: the first ``n`` of ``draw``, or all there are where
     the task has fewer. Rows of one group count as many as they are, and stay together. An open-ended task, whose test
     examples share one prompt, and one that owns its examples give ``n`` rows as ``draw`` does."""
-    if task.open_ended or isinstance(task, StoredTask):
+    if task.open_ended or isinstance(task, Data):
         return draw(task, task_text, "test", n, seed)
     wanted, found, problems, before = max(1, n // task.group), numpy.empty(0, numpy.int64), NO_PROBLEMS, -1
     asked = wanted

@@ -21,7 +21,7 @@ from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
 from foresee.metrics.verdict import plain_words
 from foresee.tasks.base import Task
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 from foresee.training.run import Run
 from foresee.training.summary import list_measurements
 
@@ -48,7 +48,7 @@ def export(run: Run, folder: str | Path) -> Path:
         )
     model, ids = objective.backbone.counterpart(), objective.backbone.counterpart_ids()
     tokenizer = objective.backbone.counterpart_tokenizer(objective.vocab)
-    if not isinstance(run.task, StoredTask):
+    if not isinstance(run.task, Data):
         end = None if run.task.end is None else objective.vocab.symbols[run.task.end]
         write_as_text(tokenizer, run.task.text, end)
     # Rows of the table that were not trained have scores that nobody has brought down.
@@ -90,7 +90,7 @@ def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string(Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8"))
     task, objective, ids = run.task, run.objective, run.objective.backbone.counterpart_ids()
-    if isinstance(task, StoredTask) and run.examples:  # its file may be gone
+    if isinstance(task, Data) and run.examples:  # its file may be gone
         tokens, _ = task.read_line(run.examples[0]["prompt"])
     else:
         tokens, _ = next(task.sample(task.group, stream("model card", run.spec.task)).pairs())
@@ -126,7 +126,7 @@ def _prompt_code(task: Task, tokenizer: PreTrainedTokenizerBase, tokens: list[in
     what frames them. ``tokens`` are those of some prompt, ``wanted`` the same in the exported model's numbers."""
     shown = prompt = task.write_prompt(tokens)
     before = after = ""
-    if isinstance(task, StoredTask):
+    if isinstance(task, Data):
         # A user's rows are theirs: none of them is written into a file that may be published.
         shown, (before, after) = "your prompt", task.frame
     plain = ", add_special_tokens=False"

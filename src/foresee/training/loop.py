@@ -25,7 +25,7 @@ from foresee.core.seeds import torch_stream
 from foresee.core.spec import describe
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task, tasks
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 from foresee.training.checkpoint import Checkpoint, Position
 from foresee.training.data import TrainingData
 from foresee.training.distributed import Model, World, init_process_group
@@ -96,7 +96,7 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
         raise RequestError(f"{more} more steps were asked for; ask for at least 1")
     before, digest = run.steps, run.spec.digest
     moved: dict[str, str] = {}
-    if isinstance(run.task, StoredTask):
+    if isinstance(run.task, Data):
         run.task.rows("train")  # refuses files that are gone
         moved["task"] = describe(tasks, run.task)
     elif run.data is not None:
@@ -111,7 +111,7 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
         with locked(directory):
             started = {f"model.{name}": value for name, value in tensors.items()}
             files.write_tensors(directory / "checkpoint" / "latest.safetensors", started, asdict(Position(step=before)))
-            if isinstance(run.task, StoredTask):
+            if isinstance(run.task, Data):
                 files.write_json(directory / CODING, run.task.keep())
     return train(spec, root, progress)
 

@@ -15,7 +15,7 @@ from foresee.core import files
 from foresee.core.errors import InUseError, RequestError
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 from foresee.training.distributed import World
 from foresee.training.environment import environment
 from foresee.training.records import CODING, read_environment, read_spec
@@ -88,7 +88,7 @@ def open_folder(spec: Settings, task: Task, objective: Objective, directory: Pat
         trained = sum(each.numel() for each in objective.parameters() if each.requires_grad)
         known = {"chance": task.chance, "hops": task.hops, "layers": objective.backbone.layer_count}
         files.write_json(directory / "env.json", environment() | {"parameters": trained} | known)
-        if isinstance(task, StoredTask):
+        if isinstance(task, Data):
             files.write_json(directory / CODING, task.keep())
         files.write_json(directory / "spec.json", spec.model_dump())
     return recorded_threads(directory)

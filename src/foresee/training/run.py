@@ -29,7 +29,7 @@ from foresee.metrics.control import Circumstances, list_doubts
 from foresee.metrics.verdict import RELIABLE, Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
-from foresee.tasks.stored import StoredTask
+from foresee.tasks.data import Data
 from foresee.training import records
 from foresee.training.checkpoint import load_weights
 from foresee.training.records import Anatomy, Environment, Example, Report, Timing
@@ -102,7 +102,7 @@ class Run:
         """The task it was trained on. One of a user's own rows needs no file until they are asked for; warns where the
         file is not the one that it was trained on."""
         task = self.spec.build_task(self.dir / records.CODING)
-        if not isinstance(task, StoredTask):
+        if not isinstance(task, Data):
             if self.data is not None and self.spec.data_file is None:
                 raise RequestError(f"the task of {self.dir} draws its own examples; leave out --data {self.data}")
             return task

@@ -99,10 +99,10 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     def _whole_problems(self) -> Settings:
         """With the default batch and number of examples, where they would split problems that have several rows, at the
         next whole number of problems."""
-        from foresee.tasks.stored import StoredTask
+        from foresee.tasks.data import Data
 
         batch, data = Settings.model_fields["batch"].default, Settings.model_fields["data"].default
-        if (batch != self.batch and data != self.data) or issubclass(self._parts()["task"].cls, StoredTask):
+        if (batch != self.batch and data != self.data) or issubclass(self._parts()["task"].cls, Data):
             return self  # both are given, or rows stand alone: no task is built in vain
         group = self.build_task().group
         rounded: dict[str, Any] = {}
@@ -224,7 +224,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         return shlex.join(words)
 
     def build_task(self, kept: Path | None = None) -> Task:
-        """The task of this run; by what its folder kept (``StoredTask.keep``) where that is there. Raises
+        """The task of this run; by what its folder kept (``Data.keep``) where that is there. Raises
         ``RequestError`` where nothing is kept and the files behind it have changed or are gone."""
         task: Resolved[Any] = self._parts()["task"]
         kept = kept if kept is not None and kept.exists() else None
