@@ -127,8 +127,9 @@ def test_a_reported_loss_is_the_mean_since_the_last_report_and_evaluating_change
     assert outcome(runs[0].dir)["model.safetensors"] == outcome(runs[1].dir)["model.safetensors"]
 
 
-def test_what_a_run_leaves(tmp_path: Path) -> None:
-    run = train(tiny(steps=10), tmp_path)
+@pytest.mark.parametrize("task", [TASK, MIXED, "path-star:degree=2,length=4,nodes=20,generalised=path,goals=all"])
+def test_what_a_run_leaves(tmp_path: Path, task: str) -> None:
+    run = train(tiny(task=task, steps=10), tmp_path)
     assert {path.name for path in run.dir.iterdir()} == {
         "spec.json", "env.json", "metrics.jsonl", "timing.jsonl", "rows.jsonl", "examples.jsonl", "anatomy.json",
         "model.safetensors", "lock",
@@ -140,6 +141,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         prompt, _ = run.task.read_line(example["prompt"])
         assert example["answer"] == run.task.write_answer(run.task.solve(prompt))
         assert example["wrote"] == run.generate(example["prompt"])
+        assert len(example["wrote"].split(",")) == len(example["answer"].split(","))
     assert len(run.anatomies) == DISSECTED
     for anatomised, example in zip(run.anatomies, run.examples, strict=False):
         assert anatomised["prompt"] == example["prompt"]
