@@ -379,11 +379,11 @@ def test_a_slow_save_is_not_followed_by_another_at_once(tmp_path: Path, monkeypa
             nonlocal now
             now += loop.SAVE_SECONDS / 4
 
-    def slow(self: Any, position: Any) -> None:
+    def slow(self: Any) -> None:
         nonlocal now
         now += 3 * loop.SAVE_SECONDS
-        saves.append(position.step)
-        real(self, position)
+        saves.append(self.training.position.step)
+        real(self)
 
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
     monkeypatch.setattr(loop.Checkpoint, "save", slow)

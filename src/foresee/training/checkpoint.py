@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.objectives.base import Objective
-from foresee.training.distributed import Model
-from foresee.training.losses import Losses
 from foresee.training.optimizer import restore, state_tensors
+
+if TYPE_CHECKING:
+    from foresee.training.loop import Training
 
 
 @dataclass
@@ -32,77 +32,70 @@ class Position:
 class Checkpoint:
     """The saved state of a run in training; its methods are called by all of its processes."""
 
-    def __init__(
-        self, directory: Path, model: Model, optimizer: torch.optim.Optimizer, losses: Losses, device: str
-    ) -> None:
-        self.directory, self.model, self.optimizer, self.losses, self.device = (
-            directory, model, optimizer, losses, device,
-        )  # fmt: skip
-        self.objective, self.world = model.objective, model.world
+    def __init__(self, directory: Path, training: Training) -> None:
+        self.directory, self.training, self.model = directory, training, training.model
+        self.objective, self.world = self.model.objective, self.model.world
         self.weights = directory / "model.safetensors"
         self.path = directory / "checkpoint" / "latest.safetensors"
 
-    def save(self, position: Position) -> None:
+    def save(self) -> None:
         """Replaces the checkpoint by the state as it is."""
         tensors = {f"model.{name}": value for name, value in saved_weights(self.objective).items()}
-        tensors |= state_tensors(self.objective, self.optimizer)
-        tensors = self.model.gather(tensors) | self.losses.state_tensors()
-        self.world.broadcast(lambda: files.write_tensors(self.path, tensors, asdict(position)))
+        tensors |= state_tensors(self.objective, self.training.optimizer)
+        tensors = self.model.gather(tensors) | self.training.losses.state_tensors()
+        self.world.broadcast(lambda: files.write_tensors(self.path, tensors, asdict(self.training.position)))
 
-    def resume(self) -> Position:
+    def resume(self) -> None:
         """Loads the checkpoint where there is one; reports that came after it are cut off, to be written again."""
 
         def find() -> bool:
             files.remove_temporaries(self.path.parent)
             return self.path.exists()
 
-        position = Position()
-        if self.world.broadcast(find):
-            tensors, position = self._load(self.path, "model.")
-            restore(self.objective, self.optimizer, tensors, self.model.scatter)
-            self.losses.restore(tensors)
-
         def cut() -> None:
-            files.truncate(self.directory / "metrics.jsonl", position.metrics_bytes)
-            files.truncate(self.directory / "timing.jsonl", position.timing_bytes)
+            files.truncate(self.directory / "metrics.jsonl", self.training.position.metrics_bytes)
+            files.truncate(self.directory / "timing.jsonl", self.training.position.timing_bytes)
 
+        if self.world.broadcast(find):
+            tensors = self._load(self.path, "model.")
+            restore(self.objective, self.training.optimizer, tensors, self.model.scatter)
+            self.training.losses.restore(tensors)
         self.world.broadcast(cut)
-        return position
 
-    def save_weights(self, position: Position) -> None:
+    def save_weights(self) -> None:
         """Writes the trained weights. No times: the same settings give the same bytes."""
-        tensors = self.model.gather(saved_weights(self.objective))
-        self.world.broadcast(lambda: files.write_tensors(self.weights, tensors, {"step": position.step}))
+        tensors, note = self.model.gather(saved_weights(self.objective)), {"step": self.training.position.step}
+        self.world.broadcast(lambda: files.write_tensors(self.weights, tensors, note))
 
-    def load_weights(self) -> Position | None:
-        """Loads the trained weights, where training was over."""
-        return self._load(self.weights, "")[1] if self.world.broadcast(self.weights.exists) else None
+    def load_weights(self) -> bool:
+        """Loads the trained weights where training was over, as it says."""
+        over = self.world.broadcast(self.weights.exists)
+        if over:
+            self._load(self.weights, "")
+        return over
 
     def remove(self) -> None:
         """Deletes the checkpoint, which nobody needs once the trained weights are saved."""
         self.world.broadcast(lambda: shutil.rmtree(self.path.parent, ignore_errors=True))
 
-    def _load(self, path: Path, prefix: str) -> tuple[dict[str, Tensor], Position]:
-        """Loads the weights under ``prefix`` in a file; gives all of its tensors, and the position that it notes."""
-        tensors, note = self.world.broadcast_tensors(lambda: files.read_tensors(path, self.device))
+    def _load(self, path: Path, prefix: str) -> dict[str, Tensor]:
+        """Loads the weights under ``prefix`` in a file and the position that it notes; gives all of its tensors."""
+        tensors, note = self.world.broadcast_tensors(lambda: files.read_tensors(path, self.training.spec.device))
 
-        def load() -> Position:
-            position, own = _position(note, path), saved_weights(self.objective)
+        def load() -> None:
+            try:
+                self.training.position = Position(**note)
+            except TypeError:
+                raise files.damaged(path, "its header does not say how far the run had come") from None
+            own = saved_weights(self.objective)
             weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             fitting = {name for name in weights.keys() & own.keys() if weights[name].shape == own[name].shape}
             load_weights(
                 self.objective, weights | {name: self.model.scatter(weights[name], own[name]) for name in fitting}, path
             )
-            return position
 
-        return tensors, self.world.run_on_all(load)
-
-
-def _position(note: dict[str, Any], path: Path) -> Position:
-    try:
-        return Position(**note)
-    except TypeError:
-        raise files.damaged(path, "its header does not say how far the run had come") from None
+        self.world.run_on_all(load)
+        return tensors
 
 
 def saved_weights(objective: Objective) -> dict[str, Tensor]:

@@ -142,11 +142,9 @@ def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: 
     """Trains from wherever the folder stands, then measures."""
     watched, test = watched_and_measured(parts.test, spec, parts.task.group)
     training = Training(spec, parts.task, parts.data, Model(parts.objective, spec.device, world))
-    checkpoint = Checkpoint(directory, training.model, training.optimizer, training.losses, spec.device)
-    if (trained := checkpoint.load_weights()) is not None:
-        training.position = trained
-    else:
-        training.position = checkpoint.resume()
+    checkpoint = Checkpoint(directory, training)
+    if not checkpoint.load_weights():
+        checkpoint.resume()
         if training.position.step < spec.parent_steps:
             raise RequestError(f"{directory} lacks its start; begin it with {spec.command}")
         evaluate = partial(evaluate_watched, training, directory, watched.to(spec.device), progress)
@@ -156,7 +154,7 @@ def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: 
                 train_steps(training, spec.steps, checkpoint, evaluate, progress, stopping)
         finally:
             progress.finish()
-        checkpoint.save_weights(training.position)
+        checkpoint.save_weights()
     checkpoint.remove()
     progress.measuring(len(test))
     try:
@@ -244,7 +242,7 @@ def train_steps(
             due = world.is_main and time.perf_counter() - saved > SAVE_SECONDS
             stop, save = world.all_reduce(torch.tensor([stopping(), due])).bool().tolist()
             if stop or save:
-                checkpoint.save(position)
+                checkpoint.save()
                 saved = time.perf_counter()
             if stop:
                 raise world.own_error(
