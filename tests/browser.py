@@ -7,7 +7,6 @@ fails a test that leaves an error or a warning in the console.
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import time
@@ -119,18 +118,6 @@ class Browser:
         self._read_logs()
         asked, self._asked = self._asked, []
         return asked
-
-    def screenshot(self, path: Path) -> None:
-        """Writes the whole page, also what is below the window's edge, as a PNG file."""
-        height = int(self.run("return document.documentElement.scrollHeight"))
-        width = int(self.run("return document.documentElement.clientWidth"))
-        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
-        path.write_bytes(base64.b64decode(shot["data"]))
-
-    def pdf(self) -> bytes:
-        """The page as it prints."""
-        return base64.b64decode(self.driver.print_page())
 
     def _read_logs(self) -> None:
         for entry in self._log("browser"):

@@ -17,6 +17,7 @@ from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.studies.result import StudyResult
+from foresee.experiments.studies.show import probability
 from foresee.metrics.intervals import rate
 from foresee.metrics.survival import kaplan_meier, median, restricted_mean
 from foresee.report.groups import Group, Section
@@ -126,7 +127,7 @@ def claims_table(study: StudyResult) -> pd.DataFrame:
         least = " (least possible)" if found.least is not None and found.p <= found.least * (1 + 1e-9) else ""
         rows.append({
             "claim": claim.sentence, "test": found.name, "statistic": f"{found.statistic:.3f}",
-            "p": _probability(found.p) + least, "corrected p": _probability(claim.corrected),
+            "p": probability(found.p) + least, "corrected p": probability(claim.corrected),
             "n": f"{found.n:,} {found.unit}", "shown": "yes" if claim.shown else "no",
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -184,7 +185,3 @@ def _by_seed(lines: Sequence[str], between: str = "; ") -> str:
 
 def _number(value: float | None, form: str) -> str:
     return NOTHING if value is None else format(value, form)
-
-
-def _probability(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p >= 1e-99 else "< 1e-99"
