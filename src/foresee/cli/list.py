@@ -124,6 +124,9 @@ class _Source:
 
     def _default(self, kind: ast.expr | None, value: ast.expr | None) -> str:
         if value is None:
+            match kind:
+                case ast.Subscript(ast.Name("Annotated"), ast.Tuple([declared, *_])):
+                    kind = declared
             return f"<{ast.unparse(kind)}>" if kind else "<str>"
         return write_value(eval(ast.unparse(value), dict(self.constants)))  # noqa: S307  # a default of this package
 

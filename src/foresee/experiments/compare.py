@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve, shorten
-from foresee.experiments.engine import Engine
-from foresee.experiments.progress import RunsProgress
-from foresee.experiments.runner import run_all
+from foresee.experiments.runner import Training, run_all
 from foresee.metrics.intervals import Row, rate
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
@@ -24,6 +22,7 @@ from foresee.training.settings import CONTROL, Settings
 
 if TYPE_CHECKING:
     import pandas
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -139,14 +138,11 @@ def compare(
     names: Sequence[str],
     seeds: int,
     root: str | Path = "runs",
-    *,
-    engine: str | Engine = "local",
-    jobs: int | None = None,
-    progress: RunsProgress | None = None,
+    **how: Unpack[Training],
 ) -> Comparison:
     """Trains every objective under seeds 0 to ``seeds - 1``, the control first; gives them in the order of ``names``.
 
-    ``settings`` give everything but objective and seed; the rest is as for ``run_all``.
+    ``settings`` give everything but objective and seed.
     """
     if seeds < 1 or not names:
         raise RequestError(f"a comparison needs at least one objective and one seed, not {len(names)} and {seeds}")
@@ -156,7 +152,6 @@ def compare(
         name: [settings.replace(objective=name, seed=seed) for seed in range(seeds)]
         for name in (control, *wanted)  # the control keeps its place at the front
     }
-    runs = iter(run_all([each for group in asked.values() for each in group], root, engine=engine, jobs=jobs,
-                        progress=progress))  # fmt: skip
+    runs = iter(run_all([each for group in asked.values() for each in group], root, **how))
     groups = {name: ObjectiveRuns(name, tuple(islice(runs, seeds))) for name in asked}
     return Comparison(settings, tuple(groups[name] for name in dict.fromkeys([*wanted, control])))

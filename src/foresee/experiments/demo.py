@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foresee.experiments.engine import Engine
-from foresee.experiments.progress import RunsProgress
-from foresee.experiments.runner import run_all
+from typing_extensions import Unpack
+
+from foresee.experiments.runner import Training, run_all
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -39,13 +39,10 @@ def demo_settings() -> list[Settings]:
     return [failure, failure.control(), repair, small, small.control(), cure]
 
 
-def demo(
-    root: Path, *, engine: str | Engine = "local", jobs: int | None = None, progress: RunsProgress | None = None
-) -> list[Run]:
-    """Trains what is not yet trained under ``root``, and gives its runs in the order of ``demo_settings``; as
-    ``run_all``."""
+def demo(root: Path, **how: Unpack[Training]) -> list[Run]:
+    """Trains what is not yet trained under ``root``, and gives its runs in the order of ``demo_settings``."""
     asked = demo_settings()
     # The longest go first, so that the others are done beside them.
     order = sorted(asked, key=lambda each: -each.steps)
-    runs = {run.spec: run for run in run_all(order, root, engine=engine, jobs=jobs, progress=progress)}
+    runs = {run.spec: run for run in run_all(order, root, **how)}
     return [runs[each] for each in asked]

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typing_extensions import TypedDict, Unpack
+
 from foresee.core.errors import ForeseeError, InUseError, RequestError
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, make_engine
 from foresee.experiments.memory import Size, estimate_memory
@@ -38,23 +40,26 @@ class FailedRunsError(ForeseeError):
         super().__init__(f"{len(failed)} of {len(failed) + len(finished)} runs failed{others}: {named}")
 
 
-def run_all(
-    settings: Sequence[Settings],
-    root: str | Path = "runs",
-    *,
-    engine: str | Engine = "local",
-    jobs: int | None = None,
-    progress: RunsProgress | None = None,
-) -> list[Run]:
+class Training(TypedDict, total=False):
+    """How many runs are trained: options of every function that does.
+
+    ``engine`` is ``local`` (the default: beside each other on this machine, one process and thread a core), ``ray``,
+    ``slurm``, ``in-process`` or an ``Engine``; ``jobs`` bounds how many runs an engine of that name has in training.
+    """
+
+    engine: str | Engine
+    jobs: int | None
+    progress: RunsProgress | None
+
+
+def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpack[Training]) -> list[Run]:
     """Trains every run that is not finished under ``root``, and gives all of them in the order of ``settings``.
 
-    ``engine`` is ``local`` (beside each other on this machine, one process and thread a core), ``ray``, ``slurm``,
-    ``in-process`` or an ``Engine``; ``jobs`` bounds how many runs an engine of that name has in training. Raises
-    ``RequestError`` where one of the runs cannot be, before any is trained; ``FailedRunsError`` once all others are
-    finished; and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once all is saved. Calling it again continues.
+    Raises ``RequestError`` where one of the runs cannot be, before any is trained; ``FailedRunsError`` once all others
+    are finished; and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once all is saved. Calling it again continues.
     """
-    root, progress = Path(root), progress or RunsProgress()
-    engine = make_engine(engine, jobs=jobs) if isinstance(engine, str) else engine
+    root, progress, engine = Path(root), how.get("progress") or RunsProgress(), how.get("engine", "local")
+    engine = make_engine(engine, jobs=how.get("jobs")) if isinstance(engine, str) else engine
     wanted = unique(settings)
     left = unfinished(wanted, root)
     failed: dict[Settings, ForeseeError] = {}

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from typing_extensions import Unpack
+
 from foresee.core.errors import RequestError
 from foresee.core.spec import Resolved, resolve
 from foresee.experiments.compare import steps_to_solve
-from foresee.experiments.engine import Engine
-from foresee.experiments.progress import RunsProgress
-from foresee.experiments.runner import run_all, unique
+from foresee.experiments.runner import Training, run_all, unique
 from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_scale, judge_agreement, studies
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult, make_claims
 from foresee.metrics.control import list_doubts
@@ -141,19 +141,16 @@ def study(
     results: Sequence[str | Path] | None = None,
     *,
     train: bool = False,
-    engine: str | Engine = "local",
-    jobs: int | None = None,
-    progress: RunsProgress | None = None,
+    **how: Unpack[Training],
 ) -> StudyResult:
     """The table of what is finished; with ``train``, trains what is missing under ``runs`` first.
 
-    Finished runs count from ``runs`` and from every folder below those of ``results``, by default ``committed``.
-    ``engine``, ``jobs`` and ``progress`` are as for ``run_all``. Raises ``RequestError`` on what cannot be asked for,
-    and what ``run_all`` raises.
+    Finished runs count from ``runs`` and from every folder below those of ``results``, by default ``committed``. Raises
+    ``RequestError`` on what cannot be asked for, and what ``run_all`` raises.
     """
     asked = plan(name, scale, runs, results)
     if train:
-        train_missing([asked], runs, engine=engine, jobs=jobs, progress=progress)
+        train_missing([asked], runs, **how)
     return read(asked)
 
 
@@ -171,13 +168,10 @@ def plan_every(
     return plans, refused
 
 
-def train_missing(
-    plans: Sequence[StudyPlan], runs: str | Path = "runs", *, engine: str | Engine = "local", jobs: int | None = None,
-    progress: RunsProgress | None = None,
-) -> None:  # fmt: skip
-    """Trains what is missing of studies under ``runs`` as one sweep, in the order of the plans; as ``run_all``."""
+def train_missing(plans: Sequence[StudyPlan], runs: str | Path = "runs", **how: Unpack[Training]) -> None:
+    """Trains what is missing of studies under ``runs`` as one sweep, in the order of the plans."""
     if missing := unique([run for each in plans for run in each.missing]):
-        run_all(missing, runs, engine=engine, jobs=jobs, progress=progress)
+        run_all(missing, runs, **how)
         for each in plans:
             each.search([Path(runs)])
 
