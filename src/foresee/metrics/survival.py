@@ -88,19 +88,10 @@ def median(curve: Curve) -> float | None:
     return next((at for at, share in zip(curve.at, curve.share, strict=True) if share <= 0.5 + 1e-12), None)
 
 
-def restricted_mean(curve: Curve, horizon: float | None = None) -> float:
-    """The mean time up to ``horizon`` (the area under the curve), a run without the event counting as ``horizon``.
-
-    The horizon is the end of the curve unless given; compare groups at one horizon. Raises ``ValueError`` where it lies
-    beyond the end while some have not had the event, since the curve is unknown there.
-    """
-    horizon = curve.end if horizon is None else horizon
-    rest = curve.share[-1] if curve.share else 1.0
-    if horizon > curve.end and rest > 0.0:
-        raise ValueError(f"horizon {horizon} lies beyond {curve.end}, to which the curve is known")
-    edges = [0.0, *(at for at in curve.at if at < horizon), horizon]
-    heights = [1.0, *curve.share]
-    return math.fsum(height * (edges[i + 1] - edges[i]) for i, height in enumerate(heights[: len(edges) - 1]))
+def restricted_mean(curve: Curve) -> float:
+    """The mean time up to the end of the curve (the area under it), a run without the event counting as that."""
+    edges, heights = [0.0, *curve.at, curve.end], [1.0, *curve.share]
+    return math.fsum(height * (edges[i + 1] - edges[i]) for i, height in enumerate(heights))
 
 
 def log_rank(strata: Sequence[tuple[Times, Times]]) -> Evidence:
