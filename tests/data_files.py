@@ -8,6 +8,7 @@ from typing import Any
 
 from foresee.core.seeds import stream
 from foresee.core.spec import resolve
+from foresee.datasets.sources import Row, read_rows
 from foresee.tasks import tasks
 from foresee.tasks.data import Data
 
@@ -30,3 +31,19 @@ def data(path: Path, **options: Any) -> Data:
     built = resolve(tasks, f"data:{path}{given}").build()
     assert isinstance(built, Data)
     return built
+
+
+def rows_of(task: Data) -> list[tuple[str, str]]:
+    """The task's rows as they are read, in the order of the file; asserts that they are kept so too."""
+    stored = task.stored
+    held = {stored.place(row) for row in range(len(stored))}
+    places: list[tuple[int, int]] = []
+    found: list[tuple[str, str]] = []
+    for row in read_rows(stored.files, task.fields):
+        if isinstance(row, Row) and row[:2] in held:
+            places.append(row[:2])
+            found.append((row.prompt, row.response))
+    kept = [task.coding.encode(*pair) for pair in found]
+    assert kept == [stored.pair(row) for row in range(len(stored))]
+    assert places == [stored.place(row) for row in range(len(stored))]
+    return found

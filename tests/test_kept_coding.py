@@ -16,11 +16,12 @@ from tiny import TASK, tiny
 
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.explore.session import Session
+from foresee.report import report
 from foresee.tasks.data import Data
 from foresee.training.evaluate import evaluate
 from foresee.training.export import export
 from foresee.training.loop import continue_run, train
-from foresee.training.run import Run, load
+from foresee.training.run import Run, find_runs, load
 
 SUMS = sums(300, most=40)
 
@@ -45,10 +46,16 @@ def test_without_its_file_a_run_is_used_and_with_it_elsewhere_measured(run: Run,
     Path("sums.jsonl").rename("elsewhere/sums.jsonl")
     found = load(run.dir)
     assert found.generate('{"question": "3+4="}') == said
+    assert set(said) <= set("0123456789+=\ufffd")
+    (only,) = find_runs(run.dir)
+    assert isinstance(only, Run)
+    assert found.verdict == only.verdict == run.verdict
+    assert "no verdict can be given" not in report(only, out="page.html").read_text()
     assert program("export", str(run.dir), "--out", "exported")[0] == 0
     assert "your prompt" in Path("exported/README.md").read_text()
     assert "--data FILE says where they lie now" in program.refusal("evaluate", str(run.dir))
     assert measured(run) == evaluate(found, Path("elsewhere/sums.jsonl"))
+    assert 10 <= run.rows["exact"]["n"] <= 40  # type: ignore[call-overload]  # half of the test rows; the others were watched
     assert load(run.dir, data="elsewhere/sums.jsonl").task.rows("test")[0]  # type: ignore[attr-defined]  # of a user's
     child = continue_run(load(run.dir, data="elsewhere/sums.jsonl"), 2)
     assert child.steps == 6
@@ -85,6 +92,7 @@ def test_a_changed_file_is_named_once_and_read_by_the_runs_own_vocabulary(run: R
     with pytest.warns(ForeseeWarning, match="is not as it was"):
         child = continue_run(load(run.dir), 2)
     assert child.spec.task_digest != run.spec.task_digest
+    assert tiny(task=run.spec.task, steps=4).digest != run.spec.digest
     assert child.task.vocab == vocabulary  # and is the child's own: nothing has changed since
 
 
