@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -286,6 +287,16 @@ def test_files_hold_what_was_written(
     assert stream.getvalue() == (tmp_path / name).read_text(encoding="utf-8")
 
 
+def test_any_format_holds_the_text_form_cut_in_two(tmp_path: Path) -> None:
+    prompt = SAMPLE_LINE.partition("=")[0] + "="
+    (tmp_path / "a.csv").write_text(f'response,id,prompt\n"32,34,6,16,12",7,"{prompt}"\n')
+    (tmp_path / "a.json.gz").write_bytes(
+        gzip.compress(json.dumps([{"prompt": prompt, "answer": "32,34,6,16,12"}]).encode())
+    )
+    for name in ("a.csv", "a.json.gz"):
+        assert read_examples(tmp_path / name, G25).answers.tolist() == [[32, 34, 6, 16, 12]]
+
+
 def test_json_lines_are_the_text_form_cut_in_two(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     prompt = SAMPLE_LINE.partition("=")[0] + "="
@@ -322,22 +333,26 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
         f"{SAMPLE_LINE}\x0b{SAMPLE_LINE}".encode(),
         ", line 1: label '12\\x0b32' in the answer is not a whole",
     ),
-    ("data.jsonl", SAMPLE_LINE.encode(), ", line 1: not a JSON object; a line reads"),
-    ("data.jsonl", b"[1]", ", line 1: not a JSON object; a line reads"),
-    ("data.jsonl", b"[" * 100_000, ", line 1: not a JSON object; a line reads"),
-    ("data.jsonl", b'{"prompt": "1"}', ', line 1: the key "answer" is missing or is not a string'),
-    ("data.jsonl", b'{"prompt": 1, "answer": "2"}', ', line 1: the key "prompt" is missing or is not a string'),
+    ("data.jsonl", SAMPLE_LINE.encode(), ", line 1: column 3: not JSON"),
+    ("data.jsonl", b"[1]", ", line 1: a value of the list is not a JSON object"),
+    ("data.jsonl", b'{"prompt": "1"}', ", line 1: there is no field 'answer'; the fields are 'prompt'"),
+    ("data.jsonl", b'{"prompt": ["1"], "answer": "2"}', ", line 1: field 'prompt' holds a list"),
     (
         "data.jsonl",
         json.dumps({"prompt": SAMPLE_LINE[:-3], "answer": ",12"}).encode(),
         ", line 1: the answer has 4 nodes",
     ),
-    ("data.jsonl", json.dumps({"prompt": SAMPLE_LINE, "answer": ""}).encode(), ', line 1: "prompt" holds the answer'),
+    (
+        "data.jsonl",
+        json.dumps({"prompt": SAMPLE_LINE, "answer": "1"}).encode(),
+        ", line 1: the prompt holds the answer",
+    ),
     (
         "data.jsonl",
         json.dumps({"prompt": SAMPLE_LINE.partition("=")[0] + "=", "answer": "32,3"}).encode(),
         ", line 1: node 2 of the answer is 3, but the path from 32 to 12 has 34 there",
     ),
+    ("data.csv", b"question,answer\n1,2\n", ": the header has no field 'prompt'"),
 ]
 
 

@@ -66,7 +66,7 @@ def read_rows(files: Sequence[Path], fields: Fields) -> Iterator[Row | BadRow]:
 
 def read_records(file: Path, fields: Fields) -> Iterator[tuple[int, Record]]:
     """Reads the rows of one file by the names of their fields."""
-    if (kind := _format_of(file)) in COLUMNS:
+    if (kind := format_of(file)) in COLUMNS:
         return _read_columns(file, fields)
     if kind in DELIMITERS:
         return read_delimited(file, fields, DELIMITERS[kind])
@@ -81,7 +81,7 @@ def other_fields(files: Sequence[Path], fields: Fields) -> list[str]:
 
 def name_place(files: Sequence[Path], file: int, number: int) -> str:
     """Names a row of a file for people."""
-    return f"{files[file]}, {'row' if _format_of(files[file]) in COLUMNS else 'line'} {number}"
+    return f"{files[file]}, {'row' if format_of(files[file]) in COLUMNS else 'line'} {number}"
 
 
 def refuse(files: Sequence[Path], bad: BadRow) -> RequestError:
@@ -93,7 +93,7 @@ def refuse(files: Sequence[Path], bad: BadRow) -> RequestError:
 
 def field_names(file: Path) -> list[str]:
     """The fields of a file's first good row, or the columns of a file of columns; none where there are none."""
-    kind = _format_of(file)
+    kind = format_of(file)
     if kind in COLUMNS:
         pyarrow = _need("pyarrow", file)
         with ExitStack() as closing, suppress(pyarrow.ArrowException, OSError):  # said where the rows are read
@@ -112,13 +112,14 @@ def field_names(file: Path) -> list[str]:
 def digest_of(files: Sequence[Path]) -> str:
     """SHA-256 of what files hold, in hexadecimal; their names do not count. Raises ``RequestError`` where one cannot be
     read."""
-    found = hashlib.sha256(f"{_format_of(files[0])} {len(files)}".encode())
+    found = hashlib.sha256(f"{format_of(files[0])} {len(files)}".encode())
     for file in files:
         found.update(file.suffix.encode() + bytes.fromhex(hash_file(file)))
     return found.hexdigest()
 
 
-def _format_of(file: Path) -> str:
+def format_of(file: Path) -> str:
+    """The end of a file's name that tells its format, that of a packer left out."""
     return Path(file.stem if file.suffix.lower() in PACKED else file.name).suffix.lower()
 
 
@@ -147,7 +148,7 @@ def _open_columns(path: Path, fields: Fields | None, closing: ExitStack) -> tupl
     """The columns of a file and its record batches, with those columns at least that ``fields`` name."""
     from pyarrow import OSFile, ipc, parquet
 
-    if _format_of(path) == ".parquet":
+    if format_of(path) == ".parquet":
         file = closing.enter_context(parquet.ParquetFile(path))
         names = list(file.schema_arrow.names)
         read = [name for name in fields.names(names) if name in names] if fields else None
@@ -213,9 +214,9 @@ def find_files(path: str) -> tuple[list[Path], list[Path]]:
     train = splits.get("train") or next(iter(splits.values()))
     test = next((splits[name] for name in TESTS if name in splits), []) if "train" in splits else []
     for file in (*train, *test):
-        if _format_of(file) not in (*TEXT, *COLUMNS):
+        if format_of(file) not in (*TEXT, *COLUMNS):
             raise RequestError(f"{file}: the format is told by the end of the name, which must be one of {FORMATS}")
-        if file.suffix.lower() in PACKED and _format_of(file) in COLUMNS:
+        if file.suffix.lower() in PACKED and format_of(file) in COLUMNS:
             raise RequestError(f"{file}: such files are compressed within; decompress it first")
     return train, test
 

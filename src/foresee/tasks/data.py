@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
@@ -238,6 +237,3 @@ class Data(Request, Task):
         if not record.get(prompt):
             raise RequestError(f"field {prompt!r} is missing or empty")
         return self.coding.encode(record[prompt], record.get(response))
-
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}

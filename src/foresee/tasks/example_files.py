@@ -1,8 +1,9 @@
-"""Files of examples: one a line, in the task's text form or as JSON objects.
+"""Files of examples: one a line in the task's text form, or rows with a prompt and an answer.
 
-Text (any suffix but ``.jsonl``): ``Task.write_line`` of each example, the form of the paper's published data files.
-JSON lines (``.jsonl``): ``{"prompt": ..., "answer": ...}``, two strings that are the text form cut after the prompt;
-other keys are ignored. UTF-8; the last line may lack its line end, and blank lines at the end are ignored.
+Text (any suffix that names no other format): ``Task.write_line`` of each example, the form of the paper's published
+data files; the last line may lack its line end, and blank lines at the end are ignored. JSON lines, lists, CSV, Parquet
+and so on, as ``datasets`` reads them: fields ``prompt`` and ``answer`` (or ``response``) hold the text form cut after
+the prompt, or what a task of a user's own rows names; other fields are ignored.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from torch.nn.utils.rnn import pad_sequence
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.files import replace_file
+from foresee.datasets.request import Request
 from foresee.datasets.rows import read_lines
+from foresee.datasets.sources import COLUMNS, TEXT, BadRow, Row, format_of, name_place, read_rows
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
 
 FileFormat = Literal["text", "jsonl"]
-OBJECT = 'not a JSON object; a line reads {"prompt": "...", "answer": "..."}'
 
 
 def read_examples(path: Path | str, task: Task) -> Batch:
@@ -34,44 +36,54 @@ def read_examples(path: Path | str, task: Task) -> Batch:
     line that the task refuses or that lacks its answer.
     """
     path = Path(path)
-    # A stored task's own lines are JSON objects already, with its user's fields.
-    as_json = path.suffix == ".jsonl" and not isinstance(task, Data)
-    rows, lengths = [], []
-    lines = [*read_lines(path)]
-    while lines and not lines[-1].strip():
-        lines.pop()
-    for number, raw in enumerate(lines, 1):
+    tokens, lengths = [], []
+    in_rows = path.is_file() and format_of(path) in (*TEXT, *COLUMNS) and format_of(path) != ".txt"
+    for number, each in _read_rows(path, task) if in_rows else enumerate(_read_lines(path), 1):
         try:
-            if not (line := raw.decode().rstrip("\r\n")).strip():
-                raise RequestError("the line is empty")
-            prompt, answer = _read_json(line, task) if as_json else task.read_line(line)
-            if not answer:
-                raise RequestError("the answer is missing after the prompt")
+            prompt, answer = _read_line(each, task) if isinstance(each, bytes) else _read_row(each, task)
         except (RequestError, UnicodeDecodeError) as error:
             why = "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-            raise RequestError(f"{path}, line {number}: {why}") from None
-        rows.append(torch.tensor(prompt + answer))
+            raise RequestError(f"{name_place([path], 0, number)}: {why}") from None
+        tokens.append(torch.tensor(prompt + answer))
         lengths.append((len(prompt), len(answer)))
-    if not rows:
+    if not tokens:
         raise RequestError(f"{path}: the file holds no examples")
-    bare = Batch.of(pad_sequence(rows, batch_first=True), *torch.tensor(lengths).T.contiguous())
+    bare = Batch.of(pad_sequence(tokens, batch_first=True), *torch.tensor(lengths).T.contiguous())
     return replace(bare, facts=task.facts_of(bare))
 
 
-def _read_json(line: str, task: Task) -> tuple[list[int], list[int]]:
-    try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
-        raise RequestError(OBJECT) from None
-    if not isinstance(record, dict):
-        raise RequestError(OBJECT)
-    for key in ("prompt", "answer"):
-        if not isinstance(record.get(key), str):
-            raise RequestError(f'the key "{key}" is missing or is not a string')
-    prompt = record["prompt"].strip()
+def _read_rows(path: Path, task: Task) -> Iterator[tuple[int, Row | BadRow]]:
+    fields = task.fields if isinstance(task, Data) else Request(path=str(path)).fields
+    return ((row.number, row) for row in read_rows([path], fields))
+
+
+def _read_row(row: Row | BadRow, task: Task) -> tuple[list[int], list[int]]:
+    if isinstance(row, BadRow):
+        raise RequestError(row.reason)
+    if isinstance(task, Data):
+        return task.coding.encode(row.prompt, row.response)
+    prompt = row.prompt.strip()
     if task.read_line(prompt)[1]:
-        raise RequestError('"prompt" holds the answer too; it must end where the answer begins')
-    return task.read_line(prompt + record["answer"].strip())
+        raise RequestError("the prompt holds the answer too; it must end where the answer begins")
+    return task.read_line(prompt + row.response.strip())
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    """The lines of a file, blank ones at the end left out."""
+    lines = [*read_lines(path)]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def _read_line(raw: bytes, task: Task) -> tuple[list[int], list[int]]:
+    line = raw.decode().rstrip("\r\n")
+    if not line.strip():
+        raise RequestError("the line is empty")
+    prompt, answer = task.read_line(line)
+    if not answer:
+        raise RequestError("the answer is missing after the prompt")
+    return prompt, answer
 
 
 def write_examples(task: Task, batch: Batch, target: Path | TextIO, file_format: FileFormat = "text") -> None:
