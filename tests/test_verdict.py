@@ -80,14 +80,42 @@ def rows_of(**counts: Any) -> Rows:
     return rows
 
 
-def name_of(chance: float = 0.5, **counts: Any) -> str:
-    return judge(rows_of(**counts), chance).name
+SPREAD = [9000, 9300, 9200]
+RULES: list[tuple[str, dict[str, Any]]] = [
+    ("solved", {"exact": 9500}),
+    ("partial", {"exact": 9499}),
+    ("solved", {"exact": 9500, "follow": 10_000, "branch": 5000, "train_branch": 10_000}),  # it is read first
+    ("memorised", {"exact": 5000, "branch": 5000, "train_branch": 7000}),  # 0.7 - 0.5 is 0.2, rounding aside
+    ("partial", {"exact": 5000, "branch": 5000, "train_branch": 6999}),
+    ("partial", {"exact": 6000, "branch": 6000, "train_branch": 9000}),
+    ("memorised", {"exact": 5000, "branch": 5000, "follow": 10_000, "train_branch": 10_000}),
+    ("clever-hans", {"exact": 5000, "follow": 9000, "branch": 5000}),
+    ("partial", {"exact": 5000, "follow": 8999, "branch": 5000}),
+    ("partial", {"exact": 5600, "follow": 10_000, "branch": 5600}),
+    ("partial", {"exact": 5000, "follow": 10_000}),
+    ("undecided", {"exact": 5000, "rest": 9900, "decision": 5000}),
+    ("partial", {"exact": 5000, "rest": 8900, "decision": 5000}),
+    ("partial", {"exact": 6000, "rest": 9900, "decision": 6000}),
+    ("clever-hans", {"exact": 5000, "rest": 9900, "decision": 5000, "follow": 9900, "branch": 5000}),
+    ("compounding", {"exact": 7700, "compounded": 0.77, "forced": SPREAD}),
+    ("partial", {"exact": 7199, "compounded": 0.77, "forced": SPREAD}),
+    ("partial", {"exact": 8201, "compounded": 0.77, "forced": SPREAD}),
+    ("partial", {"exact": 7700, "compounded": 0.77, "forced": [8999, 9300, 9200]}),
+    ("partial", {"exact": 9200, "compounded": 0.92, "forced": [10_000, 9200, 10_000]}),  # one weak position
+    ("partial", {"exact": 5000, "compounded": 0.5, "forced": []}),
+    ("partial", {"exact": 5000, "forced": [10_000, 9500]}),
+    ("unfitted", {"exact": 4500, "rest": 8000}),
+    ("partial", {"exact": 4926, "rest": 8000}),  # its interval holds chance
+    ("partial", {"exact": 4500, "rest": 9000}),
+    ("partial", {"exact": 4500}),
+]
 
 
-def test_solved_begins_at_its_threshold_and_is_read_first() -> None:
-    assert name_of(exact=9500) == "solved"
-    assert name_of(exact=9499) == "partial"
-    assert name_of(exact=9500, follow=10_000, branch=5000, train_branch=10_000) == "solved"
+def test_every_rule_holds_exactly_where_it_is_said_to() -> None:
+    assert [(judge(rows_of(**counts), 0.5).name, counts) for _, counts in RULES] == RULES
+    assert judge(rows_of(exact=900, follow=10_000, branch=900), 0.05).name == "partial"
+    few: Rows = {"exact": rate(5, 10), "branch": rate(5, 10), "train_branch": rate(8, 10)}
+    assert judge(few, 0.5).name == "partial", "intervals must be disjoint"
 
 
 @pytest.mark.parametrize(
@@ -105,48 +133,6 @@ def test_solved_begins_at_its_threshold_and_is_read_first() -> None:
 )
 def test_at_chance(right: int, n: int, chance: float, expected: bool) -> None:
     assert at_chance(rate(right, n), chance) is expected
-
-
-def test_memorised_takes_a_gap_disjoint_intervals_and_a_branch_at_chance() -> None:
-    assert name_of(exact=5000, branch=5000, train_branch=7000) == "memorised"  # 0.7 - 0.5 is 0.2, rounding aside
-    assert name_of(exact=5000, branch=5000, train_branch=6999) == "partial"
-    assert name_of(exact=6000, branch=6000, train_branch=9000) == "partial"
-    assert name_of(exact=5000, branch=5000, follow=10_000, train_branch=10_000) == "memorised"
-    few: Rows = {"exact": rate(5, 10), "branch": rate(5, 10), "train_branch": rate(8, 10)}
-    assert judge(few, 0.5).name == "partial"
-
-
-def test_clever_hans_takes_following_and_a_branch_at_chance() -> None:
-    assert name_of(exact=5000, follow=9000, branch=5000) == "clever-hans"
-    assert name_of(exact=5000, follow=8999, branch=5000) == "partial"
-    assert name_of(exact=5600, follow=10_000, branch=5600) == "partial"
-    assert name_of(0.05, exact=900, follow=10_000, branch=900) == "partial"
-    assert name_of(exact=5000, follow=10_000) == "partial"
-
-
-def test_undecided_takes_a_rest_that_is_known_and_no_way_to_follow() -> None:
-    assert name_of(exact=5000, rest=9900, decision=5000) == "undecided"
-    assert name_of(exact=5000, rest=8900, decision=5000) == "partial"
-    assert name_of(exact=6000, rest=9900, decision=6000) == "partial"
-    assert name_of(exact=5000, rest=9900, decision=5000, follow=9900, branch=5000) == "clever-hans"
-
-
-def test_compounding_takes_every_position_spread_losses_and_an_exact_near_the_product() -> None:
-    spread = [9000, 9300, 9200]
-    assert name_of(exact=7700, compounded=0.77, forced=spread) == "compounding"
-    assert name_of(exact=7199, compounded=0.77, forced=spread) == "partial"
-    assert name_of(exact=8201, compounded=0.77, forced=spread) == "partial"
-    assert name_of(exact=7700, compounded=0.77, forced=[8999, 9300, 9200]) == "partial"
-    assert name_of(exact=9200, compounded=0.92, forced=[10_000, 9200, 10_000]) == "partial"  # one weak position
-    assert name_of(exact=5000, compounded=0.5, forced=[]) == "partial"
-    assert name_of(exact=5000, forced=[10_000, 9500]) == "partial"
-
-
-def test_unfitted_takes_an_exact_clearly_below_chance_and_an_unknown_rest() -> None:
-    assert name_of(exact=4500, rest=8000) == "unfitted"
-    assert name_of(exact=4926, rest=8000) == "partial"  # its interval holds chance
-    assert name_of(exact=4500, rest=9000) == "partial"
-    assert name_of(exact=4500) == "partial"
 
 
 def test_with_one_arm_there_is_no_decision_to_fail() -> None:
