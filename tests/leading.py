@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from foresee.core.registry import load_plugin_file
 from foresee.experiments.cluster import Slurm
@@ -15,6 +14,7 @@ from foresee.experiments.engine import Engine, make_engine
 from foresee.experiments.progress import RunsProgress
 from foresee.experiments.runner import run_all
 from foresee.experiments.sweep import read_sweep
+from foresee.training.records import Report, Timing
 from foresee.training.settings import Settings
 
 
@@ -24,7 +24,7 @@ class Tells(RunsProgress):
     def start(self, settings: Settings, step: int) -> None:
         print("start", settings.digest, step, flush=True)
 
-    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
         print("report", settings.digest, line["step"], flush=True)
 
     def note(self, settings: Settings, text: str) -> None:

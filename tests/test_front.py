@@ -119,8 +119,8 @@ def test_the_bars_of_many_runs_show_step_and_time_left(width: int, monkeypatch: 
     bars.plan("on this machine", 2, 0)
     bars.start(settings, 0)
     for step in (100, 200):
-        timing = {"step": step, "seconds": step / 10, "examples_per_second": 1000.0}
-        bars.report(settings, {"step": step, "loss": 0.1391, "eval": {"exact": 0.5}}, timing)
+        line: Any = {"step": step, "loss": 0.1391, "eval": {"exact": 0.5}}
+        bars.report(settings, line, {"step": step, "seconds": step / 10, "examples_per_second": 1000.0})
     bars._bars.refresh()
     bars.close()
     shown = [line for line in written.getvalue().splitlines() if "200/400" in line]
@@ -136,8 +136,8 @@ def test_a_terminal_gets_one_line_that_is_rewritten() -> None:
         shown = kind(written)
         shown.start(settings, 0)
         shown.step(5)
-        timing = {"step": 5, "seconds": 1.0, "examples_per_second": 10.0}
-        shown.report({"step": 5, "loss": 1.0, "eval": {"exact": 0.5, "branch": 0.5}}, timing)
+        line: Any = {"step": 5, "loss": 1.0, "eval": {"exact": 0.5, "branch": 0.5}}
+        shown.report(line, {"step": 5, "seconds": 1.0, "examples_per_second": 10.0})
         shown.finish()
         assert "5/10" in written.getvalue()
         assert ("\r" in written.getvalue()) == (kind is Bar)

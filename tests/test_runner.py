@@ -42,6 +42,7 @@ from foresee.experiments.progress import RunsBars, RunsProgress
 from foresee.experiments.runner import FailedRunsError, Runner, run_all, state, unfinished
 from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.process import in_use, locked
+from foresee.training.records import Report, Timing
 from foresee.training.settings import Settings
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -233,7 +234,7 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path, number: signal.Signals) -> None:
     class Stops(RunsProgress):
-        def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        def report(self, settings: Settings, line: Report, timing: Timing) -> None:
             os.kill(os.getpid(), number)
 
     with pytest.raises(InterruptedTrainingError) as caught:
@@ -246,7 +247,7 @@ def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path,
 
 def test_interrupted_twice_it_ends_its_workers_at_once(asked: Settings, tmp_path: Path) -> None:
     class Stops(RunsProgress):
-        def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        def report(self, settings: Settings, line: Report, timing: Timing) -> None:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -406,7 +407,8 @@ def test_bars_fit_a_terminal_of_80_columns(asked: Settings) -> None:
         bars = RunsBars(console)
         bars.plan("a plan", 3, 1)
         bars.start(asked, 0)
-        bars.report(asked, {"step": 2, "loss": 0.5, "eval": {"exact": 0.25}}, {"examples_per_second": 1.0})
+        line: Any = {"step": 2, "loss": 0.5, "eval": {"exact": 0.25}}
+        bars.report(asked, line, {"step": 2, "seconds": 2.0, "examples_per_second": 1.0})
         bars.close()
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", captured.get()).splitlines()
     assert max(map(len, lines)) <= 80

@@ -18,6 +18,7 @@ from foresee.experiments.progress import RunsMirrored, RunsProgress
 from foresee.experiments.runner import run_all
 from foresee.training.loop import train
 from foresee.training.progress import Progress
+from foresee.training.records import Report, Timing
 from foresee.training.run import Run
 from foresee.training.tracking import Tracked, tracked
 
@@ -116,7 +117,7 @@ def test_a_mirror_of_a_killed_run_repeats_no_step(tmp_path: Path) -> None:
         pass
 
     class KilledAtTwenty(Progress):
-        def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+        def report(self, line: Report, timing: Timing) -> None:
             if line["step"] == 20:
                 raise Killed
 

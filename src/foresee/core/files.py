@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ def read_json(path: Path) -> Any:
         raise damaged(path, error) from None
 
 
-def append_json_line(path: Path, value: dict[str, Any]) -> int:
+def append_json_line(path: Path, value: Mapping[str, Any]) -> int:
     """Appends a JSON object as a line and waits until the disk has it; the file's size in bytes after it."""
     with explained(path), path.open("ab") as handle:
         handle.write((json.dumps(value, allow_nan=False) + "\n").encode())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -16,7 +15,7 @@ from rich.table import Column
 
 from foresee.core.errors import ForeseeError
 from foresee.training.progress import Output, Progress, bar_html, depth_warning, describe, in_notebook, title
-from foresee.training.records import REPORT, TIMING, read_lines
+from foresee.training.records import REPORT, TIMING, Report, Timing, read_lines
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 from foresee.training.tracking import Tracked
@@ -31,7 +30,7 @@ class RunsProgress:
     def start(self, settings: Settings, step: int) -> None:
         """A run begins, or continues after about ``step`` steps."""
 
-    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
         """A line of a run's ``metrics.jsonl`` and one of its ``timing.jsonl`` were written."""
 
     def note(self, settings: Settings, text: str) -> None:
@@ -71,7 +70,7 @@ class RunsLines(RunsProgress):
         self.warn(settings)
         self.note(settings, f"continues from about step {step}" if step else "begins")
 
-    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
         self.note(settings, f"step {line['step']}/{settings.steps}  {'  '.join(describe(line, timing))}")
 
     def note(self, settings: Settings, text: str) -> None:
@@ -116,7 +115,7 @@ class RunsBars(RunsLines):
             short_title(settings), total=settings.steps, completed=step, seen=""
         )
 
-    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
         seen = f"loss {line['loss']:.3f} exact {line['eval']['exact']:.2f}"
         if line["step"] == settings.steps:
             seen += " measuring"
@@ -151,7 +150,7 @@ class RunsCell(RunsProgress):
         self._bars[settings.digest] = bar_html(short_title(settings), step, settings.steps, None, [])
         self._show()
 
-    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
         done, seen = line["step"], describe(line, timing)
         left = timing["seconds"] / done * (settings.steps - done)
         self._bars[settings.digest] = bar_html(short_title(settings), done, settings.steps, left, seen)
@@ -194,7 +193,7 @@ class RunsMirrored(RunsProgress):
                 if line["step"] <= step:
                     mirror.report(line, timing)
 
-    def report(self, settings: Settings, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
         self._shown.report(settings, line, timing)
         self._mirrors[settings.digest].report(line, timing)
 
@@ -213,14 +212,14 @@ class RunsMirrored(RunsProgress):
             mirror.close()
 
 
-def reports(directory: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def reports(directory: Path) -> list[tuple[Report, Timing]]:
     """The lines of ``metrics.jsonl`` and ``timing.jsonl`` that a run in training has written so far."""
     try:
         metrics = read_lines(directory / "metrics.jsonl", REPORT, may_be_cut=True)
         timings = read_lines(directory / "timing.jsonl", TIMING, may_be_cut=True)
     except ForeseeError:  # whoever trains it says what is wrong
         return []
-    return [(dict(line), dict(timing)) for line, timing in zip(metrics, timings, strict=False)]
+    return list(zip(metrics, timings, strict=False))
 
 
 def show_runs(track: str | None = None, root: Path = Path("runs"), *, silent: bool = False) -> RunsProgress:

@@ -36,7 +36,7 @@ from foresee.training.examples import (
 from foresee.training.optimizer import autocast, learning_rate
 from foresee.training.process import locked
 from foresee.training.progress import Progress
-from foresee.training.records import rows_as_lines
+from foresee.training.records import Report, Timing, rows_as_lines
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -95,11 +95,11 @@ def evaluate_watched(
 
     def write() -> bool:
         assert seen is not None
-        line = {
+        line: Report = {
             "step": position.step, "examples": position.step * spec.batch, "loss": means.pop("loss"), "parts": means,
             "position_loss": by_position, "lr": learning_rate(spec, position.step - 1), "eval": seen,
         }  # fmt: skip
-        timing = {
+        timing: Timing = {
             "step": position.step, "seconds": round(position.seconds, 3),
             "examples_per_second": round(examples_per_second, 1),
         }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from foresee.backbones.base import describe_backbone
 from foresee.metrics.control import describe_shallow
+from foresee.training.records import Report, Timing
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -30,7 +31,7 @@ class Progress:
     def step(self, step: int) -> None:
         """``step`` steps are done."""
 
-    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, line: Report, timing: Timing) -> None:
         """A line of ``metrics.jsonl`` and one of ``timing.jsonl`` were written."""
 
     def finish(self) -> None:
@@ -43,7 +44,7 @@ class Progress:
         """The run is finished, now or long ago."""
 
 
-def describe(line: dict[str, Any], timing: dict[str, Any]) -> list[str]:
+def describe(line: Report, timing: Timing) -> list[str]:
     """Loss, accuracy and speed in a few words each, the dispensable last."""
     seen, rate = line["eval"], timing["examples_per_second"]
     branch = [f"branch {seen['branch']:.2f}"] if "branch" in seen else []
@@ -98,7 +99,7 @@ class Lines(Progress):
         if (warning := depth_warning(spec)) is not None:
             self._say(warning)
 
-    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, line: Report, timing: Timing) -> None:
         assert self._spec is not None
         self._done, self._seen = line["step"], describe(line, timing)
         said = "  ".join([*self._seen, f"{clock(self._left() or 0)} left"])
@@ -132,7 +133,7 @@ class Bar(Lines):
         if time.perf_counter() - self._drawn >= REDRAW_SECONDS:
             self._draw()
 
-    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, line: Report, timing: Timing) -> None:
         self._done, self._seen = line["step"], describe(line, timing)
         self._draw()
 

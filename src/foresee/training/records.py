@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from foresee.core import files
@@ -23,10 +23,9 @@ else:
     Seen = dict[str, float | list[float]]
 
 
+@with_config(ConfigDict(strict=True, extra="allow", allow_inf_nan=False))
 class Record(TypedDict):
     """Anything that is read back: of the right types, with numbers that are finite, and whatever else it holds."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)  # type: ignore[misc]  # pydantic's way
 
 
 class Report(Record):
@@ -140,7 +139,7 @@ def read_anatomies(path: Path) -> list[Anatomy]:
 def read_environment(path: Path) -> Environment:
     """What a run was made with; nothing where the file is missing."""
     text = _text(path)
-    return cast(Environment, {}) if text is None else _checked(path, ENVIRONMENT, text, "")
+    return {} if text is None else _checked(path, ENVIRONMENT, text, "")
 
 
 def read_rows(directory: Path) -> Rows:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import safetensors
 import torch
@@ -56,7 +56,7 @@ class Run:
     timing: list[Timing] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     anatomies: list[Anatomy] = field(default_factory=list)
-    environment: Environment = field(default_factory=lambda: cast(Environment, {}))
+    environment: Environment = field(default_factory=Environment)
     witnesses: tuple[Witness, ...] | None = field(default=None, repr=False, compare=False)
     """Among which its control, and whoever solved its task, are looked for; the folders beside it where None."""
     data: Path | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from foresee.core import files
 from foresee.core.checkpoint_files import first_line, require_package
@@ -13,6 +12,7 @@ from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
 from foresee.metrics.base import Rows
 from foresee.training.progress import Progress
+from foresee.training.records import Report, Timing
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -113,7 +113,7 @@ class Tracked(Progress):
         self.close()  # one that was interrupted before its end
         self._open = self._make(self._root / spec.digest, spec, step)
 
-    def report(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
+    def report(self, line: Report, timing: Timing) -> None:
         """Mirrors one line of ``metrics.jsonl`` and of ``timing.jsonl``."""
         self._shown.report(line, timing)
         if self._open is not None:
@@ -145,7 +145,7 @@ def tracked(shown: Progress, kind: str | None, root: Path) -> Progress:
     return shown if kind is None else Tracked(shown, kind, root)
 
 
-def _line_numbers(line: Mapping[str, Any], timing: Mapping[str, Any]) -> dict[str, float]:
+def _line_numbers(line: Report, timing: Timing) -> dict[str, float]:
     """The numbers of one evaluation, by names that group well in a tool: ``train/...``, ``eval/...``, ``speed/...``."""
     found = {"train/loss": line["loss"], "train/lr": line["lr"], "train/examples": line["examples"]}
     found |= {f"train/parts/{name}": value for name, value in line["parts"].items()}
