@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from support import SMALL, build, random_batch, right_padded, scramble
 from torch import Tensor
 
 from foresee.core import seeds
 from foresee.core.batch import Batch
-from foresee.objectives import Objective, objectives
+from foresee.objectives import LossOut, Objective, objectives
 
 LEARNED, ROTARY, POSITIONLESS = list(SMALL)[:3]
 SHAPES = [(3, 4), (6, 2), (4, 4), (3, 1), (6, 4), (4, 2)]
@@ -37,6 +38,16 @@ def scrambled(objective: str, backbone: str = LEARNED) -> Any:
     made = build(objective, backbone)
     scramble(made)
     return made
+
+
+def assert_loss(out: LossOut, parts: dict[str, float], per_token: Sequence[float], rel: float = 1e-5) -> None:
+    """A loss is the sum of these parts, and ``per_token`` [B * T] what each token loses, from the first answer token on
+    where there are fewer than tokens; nothing before them."""
+    found = out.per_token.flatten().tolist()
+    assert list(out.parts) == list(parts)
+    assert [part.item() for part in out.parts.values()] == pytest.approx(list(parts.values()), rel=rel)
+    assert out.total.item() == pytest.approx(sum(parts.values()), rel=rel)
+    assert found == pytest.approx([0.0] * (len(found) - len(per_token)) + list(per_token), rel=rel)
 
 
 def draws(objective: str) -> bool:

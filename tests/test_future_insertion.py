@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from objective_support import LEARNED, embedded_tokens, rng, scrambled
+from objective_support import LEARNED, assert_loss, embedded_tokens, rng, scrambled
 from support import SMALL, VOCAB, Stub, random_batch, right_padded
 from torch import Tensor
 
@@ -63,11 +63,9 @@ def test_loss_by_hand() -> None:
         read = seen[0][0].tolist()
         copied = read[2]
         assert read == [0, 2, copied, 3, 1, 1]
-        answer = [after[3][1], after[1][1], after[1][0]]
-        inserted = [after[2][copied], after[copied][3]]
-        assert out.per_token[0].tolist() == pytest.approx([0.0, *(-math.log(share) for share in answer)], rel=1e-5)
-        assert out.parts["answer"].item() == pytest.approx(-sum(map(math.log, answer)) / 5, rel=1e-5)
-        assert out.parts["inserted"].item() == pytest.approx(-sum(map(math.log, inserted)) / 5, rel=1e-5)
+        answer = [-math.log(share) for share in (after[3][1], after[1][1], after[1][0])]
+        inserted = -math.log(after[2][copied]) - math.log(after[copied][3])
+        assert_loss(out, {"answer": sum(answer) / 5, "inserted": inserted / 5}, answer)
         met.add(copied)
     assert met == {0, 1}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from objective_support import LEARNED, rng
+from objective_support import LEARNED, assert_loss, rng
 from support import Stub, build, random_batch, right_padded
 
 from foresee.core.batch import Batch
@@ -68,11 +68,8 @@ def test_order_by_hand(weight: float) -> None:
     far, near = 1 / (1 + exp(2)), 1 / (1 + exp(1))  # what a is worth
     order = -(far * log(1 / 5) + (1 - far) * log(4 / 5) + near * log(3 / 7) + (1 - near) * log(4 / 7) + log(3 / 7))
     plain = [log(3 / 4), log(1 / 3), log(2 / 3)]
-    assert list(out.parts) == ["next-token", "token-order"]
-    assert out.parts["next-token"].item() == pytest.approx(-sum(plain) / 3, rel=1e-5)
-    assert out.parts["token-order"].item() == pytest.approx(weight * order / 3, rel=1e-5)
-    assert out.total.item() == pytest.approx(-sum(plain) / 3 + weight * order / 3, rel=1e-5)
-    assert out.per_token[0].tolist() == pytest.approx([0, *(-term for term in plain)], rel=1e-5)
+    parts = {"next-token": -sum(plain) / 3, "token-order": weight * order / 3}
+    assert_loss(out, parts, [-term for term in plain])
 
 
 def test_published_targets() -> None:
@@ -116,12 +113,9 @@ def test_bag_by_hand(options: dict[str, Any], weight: float) -> None:
     out = stubbed_bag(**options).loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
     bags = [log(1 / 5) + log(5 / 6), log(3 / 7) + log(7 / 9), log(4 / 7) + log(7 / 9)]
     plain = [log(3 / 4), log(1 / 3), log(2 / 3)]
-    assert list(out.parts) == ["next-token", "future-bag"]
-    assert out.parts["next-token"].item() == pytest.approx(-sum(plain) / 3, rel=1e-5)
     # Means over three positions and two symbols.
-    assert out.parts["future-bag"].item() == pytest.approx(-weight * sum(bags) / 6, rel=1e-5)
-    assert out.total.item() == pytest.approx(-sum(plain) / 3 - weight * sum(bags) / 6, rel=1e-5)
-    assert out.per_token[0].tolist() == pytest.approx([0, *(-term for term in plain)], rel=1e-5)
+    parts = {"next-token": -sum(plain) / 3, "future-bag": -weight * sum(bags) / 6}
+    assert_loss(out, parts, [-term for term in plain])
 
 
 def test_at_the_start_the_loss_does_not_grow_with_the_vocabulary() -> None:
@@ -151,10 +145,7 @@ def test_ranking_by_hand() -> None:
     # Reads b: b over a by 0.25; b under c by 1.5, a under c by 1.75.
     # Reads b, and only a is to come: a under b by 0.25 and under c by 1.75.
     future, others = [0.5, 0.75, 0.0], [0.0, 2.5 + 2.75, 1.25 + 2.75]
-    assert out.per_token[0].tolist() == pytest.approx([0.0, 0.5, 6.0, 4.0])
-    assert out.parts["future"].item() == pytest.approx(sum(future) / 3)
-    assert out.parts["others"].item() == pytest.approx(sum(others) / 3)
-    assert out.total.item() == pytest.approx(10.5 / 3)
+    assert_loss(out, {"future": sum(future) / 3, "others": sum(others) / 3}, [0.5, 6.0, 4.0])
 
 
 def test_ranking_above_the_prompt_by_hand() -> None:
@@ -165,9 +156,8 @@ def test_ranking_above_the_prompt_by_hand() -> None:
     # Both read a: b over a by 0.5, and both over c by 2 and more.
     # Both read b, and only a is to come: it is under c by 1.75 and under b by 0.25. The prompt c a holds c, and of the
     # others b is the highest; the prompt a holds neither, and c is the highest.
-    assert out.per_token.tolist() == [[0.0, 0.0, 0.5, 2.75 + 1.25], [0.0, 0.5, 2.75, 0.0]]
-    assert out.parts["future"].item() == pytest.approx(1.0 / 4)
-    assert out.parts["others"].item() == pytest.approx((2.75 + 1.25 + 2.75) / 4)
+    parts = {"future": 1.0 / 4, "others": (2.75 + 1.25 + 2.75) / 4}
+    assert_loss(out, parts, [0.5, 2.75 + 1.25, 0.0, 0.5, 2.75, 0.0])
 
 
 def hinges_by_loops(

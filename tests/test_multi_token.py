@@ -7,7 +7,7 @@ from math import log
 
 import pytest
 import torch
-from objective_support import LEARNED, ROTARY, rng, scrambled
+from objective_support import LEARNED, ROTARY, assert_loss, rng, scrambled
 from support import Stub, random_batch
 from torch import Tensor
 
@@ -60,12 +60,8 @@ def test_heads_by_hand(row: list[int], prompt: int, heads: list[list[float]]) ->
     made = MultiToken(HeadTable(), Vocabulary(("a", "b")), rng(), heads=3, weight=0.5)
     out = made.loss(Batch.of(torch.tensor([row]), prompt, 3), rng())
     sums = [-sum(map(log, each)) for each in heads]
-    assert list(out.parts) == ["next-token", "head-2", "head-3"]
-    expected = [sums[0] / 3, 0.5 * sums[1] / 3, 0.5 * sums[2] / 3]
-    assert [part.item() for part in out.parts.values()] == pytest.approx(expected, rel=1e-5)
-    assert out.total.item() == pytest.approx(sum(expected), rel=1e-5)
-    assert out.per_token[0, prompt:].tolist() == pytest.approx([-log(p) for p in heads[0]], rel=1e-5)
-    assert not out.per_token[0, :prompt].any()
+    parts = {"next-token": sums[0] / 3, "head-2": 0.5 * sums[1] / 3, "head-3": 0.5 * sums[2] / 3}
+    assert_loss(out, parts, [-log(p) for p in heads[0]])
 
 
 class AsItIs(Layer):
@@ -103,12 +99,8 @@ def test_modules_by_hand(row: list[int], prompt: int, modules: list[list[float]]
         made.chain[1].get_parameter("projection").copy_(torch.cat((shift, torch.zeros(6, 6)), 1))
     out = made.loss(Batch.of(torch.tensor([row]), prompt, 3), rng())
     sums = [-sum(map(log, each)) for each in modules]
-    assert list(out.parts) == ["next-token", "module-1", "module-2"]
-    expected = [sums[0] / 3, 0.15 * sums[1] / 3, 0.15 * sums[2] / 3]
-    assert [part.item() for part in out.parts.values()] == pytest.approx(expected, rel=1e-4)
-    assert out.total.item() == pytest.approx(sum(expected), rel=1e-4)
-    assert out.per_token[0, prompt:].tolist() == pytest.approx([-log(p) for p in modules[0]], rel=1e-5)
-    assert not out.per_token[0, :prompt].any()
+    parts = {"next-token": sums[0] / 3, "module-1": 0.15 * sums[1] / 3, "module-2": 0.15 * sums[2] / 3}
+    assert_loss(out, parts, [-log(p) for p in modules[0]], 1e-4)
 
 
 @pytest.mark.parametrize(

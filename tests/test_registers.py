@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from objective_support import rng, scrambled
+from objective_support import assert_loss, rng, scrambled
 from support import Stub, random_batch, right_padded
 from torch import Tensor, nn
 from torch.nn import functional
@@ -92,12 +92,8 @@ def test_loss_by_hand(weight: float, seed: int) -> None:
                 target = place + offset
                 ahead.append(log_probability(made, row[: place + 1], True, target - 1, row[target]))
     out = made.loss(batch, rng(seed))
-    assert list(out.parts) == ["next-token", "registers"]
-    assert out.parts["next-token"].item() == pytest.approx(-(1 - weight) * sum(plain) / 6, rel=1e-5)
-    assert out.parts["registers"].item() == pytest.approx(-weight * sum(ahead) / len(ahead), rel=1e-5)
-    assert out.total.item() == pytest.approx(sum(part.item() for part in out.parts.values()), rel=1e-5)
-    assert out.per_token[:, 1:].flatten().tolist() == pytest.approx([-term for term in plain], rel=1e-5)
-    assert not out.per_token[:, 0].any()
+    parts = {"next-token": -(1 - weight) * sum(plain) / 6, "registers": -weight * sum(ahead) / len(ahead)}
+    assert_loss(out, parts, [-term for row in (plain[:3], plain[3:]) for term in (0.0, *row)])
 
 
 def test_offsets_beyond_the_answer_cost_nothing() -> None:
