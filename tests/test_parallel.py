@@ -158,13 +158,6 @@ def test_a_batch_must_divide() -> None:
         tiny(processes=0)
 
 
-def test_processes_must_not_split_groups(tmp_path: Path) -> None:
-    spec = tiny(task=PAIRED, batch=6, processes=2)
-    ((status, said), _) = together.calls(tmp_path, functools.partial(train_all, [spec], tmp_path))
-    assert status == 1
-    assert "RequestError: batch=6 in accumulate=1 parts on processes=2 would split groups of 2 rows" in said
-
-
 def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="this run is for processes=2, but 1 is running; start it with torchrun"):
         train(tiny(processes=2), tmp_path)

@@ -79,6 +79,7 @@ def test_asked_to_stop_all_stop_at_the_same_step(tmp_path: Path, undisturbed: di
     assert outcome(directory) == undisturbed
 
 
+@pytest.mark.slow
 def test_asked_to_stop_at_the_last_step(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     (status, said), other = command(tmp_path, Plan(1, 6, signal.SIGTERM, save_seconds=1e9))
     assert (status, other) == (1, (1, ""))

@@ -12,7 +12,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
 from foresee.training.distributed import Model, World
-from foresee.training.examples import split_batch
+from foresee.training.examples import require_whole_parts, split_batch, training_data
 from foresee.training.loop import Training, train, train_steps
 from foresee.training.settings import Settings
 
@@ -65,6 +65,10 @@ def test_parts_keep_what_their_rows_share() -> None:
     assert [(len(part), part.layout.group, part.layout.shared) for part in parts] == [(4, 2, built.shared_prefix)] * 3
 
 
-def test_parts_must_not_split_groups(tmp_path: object) -> None:
-    with pytest.raises(RequestError, match="would split groups of 2 rows"):
+def test_neither_parts_nor_processes_may_split_groups(tmp_path: object) -> None:
+    with pytest.raises(RequestError, match="in accumulate=2 parts would split groups of 2 rows"):
         train(tiny(task=PAIRED, batch=6, accumulate=2), str(tmp_path))
+    spec = tiny(task=PAIRED, batch=6, processes=2)
+    task = spec.build_task()
+    with pytest.raises(RequestError, match="in accumulate=1 parts on processes=2 would split groups of 2 rows"):
+        require_whole_parts(spec, task, training_data(spec, task))

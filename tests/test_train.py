@@ -271,6 +271,8 @@ def test_a_file_that_changed_is_another_run(tmp_path: Path) -> None:
         train(spec, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     assert spec_of_file(path).digest != spec.digest
+    write(path)
+    assert spec_of_file(path) == spec
 
 
 def test_test_examples_whose_problem_is_in_the_file_are_left_out(tmp_path: Path) -> None:
