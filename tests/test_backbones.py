@@ -376,16 +376,9 @@ def test_presets_and_defaults(preset: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("build_one", "options", "reason"),
     [
-        *((transformer, {name: 0}, f"{name}=0 must be at least 1")
-          for name in ("layers", "width", "context", "hidden")),
-        (transformer, {"heads": -1}, "heads=-1 must be at least 1"),
+        (transformer, {"layers": 0}, "layers=0 must be at least 1"),
         (transformer, {"width": 30}, "width=30 must be a multiple of heads=4"),
         (transformer, {"width": 12, "positions": "rotary"}, "an even quotient for rotary"),
-        *((each, {name: 0}, f"{name}=0 must be at least 1") for each in (mamba, mamba2)
-          for name in ("layers", "width", "state", "convolution")),
-        (mamba, {"expansion": -1}, "expansion=-1 must be at least 1"),
-        (mamba, {"time_step_rank": 0}, "time_step_rank=0 must be at least 1"),
-        (mamba2, {"groups": 0}, "groups=0 must be at least 1"),
         (mamba2, {"head_width": 24}, "expansion=2 times width=32 is 64, which must be a multiple of head_width=24"),
         (mamba2, {"head_width": 128}, "expansion=2 times width=32 is 64, which must be a multiple of head_width=128"),
         (mamba2, {"groups": 3}, "groups=3 must divide the 4 heads"),
