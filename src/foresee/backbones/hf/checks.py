@@ -125,57 +125,44 @@ class DecodingState:
     length: int
 
 
-class WithCache:
-    """Decodes with the cache that ``body`` makes for itself and calls ``name``, one token at a time: Mamba and its like
-    restart when continued with more."""
+class Decoder:
+    """Decodes one token at a time with the cache that ``body`` makes for itself and calls ``name`` (given more, Mamba
+    and its like restart). Without a name the whole sequence is read again at every step."""
 
-    def __init__(self, body: Callable[..., Any], name: str) -> None:
-        self.body, self.name = body, name
+    def __init__(self, body: Callable[..., Any], read: Read, name: str | None = None) -> None:
+        self.body, self.read, self.name = body, read, name
 
     def start(self, x: Tensor) -> tuple[Tensor, DecodingState]:
         """[B, T, D] -> (final state of the last position [B, D], state)."""
-        out = self.body(inputs_embeds=x, use_cache=True, return_dict=True)
-        return out[0][:, -1], DecodingState(out[self.name], x.shape[1])
+        return self._continue(x, x.shape[1])
 
     def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
         """[B, D] and a state -> (final state [B, D], state)."""
-        cache = {self.name: state.kept}
-        out = self.body(inputs_embeds=x[:, None], use_cache=True, return_dict=True, **cache)
-        return out[0][:, -1], DecodingState(out[self.name], state.length + 1)
+        if self.name is None:
+            return self.start(torch.cat((state.kept, x[:, None]), 1))
+        return self._continue(x[:, None], state.length + 1, **{self.name: state.kept})
 
-
-class ReadAgain:
-    """Decodes as ``WithCache`` does, by reading the whole sequence at every step: [B, T, D] -> [B, T, D]."""
-
-    def __init__(self, read: Read) -> None:
-        self.read = read
-
-    def start(self, x: Tensor) -> tuple[Tensor, DecodingState]:
-        return self.read(x)[:, -1], DecodingState(x, x.shape[1])
-
-    def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
-        return self.start(torch.cat((state.kept, x[:, None]), 1))
-
-
-Decoder = WithCache | ReadAgain
+    def _continue(self, x: Tensor, length: int, **cache: Any) -> tuple[Tensor, DecodingState]:
+        if self.name is None:
+            return self.read(x)[:, -1], DecodingState(x, length)
+        out = self.body(inputs_embeds=x, use_cache=True, return_dict=True, **cache)
+        return out[0][:, -1], DecodingState(out[self.name], length)
 
 
 def choose_decoder(body: Any, read: Read, x: Tensor) -> Decoder:
     """Decodes with a cache where ``body`` has one that agrees with ``read`` on x [B, T, D], else by reading again: some
     models keep their state within themselves, or compute something else with a cache."""
     taken = inspect.signature(body.forward).parameters
-    for name in CACHE_NAMES:
-        if name in taken and agrees(WithCache(body, name), read, x):
-            return WithCache(body, name)
-    return ReadAgain(read)
+    with_cache = (Decoder(body, read, name) for name in CACHE_NAMES if name in taken)
+    return next((each for each in with_cache if agrees(each, x)), Decoder(body, read))
 
 
 @torch.no_grad()
-def agrees(decoder: Decoder, read: Read, x: Tensor) -> bool:
+def agrees(decoder: Decoder, x: Tensor) -> bool:
     """Whether going on token by token after a prefix of x [B, T, D], in turns with the same of another sequence, gives
-    what ``read`` gives for both. T is at least 2."""
+    what reading at once gives for both. T is at least 2."""
     prefix, wholes = x.shape[1] // 2, (x, x.flip(-1))
-    expected = torch.stack([read(whole) for whole in wholes])
+    expected = torch.stack([decoder.read(whole) for whole in wholes])
     try:
         begun = [decoder.start(whole[:, :prefix]) for whole in wholes]
         found, states = [[hidden] for hidden, _ in begun], [state for _, state in begun]
