@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from program import Program
 from pyarrow import ipc, parquet
 
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import cache_folder
 from foresee.core.spec import parse, resolve
 from foresee.datasets.inspection import inspect
 from foresee.tasks import tasks
 from foresee.tasks.data import Data
+from foresee.training.examples import warn_of_rows
 
 CHAT = [("system", "be kind"), ("user", "one?"), ("assistant", "1"), ("user", "two?"), ("assistant", "2")]
 FIRST, SECOND = ("system: be kind\nuser: one?", "1"), ("system: be kind\nuser: one?\nassistant: 1\nuser: two?", "2")
@@ -301,6 +302,8 @@ def test_shards_in_hub_layout_and_what_is_left_out_is_said(tmp_path: Path) -> No
     assert [prompt for prompt, _ in rows_of(task)] == list("abcdgh")
     assert len(task.rows("test")) == 2
     assert inspect(task.stored.request).left_out == ("split validation", "field id")
+    with pytest.warns(ForeseeWarning, match="set: not read, the splits validation"):
+        warn_of_rows(task, task.rows("test").batch([0]))
     (folder / "test-00000-of-00001.parquet").unlink()
     assert [prompt for prompt, _ in rows_of(data(tmp_path / "set", tokenizer="bytes"))] == list("abcdef")
 

@@ -14,6 +14,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import hash_file
 from foresee.core.fingerprints import Fingerprints
+from foresee.datasets.sources import other_splits
 from foresee.metrics.accuracy import holds_unknown
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
@@ -159,8 +160,11 @@ def _read_test(spec: Settings, task: Task, trained: Fingerprints) -> Batch:
     return batch.rows(group_rows(found, task.group))
 
 
-def warn_of_unknown(task: Task, test: Batch) -> None:
-    """Warns of test answers that cannot be right because they hold the task's ``unknown`` token."""
+def warn_of_rows(task: Task, test: Batch) -> None:
+    """Warns of splits of a user's folder that are not read, and of test answers that cannot be right because they hold
+    the task's ``unknown`` token."""
+    if isinstance(task, Data) and task.test_file is None and (left := other_splits(task.path)):
+        warnings.warn(f"{task.path}: not read, the splits {', '.join(left)}", ForeseeWarning, stacklevel=3)
     if unknown := int(holds_unknown(task, test).sum()):
         warnings.warn(
             f"{unknown:,} of {len(test):,} test answers hold a token that is not among the {len(task.vocab):,} of the "

@@ -37,7 +37,7 @@ from foresee.training.examples import (
     split_batch,
     test_examples,
     training_data,
-    warn_of_unknown,
+    warn_of_rows,
     watched_and_measured,
 )  # fmt: skip
 from foresee.training.losses import Losses, term_shares, weigh
@@ -133,7 +133,7 @@ def build_parts(spec: Settings, directory: Path) -> Parts:
     objective = spec.build_objective(task)
     data = training_data(spec, task)
     test = test_examples(spec, task, data)
-    warn_of_unknown(task, test)
+    warn_of_rows(task, test)
     require_whole_parts(spec, task, data)
     return Parts(task, objective, data, test)
 
