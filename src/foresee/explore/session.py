@@ -46,6 +46,8 @@ class Session:
             try:
                 self.task.rows("test")
             except RequestError as error:
+                if run.data is not None:
+                    raise
                 warnings.warn(
                     f"{error}; the page shows the examples that the run has kept", ForeseeWarning, stacklevel=2
                 )
