@@ -38,7 +38,8 @@ def show_study(result: StudyResult, console: Console) -> None:
         del columns["look-ups by"]
     alike = [name for name in CONSTANT if len(result.cells) > 1 and len(set(columns[name])) == 1]
     if alike:  # so that the table fits a narrow screen
-        say("every cell: " + ", ".join(f"{name} {columns.pop(name)[0]}" for name in alike))
+        said = {name: columns.pop(name)[0] for name in alike}
+        say("every cell: " + ", ".join(f"{name} {value}" for name, value in said.items() if value))
     n = columns.pop("n", None)
     if "chance" in columns and "graph" in columns:
         pairs = zip(columns["graph"], columns.pop("chance"), strict=True)
