@@ -64,9 +64,9 @@ def test_without_its_file_a_run_is_used_and_with_it_elsewhere_measured(run: Run,
 
 def test_the_page_on_a_run_without_its_file_shows_the_examples_that_it_kept(run: Run) -> None:
     Path("sums.jsonl").unlink()
-    with pytest.warns(ForeseeWarning, match="sums.jsonl: no such file .*; the page shows the examples"):
+    with pytest.warns(ForeseeWarning, match=r"sums.jsonl: no such file .*; the page shows the examples"):
         session = Session(load(run.dir))
-    with pytest.raises(RequestError, match="elsewhere.jsonl: no such file"):
+    with pytest.raises(RequestError, match=r"elsewhere\.jsonl: no such file"):
         Session(load(run.dir, data="elsewhere.jsonl"))
     for number, kept in enumerate(run.examples[:3]):
         problem = session.draw(number)
