@@ -57,7 +57,7 @@ LINES = [
     (SAT, "1,-2,3/-1,2,4/2,4=", "clause 3 is not three different variables"),
     (SAT, CLAUSES + "1,-2,3", "not one literal for each of the variables 1 to 4"),
     (SAT, CLAUSES + "1,-2,-3,-4", "the answer does not satisfy clause 2, -1,2,4"),
-    (GRID, "100000300100000=", "the puzzle holds 15 cells, but must hold 16"),
+    (GRID, "100000300100000=", "the prompt holds 15 numbers, but must hold 16"),
     (GRID, "1001003001000002=", "digit 1 occurs twice in row 1"),
     (GRID, PUZZLE + "2431314213244213", "cell 1 of the answer is 2, but the puzzle gives 1 there"),
     (GRID, PUZZLE + "1234", "the answer has 4 cells, but the grid has 16"),

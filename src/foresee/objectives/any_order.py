@@ -160,7 +160,7 @@ class AnyOrder(Objective):
             token = log_probs.argmax(-1)
             answer.scatter_(1, place - first, token)
             tokens, places = torch.cat((tokens, token), 1), torch.cat((places, place), 1)
-            left = left[left != place].view(len(left), -1)
+            left = left[left != place].view(len(left), left.shape[1] - 1)
             yield place - first, log_probs
 
     def _ask(self, tokens: Tensor, places: Tensor, asked: Tensor) -> Tensor:

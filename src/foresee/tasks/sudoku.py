@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy
-import torch
 from numpy.typing import NDArray
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint
-from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import sudoku_draw
-from foresee.tasks.base import Bounds, Task, require_option, tasks
+from foresee.tasks.base import Bounds, require_option, tasks
+from foresee.tasks.controls import NumberTask
 from foresee.tasks.text import TextForm
 
 
 @tasks.register("sudoku")
 @dataclass(frozen=True, kw_only=True)
-class Sudoku(Task):
+class Sudoku(NumberTask):
     """A puzzle of ``box``^4 cells row by row, 0 where a cell is blank, then ``=`` and the filled grid.
 
     A puzzle starts from a filled grid with ``clues`` random cells given; further cells are given, one at a time, until
@@ -42,11 +41,8 @@ class Sudoku(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_option(self, "clues", 0, self.cells - 1)
-        self.declare(
-            vocab=Vocabulary((*map(str, range(self.side + 1)), "=")),
-            chance=float(self.side) ** (self.clues - self.cells),
-            prompt_length=self.cells + 1, answer_length=self.cells,
-        )  # fmt: skip
+        chance = float(self.side) ** (self.clues - self.cells)
+        self.declare_numbers(self.side + 1, self.cells, self.cells, chance)
 
     @property
     def side(self) -> int:
@@ -61,19 +57,17 @@ class Sudoku(Task):
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         filled = sudoku_draw.filled_grids(self.box, n, rng)
         puzzles = sudoku_draw.puzzles(filled, self.box, self.clues, rng)
-        equals = numpy.full((n, 1), self.side + 1)
-        tokens = numpy.concatenate([puzzles.reshape(n, -1), equals, filled.reshape(n, -1)], axis=1).astype(numpy.int64)
-        return Batch.of(torch.from_numpy(tokens), self.prompt_length, self.cells)
+        return self.batch_of(puzzles.reshape(n, -1), filled.reshape(n, -1))
 
     def solve(self, prompt: Sequence[int]) -> list[int]:
         """A filled grid by search."""
-        solved = search(self._puzzle(prompt), self.box)
+        solved = search(self.numbers_of(prompt), self.box)
         if solved is None:
             raise RequestError("the puzzle has no solution")
         return solved
 
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
-        puzzle, answer = self._puzzle(prompt), [int(token) for token in answer]
+        puzzle, answer = self.numbers_of(prompt), [int(token) for token in answer]
         if len(answer) != self.cells:
             return f"the answer has {len(answer)} cells, but the grid has {self.cells}"
         for cell, (clue, digit) in enumerate(zip(puzzle, answer, strict=True), 1):
@@ -84,19 +78,11 @@ class Sudoku(Task):
         return clash(answer, self.box)
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
-        if (reason := clash(self._puzzle(prompt), self.box)) is not None:
+        if (reason := clash(self.numbers_of(prompt), self.box)) is not None:
             raise RequestError(reason)
 
-    def _puzzle(self, prompt: Sequence[int]) -> list[int]:
-        """The cells of a prompt. Raises ``RequestError`` where it has another form."""
-        *puzzle, equals = [int(token) for token in prompt] or [-1]
-        right = len(puzzle) == self.cells and equals == self.side + 1
-        if not right or not all(0 <= cell <= self.side for cell in puzzle):
-            raise RequestError(f"the puzzle holds {len(puzzle)} cells, but must hold {self.cells}, and then '='")
-        return puzzle
-
     def identity(self, batch: Batch) -> Fingerprints:
-        grids = batch.tokens[:, : self.cells].cpu().numpy().reshape(-1, self.side, self.side)
+        grids = self.problems_in(batch).reshape(-1, self.side, self.side)
         forms = [
             fingerprint(renamed(form.reshape(len(form), -1), self.side)) for form in (grids, grids.transpose(0, 2, 1))
         ]
