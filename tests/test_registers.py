@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log
 from typing import Any
 
 import pytest
 import torch
 from objective_support import assert_loss, rng, scrambled
 from support import Stub, random_batch, right_padded
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import Attend
@@ -47,34 +46,21 @@ def counting(max_offset: int, weight: float) -> Registers:
 
 
 def log_probability(made: Any, read: Sequence[int], register: bool, position: int, target: int) -> float:
-    """Of ``target`` where the tokens ``read`` are visible, number by number."""
-    table: list[list[float]] = made.backbone.get_parameter("table").tolist()
+    """Of ``target`` where the tokens ``read`` are visible."""
     rows = [*read, *([SYMBOLS] if register else []), SYMBOLS + 1 + position]
-    scores = [sum(table[row][symbol] for row in rows) for symbol in range(SYMBOLS)]
-    return scores[target] - log(sum(exp(score) for score in scores))
-
-
-def read_states(made: Any, batch: Batch, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
-    """What the backbone was given besides its inputs, and its states [B, A + R, D] from ``=`` on."""
-    given: list[dict[str, Tensor]] = []
-    states: list[Tensor] = []
-
-    def look(_module: nn.Module, _inputs: object, options: dict[str, Tensor], output: Tensor) -> None:
-        given.append(options)
-        states.append(output.detach())
-
-    hook = made.backbone.register_forward_hook(look, with_kwargs=True)
-    try:
-        made.loss(batch, rng(seed))
-    finally:
-        hook.remove()
-    return given[0], states[0]
+    scores: Tensor = made.backbone.get_parameter("table")[rows].sum(0)
+    return scores.log_softmax(0)[target].item()
 
 
 def offsets(made: Any, batch: Batch, seed: int = 0) -> Tensor:
     """[B]: the offset of each row, read off the position of the register after the prompt."""
-    given, _ = read_states(made, batch, seed)
-    return given["positions"][:, batch.layout.last - 1] - batch.prompt_len + 2
+    given: list[Tensor] = []
+    hook = made.backbone.register_forward_pre_hook(
+        lambda _module, _inputs, options: given.append(options["positions"]), with_kwargs=True
+    )
+    made.loss(batch, rng(seed))
+    hook.remove()
+    return given[0][:, batch.layout.last - 1] - batch.prompt_len + 2
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
