@@ -107,6 +107,17 @@ def test_another_file_is_tested_on_as_a_whole_whatever_its_form(run: Run) -> Non
     assert rows["exact"]["problems"] == 21  # type: ignore[call-overload]
 
 
+def test_a_pair_of_files_may_be_gone(run: Run) -> None:
+    write_jsonl(Path("test.jsonl"), SUMS[:40], "question", "reply")
+    paired = train(tiny(task=f"{run.spec.task},test_file=test.jsonl".replace("test_file=none,", ""), steps=2), "runs")
+    Path("sums.jsonl").rename("moved.jsonl")
+    assert evaluate(load(paired.dir), Path("moved.jsonl")) == measured(paired)
+    Path("test.jsonl").rename("moved_test.jsonl")
+    assert evaluate(load(paired.dir), Path("moved_test.jsonl"))["exact"]["n"] == 40  # type: ignore[call-overload]
+    with pytest.raises(RequestError, match="no such file or folder"):
+        evaluate(load(paired.dir), Path("none.jsonl"))
+
+
 def test_folders_of_older_versions_need_their_file_as_it_was(run: Run) -> None:
     (run.dir / "coding.json").unlink()
     assert load(run.dir).generate("3+4=") == run.generate("3+4=")
