@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -335,3 +336,12 @@ def test_a_template_may_hold_commas(tmp_path: Path, program: Program) -> None:
     assert parse(r"a:x=1\,2,y=3")[1] == {"x": "1,2", "y": "3"}
     found = program.json("inspect", f"{path},response=output", "--template", r"{instruction}, {input}")
     assert (found["rows"], found["left_out"]) == (3, [])
+
+
+def test_the_example_on_a_corpus_makes_a_row_of_each_turn_that_is_answered(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "examples" / "data" / "chatterbot.py"
+    (tmp_path / "a.yml").write_text(
+        f"conversations:\n- [hi, hello, 2]\n- [hi, hello]\n- [{'x' * 49}, y]\n- ['', y]\n", encoding="utf-8"
+    )
+    made = list(runpy.run_path(str(script))["rows"](tmp_path))
+    assert made == [{"prompt": "hi", "answer": "hello"}, {"prompt": "hello", "answer": "2"}]

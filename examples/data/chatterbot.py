@@ -2,7 +2,7 @@
 
     pip install --no-deps chatterbot-corpus
     python examples/data/chatterbot.py chat.jsonl
-    foresee diagnose chat.jsonl --backbone hf:smollm2
+    foresee diagnose chat.jsonl --backbone hf:smollm2 --steps 24 --seeds 1 --batch 8 --lr 1e-4
 
 Each row holds a turn of a conversation and its answer. Only the package's YAML files are read; it is not imported.
 """
