@@ -16,6 +16,7 @@ from program import Program
 from tiny import EASY, QUICK, TASK, arguments, tiny
 
 from foresee.cli import main
+from foresee.cli.app import COMMANDS
 from foresee.cli.list import find_entries
 from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.catalogue import all_registries
@@ -65,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 # In a process of its own --------------------------------------------------------------------------------------------
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["foresee.cli.compare", "torch._dynamo"])
+processes.set_forkserver_preload(["foresee.experiments.compare", "torch._dynamo"])
 
 
 def child(argv: list[str], directory: Path) -> None:
@@ -108,9 +109,10 @@ def test_help_without_a_command(program: Program) -> None:
 
 LISTS = """
 import sys
-from foresee.cli import main
+from foresee.cli.app import COMMANDS, main
 large = {"torch", "pandas", "transformers", "altair", "jinja2", "ray", "scipy.stats", "scipy.optimize"}
-for argv in (["--help"], ["list"], ["list", "--json"], ["study", "pitfalls-mamba", "--json"]):
+helps = [[name, "--help"] for name in COMMANDS]
+for argv in (["--help"], *helps, ["list"], ["list", "--json"], ["study", "pitfalls-mamba", "--json"]):
     sys.argv = ["foresee", *argv]
     try:
         main()
@@ -123,7 +125,7 @@ for argv in (["--help"], ["list"], ["list", "--json"], ["study", "pitfalls-mamba
 def test_help_a_listing_and_a_study_wait_for_no_large_library() -> None:
     """Without PyTorch a listing says what is registered, which takes PyTorch to know; a study needs no more than it."""
     ended = subprocess.run([sys.executable, "-c", LISTS], capture_output=True, text=True, check=True)
-    assert ended.stderr.splitlines() == ["--help", "list", "list", "study torch"]
+    assert ended.stderr.splitlines() == ["--help", *COMMANDS, "list", "list", "study torch"]
     listed, registered = json.loads(ended.stdout.splitlines()[-2]), find_entries()
     for kind, registry in all_registries().items():
         of_plugins = {name for name in registry.names() if not registry.get(name).__module__.startswith("foresee.")}

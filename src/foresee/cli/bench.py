@@ -6,7 +6,6 @@ import typer
 
 from foresee.cli.options import AsJson, emit, output
 from foresee.core.isolation import keep_large_blocks
-from foresee.experiments.bench import bench, show
 
 
 def command(
@@ -17,6 +16,8 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Measures speed on this machine: examples a second, and the share of its matrix-product rate."""
+    from foresee.experiments.bench import bench, show
+
     keep_large_blocks()
     measured = bench(task=task, backbone=backbone, objective=objective, batch=batch)
     emit(measured) if as_json else show(measured, output())

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foresee import api
-from foresee.cli.display import show_comparison
+import foresee
 from foresee.cli.options import AsJson, Jobs, Page, Runs, TaskSpec, Track, complete_specs, emit, output
 
 
@@ -25,7 +24,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Trains objectives on one task over seeds, always with the positive control (reversed)."""
-    compared = api.compare(task, objective, seeds=seed, runs=runs, jobs=jobs, track=track, **settings)
+    from foresee.cli.display import show_comparison
+
+    compared = foresee.compare(task, objective, seeds=seed, runs=runs, jobs=jobs, track=track, **settings)
     if report is not None:
-        api.report(compared, out=report)
+        foresee.report(compared, out=report)
     emit(compared.json()) if as_json else show_comparison(compared, output())

@@ -6,11 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.display import show_findings
 from foresee.cli.options import Jobs, output
-from foresee.experiments.demo import demo
-from foresee.experiments.progress import show_runs
-from foresee.report import report, write_picture
 
 
 def command(
@@ -18,6 +14,11 @@ def command(
     jobs: Jobs = None,
 ) -> None:
     """Shows the failure and its cures in a few minutes: next-token, reversed, belief-state and teacherless training."""
+    from foresee.cli.display import show_findings
+    from foresee.experiments.demo import demo
+    from foresee.experiments.progress import show_runs
+    from foresee.report import report, write_picture
+
     began = time.perf_counter()
     runs = demo(out / "runs", jobs=jobs, progress=show_runs())
     show_findings(runs, output())

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from foresee import api
+import foresee
 from foresee.cli.options import AsJson, BackboneOption, Jobs, emit, output
 from foresee.core.isolation import keep_large_blocks
-from foresee.experiments.diagnose.result import show_diagnosis
 
 
 def command(
@@ -42,8 +41,10 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Says whether next-token training would cheat on a data set, where, and which objective learns the decisions."""
+    from foresee.experiments.diagnose.result import show_diagnosis
+
     keep_large_blocks()
-    found = api.diagnose(
+    found = foresee.diagnose(
         data, prompt=prompt, answer=answer, template=template, tokenizer=tokenizer, test_file=test_file,
         skip_bad=skip_bad, minutes=minutes, steps=steps, objectives=objectives, backbone=backbone, seeds=seeds,
         batch=batch, lr=lr, jobs=jobs, out=out,

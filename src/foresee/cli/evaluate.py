@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from foresee import api
-from foresee.cli.display import show_run
+import foresee
 from foresee.cli.options import AsJson, RunArgument, Runs, emit, output
 
 
@@ -21,5 +20,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Measures a finished run again."""
-    measured = api.evaluate(run, data, save=save, runs=runs)
+    from foresee.cli.display import show_run
+
+    measured = foresee.evaluate(run, data, save=save, runs=runs)
     emit(measured.json()) if as_json else show_run(measured, output())

@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from foresee.cli.options import DataMoved, RunArgument, Runs
-from foresee.explore import Server, Session
-from foresee.training.run import load
 
 
 def command(
@@ -20,6 +18,9 @@ def command(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
 ) -> None:
     """Opens a page on this machine on which a trained model can be tried, step by step."""
+    from foresee.explore import Server, Session
+    from foresee.training.run import load
+
     with Server(Session(load(run, runs, data)), port) as server:
         try:
             print(server.url, flush=True)

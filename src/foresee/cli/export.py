@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from foresee import api
+import foresee
 from foresee.cli.options import RunArgument, Runs
 
 
@@ -15,4 +15,4 @@ def command(
     runs: Runs = Path("runs"),
 ) -> None:
     """Writes a finished run as a standard checkpoint folder that the transformers library loads."""
-    print(api.export(run, out, runs=runs))
+    print(foresee.export(run, out, runs=runs))

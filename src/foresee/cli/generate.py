@@ -10,11 +10,6 @@ import typer
 from foresee.cli.options import TaskSpec
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
-from foresee.tasks.base import tasks
-from foresee.tasks.data import Data
-from foresee.tasks.example_files import write_examples
-from foresee.tasks.harness import SHOTS, write_harness_task
-from foresee.training.data import draw
 
 
 def command(
@@ -31,6 +26,12 @@ def command(
     ] = None,
 ) -> None:
     """Writes examples of a task."""
+    from foresee.tasks.base import tasks
+    from foresee.tasks.data import Data
+    from foresee.tasks.example_files import write_examples
+    from foresee.tasks.harness import SHOTS, write_harness_task
+    from foresee.training.data import draw
+
     resolved = resolve(tasks, task)
     built = resolved.build()
     if form == "lm-eval":

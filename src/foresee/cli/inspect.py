@@ -4,13 +4,9 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.display import show_data
 from foresee.cli.options import AsJson, emit, output
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve, write_value
-from foresee.datasets.inspection import inspect
-from foresee.datasets.request import Request
-from foresee.tasks.base import tasks
 
 
 def command(
@@ -27,6 +23,11 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Counts what is in a data set: rows, lengths, symbols, bad rows, duplicates, contradictions, overlap."""
+    from foresee.cli.display import show_data
+    from foresee.datasets.inspection import inspect
+    from foresee.datasets.request import Request
+    from foresee.tasks.base import tasks
+
     more = "" if template is None else f",template={write_value(template)}"
     resolved = resolve(tasks, f"data:{data.removeprefix('data:')}{more}")
     if resolved.name != "data":

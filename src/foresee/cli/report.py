@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foresee import api
+import foresee
 from foresee.cli.options import Runs
 
 
@@ -27,9 +27,9 @@ def command(
     tables: Annotated[Path | None, typer.Option(help="Also write every table there, as Markdown and LaTeX.")] = None,
 ) -> None:
     """Writes one self-contained page about runs, finished or not, and studies."""
-    about = [*(runs or ()), *(api.study(name, scale, runs=root) for name in study or ())]
+    about = [*(runs or ()), *(foresee.study(name, scale, runs=root) for name in study or ())]
 
     def warn(sentence: str) -> None:
         print(sentence, file=sys.stderr)
 
-    print(api.report(*about, out=out, runs=root, title=title, figures=figures, tables=tables, warn=warn))
+    print(foresee.report(*about, out=out, runs=root, title=title, figures=figures, tables=tables, warn=warn))

@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from foresee import api
-from foresee.cli.display import show_records
+import foresee
 from foresee.cli.options import AsJson, emit, output
 from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
-from foresee.training.run_table import SHOWN, table_records, write_table
 
 
 def command(
@@ -31,7 +29,10 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
-    table = api.runs(*(roots or ()), where=where or (), sort=sort, descending=descending)
+    from foresee.cli.display import show_records
+    from foresee.training.run_table import SHOWN, table_records, write_table
+
+    table = foresee.runs(*(roots or ()), where=where or (), sort=sort, descending=descending)
     records, known = table_records(table), list(table.columns)
     wanted = known if columns == "all" else columns.split(",") if columns else [name for name in SHOWN if name in known]
     for name in wanted:

@@ -4,9 +4,7 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.display import show_entry
 from foresee.cli.options import AsJson, complete_specs, emit, output
-from foresee.experiments.catalogue import find_entries
 
 
 def command(
@@ -21,6 +19,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Shows one thing with all its options, their values, its source and an example."""
+    from foresee.cli.display import show_entry
+    from foresee.experiments.catalogue import find_entries
+
     found = find_entries(name)
     if as_json:
         emit({"name": name, "entries": [each.json() for each in found]})

@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from foresee import api
+import foresee
 from foresee.cli.options import AsJson, Machines, Page, Runs, Track, complete_specs, emit, output
 from foresee.core.errors import RequestError
-from foresee.experiments.progress import show_runs
-from foresee.experiments.studies.run import plan, plan_every, read, train_missing
-from foresee.experiments.studies.show import show_every, show_plan, show_study
 
 EVERY = "all"
 
@@ -41,6 +38,10 @@ def command(
 ) -> None:
     """Sets a published table beside the measured one; trains nothing unless asked to. "all" shows the state of every
     cell of every study, and with --train trains what is missing, the cheapest and most telling first."""
+    from foresee.experiments.progress import show_runs
+    from foresee.experiments.studies.run import plan, plan_every, read, train_missing
+    from foresee.experiments.studies.show import show_every, show_plan, show_study
+
     every, engine = name == EVERY, machines.make_engine()
     if report is not None and (every or dry_run):
         raise RequestError(f"{'study all' if every else '--dry-run'} writes no page; name one study with --report")
@@ -56,7 +57,7 @@ def command(
     else:
         result = read(plans[0])
         if report is not None:
-            api.report(result, out=report, title=f"{result.name}, {result.scale} scale")
+            foresee.report(result, out=report, title=f"{result.name}, {result.scale} scale")
         emit(result.json()) if as_json else show_study(result, output())
     for sentence in refused:
         typer.echo(f"left out: {sentence}", err=True)

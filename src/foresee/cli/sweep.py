@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.display import show_finished, show_plan
 from foresee.cli.options import AsJson, Machines, Runs, Track, emit, output
-from foresee.experiments.progress import show_runs
-from foresee.experiments.runner import FailedRunsError, run_all, state, unfinished, unique
-from foresee.experiments.sweep import read_sweep
 
 
 def command(
@@ -23,6 +19,11 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Trains every run that a file lists; the same command continues an interrupted sweep."""
+    from foresee.cli.display import show_finished, show_plan
+    from foresee.experiments.progress import show_runs
+    from foresee.experiments.runner import FailedRunsError, run_all, state, unfinished, unique
+    from foresee.experiments.sweep import read_sweep
+
     asked, engine = unique(read_sweep(file)), machines.make_engine()
     if dry_run:
         left = unfinished(asked, runs)

@@ -2,20 +2,18 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foresee import api
+import foresee
 from foresee.cli.options import AsJson, ObjectiveOption, Runs, TaskSpec, Track, emit, output
 from foresee.core.errors import OtherProcessError, RequestError
 from foresee.core.isolation import keep_large_blocks
-from foresee.training.distributed import init_process_group
-from foresee.training.loop import continue_run
-from foresee.training.progress import on_standard_error
-from foresee.training.run import Run
 from foresee.training.settings import settable
-from foresee.training.tracking import tracked
+
+if TYPE_CHECKING:
+    from foresee.training.run import Run
 
 
 def command(
@@ -32,13 +30,18 @@ def command(
 ) -> None:
     """Trains, measures and saves one run; the same command continues an interrupted one. Under torchrun, its processes
     share every batch (docs/many-runs.md)."""
+    from foresee.training.distributed import init_process_group
+    from foresee.training.loop import continue_run
+    from foresee.training.progress import on_standard_error
+    from foresee.training.tracking import tracked
+
     keep_large_blocks()
     try:
         if more_steps is not None:
             progress = tracked(on_standard_error(), track, runs)
             run = continue_run(_parent(task, runs, settings), more_steps, progress=progress)
         else:
-            run = api.train(task, objective, runs=runs, track=track, **settings)
+            run = foresee.train(task, objective, runs=runs, track=track, **settings)
     except OtherProcessError as error:
         if init_process_group().is_main:
             raise
@@ -53,7 +56,7 @@ def command(
         show_run(run, output())
 
 
-def _parent(run: str, runs: Path, settings: dict[str, Any]) -> Run:
+def _parent(run: str, runs: Path, settings: dict[str, Any]) -> "Run":
     """The run that is continued, whose settings stay; ``data`` may say where its file lies now."""
     data = None
     for name, _, default, _ in settable():
@@ -62,4 +65,4 @@ def _parent(run: str, runs: Path, settings: dict[str, Any]) -> Run:
                 data = settings[name].removeprefix("file:")
                 continue
             raise RequestError(f"--more-steps keeps the settings of {run}; leave out --{name.replace('_', '-')}")
-    return api.load(run, runs, data)
+    return foresee.load(run, runs, data)
