@@ -359,7 +359,7 @@ def test_sizes_by_formula() -> None:
 @pytest.mark.parametrize(
     ("preset", "options"),
     [
-        ("gpt-nano", {"layers": 6, "width": 128, "heads": 2, "positions": "rotary", "norm": "layer", "tied": True}),
+        ("gpt-nano", {"layers": 6, "width": 128, "heads": 4, "positions": "rotary", "norm": "layer", "tied": True}),
         ("gpt-mini", {"layers": 12, "width": 384, "heads": 6, "positions": "learned", "norm": "layer", "tied": True}),
         ("mamba-nano", {"layers": 3, "width": 128, "state": 16, "convolution": 4, "expansion": 2, "tied": True}),
         ("mamba2-nano", {"layers": 3, "width": 128, "state": 64, "head_width": 64, "groups": 1, "convolution": 4}),

@@ -181,7 +181,7 @@ def test_list_as_json(program: Program) -> None:
     assert {"next-token", "reversed", "teacherless"} <= listed["objectives"].keys()
     assert listed["objectives"]["teacherless"]["options"] == {"hybrid": "0.0"}
     assert listed["tasks"]["path-star"]["summary"]
-    assert listed["backbones"]["gpt-nano"] == {"preset": "transformer:layers=6,width=128,heads=2,positions=rotary"}
+    assert listed["backbones"]["gpt-nano"] == {"preset": "transformer:layers=6,width=128,heads=4,positions=rotary"}
     assert program.json("list", "tasks") == {"tasks": listed["tasks"]}
 
 

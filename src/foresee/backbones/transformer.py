@@ -197,5 +197,5 @@ class Transformer(TableBackbone):
         return self.vocab_size * self.width + in_blocks
 
 
-backbones.preset("gpt-nano", "transformer:layers=6,width=128,heads=2,positions=rotary")
+backbones.preset("gpt-nano", "transformer:layers=6,width=128,heads=4,positions=rotary")
 backbones.preset("gpt-mini", "transformer:layers=12,width=384,heads=6")

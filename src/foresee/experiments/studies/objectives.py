@@ -10,7 +10,7 @@ Published for G(2, 5), where anything is:
 
 All others are unknown there. On larger graphs: NextLat, arXiv 2511.05963v4, Fig. 6, G(2, 10) and G(5, 5) [D].
 
-Equal settings: the default backbone (6 layers of 128, 2 heads, rotary positions), every goal of a graph in one batch of
+Equal settings: the default backbone (6 layers of 128, 4 heads, rotary positions), every goal of a graph in one batch of
 128 examples, new graphs at every step, AdamW at 1e-3 constant after 100 steps of warm-up, 6,000 steps or until solved.
 At the default 2e-3 look-ups come sooner, but what has left the plateau creeps (docs/log.md).
 Ten seeds for those that solved in each of their first three, three for the rest. A run that does not solve says nothing
