@@ -16,7 +16,7 @@ themselves, were not seen.
 The graphs are inferred from the paper's tables (medium to high confidence). Labels: 50, and 100 where 81 nodes need
 more, after the published code and the Semformer scripts [NTF, SEM].
 
-laptop: ``gpt-nano`` (3 layers, 128 wide), learning rate 1e-3 constant, at most so many steps, stopped once 0.97 of the
+laptop: ``gpt-nano`` (6 layers, 128 wide), learning rate 1e-3 constant, at most so many steps, stopped once 0.97 of the
 watched examples are exact; steps are at least twice what the control of seed 0 took. Two deviations on all graphs but
 G(2, 5), which also hold for their controls: ``goals=all``, every goal of a graph in one batch (Frydenlund's structured
 samples), and 64 graphs a batch, which makes an example two to ten times cheaper; and ``positions=rotary``: with learned
