@@ -10,8 +10,8 @@ from statistics import median
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
-from foresee.experiments.compare import ObjectiveRuns, value
-from foresee.metrics.verdict import SOLVED
+from foresee.experiments.compare import ObjectiveRuns, steps_to_solve, value
+from foresee.metrics.verdict import RELIABLE, SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.groups import task_title
 from foresee.training.run import Run, find_runs
@@ -63,14 +63,38 @@ def tabulate_repairs(results: Path) -> str:
     return _write(["objective", *graphs], lines)
 
 
+def tabulate_defaults(results: Path) -> str:
+    """What the default settings showed of next-token and its control, over all seeds that ran."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in read_finished(results / "defaults"):
+        found.setdefault((_graph(run), _name(run)), []).append(run)
+    lines = []
+    for (graph, name), runs in sorted(found.items()):
+        steps = [steps_to_solve(run, "rest", RELIABLE) for run in runs]
+        by = _range([step for step in steps if step is not None], "{:,}") + (", some never" if None in steps else "")
+        exact = _range([value(run, "exact") for run in runs], "{:.3f}")
+        verdicts = ", ".join(sorted({f"`{run.verdict.name}`" for run in runs}))
+        lines.append([name, graph, str(len(runs)), by, exact, verdicts])
+    return _write(["trained with", "graph", "seeds", "look-ups by step", "`exact`", "verdict"], lines)
+
+
 FOLDERS = ("objectives", "graph-size", "teacherless", "gpu")
 """Below ``results``: the runs that are compared."""
-TABLES: dict[str, Callable[[Path], str]] = {"demo": tabulate_demo, "repairs": tabulate_repairs}
+TABLES: dict[str, Callable[[Path], str]] = {
+    "demo": tabulate_demo,
+    "defaults": tabulate_defaults,
+    "repairs": tabulate_repairs,
+}
 
 
 def read_finished(*places: Path) -> list[Run]:
     """The finished runs below ``places``."""
     return [run for run in find_runs(*places) if isinstance(run, Run) and run.rows]
+
+
+def _range(values: Sequence[float], shown: str) -> str:
+    ends = dict.fromkeys(shown.format(each) for each in (min(values), max(values))) if values else ()
+    return " to ".join(ends)
 
 
 def _outcome(runs: Sequence[Run]) -> str:

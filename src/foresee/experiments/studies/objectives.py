@@ -139,6 +139,7 @@ class Defaults(Study):
     summary = "the default settings under ten seeds: every look-up found, and the control solved"
     question = "Do the default settings find the edge look-up under every seed?"
     laptop_cost = "60 runs, about 50 core minutes at most, reckoned from the speed of G(2, 5)"
+    look_ups = True
     nothing = unknown("these are our own settings")
 
     def cells(self, scale: Scale) -> list[Cell]:

@@ -29,6 +29,7 @@ class ObjectiveOptions(Study):
     question = "Which values of these options find the look-ups on G(2, 5) soonest?"
     laptop_cost = "30 runs and 3 controls, about 50 core minutes"
     paper_cost = PAPER_COST
+    look_ups = True
     nothing = unknown("no measurement of this option on this graph is known to us")
 
     def cells(self, scale: Scale) -> list[Cell]:
