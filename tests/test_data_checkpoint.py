@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
+from foresee.experiments.diagnose.result import write_tokens
 from foresee.training.export import export
 from foresee.training.loop import train
 
@@ -72,6 +73,13 @@ def test_tokens_are_those_of_the_checkpoint(tokens: str, checkpoint: Path, file:
         assert task.solve(prompt) == answer
     batch = task.rows("test").batch(range(10))
     assert task.held_out(batch).all()
+
+
+def test_tokens_are_shown_as_the_text_that_they_stand_for(checkpoint: Path, tmp_path: Path) -> None:
+    task = data(write_jsonl(tmp_path / "a.jsonl", [("1+1=", "12 ab")]), tokenizer=f"hf:{checkpoint}")
+    answer = task.read_line('{"prompt": "1+1=", "response": "12 ab"}')[1]
+    assert task.vocab.decode(answer) == ["12", "\u0120", "a", "b", "</s>"]
+    assert write_tokens(task, answer) == ["12", " ", "a", "b", "</s>"]
 
 
 def test_what_the_tokenizer_puts_first_is_put_first(tmp_path: Path, file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from foresee.experiments.diagnose.verdict import DiagnosisVerdict
 from foresee.metrics.intervals import share as one_share
 from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
+from foresee.tasks.data import Data
 
 EXAMPLES = 8
 LONGEST_PROMPT = 2000
@@ -158,7 +159,7 @@ def choose_examples(
     pairs = list(batch.rows(torch.tensor(chosen, device=batch.tokens.device)).pairs())
     found = []
     for row, (prompt, answer) in zip(chosen, pairs, strict=True):
-        symbols = task.vocab.decode(answer)
+        symbols = write_tokens(task, answer)
         pair = zip(shown[row].tolist(), hidden[row].tolist(), strict=True)
         rounded = [(round(each, 4), round(other, 4)) for each, other in pair]
         tokens = tuple(
@@ -167,6 +168,16 @@ def choose_examples(
         )
         found.append(ShownExample(task.write_prompt(prompt)[:LONGEST_PROMPT], tokens))
     return found
+
+
+def write_tokens(task: Task, answer: Sequence[int]) -> list[str]:
+    """What each token of an answer is to people: its symbol, or of a user's own rows the text that it stands for, which
+    a checkpoint's tokenizer writes otherwise."""
+    symbols = task.vocab.decode(answer)
+    if not isinstance(task, Data):
+        return symbols
+    texts = [task.write_answer([token]) for token in answer]
+    return [text.strip() or text or symbol for text, symbol in zip(texts, symbols, strict=True)]
 
 
 def find_gaps(text: str, symbols: list[str]) -> list[str]:

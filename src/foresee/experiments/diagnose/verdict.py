@@ -276,8 +276,8 @@ ADVICE = {
     ),
     TOO_SMALL: (
         (
-            "Or start from a checkpoint with --backbone hf:...; shorter responses or a finer --tokenizer make a small "
-            "budget go further too."
+            "Or, from scratch so far, start from a checkpoint (--backbone hf:...); shorter responses or a finer "
+            "--tokenizer make a small budget go further too."
         ),
     ),
     COSTLY: (
