@@ -168,6 +168,15 @@ def test_wrong_requests_are_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["pitfalls-mamba", "pitfalls-teacherless", "objectives"])
+def test_a_table_is_whole_on_a_narrow_terminal(program: Program, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = program("study", name)[1].splitlines()
+    rule = next(at for at, line in enumerate(lines) if line.startswith("───"))
+    assert {"published", "measured", "solved", "outcome"} <= set(lines[rule - 1].split())
+    assert len(lines[rule]) <= 80
+
+
 def test_all_studies_at_once(program: Program) -> None:
     _, out, _ = program("study", "all", "--results", str(Path(__file__).parent / "golden"))
     for words in ("defaults", "objectives", "belief-state", "0/10", "not run", "runs finished"):

@@ -36,16 +36,14 @@ def show_study(result: StudyResult, console: Console) -> None:
     columns = _columns(result.cells)
     if not result.look_ups:
         del columns["look-ups by"]
-    alike = [name for name in CONSTANT if len(result.cells) > 1 and len(set(columns[name])) == 1]
-    if alike:  # so that the table fits a narrow screen
-        said = {name: columns.pop(name)[0] for name in alike}
-        say("every cell: " + ", ".join(f"{name} {value}" for name, value in said.items() if value))
-    n = columns.pop("n", None)
-    if "chance" in columns and "graph" in columns:
-        pairs = zip(columns["graph"], columns.pop("chance"), strict=True)
-        columns["graph"] = [f"{graph}\nchance {chance}" for graph, chance in pairs]
-    if n is not None:
-        columns["measured"] = [f"{cell}, n {each}" for cell, each in zip(columns["measured"], n, strict=True)]
+    # So that the table fits a narrow screen, what all cells agree on is said once, and some columns share one.
+    alike = {name: columns.pop(name)[0] for name in CONSTANT if len(set(columns[name])) == 1}
+    if said := ", ".join(f"{name} {value}" for name, value in alike.items() if value):
+        say(f"every cell: {said}" if len(result.cells) > 1 else f"the one cell: {said}")
+    for name, into in (("chance", "graph"), ("row", "trained with"), ("n", "measured")):
+        if name in columns and into in columns:
+            pairs = zip(columns[into], columns.pop(name), strict=True)
+            columns[into] = [f"{cell}\n{name} {each}" if each else cell for cell, each in pairs]
     console.print(_table(columns, zip(*columns.values(), strict=True), console.width))
     say("measured: mean over seeds [lowest to highest end of their 95 % intervals], and each seed by itself")
     for line in _notes(result):
@@ -149,8 +147,9 @@ def _measured(cell: CellResult) -> str:
     if cell.mean is None:
         return "not run"
     missing = cell.seeds_wanted - len(cell.seeds)
-    each = " ".join(f"{seed.value:.3f}" for seed in cell.seeds[:LISTED]) + " ..." * (len(cell.seeds) > LISTED)
-    return f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]\n{each}" + (f", {missing} to run" if missing else "")
+    each = [f"{seed.value:.3f}" for seed in cell.seeds[:LISTED]] + ["..."] * (len(cell.seeds) > LISTED)
+    lines = [" ".join(each[:3]), " ".join(each[3:]), f"{missing} to run" if missing else ""]
+    return "\n".join([f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]", *filter(None, lines)])
 
 
 def _solved(seeds: tuple[SeedResult, ...]) -> str:
@@ -166,12 +165,12 @@ def _half(cell: CellResult) -> str:
 
 
 def _outcome(cell: CellResult) -> Text:
-    """Whether it agrees, and below that its verdicts."""
-    counted = Counter(seed.verdict + ("?" if seed.inconclusive else "") for seed in cell.seeds)
-    verdicts = [name if count == 1 else f"{name} x{count}" for name, count in counted.items()]
+    """Whether it agrees, and below that its verdicts, with how many seeds have each where they differ."""
+    counted = Counter((seed.verdict, "?" * seed.inconclusive) for seed in cell.seeds)
     said = Text(cell.agreement + ("?" if cell.inconclusive else ""), COLOURS.get(cell.agreement, ""))
-    for each in verdicts:
-        said.append("\n").append(each, TONES[each.partition(" ")[0].rstrip("?")])
+    for (verdict, doubt), count in counted.items():
+        said.append("\n").append(verdict + doubt, TONES[verdict])
+        said.append(f"\n  {count} of {len(cell.seeds)}" if len(counted) > 1 else "")
     return said
 
 
