@@ -78,7 +78,7 @@ def test_what_means_the_same_run_has_the_same_digest() -> None:
         "path-star:nodes=10,goals=one,length=3,degree=2", "next-token",
         "transformer:heads=4,width=128,layers=6,positions=rotary,hidden=none",
         lr=1, weight_decay=0, clip=1, data="fixed:200000", warmup=100, schedule="constant", beta2=0.999,
-        eval_every=50, test=5000, seed=0, steps=300, batch=128, until_solved=False,
+        eval_every=50, test=5000, seed=0, steps=600, batch=128, until_solved=False,
     )  # fmt: skip
     assert spelled == preset
     assert spelled.digest == preset.digest

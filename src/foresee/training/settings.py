@@ -53,7 +53,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     objective: str = Field("next-token", description="What to train; see foresee list objectives.")
     backbone: str = Field("gpt-nano", description="A preset or spec.")
     plugins: str = Field("", description="A digest of the source of parts that are not this package's own.")
-    steps: Whole = Field(300, ge=1, description="Training steps.")
+    steps: Whole = Field(600, ge=1, description="Training steps.")
     batch: Whole = Field(
         128,
         ge=1,
