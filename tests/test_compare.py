@@ -44,7 +44,8 @@ def shown(compared: Comparison) -> list[str]:
 
 def test_the_control_is_always_run_and_listed_last(solved: Comparison) -> None:
     assert [group.objective for group in solved.groups] == ["next-token", "reversed"]
-    assert solved.groups[1].runs[0].spec == solved.groups[0].runs[0].spec.control()
+    # It stops once it has solved: no more is asked of it.
+    assert solved.groups[1].runs[0].spec == solved.groups[0].runs[0].spec.control().replace(until_solved=True)
 
 
 def test_a_control_that_was_asked_for_keeps_its_place(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_runs_are_paired_by_seed_and_differ_in_nothing_else(solved: Comparison) 
     for group in solved.groups:
         assert [run.spec.seed for run in group.runs] == [0, 1]
     for one, other in zip(solved.groups[0].runs, solved.groups[1].runs, strict=True):
-        assert one.spec.replace(objective=other.spec.objective) == other.spec
+        assert one.spec.replace(objective=other.spec.objective, until_solved=True) == other.spec
 
 
 def test_its_runs_are_those_of_train(solved: Comparison) -> None:
@@ -72,7 +73,7 @@ def test_its_runs_are_those_of_train(solved: Comparison) -> None:
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     for objective in ("next-token", "reversed"):
         for seed in (0, 1):
-            train(tiny(objective, EASY, **SOLVING, seed=seed), root)
+            train(tiny(objective, EASY, **SOLVING, seed=seed, until_solved=objective == "reversed"), root)
     # A seed more trains that seed alone.
     compare(tiny("teacherless", EASY, **SOLVING, seed=7), ["next-token"], 2, root, engine="in-process")
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before

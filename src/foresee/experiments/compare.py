@@ -142,14 +142,18 @@ def compare(
 ) -> Comparison:
     """Trains every objective under seeds 0 to ``seeds - 1``, the control first; gives them in the order of ``names``.
 
-    ``settings`` give everything but objective and seed.
+    ``settings`` give everything but objective and seed. The control stops once it has solved, which is all that it is
+    there to show.
     """
     if seeds < 1 or not names:
         raise RequestError(f"a comparison needs at least one objective and one seed, not {len(names)} and {seeds}")
     wanted = list(dict.fromkeys(resolve(objectives, name).text for name in names))
     control = resolve(objectives, CONTROL).text
     asked = {
-        name: [settings.replace(objective=name, seed=seed) for seed in range(seeds)]
+        name: [
+            settings.replace(objective=name, seed=seed, until_solved=settings.until_solved or name == control)
+            for seed in range(seeds)
+        ]
         for name in (control, *wanted)  # the control keeps its place at the front
     }
     runs = iter(run_all([each for group in asked.values() for each in group], root, **how))
