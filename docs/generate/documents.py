@@ -15,6 +15,7 @@ from foresee.metrics.verdict import RELIABLE, SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.groups import task_title
 from foresee.training.run import Run, find_runs
+from generate.findings import FOLDERS
 
 DOCUMENTS = ("README.md", "docs/choosing.md")
 BLOCK = re.compile(r"(<!-- table ([\w-]+), by `make docs` -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -78,8 +79,6 @@ def tabulate_defaults(results: Path) -> str:
     return _write(["trained with", "graph", "seeds", "look-ups by step", "`exact`", "verdict"], lines)
 
 
-FOLDERS = ("objectives", "graph-size", "teacherless", "gpu")
-"""Below ``results``: the runs that are compared."""
 TABLES: dict[str, Callable[[Path], str]] = {
     "demo": tabulate_demo,
     "defaults": tabulate_defaults,
@@ -88,8 +87,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
 
 
 def read_finished(*places: Path) -> list[Run]:
-    """The finished runs below ``places``."""
-    return [run for run in find_runs(*places) if isinstance(run, Run) and run.rows]
+    """The finished runs below ``places``, each once."""
+    return list({run.dir.name: run for run in find_runs(*places) if isinstance(run, Run) and run.rows}.values())
 
 
 def _range(values: Sequence[float], shown: str) -> str:

@@ -20,7 +20,7 @@ from foresee.report.style import draw_svg
 from foresee.training.run import Run, find_runs
 from generate.drawing import render
 
-FOLDERS = ("objectives", "graph-size", "teacherless", "mamba", "gpu")
+FOLDERS = ("objectives", "graph-size", "defaults", "demo", "teacherless", "mamba", "gpu")
 """Below ``results``: the runs that the page stands on."""
 STUDY = "objectives"
 
@@ -69,7 +69,8 @@ def write_findings(root: Path = Path()) -> Path:
     """Writes ``docs/findings.md`` and ``docs/findings.svg`` below ``root``, the repository's folder. Raises
     ``RequestError`` where it has no committed runs."""
     places = [root / "results" / name for name in FOLDERS if (root / "results" / name).is_dir()]
-    runs = [run for run in find_runs(*places) if isinstance(run, Run)]
+    # A run may lie in several folders.
+    runs = list({run.dir.name: run for run in find_runs(*places) if isinstance(run, Run)}.values())
     if not runs:
         raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
     study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
