@@ -26,6 +26,7 @@ backbone = "transformer:layers=1,width=16,heads=1"
 small = {"steps": 2, "batch": 8, "data": 64, "test": 16, "eval_every": 2}
 run = foresee.train("copying:length=2,symbols=4", "next-token", backbone, **small)
 assert foresee.load(run.dir).rows["exact"] == run.rows["exact"]
+assert foresee.study("pitfalls-mamba", runs="none").runs_finished, "the committed rows came with it"
 """
 
 
@@ -69,7 +70,8 @@ def main() -> None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
         # A copy, since a build leaves files behind that the next one would take in.
         shutil.copytree(root / "src", work / "copy" / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copytree(root / "results", work / "copy" / "results")
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(root / name, work / "copy")
         call(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", work, work / "copy")
         (wheel,) = work.glob("foresee_lm-*.whl")
