@@ -48,7 +48,7 @@ def tabulate_demo(results: Path) -> str:
         if (run := runs.get(settings.digest)) is None:
             raise RequestError(f"{results / 'demo'} lacks the run of {settings.command}")
         rows = [f"{value(run, name):.3f}" if name in run.rows else "" for name in ("exact", "branch", "follow")]
-        lines.append([_name(run), _graph(run), f"{run.steps:,}", *rows, f"`{run.verdict.name}`"])
+        lines.append([_name(run), _graph(run), f"{run.steps:,}", *rows, f"`{run.verdict.label}`"])
     return _write(["trained with", "graph", "steps", "`exact`", "`branch`", "`follow`", "verdict"], lines)
 
 
@@ -74,7 +74,7 @@ def tabulate_defaults(results: Path) -> str:
         steps = [steps_to_solve(run, "rest", RELIABLE) for run in runs]
         by = _range([step for step in steps if step is not None], "{:,}") + (", some never" if None in steps else "")
         exact = _range([value(run, "exact") for run in runs], "{:.3f}")
-        verdicts = ", ".join(sorted({f"`{run.verdict.name}`" for run in runs}))
+        verdicts = ", ".join(sorted({f"`{run.verdict.label}`" for run in runs}))
         lines.append([name, graph, str(len(runs)), by, exact, verdicts])
     return _write(["trained with", "graph", "seeds", "look-ups by step", "`exact`", "verdict"], lines)
 
