@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from itertools import combinations, product
 
 import pytest
@@ -242,17 +241,8 @@ def test_the_interval_where_nothing_is_left_and_before() -> None:
 
 
 @given(runs)
-def test_curves_lie_within_their_intervals_and_fall_as_scipys_do(pairs: list[tuple[int, bool]]) -> None:
+def test_curves_lie_within_their_intervals_and_fall(pairs: list[tuple[int, bool]]) -> None:
     curve = kaplan_meier(times(pairs))
-    survival = scipy_stats.ecdf(censored(times(pairs))).sf
-    assert curve.share == pytest.approx(survival.evaluate(curve.at), abs=1e-12)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # where the share is 0, SciPy's interval has no value
-        interval = survival.confidence_interval(0.95, method="log-log")
-    for ours, theirs in ((curve.low, interval.low), (curve.high, interval.high)):
-        known = [place for place, share in enumerate(curve.share) if share > 0]
-        expected = theirs.evaluate(curve.at)
-        assert [ours[place] for place in known] == pytest.approx([expected[place] for place in known], abs=1e-12)
     assert list(curve.share) == sorted(curve.share, reverse=True)
     assert all(low <= share <= high for low, share, high in zip(curve.low, curve.share, curve.high, strict=True))
 

@@ -8,12 +8,12 @@ event is known to that grid alone, is left out of account.)
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from foresee.metrics.intervals import Z95
 from foresee.metrics.significance import Evidence
 
 SLACK = 1e-9
@@ -62,25 +62,29 @@ class Curve:
 
 
 def kaplan_meier(data: Times) -> Curve:
-    """The product-limit estimate (Kaplan & Meier 1958), its interval symmetric for log(-log(share)): what SciPy's
-    ``ecdf`` gives (a test holds them together), without the second that reading ``scipy.stats`` takes.
+    """The product-limit estimate (Kaplan & Meier 1958), its interval symmetric for log(-log(share)).
 
     Runs censored at the time of an event count as at risk then. Where the share is 0, the interval's formula has no
     value; its low end is then 0 and its high end that of the point before it (1 where there is none).
     """
-    events = tuple(sorted({time for time, came in zip(data.times, data.came, strict=True) if came}))
+    from scipy.stats import CensoredData, ecdf  # here: reading SciPy's statistics takes half a second
+
+    events = sorted({time for time, came in zip(data.times, data.came, strict=True) if came})
+    if not events:
+        return Curve((), (), (), (), (), max(data.times), len(data.times))
+    uncensored = [time for time, came in zip(data.times, data.came, strict=True) if came]
+    right = [time for time, came in zip(data.times, data.came, strict=True) if not came]
+    survival = ecdf(CensoredData(uncensored=uncensored, right=right)).sf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where the share is 0
+        interval = survival.confidence_interval(0.95, method="log-log")
+    shares = [float(each) for each in survival.evaluate(events)]
+    lows, highs = ([float(each) for each in side.evaluate(events)] for side in (interval.low, interval.high))
+    for i, share in enumerate(shares):
+        if share <= 0.0:
+            lows[i], highs[i] = 0.0, highs[i - 1] if i else 1.0
     at_risk = tuple(sum(each >= time for each in data.times) for time in events)
-    shares, lows, highs = [1.0], [0.0], [1.0]
-    spread = 0.0  # Greenwood's sum, the variance of log(share)
-    for time, risk in zip(events, at_risk, strict=True):
-        left = risk - sum(came and each == time for each, came in zip(data.times, data.came, strict=True))
-        shares.append(shares[-1] * left / risk)
-        spread += (risk - left) / (risk * left) if left else 0.0
-        off = Z95 * math.sqrt(spread) / math.log(shares[-1]) if left else 0.0
-        lows.append(shares[-1] ** math.exp(-off) if left else 0.0)
-        highs.append(shares[-1] ** math.exp(off) if left else highs[-1])
-    share, low, high = (tuple(each[1:]) for each in (shares, lows, highs))
-    return Curve(events, share, low, high, at_risk, max(data.times), len(data.times))
+    return Curve(tuple(events), tuple(shares), tuple(lows), tuple(highs), at_risk, max(data.times), len(data.times))
 
 
 def median(curve: Curve) -> float | None:
