@@ -110,7 +110,7 @@ def test_help_without_a_command(program: Program) -> None:
 LISTS = """
 import sys
 from foresee.cli.app import COMMANDS, main
-large = {"torch", "pandas", "transformers", "altair", "jinja2", "ray", "scipy.stats"}
+large = {"torch", "pandas", "transformers", "altair", "jinja2", "ray", "scipy.stats", "scipy.optimize"}
 helps = [[name, "--help"] for name in COMMANDS]
 for argv in (["--help"], *helps, ["list"], ["list", "--json"], ["study", "pitfalls-mamba", "--json"]):
     sys.argv = ["foresee", *argv]
@@ -125,7 +125,7 @@ for argv in (["--help"], *helps, ["list"], ["list", "--json"], ["study", "pitfal
 def test_help_a_listing_and_a_study_wait_for_no_large_library() -> None:
     """Without PyTorch a listing says what is registered, which takes PyTorch to know; a study needs SciPy beside it."""
     ended = subprocess.run([sys.executable, "-c", LISTS], capture_output=True, text=True, check=True)
-    assert ended.stderr.splitlines() == ["--help", *COMMANDS, "list", "list", "study scipy.stats torch"]
+    assert ended.stderr.splitlines() == ["--help", *COMMANDS, "list", "list", "study scipy.optimize scipy.stats torch"]
     listed, registered = json.loads(ended.stdout.splitlines()[-2]), find_entries()
     for kind, registry in all_registries().items():
         of_plugins = {name for name in registry.names() if not registry.get(name).__module__.startswith("foresee.")}

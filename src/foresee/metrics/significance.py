@@ -131,19 +131,18 @@ def differ(pairs: Sequence[tuple[float, float, float]]) -> Evidence:
 
 def _separated(first: float, second: float, n: float) -> float:
     """The one-sided p-value of ``differ`` for one pair."""
+    from scipy.optimize import brentq
+
     if first <= second:
         return 1.0
 
     def gap(t: float) -> float:  # the first test's value rises with t and the second's falls
         return _upper_tail(first, n, t) - _upper_tail(n - second, n, 1.0 - t)
 
-    low, high = second / n, first / n
-    if gap(low) >= 0 or gap(high) <= 0:  # less than one answer apart: they meet nowhere between
+    if gap(second / n) >= 0 or gap(first / n) <= 0:  # less than one answer apart: they meet nowhere between
         return 1.0
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (low, middle) if gap(middle) > 0 else (middle, high)
-    return min(1.0, 2 * max(_upper_tail(first, n, high), _upper_tail(n - second, n, 1.0 - low)))
+    meet = brentq(gap, second / n, first / n, xtol=1e-12)
+    return min(1.0, 2 * max(_upper_tail(first, n, meet), _upper_tail(n - second, n, 1.0 - meet)))
 
 
 def sign_flip(differences: Sequence[float]) -> Evidence:
