@@ -11,11 +11,13 @@ from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.experiments.compare import ObjectiveRuns, steps_to_solve, value
-from foresee.metrics.verdict import RELIABLE, SOLVED
+from foresee.experiments.demo import choose_pictured, demo_settings
+from foresee.metrics.verdict import RELIABLE
 from foresee.objectives.base import objectives
+from foresee.report import write_picture
 from foresee.report.groups import task_title
-from foresee.training.run import Run, find_runs
-from generate.findings import FOLDERS
+from foresee.training.run import Run
+from generate.findings import FOLDERS, read_runs
 
 DOCUMENTS = ("README.md", "docs/choosing.md")
 BLOCK = re.compile(r"(<!-- table ([\w-]+), by `make docs` -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -25,6 +27,11 @@ def write_tables(root: Path = Path()) -> None:
     """Makes every such table anew, below ``root``, the repository's folder."""
     for name in DOCUMENTS:
         files.write_text(root / name, fill_tables((root / name).read_text(encoding="utf-8"), root / "results"))
+
+
+def write_demo_picture(root: Path = Path()) -> None:
+    """Draws README's picture from the committed runs of the demo."""
+    write_picture(choose_pictured(read_demo(root / "results")), root / "docs" / "picture.svg")
 
 
 def fill_tables(text: str, results: Path) -> str:
@@ -38,15 +45,19 @@ def fill_tables(text: str, results: Path) -> str:
     return BLOCK.sub(fill, text)
 
 
+def read_demo(results: Path) -> list[Run]:
+    """The committed runs of the demo, in its order. Raises ``RequestError`` where one is missing."""
+    runs = {run.spec.digest: run for run in read_finished(results, ["demo"])}
+    for settings in demo_settings():
+        if settings.digest not in runs:
+            raise RequestError(f"{results / 'demo'} lacks the run of {settings.command}")
+    return [runs[settings.digest] for settings in demo_settings()]
+
+
 def tabulate_demo(results: Path) -> str:
     """The runs of the demo, in the order in which it trains them."""
-    from foresee.experiments.demo import demo_settings
-
-    runs = {run.spec.digest: run for run in read_finished(results / "demo")}
     lines = []
-    for settings in demo_settings():
-        if (run := runs.get(settings.digest)) is None:
-            raise RequestError(f"{results / 'demo'} lacks the run of {settings.command}")
+    for run in read_demo(results):
         rows = [f"{value(run, name):.3f}" if name in run.rows else "" for name in ("exact", "branch", "follow")]
         lines.append([_name(run), _graph(run), f"{run.steps:,}", *rows, f"`{run.verdict.label}`"])
     return _write(["trained with", "graph", "steps", "`exact`", "`branch`", "`follow`", "verdict"], lines)
@@ -57,7 +68,7 @@ def tabulate_repairs(results: Path) -> str:
     steps."""
     graphs = ("G(2, 3)", "G(2, 4)", "G(2, 5)", "G(3, 5)", "G(5, 5)", "G(2, 10)")
     found: dict[str, dict[str, list[Run]]] = {}
-    for run in read_finished(*(results / name for name in FOLDERS if (results / name).is_dir())):
+    for run in read_finished(results, FOLDERS):
         if "mamba" not in run.spec.backbone:
             found.setdefault(_name(run), {}).setdefault(_graph(run), []).append(run)
     lines = [[name, *(_outcome(runs.get(graph, [])) for graph in graphs)] for name, runs in sorted(found.items())]
@@ -67,7 +78,7 @@ def tabulate_repairs(results: Path) -> str:
 def tabulate_defaults(results: Path) -> str:
     """What the default settings showed of next-token and its control, over all seeds that ran."""
     found: dict[tuple[str, str], list[Run]] = {}
-    for run in read_finished(results / "defaults"):
+    for run in read_finished(results, ["defaults"]):
         found.setdefault((_graph(run), _name(run)), []).append(run)
     lines = []
     for (graph, name), runs in sorted(found.items()):
@@ -86,9 +97,9 @@ TABLES: dict[str, Callable[[Path], str]] = {
 }
 
 
-def read_finished(*places: Path) -> list[Run]:
-    """The finished runs below ``places``, each once."""
-    return list({run.dir.name: run for run in find_runs(*places) if isinstance(run, Run) and run.rows}.values())
+def read_finished(results: Path, folders: Sequence[str]) -> list[Run]:
+    """Those of ``read_runs`` that are finished."""
+    return [run for run in read_runs(results, folders) if run.rows]
 
 
 def _range(values: Sequence[float], shown: str) -> str:
@@ -99,8 +110,7 @@ def _range(values: Sequence[float], shown: str) -> str:
 def _outcome(runs: Sequence[Run]) -> str:
     group = ObjectiveRuns("", tuple(runs))
     steps = [step for step in group.steps_to_solve if step is not None]
-    solved = sum(exact >= SOLVED for exact in group.exact)
-    return f"{solved} of {len(runs)}" + (f", {median(steps):,.0f} steps" if steps else "") if runs else ""
+    return f"{group.seeds_solved} of {len(runs)}" + (f", {median(steps):,.0f} steps" if steps else "") if runs else ""
 
 
 def _name(run: Run) -> str:
@@ -108,7 +118,8 @@ def _name(run: Run) -> str:
 
 
 def _graph(run: Run) -> str:
-    return task_title(run.spec.task).removeprefix("path-star ").partition("), ")[0].rstrip(")") + ")"
+    title = task_title(run.spec.task).removeprefix("path-star ")
+    return title[: title.find(")") + 1]
 
 
 def _write(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -55,8 +56,7 @@ class Line:
     @property
     def verdicts(self) -> str:
         """Verdicts and how often each came; those that are not conclusive say so."""
-        judged = [run.verdict for run in self.group.runs]  # each looks through the folders beside its run
-        counts = Counter(f"{each.name}{' (inconclusive)' if each.inconclusive else ''}" for each in judged)
+        counts = Counter(run.verdict.label for run in self.group.runs)
         return ", ".join(f"{name} × {count}" if len(counts) > 1 else name for name, count in counts.items())
 
     @property
@@ -68,9 +68,7 @@ class Line:
 def write_findings(root: Path = Path()) -> Path:
     """Writes ``docs/findings.md`` and ``docs/findings.svg`` below ``root``, the repository's folder. Raises
     ``RequestError`` where it has no committed runs."""
-    places = [root / "results" / name for name in FOLDERS if (root / "results" / name).is_dir()]
-    # A run may lie in several folders.
-    runs = list({run.dir.name: run for run in find_runs(*places) if isinstance(run, Run)}.values())
+    runs = read_runs(root / "results", FOLDERS)
     if not runs:
         raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
     study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
@@ -83,6 +81,12 @@ def write_findings(root: Path = Path()) -> Path:
         files.write_text(root / "docs" / "findings.svg", draw_svg(charts.survival(frames.survival(section.groups))))
     files.write_text(out, page)
     return out
+
+
+def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
+    """The runs below those of these folders that are there, each once: a run may lie in several."""
+    places = [results / name for name in folders if (results / name).is_dir()]
+    return list({run.dir.name: run for run in find_runs(*places) if isinstance(run, Run)}.values())
 
 
 def gather(runs: list[Run]) -> list[Line]:

@@ -15,7 +15,7 @@ def command(
 ) -> None:
     """Shows the failure and its cures in a few minutes: next-token, reversed, belief-state and teacherless training."""
     from foresee.cli.display import show_findings
-    from foresee.experiments.demo import demo
+    from foresee.experiments.demo import choose_pictured, demo
     from foresee.experiments.progress import show_runs
     from foresee.report import report, write_picture
 
@@ -23,7 +23,5 @@ def command(
     runs = demo(out / "runs", jobs=jobs, progress=show_runs())
     show_findings(runs, output())
     page = report(*runs, out=out / "report.html", title="Where next-token training fails to look ahead")
-    # One line an objective: the small graph's failure and control are on the page.
-    first = {run.spec.objective: run.dir for run in reversed(runs)}
-    write_picture([first[each] for each in dict.fromkeys(run.spec.objective for run in runs)], out / "picture.svg")
+    write_picture(choose_pictured(runs), out / "picture.svg")
     output(soft_wrap=True).print(f"{time.perf_counter() - began:.0f} s. The page with pictures: {page}")

@@ -33,9 +33,14 @@ class ObjectiveRuns:
     runs: tuple[Run, ...]
 
     @property
+    def seeds_solved(self) -> int:
+        """How many seeds solved."""
+        return sum(value >= SOLVED for value in self.exact)
+
+    @property
     def solved(self) -> Row:
         """Share of seeds that solved, with its Wilson interval."""
-        return rate(sum(value >= SOLVED for value in self.exact), len(self.runs))
+        return rate(self.seeds_solved, len(self.runs))
 
     @property
     def exact(self) -> list[float]:
@@ -81,7 +86,7 @@ class Comparison:
     def solved(self) -> list[str]:
         """How many seeds of each objective solved, in a sentence each."""
         return [
-            f"{shorten(objectives, group.objective)}: {round(group.solved['value'] * len(group.runs))} of "
+            f"{shorten(objectives, group.objective)}: {group.seeds_solved} of "
             f"{len(group.runs)} seeds solved (95 % interval {group.solved['low']:.2f} to {group.solved['high']:.2f})"
             for group in self.groups
         ]

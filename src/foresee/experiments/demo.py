@@ -12,6 +12,7 @@ also makes their numbers the same on any number of cores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from typing_extensions import Unpack
@@ -46,3 +47,12 @@ def demo(root: Path, **how: Unpack[Training]) -> list[Run]:
     order = sorted(asked, key=lambda each: -each.steps)
     runs = {run.spec: run for run in run_all(order, root, **how)}
     return [runs[each] for each in asked]
+
+
+def choose_pictured(runs: Sequence[Run]) -> list[Path]:
+    """The folders of the first run of each objective: one line each in a picture. What the small graph repeats, its
+    failure and control, is on the page."""
+    first: dict[str, Path] = {}
+    for run in runs:
+        first.setdefault(run.spec.objective, run.dir)
+    return list(first.values())
