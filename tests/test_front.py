@@ -262,7 +262,7 @@ def test_one_thing_in_full(program: Program) -> None:
     for word in ("degree", "arm-wise", "Source: ", "foresee generate path-star", "an example: "):
         assert word in shown
     (entry,) = program.json("show", "multi-token")["entries"]
-    assert [option["name"] for option in entry["options"]] == ["heads", "weight"]
+    assert [option["name"] for option in entry["options"]] == ["heads", "weight", "curriculum"]
     assert "arXiv 2404.19737" in entry["source"]
     assert "a preset for transformer:" in program("show", "gpt-nano")[1]
     assert "Mamba" in program("show", "pitfalls-mamba")[1]

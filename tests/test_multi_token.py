@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from math import log
+from pathlib import Path
 
 import pytest
 import torch
 from objective_support import LEARNED, ROTARY, assert_loss, rng, scrambled
 from support import Stub, random_batch
+from tiny import tiny
 from torch import Tensor
 
 from foresee.backbones.base import Layer
@@ -16,6 +18,7 @@ from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.multi_token import MultiToken
 from foresee.objectives.multi_token_sequential import MultiTokenSequential
+from foresee.training.loop import train
 
 AFTER_TOKEN = torch.tensor(
     [[1 / 4, 3 / 4], [2 / 3, 1 / 3], [1 / 5, 4 / 5], [3 / 7, 4 / 7], [1 / 9, 8 / 9], [2 / 11, 9 / 11]]
@@ -62,6 +65,18 @@ def test_heads_by_hand(row: list[int], prompt: int, heads: list[list[float]]) ->
     sums = [-sum(map(log, each)) for each in heads]
     parts = {"next-token": sums[0] / 3, "head-2": 0.5 * sums[1] / 3, "head-3": 0.5 * sums[2] / 3}
     assert_loss(out, parts, [-log(p) for p in heads[0]])
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "further"),
+    [("constant", [2, 2, 2, 2, 2, 2]), ("forward", [0, 0, 1, 1, 2, 2]), ("reverse", [2, 2, 1, 1, 0, 0])],
+)
+def test_a_curriculum_adds_and_drops_heads_while_training(tmp_path: Path, curriculum: str, further: list[int]) -> None:
+    """Three heads over six steps; dropped are the farthest."""
+    settings = tiny(f"multi-token:heads=3,curriculum={curriculum}", steps=6, eval_every=1)
+    run = train(settings, tmp_path)
+    losses = [[step["parts"][head] for head in ("head-2", "head-3")] for step in run.metrics]
+    assert [[loss > 0 for loss in each] for each in losses] == [[count > 0, count > 1] for count in further]
 
 
 class AsItIs(Layer):

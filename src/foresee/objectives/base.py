@@ -91,6 +91,10 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
         self.backbone = backbone
         self.vocab = vocab
 
+    def begin_step(self, step: int, steps: int) -> None:
+        """Called before training step ``step`` of ``steps``, from 0: for what changes as training goes on, such as the
+        curriculum of multi-token. What is kept of it must follow from these two numbers, so that a run can resume."""
+
     @abstractmethod
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         """Training loss. ``rng`` is the only source of randomness; ``batch.facts`` is never read."""
