@@ -177,9 +177,9 @@ def test_a_table_is_whole_on_a_narrow_terminal(program: Program, monkeypatch: py
     assert len(lines[rule]) <= 80
 
 
-def test_all_studies_at_once(program: Program) -> None:
-    _, out, _ = program("study", "all", "--results", str(Path(__file__).parent / "golden"))
+def test_all_studies_at_once(program: Program, tmp_path: Path) -> None:
+    _, out, _ = program("study", "all", "--results", str(tmp_path))
     for words in ("defaults", "objectives", "belief-state", "0/10", "not run", "runs finished"):
         assert words in out
-    listed = program.json("study", "all", "--results", str(Path(__file__).parent / "golden"))
+    listed = program.json("study", "all", "--results", str(tmp_path))
     assert {each["study"] for each in listed["studies"]} >= {"objectives", "first-token", "structure"}
