@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foresee.backbones import Attend, Backbone, Cap, backbones
 from foresee.backbones.base import Layer, refuse_missing
+from foresee.backbones.mamba import Mamba, Mamba2
 from foresee.backbones.transformer import Transformer
 from foresee.core import seeds, spec
 from foresee.core.batch import Batch
@@ -180,3 +181,21 @@ class Unreadable(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         raise AssertionError("facts were read")
+
+
+# Small Mamba and Mamba-2 networks that several test files share
+
+
+WIDTH = 32
+
+
+def mamba(vocab_size: int = 13, seed: int = 0, **options: Any) -> Mamba:
+    """Two layers of width 32 unless told otherwise."""
+    shape = {"layers": 2, "width": WIDTH, "state": 8}
+    return Mamba(numbered(vocab_size), seeds.torch_stream("test weights", seed), **{**shape, **options})
+
+
+def mamba2(vocab_size: int = 13, seed: int = 0, **options: Any) -> Mamba2:
+    """Two layers of width 32 and four heads unless told otherwise."""
+    shape = {"layers": 2, "width": WIDTH, "state": 8, "head_width": 16}
+    return Mamba2(numbered(vocab_size), seeds.torch_stream("test weights", seed), **{**shape, **options})

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from recurrent_nets import mamba, mamba2
-from support import scramble, transformer
+from support import mamba, mamba2, scramble, transformer
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import tiny_checkpoints as tiny
 import torch
-from recurrent_nets import mamba, mamba2
-from support import numbered, scramble, transformer
+from support import mamba, mamba2, numbered, scramble, transformer
 from torch import Tensor, nn
 
 import foresee

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,15 +97,6 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 # What there is ------------------------------------------------------------------------------------------------------
 
 
-def test_help_without_a_command(program: Program) -> None:
-    status, out, err = program()
-    assert (status, err) == (0, "")
-    assert out.startswith("Usage: foresee")
-    for command in ("demo", "list", "generate", "train", "evaluate", "compare", "report", "bench"):
-        assert f"\n  {command} " in out
-    assert program("--help") == (0, out, "")
-
-
 LISTS = """
 import sys
 from foresee.cli.app import COMMANDS, main
@@ -150,16 +140,6 @@ def test_commands_set_the_allocator_and_the_library_does_not(
     assert told == []
     program.json("train", TASK, *arguments(tmp_path / "runs", *QUICKLY))
     assert len(told) == 3
-
-
-def test_every_option_is_explained(program: Program) -> None:
-    _, out, _ = program("train", "--help")
-    names = (
-        "objective backbone steps batch lr seed data test eval-every warmup schedule weight-decay beta2 clip precision "
-        "device until-solved runs json plugin"
-    )
-    for name in names.split():
-        assert f"--{name} " in out
 
 
 def test_list(program: Program) -> None:
@@ -393,19 +373,9 @@ def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, sa
         (f"compare {TASK}", "Missing option '--objectives'"),
         (f"generate {TASK} --split tset", "Invalid value for '--split'"),
         ("train path-star:degree=2,length=5,nodes=8", "nodes=8, but degree=2,length=5 needs at least 9 node labels"),
-        ("train path-star:degree=0,length=5,nodes=8,goals=one", "degree=0 must be at least 1"),
-        ("train path-star:degree=2,length=1,nodes=8,goals=one", "length=1 must be at least 2"),
-        ("generate path-star:degree=2,length=1,nodes=8,goals=one", "length=1 must be at least 2"),
-        ("compare path-star:degree=0,length=5,nodes=8 --objectives reversed", "degree=0 must be at least 1"),
         ("train in-weights-path-star:degree=5", "needs length=..., as in in-weights-path-star:degree="),
-        ("train path-star:degree=2,lenght=5,nodes=9", "has no option 'lenght': did you mean 'length'"),
-        ("train path-star:degree=two,length=5,nodes=9", "degree='two' must be a whole number"),
-        ("train pathstar:degree=2,length=5,nodes=9", "unknown task 'pathstar': did you mean 'path-star'"),
         (f"train {TASK} --objective next-tokn", "unknown objective 'next-tokn': did you mean 'next-token'"),
-        (f"train {TASK} --objective teacherless:hybrid=2", "hybrid=2.0 must be at least 0 and below 1"),
         (f"train {TASK} --backbone gpt-nan", "unknown backbone 'gpt-nan': did you mean 'gpt-nano'"),
-        (f"train {TASK} --backbone gpt-nano:layer=2", "has no option 'layer': did you mean 'layers'"),
-        (f"train {TASK} --backbone transformer:layers=1,width=33,heads=2", "width=33 must be a multiple of heads=2"),
         (f"train {TASK} --backbone gpt-nano:context=10", "needs 18 positions, but backbone"),
         (f"train {TASK} --steps 0", "steps=0 must be at least 1"),
         (f"train {TASK} --batch 0", "batch=0 must be at least 1"),
@@ -413,13 +383,10 @@ def test_a_plug_in_that_cannot_be_loaded(tmp_path: Path, content: str | None, sa
         (f"train {TASK} --schedule linear", "schedule='linear' must be constant or cosine"),
         (f"train {TASK} --data none.txt", "none.txt: cannot be read: No such file or directory"),
         (f"train {TASK} --data frehs", "data 'frehs' is none of fixed:N"),
-        ("train path-star-mini --batch 5 --data 100", "batch must be a multiple of 2"),
         (f"compare {TASK} --objectives next-token,revresed", "unknown objective 'revresed': did you mean 'reversed'?"),
-        (f"compare {TASK} --objectives ,", "spec '' is not of the form"),
         (f"compare {TASK} --objectives next-token --seeds 0", "Invalid value for '--seeds'"),
         (f"generate {TASK} -n 0", "0 train examples were asked for; ask for at least 1"),
         (f"generate {TASK} --out nowhere/examples.txt", "the folder nowhere does not exist; make it first"),
-        (f"generate {TASK} --out .", "is a folder; give the path of a file"),
         ("evaluate nowhere", "nowhere is not a run directory: no such folder"),
         ("evaluate .", "is not a run directory: it holds no spec.json"),
         ("report nowhere", "nowhere is no folder of runs"),
@@ -438,13 +405,7 @@ def test_a_wrong_request_is_one_sentence(
     ("line", "said"),
     [
         ("3,1|0,3|0,4|4/0,5=0,4,5", "edge 4 is '4', but an edge is two labels joined by a comma"),
-        ("3,1|0,3|0,4|4,x/0,5=0,4,5", "label 'x' in edge 4 is not a whole number"),
-        ("3,1|0,3|0,4|4,10/0,10=0,4,10", "label '10' in edge 4 is out of range: it must be from 0 to 9"),
-        ("3,1|0,3|0,4|5,6/0,5=0,4,5", "the edges do not form 2 arms of 3 nodes"),
-        ("3,1|0,3|0,4|4,5/0,4=0,4", "the goal 4 is not the end of an arm"),
-        ("3,1|0,3|0,4|4,5/0,5=0,3,5", "node 2 of the answer is 3, but the path from 0 to 5 has 4 there"),
         ("3,1|0,3|0,4|4,5/0,5=", "the answer is missing after the prompt"),
-        ("3,1|0,3|0,4|4,5", "there is no '=' where the problem ends"),
         ("", "the line is empty"),
     ],
 )
@@ -462,29 +423,7 @@ def test_a_bad_line_is_named_by_file_and_number(
     assert not (tmp_path / "runs").exists()
 
 
-def test_damaged_runs_are_refused(program: Program, finished: Run, tmp_path: Path) -> None:
-    for name in ("spec.json", "rows.jsonl", "metrics.jsonl", "timing.jsonl", "model.safetensors"):
-        copy = tmp_path / name / finished.dir.name
-        shutil.copytree(finished.dir, copy)
-        (copy / name).write_bytes(b"\x93garbage")
-        sentence = program.refusal("evaluate", str(copy), "--json")
-        assert sentence.startswith(f"{copy / name} is damaged: ")
-        assert sentence.endswith(f"; delete {copy} and train again")
-
-
-def test_weights_of_another_vocabulary_are_refused(program: Program, finished: Run, tmp_path: Path) -> None:
-    other = train(tiny(task="path-star:degree=2,length=3,nodes=12,goals=one", **QUICK), tmp_path)
-    shutil.copy(finished.dir / "model.safetensors", other.dir)
-    assert "was it made for another vocabulary or size?" in program.refusal("evaluate", str(other.dir))
-
-
 def test_what_failed_though_it_was_rightly_asked_for(program: Program, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     given = ["train", TASK, *arguments(tmp_path / "file", *QUICKLY)]
     assert "could not be written: Not a directory" in program.refusal(*given, status=1)
-
-
-def test_a_loss_that_is_not_finite(program: Program, tmp_path: Path) -> None:
-    status, out, err = program("train", TASK, *arguments(tmp_path / "runs", *QUICKLY, "--lr=1e30"))
-    assert (status, out) == (1, "")
-    assert "foresee: the loss is nan at step 2: training diverged; try a lower learning rate than 1e+30\n" in err

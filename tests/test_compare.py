@@ -12,8 +12,7 @@ from tiny import EASY, QUICK, SOLVING, tiny
 
 from foresee.cli.display import show_comparison
 from foresee.core import files
-from foresee.core.errors import RequestError
-from foresee.experiments.compare import Comparison, ObjectiveRuns, compare, steps_to_solve
+from foresee.experiments.compare import Comparison, ObjectiveRuns, compare
 from foresee.training.loop import train
 from foresee.training.records import rows_as_lines
 from foresee.training.run import Run, load
@@ -90,13 +89,6 @@ def test_what_was_solved_and_when(solved: Comparison) -> None:
         assert {run.verdict.name for run in group.runs} == {"solved"}
 
 
-def test_what_json_holds(solved: Comparison) -> None:
-    entry = solved.groups[0].json()
-    assert list(entry) == ["objective", "solved", "exact", "steps_to_solve", "runs"]
-    assert entry["runs"] == [run.json() for run in solved.groups[0].runs]
-    assert set(entry["solved"]) == {"value", "low", "high", "n"}
-
-
 def test_the_table(tmp_path: Path) -> None:
     compared = compare(tiny(**QUICK), ["teacherless"], 2, tmp_path, engine="in-process")
     groups = compared.groups
@@ -134,19 +126,3 @@ def test_the_control_is_in_doubt_until_that_of_the_same_seed_has_solved(tmp_path
     with_exact(groups[1].runs[1], {4: 1.0}, 1.0)
     # Reversed training needs two layers at any length, so it says nothing of depth.
     assert in_doubt() == [(True, True), (False, True)]
-
-
-def test_never_solved(solved: Comparison, tmp_path: Path) -> None:
-    run = train(tiny(**QUICK), tmp_path)
-    assert steps_to_solve(run) is None
-    assert ObjectiveRuns("next-token", (run,)).solved["value"] == 0.0
-
-
-def test_all_of_it_is_checked_before_any_of_it_is_trained(tmp_path: Path) -> None:
-    spec = tiny(**QUICK)
-    with pytest.raises(RequestError, match="unknown objective 'teacher': did you mean"):
-        compare(spec, ["next-token", "teacher"], 1, tmp_path, engine="in-process")
-    causal = tiny(**QUICK, backbone="mamba:layers=1,width=16,state=4")
-    with pytest.raises(RequestError, match="LOOKAHEAD"):
-        compare(causal, ["next-token", "masked-diffusion"], 1, tmp_path, engine="in-process")
-    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy
 import pytest
 import torch
-from scipy import stats
 
 from foresee.metrics.control import find_fall
 from foresee.metrics.intervals import Row, mean, share, wilson
@@ -58,12 +57,6 @@ def test_groups_that_are_alike_count_once_and_unlike_ones_never_more_than_their_
     assert share(apart, problems)["effective"] == 1000
     every = share(torch.ones(1000, dtype=torch.bool), problems)
     assert (every["value"], every["high"], every["effective"]) == (1.0, 1.0, 500)
-
-
-@pytest.mark.parametrize(("right", "n"), [(3, 20), (0, 20), (20, 20), (5200, 10_000)])
-def test_wilson_is_scipys_where_counts_are_whole(right: int, n: int) -> None:
-    expected = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert wilson(right / n, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_a_mean_has_the_interval_of_its_problems() -> None:

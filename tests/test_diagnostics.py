@@ -93,19 +93,6 @@ def test_plateau_stands_beside_its_reference() -> None:
     assert row == {"value": pytest.approx(float(by_hand), rel=1e-6), "reference": TASK.plateau, "n": 2000}
 
 
-def test_a_perfect_shortcut_with_an_even_guess_reaches_the_reference() -> None:
-    class Even(Follower):
-        def confident(self, wanted: Tensor) -> Tensor:
-            log_probs = super().confident(wanted).mul(100.0).log_softmax(-1)
-            even = torch.full_like(log_probs[:, 1], -1e9)
-            batch = examples(TASK, len(wanted))
-            even = even.scatter(1, batch.facts["arms"][:, :, 1], -math.log(2))
-            return torch.stack([log_probs[:, 0], even, *log_probs[:, 2:].unbind(1)], 1)
-
-    row = one(measure_all(subject(Even(TASK), 500, chunk=500)), "plateau")
-    assert row["value"] == pytest.approx(TASK.plateau, rel=1e-6)
-
-
 @pytest.mark.parametrize("stray_at", [2, 3, 4])
 def test_follow_counts_only_arms_walked_edge_by_edge_to_their_end(stray_at: int) -> None:
     class Strays(Follower):
@@ -149,21 +136,6 @@ def test_follow_puts_the_objective_on_each_wrong_arm_equally_often() -> None:
     assert not (put == facts["goal_arm"]).any()
     away = torch.bincount((put - facts["goal_arm"]) % 5, minlength=5).tolist()
     assert all(1000 - 4.5 * math.sqrt(4000 * 0.25 * 0.75) < count < 1000 + 4.5 * 27.4 for count in away[1:])
-
-
-def test_following_repeats_with_the_same_stream() -> None:
-    class Picky(Follower):
-        """Walks an arm only where its first node is even, so that ``follow`` depends on the arms drawn."""
-
-        def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
-            step = super().write_next(graph, prefix)
-            return step if prefix.shape[1] < 2 else torch.where(prefix[:, 1] % 2 == 0, step, graph.path[:, 0])
-
-    first = measure_all(subject(Picky(WIDE)))
-    assert first == measure_all(subject(Picky(WIDE)))
-    other = replace(subject(Picky(WIDE)), stream=lambda name: seeds.torch_stream("test", "another"))
-    assert first["follow"] != measure_all(other)["follow"]
-    assert 0.3 < value(first, "follow") < 0.7
 
 
 def test_branches_at_different_places_are_each_forced_at_their_own() -> None:
@@ -247,13 +219,6 @@ def test_numbers_that_are_not_finite_are_left_out() -> None:
     assert not {"margin", "plateau"} & set(rows)
     assert "forced_loss" not in measure_quickly(TASK, Broken(TASK), examples(TASK, 50))
     json.dumps(rows, allow_nan=False)
-
-
-def test_chunks_change_nothing() -> None:
-    whole, pieces = (measure_all(subject(Slipping(WIDE, sure=0.8), 500, chunk=chunk)) for chunk in (500, 37))
-    follow = whole.pop("follow"), pieces.pop("follow")
-    assert follow[0] == follow[1]
-    assert whole == pieces
 
 
 def test_decoding_and_scoring_happen_once() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy
 import pytest
 import torch
-from scripted import Babbler, Follower, Parallel, Planner, Scripted, Slipping
+from scripted import Babbler, Follower, Planner, Scripted, Slipping
 from torch import Tensor
 
 from foresee.core import seeds
@@ -158,14 +157,6 @@ def test_chunks_change_nothing_where_lengths_differ() -> None:
         assert whole[name] == (pieces[name] if isinstance(whole[name], list) else pytest.approx(pieces[name]))
 
 
-def test_what_cannot_be_forced_has_no_forced_rows_where_lengths_differ() -> None:
-    class AtOnce(BySize):
-        order = "parallel"
-
-    rows = measure_all(examined(AtOnce(Parallel), MIXED, drawn(MIXED, 50)))
-    assert set(rows) == {"exact", "free", "child", "decision", "rest"}
-
-
 def test_scores_and_answers_are_put_back_in_their_places() -> None:
     batch, script = drawn(MIXED, 100), BySize(Babbler).eval()
     found, wrote = score_answers(script, batch, 7), predict_answers(script, batch, 7)
@@ -200,27 +191,9 @@ class Counting(Task):
     """A digit n, answered by n, n - 1, ..., 0 and a full stop, or by the full stop alone after any of them."""
 
     summary = "test"
+    vocab = Vocabulary((*"01234", "."))
+    chance, prompt_length, answer_length, end = 1.0, 1, 6, 5
     lenient: bool = False
-
-    @cached_property
-    def vocab(self) -> Vocabulary:
-        return Vocabulary((*"01234", "."))
-
-    @property
-    def end(self) -> int:
-        return 5
-
-    @property
-    def chance(self) -> float:
-        return 1.0
-
-    @property
-    def prompt_length(self) -> int:
-        return 1
-
-    @property
-    def answer_length(self) -> int:
-        return 6
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         return self.of(rng.integers(0, 5, n).tolist())
@@ -237,17 +210,8 @@ class Counting(Task):
         right = self.solve(prompt)
         return list(answer) == right or (self.lenient and list(answer[:-1]) == right[: len(answer) - 1])
 
-    def identity(self, batch: Batch) -> numpy.ndarray:
-        return batch.tokens[:, 0].numpy().astype(numpy.uint64)
-
-    def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        return "".join(self.vocab.decode([*prompt, *answer]))
-
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
         return self.vocab.encode(line[:1]), self.vocab.encode(line[1:])
-
-    def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        return {}
 
 
 class Counts(Objective):

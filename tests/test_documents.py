@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import shlex
@@ -17,6 +19,7 @@ from foresee.cli.app import COMMANDS, program
 from foresee.core.errors import RequestError
 from foresee.core.registry import load_plugin_file
 from foresee.core.spec import resolve, split_list
+from foresee.experiments.engine import InProcess
 from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
 from generate.documents import BLOCK, fill_tables
@@ -132,3 +135,47 @@ def test_the_python_of_readers_runs(path: Path, tmp_path: Path, monkeypatch: pyt
             load_plugin_file(plugin)
             code = 'import foresee\nrun = foresee.train("path-star", "hidden-prefix:share=0.3", steps=4)'
         exec(code.replace('objective="reversed",', 'objective="reversed", steps=4, test=64,'), {})  # noqa: S102  # the code of our own documents
+
+
+# The notebooks run from top to bottom, with fewer steps; each cell's last expression shows itself
+
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "examples" / "notebooks").glob("*.ipynb"))
+QUICK = "steps = 4"
+
+
+def code_cells(path: Path) -> list[str]:
+    """The code of a notebook, cell by cell."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def run_cell(source: str, names: dict[str, Any]) -> Any:
+    """What a cell shows: the value of its last expression."""
+    tree = ast.parse(source)
+    *_, last = tree.body
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
+    exec(compile(tree, "cell", "exec"), names)  # noqa: S102  # a notebook of this repository
+    return None if not isinstance(last, ast.Expr) else eval(compile(ast.Expression(last.value), "cell", "eval"), names)  # noqa: S307
+
+
+def test_the_paper_takes_ten_cells() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["the_paper_in_ten_cells", "your_own_objective"]
+    assert len(code_cells(NOTEBOOKS[0])) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forget_plugins")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("foresee.experiments.pool.WorkerPool", InProcess)
+    names: dict[str, Any] = {"__name__": "notebook"}
+    shown = []
+    for source in code_cells(path):
+        assert "steps = 400" in source or "steps=" not in source or "steps=steps" in source
+        value = run_cell(source.replace("steps = 400", QUICK), names)
+        shown.append(getattr(value, "_repr_html_", lambda value=value: repr(value))())
+    assert any("next-token" in str(each) for each in shown)
+    assert all(isinstance(each, str) for each in shown)

@@ -25,8 +25,7 @@ from tiny import EASY, SOLVING, tiny
 
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.explore import Server, Session
-from foresee.explore.calls import CALLS, answer
-from foresee.explore.server import page_files
+from foresee.explore.server import CALLS, answer, page_files
 from foresee.explore.steps import Decoding, decide, find_decoding, in_task_order, step_log_probs
 from foresee.objectives.base import objectives
 from foresee.tasks.path_star import PathStar

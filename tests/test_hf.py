@@ -24,7 +24,6 @@ from foresee.core.checkpoint_files import quiet
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
-from foresee.training.settings import Settings
 
 VOCAB = tiny.path_star(10)
 STD = 0.2
@@ -348,12 +347,6 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(RequestError, match=says) as refusal:
             HuggingFace(VOCAB, tiny.generator(), path=path)
         assert "\n" not in str(refusal.value)
-
-
-def test_a_task_longer_than_the_checkpoint_s_positions_is_refused(gpt2: Path) -> None:
-    task = "path-star:degree=2,length=12,nodes=30,goals=one"
-    with pytest.raises(RequestError, match=f"needs 81 positions, but backbone hf:path={gpt2}.* has 64"):
-        Settings.of(task, "next-token", f"hf:{gpt2},symbols=first").build_objective(foresee.task(task))
 
 
 # Whole runs -----------------------------------------------------------------------------------------------------------

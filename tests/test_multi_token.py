@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from objective_support import LEARNED, ROTARY, assert_loss, rng, scrambled
-from support import Stub, random_batch
+from support import Stub, numbered, random_batch, transformer
 from tiny import tiny
 from torch import Tensor
 
 from foresee.backbones.base import Layer
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
+from foresee.objectives.joint_multi_token import JointMultiToken
 from foresee.objectives.multi_token import MultiToken
 from foresee.objectives.multi_token_sequential import MultiTokenSequential
 from foresee.training.loop import train
@@ -79,11 +80,6 @@ def test_a_curriculum_adds_and_drops_heads_while_training(tmp_path: Path, curric
     assert [[loss > 0 for loss in each] for each in losses] == [[count > 0, count > 1] for count in further]
 
 
-class AsItIs(Layer):
-    def forward(self, z: Tensor, *, keep: slice | None = None) -> Tensor:
-        return z if keep is None else z[:, keep]
-
-
 class ModuleTable(Stub):
     """Rows 0 and 1: next-token's probabilities after reading a and b. Rows 2 to 5 are for modules to choose from."""
 
@@ -91,7 +87,7 @@ class ModuleTable(Stub):
         super().__init__(AFTER_TOKEN.log(), "token")
 
     def last_layer(self, generator: torch.Generator) -> Layer:
-        return AsItIs()
+        return NextRows(0)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +140,41 @@ def test_under_autocast_states_stay_float32(backbone: str) -> None:
     assert [each.dtype for each in outputs] == [torch.float32] * 3
     torch.autograd.backward(out.total)
     assert all(parameter.grad is not None for parameter in made.parameters())
+
+
+# Joint multi-token prediction: one state, several tokens, the earlier ones given
+
+
+@pytest.mark.parametrize(
+    ("bias", "slot_1"),
+    [
+        # Even attention. With tokens that differ, slots 0 and 1 cancel and the residual, the state after x_t, decides;
+        # with equal ones all agree. So x_{t+2} is predicted from x_t: b from a, then a from b.
+        (0.0, [1 / 4, 1 / 4]),
+        # Slot 1 reads itself at weight 7/8, where 7/8 - 1/8 outweighs half of what the residual brings: so x_{t+2} is
+        # predicted from x_{t+1}, the token revealed: b from b, then a from b.
+        (log(7), [3 / 4, 1 / 4]),
+    ],
+)
+def test_loss_by_hand(bias: float, slot_1: list[float]) -> None:
+    """The prompt "a", the answer "b b a"; a sign for a gives a the probability 3/4, and likewise b."""
+    stub = Stub(torch.tensor([[log(3) / 4, -log(3) / 4], [-log(3) / 4, log(3) / 4]]), "token")
+    made = JointMultiToken(stub, Vocabulary(("a", "b")), rng(), horizon=1, heads=1, weight=0.5)
+    with torch.no_grad():
+        made.fetch.queries_keys.zero_()
+        made.fetch.values.copy_(torch.eye(2))
+        made.fetch.out.copy_(torch.eye(2))
+        made.fetch.bias_table[0, 1, 1] = bias
+    out = made.loss(Batch.of(torch.tensor([[0, 1, 1, 0]]), 1, 3), rng())
+    slot_0 = [1 / 4, 3 / 4, 1 / 4]  # b after a, b after b, a after b
+    parts = {"next-token": -sum(map(log, slot_0)) / 3, "slot-1": -0.5 * sum(map(log, slot_1)) / 3}
+    assert_loss(out, parts, [-log(p) for p in slot_0], 1e-3)
+
+
+def test_weights_start_as_stated() -> None:
+    backbone = transformer()
+    fetch = JointMultiToken(backbone, numbered(13), rng()).fetch
+    assert fetch.state_weight.item() == pytest.approx(0.1)
+    assert not fetch.bias_table.any()
+    for weight in (fetch.queries_keys, fetch.values, fetch.out):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.1)

@@ -6,22 +6,23 @@ depend on a token in two ways alone: the token is predicted there, or it is read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from probe import Nudge, Probe, Reading
-from support import SMALL, VOCAB, build, random_batch, scramble
+from support import VOCAB
 from torch import Tensor, nn
+from torch.nn import functional
 
+from foresee.backbones import Attend, Backbone, Cap
+from foresee.backbones.base import Layer
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.spec import resolve
-from foresee.objectives import LossOut, Objective, objectives
+from foresee.core.vocabulary import Vocabulary
+from foresee.objectives import LossOut, objectives
 from generate.drawing import ANSWER, PROMPT, Lane, Stream, Target, parse_drawing
 from generate.objectives_page import own_names, read_docstrings
 
@@ -45,6 +46,80 @@ LANES = [
     if not any(target and target.kind == "pair" for target in lane.targets)
 ]
 per_objective = pytest.mark.parametrize("name", NAMES)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One call of a probe: what it was given, and the states it gave."""
+
+    x: Tensor
+    attend: Attend
+    positions: Tensor | None
+    states: Tensor
+
+
+@dataclass
+class Nudge:
+    """A state to be changed, by its place."""
+
+    place: int | None = None
+    readings: list[Reading] = field(default_factory=list)
+
+
+class PassOn(Layer):
+    """A layer that changes nothing."""
+
+    def forward(self, z: Tensor, *, keep: slice | None = None) -> Tensor:
+        return z if keep is None else z[:, keep]
+
+
+class Probe(Backbone):
+    """Remembers what it reads, and gives a fixed state for each place."""
+
+    summary = "a probe"
+
+    def __init__(self, vocab: Vocabulary, name: str = "probe", nudge: Nudge | None = None) -> None:
+        super().__init__()
+        self.width, self.vocab_size, self.has = 16, len(vocab), frozenset(Cap)
+        rng = seeds.torch_stream("diagram", name)
+        self.table = nn.Parameter(0.2 * torch.randn(len(vocab), self.width, generator=rng))
+        self.states = 0.3 * torch.randn(16, self.width, generator=rng)
+        self.shift = 0.1 * torch.randn(self.width, generator=rng)
+        self.nudge = nudge or Nudge()
+        # Symbols that are no labels are never decoded, so that whatever is fed of them was put there.
+        self.bias = torch.where(torch.arange(len(vocab)) < 10, 0.0, -3.0)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return functional.embedding(tokens, self.table)
+
+    def forward(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> Tensor:
+        states = self.states[: x.shape[1]].clone()
+        if self.nudge.place is not None and self.nudge.place < len(states):
+            states[self.nudge.place] += self.shift
+        states = states.expand(len(x), -1, -1).clone().requires_grad_()
+        self.nudge.readings.append(Reading(x.detach(), attend, positions, states))
+        return states if keep is None else states[:, keep]
+
+    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+        states = self(x)
+        return states, states if keep is None else states[:, keep]
+
+    def last_layer(self, generator: torch.Generator) -> Layer:
+        return PassOn()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, self.table) + self.bias
+
+    def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, Tensor]:
+        return self(x)[:, -1].detach(), x
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.start(torch.cat((state, x[:, None]), 1))
+
+    def twin(self, generator: torch.Generator) -> Probe:
+        return Probe(Vocabulary(("0",)), "twin", self.nudge)
 
 
 def example(changed: str | None = None) -> Batch:
@@ -245,55 +320,3 @@ def test_every_part_is_drawn_and_dashed_where_it_is_dropped(name: str) -> None:
         assert len({lane.dropped for _, lane in kept if lane.part == part}) == 1
     inputs = [absent for stream in DRAWN[name] for absent in stream.only_in_training]
     assert any([*inputs, *(lane.dropped for _, lane in lanes)]) == (SAID[name]["Dropped"] != "nothing")
-
-
-@per_objective
-def test_weights_of_dropped_parts_do_not_matter_at_decoding(name: str) -> None:
-    lanes = [lane for stream in DRAWN[name] for lane in stream.lanes]
-    kept = {part for lane in lanes if not lane.dropped for part in lane.part.split()}
-    dropped = {part for lane in lanes for part in lane.part.split()} - kept
-    batch, made = random_batch(), build(SPECS[name], next(iter(SMALL)))
-    scramble(made)
-    parts = made.loss(batch, seeds.torch_stream("diagram weights")).parts
-    weights = {part: trains(made, loss) for part, loss in parts.items()}
-
-    def of(chosen: set[str]) -> set[str]:
-        return set[str]().union(*(weights[part] for part in chosen))
-
-    own_weights = of(dropped) - of(kept)
-    assert bool(own_weights) == (bool(dropped) and name not in WITHOUT_WEIGHTS)
-    before = decoded(made, batch)
-    with shaken(made, own_weights):
-        assert all(map(torch.equal, before, decoded(made, batch)))
-    for part in sorted(kept):
-        alone = weights[part] - of(kept - {part})
-        if alone:
-            with shaken(made, alone):
-                assert not all(map(torch.equal, before, decoded(made, batch))), f"decoding does not use {part}"
-
-
-@torch.no_grad()
-def decoded(made: Objective, batch: Batch) -> list[Tensor]:
-    """Answers and, where there are any, forced scores."""
-    forced = made.forced(batch)
-    return [made.generate(batch.prompts, batch.layout.width)] + ([] if forced is None else [forced])
-
-
-@contextmanager
-def shaken(made: Objective, names: set[str]) -> Iterator[None]:
-    """Within, the named parameters have other values."""
-    rng, chosen = seeds.torch_stream("diagram shaken"), [made.get_parameter(name) for name in sorted(names)]
-    before = [parameter.detach().clone() for parameter in chosen]
-    with torch.no_grad():
-        for parameter in chosen:
-            parameter.add_(torch.randn(parameter.shape, generator=rng))
-        yield
-        for parameter, value in zip(chosen, before, strict=True):
-            parameter.copy_(value)
-
-
-def trains(made: Objective, loss: Tensor) -> set[str]:
-    """Names of the parameters that a part of the loss gives a gradient."""
-    named = dict(made.named_parameters())
-    grads = torch.autograd.grad(loss, list(named.values()), retain_graph=True, materialize_grads=True)
-    return {key for key, grad in zip(named, grads, strict=True) if grad.any()}

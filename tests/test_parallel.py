@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import importlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_checkpoints
-import together
 import torch
-from tiny import TASK, tiny
+from tiny import TASK, arguments, outcome, tiny
 
 import foresee
+from foresee.cli import main
 from foresee.core import files
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
@@ -30,6 +40,122 @@ FEW: dict[str, Any] = {
 }  # fmt: skip
 
 
+# Several processes, each as ``torchrun`` would start it --------------------------------------------------------------
+
+
+# Forked from a server that has imported what takes long.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(
+    ["foresee.cli.train", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"]
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What befalls one of the processes, at its ``update``-th update (from 1)."""
+
+    rank: int = 0
+    update: int = 0
+    signal: int = signal.SIGKILL
+    full_at: int = 0
+    """The flush, from 1, at which the disk of each process is full."""
+    save_seconds: float = -1.0
+    """Between checkpoints; negative saves at every step."""
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def describe_world(rank: int, size: int, port: int) -> None:
+    """Sets what ``torchrun`` sets."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="none",
+    )  # fmt: skip
+    torch.set_num_threads(1)
+
+
+def befall(plan: Plan, rank: int) -> None:
+    loop: Any = importlib.import_module("foresee.training.loop")  # ``foresee.train`` is also a function
+    loop.SAVE_SECONDS = plan.save_seconds
+    real, count = torch.optim.AdamW.step, 0
+
+    def step(self: torch.optim.AdamW, *given: Any) -> Any:
+        nonlocal count
+        count += 1
+        if (count, rank) == (plan.update, plan.rank):
+            os.kill(os.getpid(), plan.signal)
+        return real(self, *given)
+
+    torch.optim.AdamW.step = step  # type: ignore[assignment,method-assign]
+    flush, flushed = os.fsync, 0
+
+    def fsync(handle: int) -> None:
+        nonlocal flushed
+        flushed += 1
+        if flushed == plan.full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(handle)
+
+    os.fsync = fsync  # type: ignore[assignment]
+
+
+def _command(rank: int, size: int, port: int, errors: Path, plan: Plan, argv: list[str]) -> None:
+    for name, number in ((f"{errors}.{rank}", 2), (f"{errors}.{rank}.out", 1)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+    describe_world(rank, size, port)
+    befall(plan, rank)
+    sys.argv = ["foresee", *argv]
+    main()
+
+
+def _call(rank: int, size: int, port: int, errors: Path, work: Callable[[], None]) -> None:
+    os.dup2(os.open(f"{errors}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 2)
+    describe_world(rank, size, port)
+    work()
+
+
+def _together(size: int, target: Callable[..., None], errors: Path, *more: Any) -> list[tuple[int, str]]:
+    """Exit status and standard error of each process."""
+    port = free_port()
+    started: list[BaseProcess] = [
+        processes.Process(target=target, args=(rank, size, port, errors, *more)) for rank in range(size)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(240)
+    hung = [rank for rank, process in enumerate(started) if process.exitcode is None]
+    for process in started:
+        process.kill()
+    assert not hung, f"still running: {hung}"
+    return [
+        (process.exitcode or 0, _without_noise(Path(f"{errors}.{rank}").read_text()))
+        for rank, process in enumerate(started)
+    ]
+
+
+def _without_noise(said: str) -> str:
+    """PyTorch says once that it looked for unused parameters and found none; nothing but its log level silences it."""
+    noise = "Warning: find_unused_parameters=True was specified in DDP constructor"
+    return "".join(line for line in said.splitlines(keepends=True) if noise not in line)
+
+
+def commands(root: Path, argv: list[str], plan: Plan | None = None, size: int = 2) -> list[tuple[int, str]]:
+    """The command ``foresee`` with these arguments in each process: exit status and standard error of each."""
+    return _together(size, _command, root / "errors", plan or Plan(), argv)
+
+
+def calls(root: Path, work: Callable[[], None], size: int = 2) -> list[tuple[int, str]]:
+    """``work``, a function of a module, in each process: exit status and standard error of each."""
+    return _together(size, _call, root / "errors", work)
+
+
 def train_all(specs: list[Settings], root: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "WATCHED", 50)  # there is an evaluation at every step
@@ -40,7 +166,7 @@ def train_all(specs: list[Settings], root: Path) -> None:
 def on_two(root: Path, specs: list[Settings]) -> list[Settings]:
     """The same runs for two processes, trained by them under ``root``."""
     both = [spec.replace(processes=2) for spec in specs]
-    for status, said in together.calls(root, functools.partial(train_all, both, root)):
+    for status, said in calls(root, functools.partial(train_all, both, root)):
         assert (status, said) == (0, "")
     return both
 
@@ -161,12 +287,120 @@ def test_a_batch_must_divide() -> None:
 def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="this run is for processes=2, but 1 is running; start it with torchrun"):
         train(tiny(processes=2), tmp_path)
-    for rank, (status, said) in enumerate(
-        together.calls(tmp_path, functools.partial(train_all, [tiny(processes=4)], tmp_path))
-    ):
+    for rank, (status, said) in enumerate(calls(tmp_path, functools.partial(train_all, [tiny(processes=4)], tmp_path))):
         assert status == 1
         assert said.splitlines()[-1] == (
             ("foresee.core.errors.RequestError", "foresee.core.errors.OtherProcessError")[rank]
             + ": this run is for processes=4, but 2 are running; start it with torchrun and as many processes"
         )
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+# However it ends ------------------------------------------------------------------------------------------------------
+
+
+SMALL: dict[str, Any] = {"steps": 6, "data": "fixed:300", "test": 40, "eval_every": 2, "device": "cpu"}
+OBJECTIVE = "teacherless:hybrid=0.5"
+SPEC = tiny(OBJECTIVE, **SMALL, processes=2)
+"""It draws random numbers."""
+LOST = (
+    "foresee: another process of this run ended or no longer answers, so all of them end; what it said itself tells "
+    "why, and the same command continues\n"
+)
+
+
+def command(root: Path, plan: Plan | None = None, spec: Settings = SPEC) -> list[tuple[int, str]]:
+    """The command of ``spec`` under ``root`` on two processes."""
+    small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    argv = ["train", TASK, f"--objective={OBJECTIVE}", *arguments(root / "runs"), f"--backbone={spec.backbone}", *small]
+    return commands(root, [*argv, "--json"], plan)
+
+
+def sentence(said: str) -> str:
+    """The last line."""
+    assert "Traceback" not in said
+    return said.splitlines(keepends=True)[-1]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What SPEC ends with when nothing happens to it."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    (first, second) = command(root)
+    assert (first[0], second) == (0, (0, ""))  # the first alone shows progress
+    assert "step 6/6" in first[1]
+    assert (root / "errors.0.out").read_text().startswith(f'{{"run": "{SPEC.digest}"')
+    assert (root / "errors.1.out").read_text() == ""
+    return outcome(root / "runs" / SPEC.digest)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_one_is_killed_the_other_ends_and_both_continue(
+    tmp_path: Path, undisturbed: dict[str, bytes], rank: int
+) -> None:
+    ends = command(tmp_path, Plan(rank, update=4))
+    assert ends[rank][0] == -signal.SIGKILL
+    status, said = ends[1 - rank]
+    assert status == 1
+    if rank == 1:
+        assert sentence(said) == LOST
+    else:
+        assert said == ""
+    assert (tmp_path / "runs" / SPEC.digest / "checkpoint" / "latest.safetensors").exists()
+    (first, second) = command(tmp_path)
+    assert (first[0], second) == (0, (0, ""))
+    assert ", from step 3\n" in first[1]
+    assert outcome(tmp_path / "runs" / SPEC.digest) == undisturbed
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_asked_to_stop_all_stop_at_the_same_step(tmp_path: Path, undisturbed: dict[str, bytes], rank: int) -> None:
+    # Nothing is saved but on being asked.
+    (status, said), other = command(tmp_path, Plan(rank, 3, signal.SIGTERM, save_seconds=1e9))
+    directory = tmp_path / "runs" / SPEC.digest
+    assert (status, other) == (1, (1, ""))
+    assert sentence(said) == f"foresee: stopped at step 3 of 6 and saved in {directory}; the same command continues\n"
+    assert ", from step 3\n" in command(tmp_path)[0][1]
+    assert outcome(directory) == undisturbed
+
+
+@pytest.mark.slow
+def test_asked_to_stop_at_the_last_step(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    (status, said), other = command(tmp_path, Plan(1, 6, signal.SIGTERM, save_seconds=1e9))
+    assert (status, other) == (1, (1, ""))
+    assert "stopped at step 6 of 6" in sentence(said)
+    assert command(tmp_path)[0][0] == 0
+    assert outcome(tmp_path / "runs" / SPEC.digest) == undisturbed
+
+
+def test_what_the_first_cannot_write_ends_all(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    ends = command(tmp_path, Plan(full_at=3, save_seconds=1e9))  # after env.json and spec.json
+    directory = tmp_path / "runs" / SPEC.digest
+    assert ends[1] == (1, "")
+    assert ends[0][0] == 1
+    assert sentence(ends[0][1]).startswith(
+        f"foresee: the disk is full: {directory / 'metrics.jsonl'} could not be written"
+    )
+    (directory / "spec.json").write_bytes(b"{")
+    ends = command(tmp_path)
+    assert (ends[0][0], ends[1]) == (2, (2, ""))
+    assert "spec.json is damaged" in sentence(ends[0][1])
+    (directory / "spec.json").write_bytes(undisturbed["spec.json"])
+    assert command(tmp_path)[0][0] == 0
+    assert outcome(directory) == undisturbed
+
+
+@pytest.mark.slow
+def test_killed_and_continued_shards_end_as_if_undisturbed(tmp_path: Path) -> None:
+    folder = tiny_checkpoints.save(tmp_path / "checkpoint")
+    spec = tiny(OBJECTIVE, backbone=f"hf:{folder}", **SMALL, processes=2)
+    (tmp_path / "whole").mkdir()
+    assert [status for status, _ in command(tmp_path / "whole", spec=spec)] == [0, 0]
+    (tmp_path / "cut").mkdir()
+    statuses = [status for status, _ in command(tmp_path / "cut", Plan(1, update=4), spec)]
+    assert statuses == [1, -signal.SIGKILL]
+    first, second = command(tmp_path / "cut", spec=spec)
+    assert (first[0], second) == (0, (0, ""))
+    assert ", from step 3\n" in first[1]
+    whole, cut = (outcome(tmp_path / name / "runs" / spec.digest) for name in ("whole", "cut"))
+    assert whole == cut

@@ -23,7 +23,7 @@ from foresee.metrics.intervals import rate
 from foresee.objectives.next_token import NextToken
 from foresee.training.evaluate import evaluate, keep_rows
 from foresee.training.loop import continue_run, train
-from foresee.training.records import read_rows, read_spec, rows_as_lines
+from foresee.training.records import read_spec, rows_as_lines
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings, settable
 
@@ -165,12 +165,6 @@ def test_a_wrong_request_is_one_sentence(changes: dict[str, Any], said: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_the_control_differs_in_its_objective_alone() -> None:
-    spec = tiny("teacherless:hybrid=0.5", seed=4)
-    assert spec.control() == tiny("reversed", seed=4)
-    assert spec.control().control() == spec.control()
-
-
 def test_weights_are_this_runs_own() -> None:
     def weights(spec: Settings) -> bytes:
         objective = spec.build_objective(spec.build_task())
@@ -201,11 +195,6 @@ def test_a_loaded_run_is_the_one_that_was_trained(finished: Run) -> None:
     assert not again.objective.training
     with pytest.raises(RequestError, match="the goal 9 is not the end of an arm"):
         again.generate("3,1|0,3|0,4|4,5/0,9=")
-
-
-def test_rows_survive_writing_and_reading(finished: Run, tmp_path: Path) -> None:
-    files.write_json_lines(tmp_path / "rows.jsonl", rows_as_lines(finished.rows))
-    assert read_rows(tmp_path) == finished.rows
 
 
 def test_measuring_again_gives_the_same_rows(finished: Run) -> None:

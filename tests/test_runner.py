@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from unittest.mock import Mock
 
 import pytest
 import tiny_checkpoints
-from rich.console import Console
 from scripted_worker import (
     BABBLES,
     DIES,
@@ -38,7 +36,7 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.experiments.engine import InProcess, Job, Pending, make_engine
 from foresee.experiments.memory import estimate_memory
 from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
-from foresee.experiments.progress import RunsBars, RunsProgress
+from foresee.experiments.progress import RunsProgress
 from foresee.experiments.runner import FailedRunsError, Runner, run_all, state, unfinished
 from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.process import in_use, locked
@@ -399,19 +397,3 @@ def test_a_checkpoint_is_loaded_once_for_all_that_is_trained_on_it(
         unfinished([*asked, tiny("next-token", "path-star:degree=2,length=40,nodes=90,goals=one", backbone)], tmp_path)
     with pytest.raises(RequestError, match="heads"):
         unfinished([*asked, tiny("multi-token:heads=0", backbone=backbone)], tmp_path)
-
-
-def test_bars_fit_a_terminal_of_80_columns(asked: Settings) -> None:
-    console = Console(width=80, force_terminal=True, color_system=None)
-    with console.capture() as captured:
-        bars = RunsBars(console)
-        bars.plan("a plan", 3, 1)
-        bars.start(asked, 0)
-        line: Any = {"step": 2, "loss": 0.5, "eval": {"exact": 0.25}}
-        bars.report(asked, line, {"step": 2, "seconds": 2.0, "examples_per_second": 1.0})
-        bars.close()
-    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", captured.get()).splitlines()
-    assert max(map(len, lines)) <= 80
-    (bar,) = {line for line in lines if "seed 0" in line and "exact" in line}
-    assert "2/4" in bar
-    assert "loss 0.500 exact 0.25" in bar

@@ -442,13 +442,6 @@ def test_a_row_that_is_missing_is_said(made: Path, monkeypatch: pytest.MonkeyPat
         table(made)
 
 
-def test_wrong_requests() -> None:
-    with pytest.raises(RequestError, match="unknown study 'pitfals-mamba': did you mean 'pitfalls-mamba'"):
-        study("pitfals-mamba")
-    with pytest.raises(RequestError, match="scale 'desk' must be one of laptop, paper"):
-        study("pitfalls-mamba", "desk")
-
-
 # Committed runs -----------------------------------------------------------------------------------------------------
 
 
@@ -461,15 +454,6 @@ def test_the_mamba_table_is_rebuilt_from_committed_runs(tmp_path: Path) -> None:
     assert [round(seed.value, 4) for seed in cell.seeds] == [0.4973, 0.5006, 0.4958]
     assert [seed.verdict for seed in cell.seeds] == ["clever-hans"] * 3
     assert not list(tmp_path.iterdir())
-
-
-def test_the_committed_teacherless_runs_are_those_of_the_study(tmp_path: Path) -> None:
-    result = study("pitfalls-teacherless", runs=tmp_path, results=[ROOT / "results" / "teacherless"], train=False)
-    short, long = result.cells
-    assert (len(short.seeds), short.solved) == (10, rate(10, 10))
-    assert [seed.solved for seed in long.seeds] == [True, False, False]
-    assert (long.agreement, long.median_steps) == ("mixed", None)
-    assert long.mean_steps == pytest.approx((8800 + 2 * 10_000) / 3)
 
 
 def test_auxiliary_losses_train_as_their_sources_do() -> None:

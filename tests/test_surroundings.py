@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from program import Program
 from tiny import TASK, arguments, outcome, tiny
 
 from foresee.core import files
-from foresee.core.errors import ForeseeWarning, RequestError
+from foresee.core.errors import ForeseeError, ForeseeWarning, RequestError
 from foresee.training.distributed import init_process_group
 from foresee.training.loop import continue_run, train
+from foresee.training.process import recorded_threads, use_threads
+from foresee.training.progress import Progress
 from foresee.training.run import Run, load
 
 
@@ -198,3 +201,44 @@ def test_a_finished_run_is_trained_further_as_a_new_run(tmp_path: Path) -> None:
         train(child.spec, tmp_path / "elsewhere")
     with pytest.raises(RequestError, match="at least 1"):
         continue_run(parent, 0)
+
+
+# A run keeps the number of threads that it began with
+
+
+QUICK: dict[str, Any] = {"steps": 2, "eval_every": 1, "data": "fixed:300", "test": 40}
+
+
+class Notes(Progress):
+    """Notes the threads at each step, and stops the run when told to."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.seen: list[int] = []
+        self.stop_at = stop_at
+
+    def step(self, step: int) -> None:
+        self.seen.append(torch.get_num_threads())
+        if step == self.stop_at:
+            raise ForeseeError("stopped")
+
+
+def test_a_run_that_is_continued_has_the_threads_it_began_with_and_a_damaged_record_is_said(tmp_path: Path) -> None:
+    spec, notes = tiny(**QUICK), Notes()
+    with pytest.raises(ForeseeError, match="stopped"):
+        train(spec, tmp_path, Notes(stop_at=1))
+    path = tmp_path / spec.digest / "env.json"
+    recorded = json.loads(path.read_text())
+    assert recorded["threads"] == torch.get_num_threads() == 1
+    for text in ("{}", '{"threads": 0}', '{"threads": true}', '{"threads": "2"}', "[]", "{"):
+        path.write_text(text)
+        with pytest.raises(RequestError, match=r"env\.json is damaged: "):
+            train(spec, tmp_path)
+    path.write_text(json.dumps(recorded | {"threads": 2}))
+    train(spec, tmp_path, notes)
+    assert set(notes.seen) == {2}
+    assert torch.get_num_threads() == 1
+
+
+def test_without_a_record_the_number_stays(tmp_path: Path) -> None:
+    with use_threads(recorded_threads(tmp_path)):
+        assert torch.get_num_threads() == 1

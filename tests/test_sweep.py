@@ -99,22 +99,15 @@ def test_seeds_of_defaults_and_of_a_grid(tmp_path: Path) -> None:
         (f"[{{{ONE}}}, {{{ONE}, step: 3}}]", ": run 2: unknown key 'step': did you mean 'steps'"),
         (f"[{{task: '{TASK}'}}]", ": run 1: objective is missing"),
         (f"[{{{ONE}, steps: many}}]", ": run 1: steps='many' must be a whole number"),
-        (f"[{{{ONE}, steps: 3.5}}]", ": run 1: steps=3.5 must be a whole number"),
-        (f"[{{{ONE}, steps: true}}]", ": run 1: steps=True must be a whole number"),
         (f"[{{{ONE}, lr: null}}]", ": run 1: lr=None must be a number"),
-        (f"[{{{ONE}, until_solved: 1}}]", ": run 1: until_solved=1 must be true or false"),
-        (f"[{{{ONE}, schedule: 3}}]", ": run 1: schedule=3 must be constant or cosine"),
-        (f"[{{{ONE}, steps: 0}}]", ": run 1: steps=0 must be at least 1"),
         (f"[{{{ONE}, seed: 1, seeds: [2]}}]", ": run 1: it has both seed and seeds; give one of them"),
         (f"[{{{ONE}, seeds: 3}}]", ": run 1: seeds must be a list of whole numbers, as in seeds: [0, 1, 2], not 3"),
-        (f"[{{{ONE}, seeds: []}}]", ": run 1: seeds must be a list of whole numbers, as in seeds: [0, 1, 2], not []"),
         (f"[{{task: '{TASK}', objective: next-tokens}}]", ": run 1: unknown objective 'next-tokens': did you mean"),
         ("grid: {objective: next-token}", ": grid: objective must be a list of values, as in objective: [next-token]"),
         ("grid: {}", ": grid: it is empty; a grid has a list of values for each key"),
         ("grid: {seed: [1], seeds: [2]}", ": grid: it has both seed and seeds; give one of them"),
         ("grid: [{task: [a]}, {tasks: [a]}]", ": grid 2: unknown key 'tasks': did you mean 'task'"),
         ("grid: {task: [a]}", ": grid, combination 1: objective is missing"),
-        ("grid: [{tasks: [a]}]", ": grid 1: unknown key 'tasks': did you mean 'task'"),
         (f"defaults: {{{ONE}}}\ngrid: {{steps: [1, 0]}}", ": grid, combination 2: steps=0 must be at least 1"),
         ("defaults: [1]", ": defaults: expected a mapping"),
         (f"- {{{ONE},\n   steps: 3, steps: 4}}", ", line 2: the key 'steps' is given twice"),
@@ -152,9 +145,7 @@ def test_python(tmp_path: Path, text: str) -> None:
     [
         ("runs = [", ", line 1: '[' was never closed"),
         ("run = []", ": it must define runs, a list, or a function runs() that gives one"),
-        ("runs = 'next-token'", ": it must define runs, a list, or a function runs() that gives one"),
         ("runs = []", ": it lists no runs"),
-        ("runs = [3]", ": run 1: expected a mapping, as in {task: ..., objective: ...}, not 3"),
         ("runs = [dict(tasks='a')]", ": run 1: unknown key 'tasks': did you mean 'task'"),
     ],
 )
@@ -208,8 +199,3 @@ def test_the_command_names_what_failed(listed: Path, tmp_path: Path, program: Pr
     assert [run["seed"] for run in shown["runs"]] == [0]
     assert [failed["run"] for failed in shown["failed"]] == [bad.digest]
     assert "spec.json is damaged" in shown["failed"][0]["error"]
-
-
-def test_an_address_needs_ray(listed: Path, program: Program) -> None:
-    said = program.refusal("sweep", str(listed), "--address", "10.0.0.1:6379")
-    assert said == "--address is that of a Ray cluster; give --engine ray with it"
