@@ -188,7 +188,7 @@ class Transformer(TableBackbone):
 
     def counterpart(self) -> PreTrainedModel:
         # Not at the top: reading the library takes a second, and only an export needs it.
-        from foresee.backbones.counterparts.transformer import counterpart
+        from foresee.backbones.counterparts.models import counterpart
 
         return counterpart(self)
 

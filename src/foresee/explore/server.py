@@ -3,7 +3,8 @@
 It listens on 127.0.0.1. Every address begins with a random word, so that no other page and no other user can guess one.
 A ``Host`` other than its own is refused, so that no name that somebody else points at 127.0.0.1 reaches it (DNS
 rebinding), and so is a call that another page makes (``Origin``, ``Sec-Fetch-Site``). Nothing allows cross-origin
-reading. The page may load nothing but its own files.
+reading. The page may load nothing but its own files. The calls that it may make are read strictly: anything unforeseen
+is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hmac
 import json
 import secrets
 import sys
+from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,8 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from foresee.core.errors import ForeseeError, RequestError
-from foresee.explore.calls import answer
-from foresee.explore.session import Session
+from foresee.explore.session import Json, Session
 
 ADDRESS = "127.0.0.1"
 LARGEST_BODY = 256 * 1024
@@ -139,3 +140,68 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class calls it that
         """Nothing: an address holds the secret word, and standard error is for people."""
+
+
+LARGEST = 2**31 - 1
+LONGEST = 20_000
+"""Characters of a line, and tokens of a list."""
+
+
+def answer(session: Session, name: str, body: bytes) -> Json:
+    """The answer to the call ``name`` with a JSON object. Raises ``RequestError`` on a wrong one."""
+    if name not in CALLS:
+        raise RequestError(f"there is no call {name!r}; the calls are {', '.join(CALLS)}")
+    call, readers = CALLS[name]
+    try:
+        given = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise RequestError("the body of a call must be one JSON object in UTF-8") from None
+    if not isinstance(given, dict):
+        raise RequestError("the body of a call must be a JSON object, as in {}")
+    for key in given:
+        if key not in readers:
+            raise RequestError(f"{name} does not take {key!r}; it takes {', '.join(readers) or 'nothing'}")
+    for key in readers:
+        if key not in given:
+            raise RequestError(f"{name} lacks {key!r}; it takes {', '.join(readers)}")
+    with session.turn:
+        return call(session, **{key: read(given[key], key, session) for key, read in readers.items()})
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _number(value: Any, key: str, session: Session, most: int = LARGEST) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise RequestError(f"{key} must be a whole number from 0 to {most}")
+    return value
+
+
+def _token(value: Any, key: str, session: Session) -> int:
+    return _number(value, key, session, len(session.vocab) - 1)
+
+
+def _tokens(value: Any, key: str, session: Session) -> list[int]:
+    if not isinstance(value, list) or len(value) > LONGEST:
+        raise RequestError(f"{key} must be a list of at most {LONGEST} tokens")
+    return [_token(token, f"every token in {key}", session) for token in value]
+
+
+def _line(value: Any, key: str, session: Session) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise RequestError(f"{key} must be a text of at most {LONGEST} characters")
+    if any(each in "\n\r" or "\ud800" <= each <= "\udfff" for each in value):
+        raise RequestError(f"{key} must be one line of Unicode text")
+    return value
+
+
+ReadArgument = Callable[[Any, str, Session], Any]
+CALLS: dict[str, tuple[Callable[..., Json], dict[str, ReadArgument]]] = {
+    "run": (Session.describe, {}),
+    "draw": (Session.draw, {"number": _number}),
+    "read": (Session.read, {"line": _line}),
+    "goal": (Session.choose_goal, {"prompt": _tokens, "goal": _token}),
+    "shuffle": (Session.shuffle, {"prompt": _tokens, "number": _number}),
+    "decide": (Session.decide, {"prompt": _tokens, "begun": _tokens, "ahead": _number}),
+}

@@ -119,7 +119,7 @@ class Mamba(RecurrentBackbone):
 
     def counterpart(self) -> PreTrainedModel:
         # Not at the top: reading the library takes a second, and only an export needs it.
-        from foresee.backbones.counterparts.mamba import mamba_counterpart
+        from foresee.backbones.counterparts.models import mamba_counterpart
 
         return mamba_counterpart(self)
 

@@ -138,7 +138,7 @@ class Mamba2(RecurrentBackbone):
         return Mamba2Layer(generator, **self.sizes)
 
     def counterpart(self) -> PreTrainedModel:
-        from foresee.backbones.counterparts.mamba import mamba2_counterpart
+        from foresee.backbones.counterparts.models import mamba2_counterpart
 
         return mamba2_counterpart(self)
 
