@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fabricated_runs import fabricate_run
 
 from foresee.backbones.base import backbones
 from foresee.cli.app import COMMANDS, program
@@ -24,6 +25,7 @@ from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
 from generate.documents import BLOCK, fill_tables
 from generate.documents import DOCUMENTS as WITH_TABLES
+from generate.findings import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]
@@ -52,6 +54,17 @@ def test_the_documentation_can_be_read_in_an_afternoon() -> None:
         if path.name != "findings.md"
     }
     assert sum(words.values()) <= 15_000, words
+
+
+def test_a_training_that_lies_there_at_two_lengths_counts_once(tmp_path: Path) -> None:
+    """Under a falling learning rate another length is another training."""
+    for folder, seed, steps, schedule in [
+        ("a", 0, 600, "constant"), ("b", 0, 900, "constant"), ("b", 1, 600, "constant"), ("b", 0, 300, "constant"),
+        ("a", 0, 600, "cosine"), ("a", 0, 900, "cosine"),
+    ]:  # fmt: skip
+        fabricate_run(tmp_path / folder, seed=seed, steps=steps, schedule=schedule, finished=steps != 300)
+    found = [(run.spec.seed, run.steps, run.spec.schedule) for run in read_runs(tmp_path, ["a", "b"])]
+    assert sorted(found) == [(0, 600, "cosine"), (0, 900, "constant"), (0, 900, "cosine"), (1, 600, "constant")]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -21,7 +21,7 @@ from foresee.report.style import draw_svg
 from foresee.training.run import Run, find_runs
 from generate.drawing import render
 
-FOLDERS = ("objectives", "graph-size", "defaults", "demo", "teacherless", "mamba", "gpu")
+FOLDERS = ("objectives", "objectives-two-heads", "graph-size", "defaults", "demo", "teacherless", "mamba", "gpu")
 """Below ``results``: the runs that the page stands on."""
 STUDY = "objectives"
 
@@ -84,9 +84,20 @@ def write_findings(root: Path = Path()) -> Path:
 
 
 def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
-    """The runs below those of these folders that are there, each once: a run may lie in several."""
+    """The runs below those of these folders that are there, each training once: a run may lie in several, and of runs
+    that differ only in when they end or what they measure, one goes on where the other stops."""
     places = [results / name for name in folders if (results / name).is_dir()]
-    return list({run.dir.name: run for run in find_runs(*places) if isinstance(run, Run)}.values())
+    runs = [run for run in find_runs(*places) if isinstance(run, Run)]
+    longest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: (bool(run.rows), run.steps)):
+        longest[_training(run)] = run
+    return [run for run in runs if longest[_training(run)] is run]
+
+
+def _training(run: Run) -> str:
+    """The settings that decide the weights at any one step."""
+    ends = {"eval_every", "test", "until_solved", *(("steps",) if run.spec.schedule == "constant" else ())}
+    return run.spec.model_dump_json(exclude=ends)
 
 
 def gather(runs: list[Run]) -> list[Line]:
