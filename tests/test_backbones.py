@@ -435,8 +435,11 @@ def test_a_plug_in_of_five_methods_trains_and_decodes(objective: str, tmp_path: 
 @pytest.mark.usefixtures("gru")
 @pytest.mark.parametrize(
     ("objective", "says"),
-    [("any-order", "needs POSITIONS"), ("multi-token", "has no single layer to build a head from")],
-)
+    [
+        ("any-order", "needs POSITIONS"), ("multi-token", "adds layers .* has no single layer to build a head from"),
+        ("multi-token-sequential", "adds layers .* has no single layer to build a head from"),
+    ],
+)  # fmt: skip
 def test_an_objective_that_a_plug_in_cannot_serve_is_refused(objective: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=f"{objective}.*{says}"):
         foresee.train(

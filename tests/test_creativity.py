@@ -17,7 +17,7 @@ from foresee.backbones import Backbone
 from foresee.core import seeds
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.spec import brief, describe, resolve
+from foresee.core.spec import brief, resolve
 from foresee.experiments.compare import compare
 from foresee.metrics.base import Rows, Subject
 from foresee.metrics.creativity import Creativity
@@ -243,14 +243,6 @@ def test_without_a_seed_nothing_changes() -> None:
     assert resolved.text == PLAIN
     assert resolved.build() == G23
     assert brief(tasks, PLAIN) == PLAIN.replace("degree=2,", "")
-
-
-def test_a_seed_is_part_of_the_spec() -> None:
-    resolved = resolve(tasks, f"{PLAIN},seed_length=4")
-    assert resolved.text == f"{PLAIN},seed_length=4"
-    assert resolved.build() == Conditioned(G23, seed_length=4)
-    assert describe(tasks, Conditioned(G23, seed_length=4, seed_symbols=5)) == (f"{PLAIN},seed_length=4,seed_symbols=5")
-    assert resolve(tasks, "sibling-mini:seed_length=2").build().prompt_length == 3
 
 
 def test_the_inner_task_is_all_there_after_the_seed() -> None:

@@ -19,13 +19,11 @@ from objective_support import (
     scrambled,
     shared_batch,
 )
-from support import SMALL, VOCAB, Unreadable, build, distinct_rows, numbered, random_batch, right_padded
+from support import SMALL, VOCAB, Unreadable, build, distinct_rows, random_batch, right_padded
 from torch.overrides import TorchFunctionMode
 
 from foresee.backbones import Backbone
-from foresee.backbones.base import Layer
-from foresee.backbones.transformer import Transformer
-from foresee.core import seeds, spec
+from foresee.core import spec
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.metrics.passes import predict_answers
@@ -304,14 +302,3 @@ def test_symbols_of_its_own_must_be_in_the_vocabulary(name: str) -> None:
     with pytest.raises(RequestError) as refused:
         spec.resolve(objectives, name).build(made.backbone, VOCAB, rng())
     assert f"symbol {symbol!r} is not in the vocabulary" in str(refused.value)
-
-
-@pytest.mark.parametrize("name", ["multi-token", "multi-token-sequential"])
-def test_a_backbone_without_single_layers_is_refused_with_the_objective_named(name: str) -> None:
-    class Whole(Transformer):
-        def last_layer(self, generator: torch.Generator) -> Layer:  # type: ignore[override]  # it has none
-            raise RequestError("backbone 'whole' has no single layer to build a head from")
-
-    backbone = Whole(numbered(13), seeds.torch_stream("t"), layers=1, width=16, heads=2)
-    with pytest.raises(RequestError, match=f"^objective '{name}' adds layers .* backbone 'whole' has no single"):
-        spec.resolve(objectives, name).build(backbone, numbered(13), seeds.torch_stream("t"))

@@ -19,8 +19,8 @@ from foresee.objectives import objectives
 from foresee.training.records import read_spec
 from foresee.training.settings import Settings
 from generate import objectives_page
-from generate.drawing import Target, describe, draw, parse_drawing
-from generate.objectives_page import own_names, read_docstrings, wrap, write_markdown
+from generate.drawing import parse_drawing
+from generate.objectives_page import own_names, read_docstrings
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = own_names(objectives)
@@ -71,24 +71,6 @@ def test_writing_again_changes_nothing_and_takes_old_drawings_away(tmp_path: Pat
     assert {path.name: path.read_bytes() for path in gone.parent.iterdir()} == first
 
 
-@pytest.mark.parametrize(("text", "markdown"), [
-    ("the ``$`` of\n  arXiv 2403.06963", "the `$` of [arXiv 2403.06963](https://arxiv.org/abs/2403.06963)"),
-    ("``<T>`` and\n``</T>``", "`<T>` and `</T>`"),
-])  # fmt: skip
-def test_docstrings_become_markdown(text: str, markdown: str) -> None:
-    assert write_markdown(text) == markdown
-
-
-def test_lists_are_indented_and_nothing_wrapped_begins_another_one() -> None:
-    lines = wrap("* " + "word-with-hyphens " * 6 + "- `a - b` " * 9).splitlines()
-    assert len(lines) == 2
-    assert re.match(r"  [^-+* ]", lines[1])
-    assert all(line.count("`") % 2 == 0 for line in lines)
-
-
-# Drawings.
-
-
 @pytest.mark.parametrize("name", [*NAMES, "legend"])
 def test_a_drawing_stays_within_its_edges_and_needs_nothing_else(name: str, pages: dict[Path, str]) -> None:
     drawn = pages[ROOT / "docs" / "objectives" / f"{name}.svg"]
@@ -105,36 +87,10 @@ def test_a_drawing_stays_within_its_edges_and_needs_nothing_else(name: str, page
             assert float(text.attrib["x"]) + 0.6 * size * len(words) < width, words
 
 
-def test_a_drawing_shows_every_input_and_prediction() -> None:
-    streams = parse_drawing("fed  p1 ~r\none (part)  a1 .\n~two  a2>* {a3}")
-    root = ElementTree.fromstring(draw("made-up", streams))
-    texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
-    assert {"p1", "r", "a1", "a2", "rest", "a3", "one", "two", "only in training", "fed"} <= set(texts)
-    assert root.findtext(f"{SVG}title") == "made-up: what is fed, predicted and dropped"
-    assert root.findtext(f"{SVG}desc") == describe(streams) == (
-        "Fed to backbone: p1 r. Predicted, one: a1 above p1. "
-        "Predicted, two (only in training): a2 the rest above p1, a3 above r."
-    )  # fmt: skip
-
-
-def test_lines_are_read_as_documented() -> None:
-    first, second = parse_drawing(
-        "fed  p1 ~r a1 a2 a3 a4 p2 p3\nreads  mask\nall of it (part)  . a1 </T> a1>a2>* {a2,a3} {} a1|a4 (a2)\n"
-        "+  . a1 a1,a2 . . . . .\n@place  0 1 2 3 4 5 6 7\n~fed  a1\ntitle  a second\nreader  encoder\nhead 2  a2"
-    )
-    lane, dropped = first.lanes[0], second.lanes[0]
-    assert (lane.name, lane.part, lane.dropped) == ("all of it", "part", False)
-    assert lane.targets == [
-        None, Target("token", ("a1",)), Target("token", ("</T>",)), Target("order", ("a1", "a2", "*")),
-        Target("set", ("a2", "a3")), Target("set", ()), Target("pair", ("a1", "a4")), Target("state", ("a2",)),
-    ]  # fmt: skip
-    assert lane.besides[:3] == [(), ("a1",), ("a1", "a2")]
-    assert (first.only_in_training[:3], first.reads, first.notes["place"][7]) == ([False, True, False], "mask", "7")
-    assert (second.only_in_training, second.title, second.reader) == ([True], "a second", "encoder")
-    assert (dropped.part, dropped.dropped) == ("head-2", True)
-    for line in ("short  a1", "@place  0 1 2"):
-        with pytest.raises(ValueError, match="must have one word for each of the 2 inputs"):
-            parse_drawing(f"fed  p1 a1\n{line}")
+@pytest.mark.parametrize("line", ["short  a1", "@place  0 1 2"])
+def test_a_line_has_one_word_for_each_input(line: str) -> None:
+    with pytest.raises(ValueError, match="must have one word for each of the 2 inputs"):
+        parse_drawing(f"fed  p1 a1\n{line}")
 
 
 # Pairs.

@@ -361,24 +361,6 @@ def test_a_checkpoint_of_another_model_is_refused(broken: Path, tmp_path: Path) 
         train(other, tmp_path / "other")
 
 
-def test_random_damage_to_a_checkpoint_is_noticed(broken: Path) -> None:
-    checkpoint = broken / "checkpoint" / "latest.safetensors"
-    whole = checkpoint.read_bytes()
-    rng = random.Random(3)
-    header = int.from_bytes(whole[:8], "little") + 8
-    places = [rng.randrange(header) for _ in range(6)] + [rng.randrange(header, len(whole)) for _ in range(6)]
-    for place in places:
-        for content in (
-            whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :],
-            whole[:place],
-        ):
-            checkpoint.write_bytes(content)
-            with pytest.raises(
-                RequestError, match=r"latest\.safetensors is damaged: .*; delete .*checkpoint and train"
-            ):
-                train(SPEC, broken.parent)
-
-
 # A full disk --------------------------------------------------------------------------------------------------------
 
 

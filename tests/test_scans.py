@@ -165,16 +165,6 @@ def test_the_last_state_alone_may_be_differentiated(kind: Kind) -> None:
 
 
 @of(SCANS)
-@pytest.mark.parametrize("cut", [1, 32, 64, 70, 149])
-def test_a_sequence_may_be_cut_anywhere(kind: Kind, cut: int) -> None:
-    x, dt, A, B, C, D, state = kind.operands(150)
-    whole, last = kind.whole(x, dt, A, B, C, D, state)
-    first, state = kind.whole(x[:, :cut], dt[:, :cut], A, B[:, :cut], C[:, :cut], D, state)
-    second, end = kind.whole(x[:, cut:], dt[:, cut:], A, B[:, cut:], C[:, cut:], D, state)
-    same((torch.cat((first, second), 1), end), (whole, last))
-
-
-@of(SCANS)
 def test_steps_are_the_sequence(kind: Kind) -> None:
     x, dt, A, B, C, D, state = kind.operands(9)
     whole, last = kind.recurrence(x, dt, A, B, C, D, state)

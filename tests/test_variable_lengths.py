@@ -28,18 +28,6 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return train(tiny(task=request.param, steps=12), tmp_path_factory.mktemp("runs"))
 
 
-def test_positions_are_measured_on_the_answers_that_have_them(run: Run) -> None:
-    free, forced = run.rows["free"], run.rows["forced"]
-    assert isinstance(free, list)
-    assert isinstance(forced, list)
-    counts = [row["n"] for row in free]
-    assert [row["n"] for row in forced] == counts
-    assert counts[0] == counts[1] == 200 > counts[2] > counts[3] > 0
-    child = run.rows["child"]
-    assert isinstance(child, dict)
-    assert child["n"] == sum(counts[1:])
-
-
 def test_it_is_measured_again_with_the_same_result(run: Run, tmp_path: Path) -> None:
     again = evaluate(run)
     assert {name: again[name] for name in again if name != "follow"} == {
