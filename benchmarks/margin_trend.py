@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from foresee.metrics.verdict import SOLVED, chance_margin
-from foresee.training.records import exact_of
+from foresee.training.records import value_of
 from foresee.training.run import Run, find_runs
 from foresee.training.witnesses import decides_backwards
 
@@ -37,7 +37,7 @@ def foretell(run: Run, share: float) -> dict[str, Any] | None:
     return {
         "run": run.spec.digest, "task": run.spec.task, "objective": run.spec.objective, "seed": run.spec.seed,
         "budget": run.spec.steps, "looks": len(looks), "first": margins[0], "last": margins[-1], "slope": slope,
-        "solved": exact_of(run.rows) >= SOLVED, "margin rises": slope > 0,
+        "solved": value_of(run.rows) >= SOLVED, "margin rises": slope > 0,
         "margin above 0": margins[-1] > 0,
         "branch above chance": looks[-1]["eval"]["branch"] > run.chance + chance_margin(run.chance),
     }  # fmt: skip

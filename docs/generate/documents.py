@@ -10,12 +10,13 @@ from statistics import median
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
-from foresee.experiments.compare import ObjectiveRuns, steps_to_solve, value
+from foresee.experiments.compare import ObjectiveRuns, steps_to_solve
 from foresee.experiments.demo import choose_pictured, demo_settings
 from foresee.metrics.verdict import RELIABLE
 from foresee.objectives.base import objectives
 from foresee.report import write_picture
 from foresee.report.groups import task_title
+from foresee.training.records import value_of
 from foresee.training.run import Run
 from generate.findings import FOLDERS, read_runs
 
@@ -58,7 +59,7 @@ def tabulate_demo(results: Path) -> str:
     """The runs of the demo, in the order in which it trains them."""
     lines = []
     for run in read_demo(results):
-        rows = [f"{value(run, name):.3f}" if name in run.rows else "" for name in ("exact", "branch", "follow")]
+        rows = [f"{value_of(run.rows, name):.3f}" if name in run.rows else "" for name in ("exact", "branch", "follow")]
         lines.append([_name(run), _graph(run), f"{run.steps:,}", *rows, f"`{run.verdict.label}`"])
     return _write(["trained with", "graph", "steps", "`exact`", "`branch`", "`follow`", "verdict"], lines)
 
@@ -84,7 +85,7 @@ def tabulate_defaults(results: Path) -> str:
     for (graph, name), runs in sorted(found.items()):
         steps = [steps_to_solve(run, "rest", RELIABLE) for run in runs]
         by = _range([step for step in steps if step is not None], "{:,}") + (", some never" if None in steps else "")
-        exact = _range([value(run, "exact") for run in runs], "{:.3f}")
+        exact = _range([value_of(run.rows) for run in runs], "{:.3f}")
         verdicts = ", ".join(sorted({f"`{run.verdict.label}`" for run in runs}))
         lines.append([name, graph, str(len(runs)), by, exact, verdicts])
     return _write(["trained with", "graph", "seeds", "look-ups by step", "`exact`", "verdict"], lines)

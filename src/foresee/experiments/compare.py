@@ -17,6 +17,7 @@ from foresee.metrics.intervals import Row, rate
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
+from foresee.training.records import value_of
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL, Settings
 
@@ -45,7 +46,7 @@ class ObjectiveRuns:
     @property
     def exact(self) -> list[float]:
         """``exact`` of each seed; a mean alone would hide that outcomes are bimodal."""
-        return [value(run, "exact") for run in self.runs]
+        return [value_of(run.rows) for run in self.runs]
 
     @property
     def steps_to_solve(self) -> list[int | None]:
@@ -104,7 +105,7 @@ class Comparison:
 
         rows = [
             {"objective": shorten(objectives, group.objective), "seed": run.spec.seed,
-             **{name: value(run, name) if name in run.rows else None for name in ("exact", "branch", "follow")},
+             **{name: value_of(run.rows, name) if name in run.rows else None for name in ("exact", "branch", "follow")},
              "solved_at": steps_to_solve(run), "verdict": run.verdict.name, "inconclusive": run.verdict.inconclusive,
              "run": run.spec.digest}
             for group in self.groups for run in group.runs
@@ -123,13 +124,6 @@ class Comparison:
         said = [*self.solved, *(f"Inconclusive: {doubt}" for doubt in self.doubts)]
         below = "<br>".join(map(html.escape, said))
         return f"<b>{html.escape(self.title)}</b>{self.table.to_html(index=False, float_format='%.3f')}{below}"
-
-
-def value(run: Run, row: str) -> float:
-    """The value of a rate among a run's rows; raises ``KeyError`` where it was not measured."""
-    found = run.rows[row]
-    assert isinstance(found, dict)
-    return float(found["value"])
 
 
 def steps_to_solve(run: Run, row: str = "exact", least: float = SOLVED) -> int | None:

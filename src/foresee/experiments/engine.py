@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from foresee.core.isolation import keep_large_blocks
 from foresee.core.registry import load_plugin_file, loaded_plugin_files, nearest
 
 if TYPE_CHECKING:  # a worker starts without PyTorch, and imports it with its first run
-    from foresee.training.progress import Progress
     from foresee.training.settings import Settings
 
 Order = tuple[dict[str, Any], str, int, list[str]]
@@ -108,13 +107,7 @@ class Engine(ABC):
 
 class InProcess(Engine):
     """Trains one run after the other in this process, with the threads that it has: where time is planned, and for a
-    debugger. ``progress`` makes what each run reports to while it goes on."""
-
-    def __init__(
-        self, *, jobs: int | None = None, threads: int | None = None, progress: Callable[[], Progress] | None = None
-    ) -> None:
-        super().__init__(jobs=jobs, threads=threads)
-        self.progress = progress
+    debugger."""
 
     def plan(self, jobs: Sequence[Job]) -> str:
         return "one run after the other in this process"
@@ -127,7 +120,7 @@ class InProcess(Engine):
 
         ended: Future[None] = Future()
         try:
-            train(job.settings, root, None if self.progress is None else self.progress())
+            train(job.settings, root)
         except InterruptedTrainingError:  # by a signal to this process, which is meant for all of its runs
             raise
         except ForeseeError as error:

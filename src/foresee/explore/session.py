@@ -22,7 +22,7 @@ from foresee.explore.graph import describe_answer, read_graph, replace_goal, shu
 from foresee.explore.steps import Decoding, decide, find_decoding, in_task_order, step_log_probs, trace
 from foresee.tasks.data import Data
 from foresee.training.data import draw
-from foresee.training.records import exact_of
+from foresee.training.records import value_of
 from foresee.training.run import Run
 
 SHOWN, POOL, REMEMBERED = 10, 256, 10_000
@@ -68,7 +68,7 @@ class Session:
         return {
             "task": spec.task, "objective": spec.objective, "backbone": spec.backbone, "steps": self.run.steps,
             "summary": self.objective.summary, "order": self.objective.order, "decoding": self.decoding.value,
-            "chance": self.task.chance, "exact": exact_of(self.run.rows), "verdict": verdict.label,
+            "chance": self.task.chance, "exact": value_of(self.run.rows), "verdict": verdict.label,
             "doubts": list(verdict.doubts), "symbols": list(self.vocab), "task_symbols": len(self.task.vocab),
         }  # fmt: skip
 

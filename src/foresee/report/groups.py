@@ -17,7 +17,7 @@ from foresee.experiments.compare import Comparison, steps_to_solve
 from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
 from foresee.report.style import Mark, assign_marks
-from foresee.training.records import locate_run
+from foresee.training.records import locate_run, value_of
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -84,7 +84,7 @@ class Group:
     @property
     def solved(self) -> int:
         """How many finished runs solved the task."""
-        return sum(values_of(run, "exact")[0] >= SOLVED for run in self.finished)
+        return sum(value_of(run.rows) >= SOLVED for run in self.finished)
 
     @property
     def speed(self) -> float | None:

@@ -224,8 +224,8 @@ def read_spec(directory: Path) -> Settings:
     return spec
 
 
-def exact_of(rows: Rows) -> float:
-    """The value of the row ``exact``, which every finished run has."""
-    row = rows["exact"]
+def value_of(rows: Rows, name: str = "exact") -> float:
+    """The value of a row that is one rate; every finished run has ``exact``."""
+    row = rows[name]
     assert isinstance(row, dict)
     return float(row["value"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from foresee.core.errors import RequestError
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
-from foresee.training.records import exact_of, read_rows, read_spec
+from foresee.training.records import read_rows, read_spec, value_of
 from foresee.training.settings import CONTROL, Settings
 
 FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved", "parent", "parent_steps")
@@ -60,7 +60,7 @@ def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness,
         if other is None or not (spec is None or (other.task, other.backbone) == (spec.task, spec.backbone)):
             continue
         try:
-            found.append((other, exact_of(read_rows(path.parent))))
+            found.append((other, value_of(read_rows(path.parent))))
         except RequestError:
             if spec is not None and is_control_of(other, spec):
                 raise

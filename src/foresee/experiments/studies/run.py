@@ -19,7 +19,7 @@ from foresee.experiments.studies.result import CellResult, SeedResult, StudyResu
 from foresee.metrics.control import list_doubts
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import RELIABLE, SOLVED, judge
-from foresee.training.records import exact_of
+from foresee.training.records import value_of
 from foresee.training.run import Run, read_run
 from foresee.training.settings import Settings
 from foresee.training.witnesses import Witness
@@ -196,7 +196,7 @@ def read(asked: StudyPlan) -> StudyResult:
 
 def _read_cell(cell: Cell, asked: StudyPlan, chances: dict[str, float]) -> CellResult:
     runs, controls = asked.find(cell.runs), asked.find(cell.control_runs)
-    witnesses = [(run.spec, exact_of(run.rows)) for run in asked.find(asked.runs)]
+    witnesses = [(run.spec, value_of(run.rows)) for run in asked.find(asked.runs)]
     first, published, chance = cell.runs[0], cell.published, chances[cell.runs[0].task]
     seeds = tuple(_read_seed(run, cell.row, chances, controls, witnesses) for run in runs)
     # Where a guess is the whole answer there is no shortcut to measure, and ``exact`` below chance alone says that
@@ -219,9 +219,9 @@ def _read_seed(
     run: Run, row: str, chances: dict[str, float], controls: Sequence[Run], witnesses: Sequence[Witness]
 ) -> SeedResult:
     """One run, whose control is the one with its seed, or all of them where none has it."""
-    measured, exact = _rate(run, row), exact_of(run.rows)
+    measured, exact = _rate(run, row), value_of(run.rows)
     beside = [control for control in controls if control.spec.seed == run.spec.seed] or controls
-    solved = all(exact_of(control.rows) >= SOLVED for control in beside) if beside else None
+    solved = all(value_of(control.rows) >= SOLVED for control in beside) if beside else None
     known = replace(run.describe_circumstances(witnesses), control_solved=solved)
     verdict = judge(run.rows, chances[run.spec.task], list_doubts(known))
     return SeedResult(

@@ -180,7 +180,8 @@ def _notes(result: StudyResult) -> list[str]:
     notes = [f"?, inconclusive: {each}" for each in dict.fromkeys(re.split(r" ?[;(]", doubt)[0] for doubt in doubts)]
     own = {seed.run for cell in result.cells for seed in cell.seeds}
     notes += [
-        f"control on {graph} (reversed): {_solved(seeds)} seeds solved, exact {_list([seed.exact for seed in seeds])}"
+        f"control on {graph} (reversed): {_solved(seeds)} seeds solved, exact "
+        + ", ".join(f"{seed.exact:.3f}" for seed in seeds)
         for graph, seeds in dict.fromkeys((cell.graph, cell.controls) for cell in result.cells)
         if not {seed.run for seed in seeds} <= own
     ]
@@ -188,10 +189,6 @@ def _notes(result: StudyResult) -> list[str]:
     for source, tag in dict.fromkeys((cell.source, cell.tag) for cell in result.cells):
         notes.append(f"published: {source}" + ("" if tag == "unknown" else f" ({tag}: {TAGS[tag]})"))
     return notes + [f"note: {note}" for note in dict.fromkeys(cell.note for cell in result.cells) if note]
-
-
-def _list(values: list[float]) -> str:
-    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def _claim(claim: Claim) -> tuple[str, str]:
