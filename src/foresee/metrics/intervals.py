@@ -70,9 +70,8 @@ def share(flags: Tensor, problems: Tensor) -> Row:
     count, value = len(size), int(flags.sum()) / n if n else 0.0
     if count == n:
         return {**rate(int(flags.sum()), n), "problems": n}
-    effective = float(
-        count
-    )  # where all rows are alike nothing tells how clusters vary; they may all be one row's worth
+    # Where all rows are alike nothing tells how clusters vary; each may be one row's worth.
+    effective = float(count)
     if 0 < value < 1 and count > 1:
         between = count / (count - 1) * float(((right - value * size) ** 2).sum())
         # Rows of a problem that exclude each other would be worth more than independent ones; that is not relied on.

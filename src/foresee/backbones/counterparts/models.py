@@ -25,9 +25,8 @@ from foresee.backbones.mamba import stack
 from foresee.core.errors import RequestError
 
 if TYPE_CHECKING:
-    from foresee.backbones.transformer import Transformer
-if TYPE_CHECKING:
     from foresee.backbones.mamba import Mamba, Mamba2
+    from foresee.backbones.transformer import Transformer
 
 GPT2_PARTS = {"positions": ("learned",), "norm": ("layer",), "mlp": ("gelu", "gelu-tanh"), "bias": (True,)}
 NEOX_PARTS = GPT2_PARTS | {"positions": ("rotary",)}
