@@ -113,6 +113,12 @@ def test_the_table(tmp_path: Path) -> None:
     assert [cells[7][0], cells[7][3], cells[8][2]] == ["reversed", *branches]
     low, high = made_up.solved["low"], made_up.solved["high"]
     assert f"teacherless: 1 of 2 seeds solved (95 % interval {low:.2f} to {high:.2f})" in lines
+    # What the verdicts mean and why they are in doubt is said once, not once a seed, and one command would settle it.
+    said = " ".join(lines)
+    assert said.count("solved: It solved the task") == said.count("so the budget may be too small") == 1
+    (command,) = (line for line in lines if line.startswith("to settle it: "))
+    assert "foresee compare path-star:" in command
+    assert all(each in command for each in ("--objectives teacherless", "--seeds 2", "--steps 8"))
 
 
 def test_the_control_is_in_doubt_until_that_of_the_same_seed_has_solved(tmp_path: Path) -> None:

@@ -112,6 +112,25 @@ def test_decoding_step_by_step_agrees_with_reading_at_once(checkpoints: Checkpoi
 
 
 @every_family
+@torch.no_grad()
+def test_rows_that_begin_alike_are_read_once_until_they_part(checkpoints: Checkpoints, family: str) -> None:
+    net, shown = checkpoints.load(family), tokens(6)
+    shown[:, :6] = shown[[0, 0, 2, 2, 2, 5], :6]
+    x, read = net.embed(shown), [0]
+    hook = net.body.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["inputs_embeds"].shape[:2].numel()), with_kwargs=True
+    )
+    hidden, state = net.start(x[:, :8])
+    hook.remove()
+    close(hidden, net(x[:, :8])[:, -1])
+    for position in (8, 9):
+        hidden, state = net.step(x[:, position], state)
+        close(hidden, net(x[:, : position + 1])[:, -1])
+    assert sum(read) == (3 * 6 + 6 * 2 if net._decoder.shares else 6 * 8)
+    assert net._decoder.shares or family not in ("gpt2", "llama", "qwen3")
+
+
+@every_family
 def test_a_cache_is_used_where_it_agrees(checkpoints: Checkpoints, family: str) -> None:
     assert (checkpoints.load(family)._decoder.name is None) == (family in CACHELESS)
 

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,15 +16,7 @@ from foresee.objectives.base import objectives
 from foresee.training.run import Run
 from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
 from foresee.training.settings import part_registries
-from foresee.training.summary import TONES, interval_of, list_measurements, settling_commands
-
-
-def table_of(*headings: str) -> Table:
-    """A table that is as narrow as its contents allow."""
-    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
+from foresee.training.summary import TONES, interval_of, list_measurements, settling_commands, table_of
 
 
 def verdict_of(verdict: Verdict) -> Text:
@@ -36,12 +26,13 @@ def verdict_of(verdict: Verdict) -> Text:
 
 def show_run(run: Run, console: Console) -> None:
     """Prints rows, verdict and what it means, and what would settle it."""
-    table = Table("measure", "value", "95 % interval", "n", "problems")
-    table.title, table.title_justify = f"{run.spec.objective} on {run.spec.task}", "left"
-    for name, row in list_measurements(run.rows):
-        problems = f"{row['problems']:,}" if row.get("problems", row["n"]) != row["n"] else ""
-        table.add_row(name, f"{row['value']:.4f}", interval_of(row), f"{row['n']:,}", problems)
-    console.print(table)
+    rows = [
+        (name, f"{row['value']:.4f}", interval_of(row), f"{row['n']:,}",
+         f"{row['problems']:,}" if row.get("problems", row["n"]) != row["n"] else "")
+        for name, row in list_measurements(run.rows)
+    ]  # fmt: skip
+    console.print(f"{run.spec.objective} on {run.spec.task}", markup=False, soft_wrap=True)
+    console.print(table_of(("measure", "value", "95 % interval", "n", "problems"), rows, console.width))
     verdict = run.verdict  # looks through the folders beside it for witnesses
     console.print(Text("verdict: ").append(verdict_of(verdict)))
     console.print(f"because: {verdict.because}", markup=False)
@@ -56,18 +47,23 @@ def show_run(run: Run, console: Console) -> None:
 def show_comparison(compared: Comparison, console: Console) -> None:
     """Prints objectives beside each other: a line a seed, since outcomes are bimodal, then the share that solved."""
     console.print(compared.title, markup=False)
-    table = table_of("objective", "seed", "exact", "branch", "follow", "solved at", "verdict")
-    for group in compared.groups:
-        name = shorten(objectives, group.objective)
-        for place, (run, exact, at) in enumerate(zip(group.runs, group.exact, group.steps_to_solve, strict=True)):
-            table.add_row(
-                "" if place else name, str(run.spec.seed), f"{exact:.3f}", _rate(run, "branch"), _rate(run, "follow"),
-                "-" if at is None else f"step {at}", verdict_of(run.verdict),
-            )  # fmt: skip
-        table.add_section()
+    rows = [
+        (
+            "" if place else shorten(objectives, group.objective), str(run.spec.seed), f"{exact:.3f}",
+            _rate(run, "branch"), _rate(run, "follow"), "-" if at is None else f"step {at}", verdict_of(run.verdict),
+        )
+        for group in compared.groups
+        for place, (run, exact, at) in enumerate(zip(group.runs, group.exact, group.steps_to_solve, strict=True))
+    ]  # fmt: skip
+    headings = ("objective", "seed", "exact", "branch", "follow", "solved at", "verdict")
+    table = table_of(headings, rows, console.width, headings[1:-1])
+    for row, (name, *_) in zip(table.rows[:-1], rows[1:], strict=True):
+        row.end_section = bool(name)
     console.print(table)
-    for line in (*(f"inconclusive: {doubt}" for doubt in compared.doubts), *compared.solved):
+    for line in compared.solved:
         console.print(line, markup=False, soft_wrap=True)
+    for line in compared.reasons:
+        console.print(line, markup=False, soft_wrap=line.startswith("to settle"))
 
 
 def _rate(run: Run, row: str) -> str:
@@ -84,11 +80,8 @@ def show_entry(entry: Entry, console: Console) -> None:
         if options:
             console.print(*filter(None, [heading]))
             headings = ["option", "default", "values", *(["meaning"] if any(each.meaning for each in options) else [])]
-            table = table_of(*headings)
-            for each in options:
-                cells = (each.name, each.default, each.values, each.meaning)
-                table.add_row(*map(escape, cells[: len(headings)]))
-            console.print(table)
+            rows = [(each.name, each.default, each.values, each.meaning)[: len(headings)] for each in options]
+            console.print(table_of(headings, rows, console.width))
     for text in (entry.about, entry.source and f"Source: {entry.source}"):
         if text:
             console.print(f"\n{text}", markup=False)
@@ -131,7 +124,7 @@ def show_records(
     records: Sequence[Mapping[str, Any]], columns: Sequence[str], console: Console, *, brief_columns: bool = True
 ) -> None:
     """Prints rows of a table of runs; what all agree on once, above it, where ``brief_columns``."""
-    cells = {name: _column(name, [record.get(name) for record in records]) for name in columns}
+    cells: dict[str, list[Any]] = {name: _column(name, [record.get(name) for record in records]) for name in columns}
     doubted = [bool(record.get("inconclusive")) for record in records]
     if "verdict" in cells:
         cells["verdict"] = [name + "?" * doubt for name, doubt in zip(cells["verdict"], doubted, strict=True)]
@@ -141,18 +134,15 @@ def show_records(
                 console.print(f"{name}: {cells.pop(name)[0]}", markup=False, soft_wrap=True)
         if console.width < WIDE:
             cells = _narrow(cells, console)
-    table = table_of(*cells)
-    for column in table.columns:
-        column.no_wrap = column.header not in COMMON
-    for row in zip(*cells.values(), strict=True):
-        verdict = Text(row[-1], TONES.get(row[-1].rstrip("?"), "")) if [*cells][-1:] == ["verdict"] else escape(row[-1])
-        table.add_row(*map(escape, row[:-1]), verdict)
-    console.print(table)
+    if "verdict" in cells:
+        cells["verdict"] = [Text(name, TONES.get(name.rstrip("?"), "")) for name in cells["verdict"]]
+    rows = zip(*cells.values(), strict=True)
+    console.print(table_of(cells, rows, console.width, [name for name in cells if name not in COMMON]))
     note = "; ?: inconclusive, `foresee evaluate RUN` says why" if any(doubted) and "verdict" in columns else ""
     console.print(f"{len(records)} run{'s' * (len(records) != 1)}{note}", markup=False, soft_wrap=True)
 
 
-def _narrow(cells: dict[str, list[str]], console: Console) -> dict[str, list[str]]:
+def _narrow(cells: dict[str, list[Any]], console: Console) -> dict[str, list[Any]]:
     """Cells for a narrow terminal: runs by the start of their digests, tasks and backbones by a letter or two, which it
     prints."""
     made = dict(cells)

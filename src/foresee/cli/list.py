@@ -40,7 +40,7 @@ def command(
     for name, entries in chosen.items():
         table = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for entry, found in entries.items():
-            options = ",".join(f"{key}={default}" for key, default in found.get("options", {}).items())
+            options = ", ".join(f"{key}={default}" for key, default in found.get("options", {}).items())
             said = f"preset for {found['preset']}" if "preset" in found else found["summary"]
             table.add_row(entry, f"{said}\n{options}" if options else said)
         output().print(table, "", markup=False)

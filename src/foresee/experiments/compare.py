@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
-from foresee.core.spec import resolve, shorten
+from foresee.core.spec import brief, resolve, shorten
 from foresee.experiments.runner import Training, run_all
+from foresee.metrics.control import find_remedies
 from foresee.metrics.intervals import Row, rate
-from foresee.metrics.verdict import SOLVED
+from foresee.metrics.verdict import PLAIN, SOLVED
 from foresee.objectives.base import objectives
 from foresee.tasks.base import tasks
 from foresee.training.records import value_of
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL, Settings
+from foresee.training.summary import remedy
 
 if TYPE_CHECKING:
     import pandas
@@ -93,9 +96,29 @@ class Comparison:
         ]
 
     @property
-    def doubts(self) -> list[str]:
-        """Why verdicts are inconclusive, each reason once."""
-        return list(dict.fromkeys(doubt for run in self.runs for doubt in run.verdict.doubts))
+    def reasons(self) -> list[str]:
+        """What each verdict means, once; why verdicts are inconclusive, each reason once without the command for its
+        seed; and the comparison that would settle them."""
+        verdicts = [run.verdict for run in self.runs]
+        said = [f"{verdict.name}: {PLAIN[verdict.name]}" for verdict in verdicts]
+        said += [f"inconclusive: {doubt.partition(' (`')[0]}" for verdict in verdicts for doubt in verdict.doubts]
+        remedies: dict[str, int] = {}
+        for run, verdict in zip(self.runs, verdicts, strict=True):
+            if verdict.inconclusive:
+                remedies |= find_remedies(run.describe_circumstances(), self.settings.steps)
+        if remedies:
+            said.append(f"to settle it: {self._command(remedies)}")
+        return list(dict.fromkeys(said))
+
+    def _command(self, remedies: Mapping[str, int]) -> str:
+        asked = remedy(self.settings.replace(objective="next-token", seed=0), remedies)
+        words = shlex.split(asked.command)
+        names = [brief(objectives, group.objective) for group in self.groups]
+        names = [name for name in names if name != CONTROL] or names
+        seeds = len(self.groups[0].runs)
+        return shlex.join(
+            ["foresee", "compare", words[2], "--objectives", ",".join(names), "--seeds", str(seeds), *words[3:]]
+        )
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -118,10 +141,11 @@ class Comparison:
         return {"task": self.settings.task, "backbone": self.settings.backbone, "groups": groups}
 
     def __repr__(self) -> str:
-        return "\n".join([self.title, self.table.drop(columns="run").to_string(index=False), *self.solved])
+        table = self.table.drop(columns="run").to_string(index=False)
+        return "\n".join([self.title, table, *self.solved, *self.reasons])
 
     def _repr_html_(self) -> str:
-        said = [*self.solved, *(f"Inconclusive: {doubt}" for doubt in self.doubts)]
+        said = [*self.solved, *self.reasons]
         below = "<br>".join(map(html.escape, said))
         return f"<b>{html.escape(self.title)}</b>{self.table.to_html(index=False, float_format='%.3f')}{below}"
 

@@ -17,6 +17,8 @@ LEAST_FALL = 0.02
 """Least share by which the loss must fall from the third to the last quarter of training to count as falling."""
 NOISE = 0.025
 """How often a loss that does not fall may be called falling."""
+MORE = 2
+"""Times as many steps as were too few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Circumstances:
     control_solved: bool | None
     """Whether the positive control solved; None where it was not run."""
     control: str
-    """The command that runs it."""
+    """The command that runs it, with more steps where it has not solved."""
     layers: int | None
     """Layers of the backbone, where it has such a number."""
     hops: int | None
@@ -65,7 +67,7 @@ def find_remedies(known: Circumstances, steps: int) -> dict[str, int]:
     conclusive; nothing where only the control is missing."""
     remedies = {}
     if known.control_solved is False or find_fall(known.losses) is not None:
-        remedies["steps"] = 2 * steps
+        remedies["steps"] = MORE * steps
     if known.hops is not None and describe_shallow(known.layers, known.hops) is not None and not known.represented:
         remedies["layers"] = known.hops
     return remedies

@@ -25,7 +25,7 @@ from foresee.core import files
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.isolation import fresh_torch_state
 from foresee.metrics.base import Rows
-from foresee.metrics.control import Circumstances, list_doubts
+from foresee.metrics.control import MORE, Circumstances, list_doubts
 from foresee.metrics.verdict import RELIABLE, Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
@@ -144,9 +144,13 @@ class Run:
             witnesses = self.witnesses
         if witnesses is None:
             witnesses = find_witnesses(self.dir.parent, self.spec)
+        solved = control_solved(self.spec, witnesses)
+        control = self.spec.control()
+        if solved is False:
+            control = control.replace(steps=MORE * control.steps)
         return Circumstances(
-            control_solved=control_solved(self.spec, witnesses),
-            control=self.spec.control().command,
+            control_solved=solved,
+            control=control.command,
             layers=self.layers,
             hops=self.hops,
             represented=is_represented(self.spec, witnesses),

@@ -1,11 +1,11 @@
-"""A run for a reader: two lines of text, a table for a notebook, and what would settle its verdict."""
+"""A run for a reader: two lines of text, tables for a terminal and a notebook, and what would settle its verdict."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from foresee.core.errors import RequestError
 from foresee.core.spec import shorten
@@ -14,6 +14,10 @@ from foresee.metrics.control import Circumstances, find_remedies
 from foresee.metrics.verdict import plain_words
 from foresee.training.run import Run
 from foresee.training.settings import Settings, part_registries
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 TONES = {
     "solved": "green", "clever-hans": "red", "memorised": "red", "undecided": "magenta", "compounding": "yellow",
@@ -78,13 +82,52 @@ def _shorten(run: Run, kind: str) -> str:
     return shorten(part_registries()[kind], getattr(run.spec, kind))
 
 
+def table_of(
+    headings: Iterable[str], rows: Iterable[Sequence[str | Text]], width: int, whole: Sequence[str] = ()
+) -> Table:
+    """A table for a terminal of ``width`` columns: where its lines are too long they break at spaces, and those of the
+    columns ``whole`` never; a word breaks only where nothing else is left."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = [tuple(Text(each) if isinstance(each, str) else each for each in row) for row in rows]
+    names = list(headings)
+    bounds = [bounds_of([name, *(row[at].plain for row in lines)], name in whole) for at, name in enumerate(names)]
+    widths = [longest for _, longest in bounds]
+    gap = 2 if sum(widths) + 2 * len(widths) <= width else 1
+    room = width - gap * (len(widths) - 1)
+    while sum(widths) > room and (open_ := [at for at, (least, _) in enumerate(bounds) if widths[at] > least]):
+        widths[max(open_, key=widths.__getitem__)] -= 1
+    made = Table(box=box.HORIZONTALS, padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False)
+    for name, size in zip(names, widths, strict=True):
+        made.add_column(name, overflow="fold", no_wrap=name in whole, width=size if sum(widths) <= room else None)
+    for row in lines:
+        made.add_row(*row)
+    return made
+
+
+def bounds_of(cells: Iterable[str], whole: bool) -> tuple[int, int]:
+    """The least width of a column that is broken at spaces, or where ``whole`` at none, and that of its longest
+    line."""
+    from rich.cells import cell_len
+
+    lines = [line for cell in cells for line in cell.split("\n")]
+    longest = max(map(cell_len, lines))
+    return longest if whole else max(cell_len(word) for line in lines for word in (line.split() or [""])), longest
+
+
 def settling_commands(spec: Settings, known: Circumstances) -> list[str]:
     """Commands, one after the other, that would make a failure under these circumstances conclusive: of the positive
     control, and of the run itself where both need more than they had."""
-    remedies = find_remedies(known, spec.steps)
+    settled = remedy(spec, remedies := find_remedies(known, spec.steps))
+    runs = dict.fromkeys([settled.control(), *([settled] if remedies else [])])
+    return [each.command for each in runs]
+
+
+def remedy(spec: Settings, remedies: Mapping[str, int]) -> Settings:
+    """The run with what ``find_remedies`` says that it needs; layers where its backbone's spec names them."""
     changes: dict[str, Any] = {name: value for name, value in remedies.items() if name == "steps"}
     if "layers" in remedies:
         changes["backbone"] = re.sub(r"([:,]layers=)[0-9]+", rf"\g<1>{remedies['layers']}", spec.backbone)
-    settled = spec.replace(**changes)
-    runs = dict.fromkeys([settled.control(), *([settled] if changes else [])])
-    return [each.command for each in runs]
+    return spec.replace(**changes)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from foresee.backbones.hf.reading import REFUSALS
 from foresee.core.errors import RequestError
@@ -24,6 +25,8 @@ SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_ca
 """What configurations call the soft cap of their logits."""
 CACHE_NAMES = ("past_key_values", "cache_params")
 """What families call the cache in their ``forward`` and its output."""
+MOST_OWN = 8
+"""Columns of their own, read one after the other, up to which rows that begin alike are read as one."""
 
 Read = Callable[[Tensor], Tensor]
 
@@ -127,14 +130,26 @@ class DecodingState:
 
 class Decoder:
     """Decodes one token at a time with the cache that ``body`` makes for itself and calls ``name`` (given more, Mamba
-    and its like restart). Without a name the whole sequence is read again at every step."""
+    and its like restart). Without a name the whole sequence is read again at every step. Where it ``shares``, rows one
+    after the other that begin alike, as those of one graph, are read once until they part."""
 
-    def __init__(self, body: Callable[..., Any], read: Read, name: str | None = None) -> None:
-        self.body, self.read, self.name = body, read, name
+    def __init__(self, body: Callable[..., Any], read: Read, name: str | None = None, shares: bool = False) -> None:
+        self.body, self.read, self.name, self.shares = body, read, name, shares
 
     def start(self, x: Tensor) -> tuple[Tensor, DecodingState]:
         """[B, T, D] -> (final state of the last position [B, D], state)."""
-        return self._continue(x, x.shape[1])
+        if not self.shares or min(x.shape[:2]) < 2:
+            return self._continue(x, x.shape[1])
+        alike = (x[1:] == x[:-1]).all(-1).cumprod(1).sum(1)  # columns that a row has in common with the one before
+        common = min(int(alike.max()), x.shape[1] - 1)
+        first = functional.pad(alike < common, (1, 0), value=True)
+        if common == 0 or x.shape[1] - common > MOST_OWN or 2 * int(first.sum()) > len(x):
+            return self._continue(x, x.shape[1])
+        _, state = self._continue(x[first, :common], common)
+        state.kept.reorder_cache(first.cumsum(0) - 1)
+        for position in range(common, x.shape[1]):
+            hidden, state = self.step(x[:, position], state)
+        return hidden, state
 
     def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
         """[B, D] and a state -> (final state [B, D], state)."""
@@ -151,10 +166,15 @@ class Decoder:
 
 def choose_decoder(body: Any, read: Read, x: Tensor) -> Decoder:
     """Decodes with a cache where ``body`` has one that agrees with ``read`` on x [B, T, D], else by reading again: some
-    models keep their state within themselves, or compute something else with a cache."""
+    models keep their state within themselves, or compute something else with a cache. Whether its cache can be handed
+    on to several rows is found in the same way."""
     taken = inspect.signature(body.forward).parameters
     with_cache = (Decoder(body, read, name) for name in CACHE_NAMES if name in taken)
-    return next((each for each in with_cache if agrees(each, x)), Decoder(body, read))
+    found = next((each for each in with_cache if agrees(each, x)), None)
+    if found is None:
+        return Decoder(body, read)
+    sharing = Decoder(body, read, found.name, shares=True)
+    return sharing if agrees(sharing, torch.cat((x[:1, :-1].expand(len(x), -1, -1), x[:, -1:]), 1)) else found
 
 
 @torch.no_grad()

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from foresee.core.batch import Batch
@@ -26,6 +24,7 @@ from foresee.metrics.intervals import share as one_share
 from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
+from foresee.training.summary import table_of
 
 EXAMPLES = 8
 LONGEST_PROMPT = 2000
@@ -194,21 +193,19 @@ def find_gaps(text: str, symbols: list[str]) -> list[str]:
 
 def show_diagnosis(found: Diagnosis, page: Path, console: Console) -> None:
     """Prints what each objective came to, the verdict, and where the page is."""
-    shown = Table(
-        title=f"{found.plan.steps:,} steps each, {found.held_out:,} held-out rows",
-        title_justify="left", box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False,
-    )  # fmt: skip
-    for heading in ("objective", "right", "by seed", "nats a response", "decisions", "0.95 by step"):
-        shown.add_column(heading, overflow="fold")
-    for each in found.learned:
-        shown.add_row(
+    rows = [
+        (
             brief(objectives, each.objective), f"{each.exact['value']:.3f}",
             " ".join(f"{value:.3f}" for value in each.exact_by_seed),
             "-" if each.nll is None else f"{each.nll['value']:.2f} ({each.nll['low']:.2f} to {each.nll['high']:.2f})",
             "-" if each.decisions is None else f"{each.decisions['value']:.3f}",
             " ".join("-" if step is None else str(step) for step in each.steps_to_solve),
-        )  # fmt: skip
-    console.print(shown)
+        )
+        for each in found.learned
+    ]  # fmt: skip
+    console.print(f"{found.plan.steps:,} steps each, {found.held_out:,} held-out rows", markup=False, highlight=False)
+    headings = ("objective", "right", "by seed", "nats a response", "decisions", "0.95 by step")
+    console.print(table_of(headings, rows, console.width))
     lines = []
     if found.absorbed is not None:
         row = found.absorbed

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from textwrap import fill
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from foresee.experiments.runner import unique
@@ -18,15 +17,16 @@ from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.experiments.studies.run import StudyPlan, read
 from foresee.metrics.significance import Claim
-from foresee.training.summary import TONES
+from foresee.training.summary import TONES, bounds_of, table_of
 
 CONSTANT = ("graph", "trained with", "row", "chance", "n")
 """What is said once, above the table, where all cells agree on it."""
 LISTED = 5
 """Seeds that a table shows each by itself, since a mean alone would hide that outcomes are bimodal."""
 COLOURS = {"reproduced": "green", "not reproduced": "red", "mixed": "yellow", "budget too short": "yellow"}
-WHOLE = ("graph", "trained with", "measured", "solved", "outcome", "seed", "steps")
-"""Columns whose lines are never broken; the others are on a narrow terminal."""
+WHOLE = ("graph", "measured", "solved", "outcome", "seed", "steps")
+"""Columns whose lines are never broken; the others are on a narrow terminal, at spaces."""
+INTERVAL = len("[0.000, 1.000]")
 
 
 def show_study(result: StudyResult, console: Console) -> None:
@@ -37,20 +37,28 @@ def show_study(result: StudyResult, console: Console) -> None:
     if not result.look_ups:
         del columns["look-ups by"]
     # So that the table fits a narrow screen, what all cells agree on is said once, and some columns share one.
-    alike = {name: columns.pop(name)[0] for name in CONSTANT if len(set(columns[name])) == 1}
+    same = [name for name in CONSTANT if len(set(columns[name])) == 1]
+    same += ["published"] * (set(columns["published"]) == {"unknown"})
+    alike = {name: columns.pop(name)[0] for name in same}
     if said := ", ".join(f"{name} {value}" for name, value in alike.items() if value):
         say(f"every cell: {said}" if len(result.cells) > 1 else f"the one cell: {said}")
-    for name, into in (("chance", "graph"), ("row", "trained with"), ("n", "measured")):
-        if name in columns and into in columns:
-            pairs = zip(columns[into], columns.pop(name), strict=True)
-            columns[into] = [f"{cell}\n{name} {each}" if each else cell for cell, each in pairs]
-    console.print(_table(columns, zip(*columns.values(), strict=True), console.width))
+    _share(columns, "chance", "graph", "chance ")
+    _share(columns, "row", "trained with", "row ")
+    _share(columns, "n", "measured", "n ")
+    if not _fits(columns, console.width):
+        split = [cell.replace(" [", "\n[").split("\n") for cell in columns["measured"]]
+        columns["measured"] = ["\n".join(fill(line, INTERVAL) for line in lines) for lines in split]
+        for name in {"graph", "trained with"} & {*columns}:  # G(2, 5), and what else there is; a spec by its options
+            columns[name] = [re.sub(r"\), |(?<=[:,])(?=\w)", _broken, cell) for cell in columns[name]]
+    if not _fits(columns, console.width):
+        _share(columns, "trained with", "graph")
+    console.print(table_of(columns, zip(*columns.values(), strict=True), console.width, WHOLE))
     say("measured: mean over seeds [lowest to highest end of their 95 % intervals], and each seed by itself")
     for line in _notes(result):
         say(line)
     if result.claims:
         console.print(
-            _table(("shown", "claim, and the test that it rests on"), map(_claim, result.claims), console.width)
+            table_of(("shown", "claim, and the test that it rests on"), map(_claim, result.claims), console.width)
         )
         say("p is corrected for all claims of the study (Holm). Not shown is not refuted: few seeds show little.")
     if result.untested:
@@ -85,7 +93,9 @@ def show_plan(asked: StudyPlan, console: Console) -> None:
         )  # fmt: skip
     if rows:
         console.print(
-            _table(("task", "trained with", "backbone", "seed", "steps", "minutes at most"), rows, console.width)
+            table_of(
+                ("task", "trained with", "backbone", "seed", "steps", "minutes at most"), rows, console.width, WHOLE
+            )
         )
     spent = describe_minutes(asked.minutes_missing)
     said = f"{len(rows)} of {len(asked.runs)} runs are missing: {spent} ({asked.study.hardware})"
@@ -95,12 +105,14 @@ def show_plan(asked: StudyPlan, console: Console) -> None:
 def show_every(plans: Sequence[StudyPlan], console: Console) -> None:
     """Prints the state of every cell of several studies."""
     for each in plans:
-        shown = Table("graph", "trained with", "runs", "measured", "state", box=None, padding=(0, 2, 0, 0))
-        for cell in read(each).cells:
-            measured = "" if cell.mean is None else f"{cell.row} {cell.mean:.2f}"
-            shown.add_row(cell.graph, cell.label, f"{len(cell.seeds)}/{cell.seeds_wanted}", measured, cell.agreement)
+        rows = [
+            (cell.graph, cell.label, f"{len(cell.seeds)}/{cell.seeds_wanted}",
+             "" if cell.mean is None else f"{cell.row} {cell.mean:.2f}", cell.agreement)
+            for cell in read(each).cells
+        ]  # fmt: skip
         console.print(f"[bold]{each.resolved.name}[/bold], {each.study.summary}", highlight=False)
-        console.print(shown)
+        headings = ("graph", "trained with", "runs", "measured", "state")
+        console.print(table_of(headings, rows, console.width, headings[2:]))
     every = unique([run for each in plans for run in each.runs])
     missing = unique([run for each in plans for run in each.missing])
     console.print(f"{len(every) - len(missing)} of {len(every)} runs finished", markup=False, highlight=False)
@@ -116,13 +128,20 @@ def describe_minutes(minutes: float | None) -> str:
     return f"{about} of one core at most"
 
 
-def _table(headings: Iterable[str], rows: Iterable[Sequence[str | Text]], width: int) -> Table:
-    shown = Table(box=box.HORIZONTALS, padding=(0, int(width >= 100), 0, 0), pad_edge=False, show_edge=False)
-    for heading in headings:
-        shown.add_column(heading, overflow="fold", no_wrap=heading in WHOLE)
-    for row in rows:
-        shown.add_row(*row)
-    return shown
+def _share(columns: dict[str, list[Any]], name: str, into: str, lead: str = "") -> None:
+    """Moves the cells of one column below those of another, where both are there."""
+    if name in columns and into in columns:
+        pairs = zip(columns[into], columns.pop(name), strict=True)
+        columns[into] = [f"{cell}\n{lead}{each}" if each else cell for cell, each in pairs]
+
+
+def _broken(found: re.Match[str]) -> str:
+    return f"{found[0].rstrip()}\n"
+
+
+def _fits(columns: dict[str, list[Any]], width: int) -> bool:
+    least = [bounds_of([name, *map(str, cells)], name in WHOLE)[0] for name, cells in columns.items()]
+    return sum(least) + len(least) - 1 <= width
 
 
 def _columns(cells: tuple[CellResult, ...]) -> dict[str, list[Any]]:
@@ -191,12 +210,13 @@ def _notes(result: StudyResult) -> list[str]:
     return notes + [f"note: {note}" for note in dict.fromkeys(cell.note for cell in result.cells) if note]
 
 
-def _claim(claim: Claim) -> tuple[str, str]:
+def _claim(claim: Claim) -> tuple[str, Text]:
     found = claim.evidence
     least = "" if found.least is None or found.p > found.least * (1 + 1e-9) else " (the least possible)"
-    return "yes" if claim.shown else "no", (
-        f"{claim.sentence}\n[dim]{found.name}: statistic {found.statistic:.3f}, p {probability(found.p)}{least}, "
-        f"corrected {probability(claim.corrected)}, n {found.n:,} {found.unit}[/dim]"
+    return "yes" if claim.shown else "no", Text(claim.sentence).append(
+        f"\n{found.name}: statistic {found.statistic:.3f}, p {probability(found.p)}{least}, "
+        f"corrected {probability(claim.corrected)}, n {found.n:,} {found.unit}",
+        "dim",
     )
 
 
