@@ -84,7 +84,9 @@ class Recurrent(Backbone):
     def layer_list(self) -> list[nn.Module]:
         return [self.cell]
 
-    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+    def with_trunk(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
         return x, self(x, keep=keep)
 
     def last_layer(self, generator: torch.Generator) -> Layer:

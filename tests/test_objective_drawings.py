@@ -102,7 +102,9 @@ class Probe(Backbone):
         self.nudge.readings.append(Reading(x.detach(), attend, positions, states))
         return states if keep is None else states[:, keep]
 
-    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
+    def with_trunk(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
         states = self(x)
         return states, states if keep is None else states[:, keep]
 

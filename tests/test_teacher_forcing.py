@@ -28,7 +28,14 @@ from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import LossOut, objectives
 from foresee.objectives.reversed import flip_answers
-from foresee.objectives.teacher_forcing import answer_logits, answer_loss, answer_states, can_share_prefix
+from foresee.objectives.teacher_forcing import (
+    answer_logits,
+    answer_loss,
+    answer_states,
+    can_share_prefix,
+    states_from,
+    trunk_and_answer_states,
+)
 from foresee.objectives.token_masking import TokenMasking
 from foresee.tasks.path_star import PathStar
 
@@ -259,5 +266,11 @@ def test_a_shared_prefix_is_read_once_where_the_backbone_can(backbone: str, degr
     for apart, joint in zip(*gradients, strict=True):
         assert apart is None or torch.allclose(joint, apart, rtol=1e-4, atol=1e-4)
     assert (read[1] < 0.8 * read[0]) == (backbone != POSITIONLESS)
+    for start in (0, task.shared_prefix - 2, batch.layout.first - 1):
+        columns = [states_from(start, net, each.tokens, each) for each in (batch, together)]
+        torch.testing.assert_close(columns[1], columns[0])
+    apart, joint = (trunk_and_answer_states(net, each.tokens, each) for each in (batch, together))
+    for one, other in zip(apart, joint, strict=True):
+        torch.testing.assert_close(other, one)
     chosen = together.rows(torch.tensor([0, 3])).layout
     assert (chosen.group, chosen.shared) == (1, 0)

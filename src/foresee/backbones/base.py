@@ -162,11 +162,13 @@ class Backbone(nn.Module, metaclass=_Measured):
             final = self(x)
         return torch.stack([*(each.to(x.dtype) for each in inputs), final])
 
-    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
-        """Reads x [B, T, D] causally and gives (the trunk's states [B, T, D], the final states as ``forward`` does).
-        The trunk is everything below the last layer: what further heads of the same depth stand on."""
+    def with_trunk(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Reads x [B, T, D] as ``forward`` does and gives (the trunk's states [B, T, D], the final states). The trunk
+        is everything below the last layer: what further heads of the same depth stand on."""
         with _inputs_noted(self.layer_list()[-1:]) as inputs:
-            final = self(x)
+            final = self(x, attend=attend, positions=positions)
         return inputs[0].to(x.dtype), final if keep is None else final[:, keep]
 
     def last_layer(self, generator: torch.Generator) -> Layer:

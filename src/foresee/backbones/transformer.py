@@ -109,13 +109,11 @@ class Transformer(TableBackbone):
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
     ) -> Tensor:
-        return self._read(x, attend, positions, keep)[1]
+        return self.with_trunk(x, attend=attend, positions=positions, keep=keep)[1]
 
-    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
-        return self._read(x, "causal", None, keep)
-
-    def _read(self, x: Tensor, attend: Attend, positions: Tensor | None, keep: slice | None) -> tuple[Tensor, Tensor]:
-        """The input of the last block [B, T, D], and the final states."""
+    def with_trunk(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
         x, angles = self._place(x, positions)
         for block in self.blocks[:-1]:
             x = self.run_layer(block, x, attend, angles, None)

@@ -39,7 +39,7 @@ from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, Objective, draw_weights, objectives
 from foresee.objectives.decoding import decode
-from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, answer_states, further_loss
+from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, answer_states, further_loss, states_from
 
 INIT_GAMMA = 0.1
 
@@ -76,10 +76,10 @@ class JointMultiToken(Objective):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         first, last = batch.layout.first, batch.layout.last
-        embedded = self.backbone.embed(batch.tokens[:, : last - 1])
         start = max(0, first - 1 - self.horizon)  # the first position that has a target in the answer
-        states: Tensor = self.backbone(embedded, keep=slice(start, last - 1))
-        slots: Tensor = self.fetch(states, reveal(embedded[:, start:], self.horizon))
+        states = states_from(start, self.backbone, batch.tokens, batch)
+        embedded = self.backbone.embed(batch.tokens[:, start : last - 1])
+        slots: Tensor = self.fetch(states, reveal(embedded, self.horizon))
 
         out = answer_loss(self.backbone.logits(slots[:, first - 1 - start :, 0]), batch, "next-token")
         further = {f"slot-{slot}": out.total.new_zeros(()) for slot in range(1, self.horizon + 1)}

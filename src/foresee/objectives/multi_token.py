@@ -39,7 +39,7 @@ from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, objectives
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss, further_loss
+from foresee.objectives.teacher_forcing import answer_loss, further_loss, trunk_and_answer_states
 
 
 @objectives.register("multi-token", later=("curriculum",))
@@ -78,8 +78,7 @@ class MultiToken(NextToken):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         first, last = batch.layout.first, batch.layout.last
-        embedded = self.backbone.embed(batch.tokens[:, : last - 1])
-        trunk, states = self.backbone.with_trunk(embedded, keep=slice(first - 1, last - 1))
+        trunk, states = trunk_and_answer_states(self.backbone, batch.tokens, batch)
         out = answer_loss(self.backbone.logits(states), batch, "next-token")
         further = {f"head-{ahead}": out.total.new_zeros(()) for ahead in range(2, len(self.further_heads) + 2)}
         for ahead, head in enumerate(self.further_heads[: self.trained], start=2):

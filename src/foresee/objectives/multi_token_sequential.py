@@ -36,7 +36,7 @@ from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.multi_token import create_layer
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss, further_loss
+from foresee.objectives.teacher_forcing import answer_loss, further_loss, states_from
 
 NORM_EPS = 1e-6
 
@@ -72,7 +72,7 @@ class MultiTokenSequential(NextToken):
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         first, last = batch.layout.first, batch.layout.last
         inputs = batch.tokens[:, : last - 1]
-        states: Tensor = self.backbone(self.backbone.embed(inputs))
+        states = states_from(0, self.backbone, inputs, batch)
         out = answer_loss(self.backbone.logits(states[:, first - 1 :]), batch, "next-token")
         symbols = self.backbone.embed(torch.arange(len(self.vocab), device=inputs.device))
         further = {f"module-{ahead}": out.total.new_zeros(()) for ahead in range(1, len(self.chain) + 1)}

@@ -39,7 +39,7 @@ from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss, answer_states
+from foresee.objectives.teacher_forcing import answer_loss, states_from
 
 HIDDEN_MULTIPLE = 128
 
@@ -77,7 +77,7 @@ class NextLatent(NextToken):
         first, last = batch.layout.first, batch.layout.last
         start = 0 if self.whole_sequence else first - 1  # the position of the first state below
         embedded = self.backbone.embed(batch.tokens[:, start : last - 1])
-        states = self.backbone(embedded) if self.whole_sequence else answer_states(self.backbone, batch.tokens, batch)
+        states = states_from(start, self.backbone, batch.tokens, batch)
         logits = self.backbone.logits(states[:, first - 1 - start :])
         out = answer_loss(logits, batch, "next-token")
 

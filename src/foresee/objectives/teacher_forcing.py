@@ -24,16 +24,39 @@ SHARING = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
 
 
 def answer_states(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
-    """Final states [B, A, D] that predict the batch's answer columns, where ``inputs`` [B, T] is read in its place.
+    """Final states [B, A, D] that predict the batch's answer columns, where ``inputs`` [B, T] is read in its place."""
+    return states_from(batch.layout.first - 1, backbone, inputs, batch)
+
+
+def states_from(start: int, backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
+    """Final states [B, K, D] of column ``start``, at most that before the answer, to the last that predicts a token,
+    where ``inputs`` [B, T] is read in the batch's place.
 
     Where rows share a prefix (``layout.shared``), ``inputs`` must too: it may differ from the batch in answers alone.
     """
-    first, last = batch.layout.first, batch.layout.last
-    inputs = inputs[:, : last - 1]
+    inputs = inputs[:, : batch.layout.last - 1]
     if can_share_prefix(backbone, batch.layout, len(batch)):
-        return _states_after_shared_prefix(backbone, inputs, batch.layout)
-    states: Tensor = backbone(backbone.embed(inputs), keep=slice(first - 1, last - 1))
-    return states
+        packed = PackedRows(inputs, batch.layout)
+        keep = slice(min(start, packed.common), packed.length)
+        states = backbone(
+            backbone.embed(packed.tokens), attend=packed.visible, positions=packed.positions, keep=keep
+        )  # fmt: skip
+        return packed.unpack(states, start)
+    kept: Tensor = backbone(backbone.embed(inputs), keep=slice(start, inputs.shape[1]))
+    return kept
+
+
+def trunk_and_answer_states(backbone: Backbone, inputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The trunk's states (``Backbone.with_trunk``) of all columns [B, T - 1, D], and ``answer_states``."""
+    first, inputs = batch.layout.first, inputs[:, : batch.layout.last - 1]
+    if not can_share_prefix(backbone, batch.layout, len(batch)):
+        return backbone.with_trunk(backbone.embed(inputs), keep=slice(first - 1, inputs.shape[1]))
+    packed = PackedRows(inputs, batch.layout)
+    trunk, states = backbone.with_trunk(
+        backbone.embed(packed.tokens), attend=packed.visible, positions=packed.positions,
+        keep=slice(packed.common, packed.length),
+    )  # fmt: skip
+    return packed.unpack(trunk, 0), packed.unpack(states, first - 1)
 
 
 def answer_logits(backbone: Backbone, inputs: Tensor, batch: Batch) -> Tensor:
@@ -102,22 +125,34 @@ def can_share_prefix(backbone: Backbone, layout: Layout, rows: int) -> bool:
     return layout.group > 1 and layout.shared > 1 and rows % layout.group == 0 and backbone.has >= SHARING
 
 
-def _states_after_shared_prefix(backbone: Backbone, inputs: Tensor, layout: Layout) -> Tensor:
-    """``answer_states`` of inputs [B, T], T = ``layout.last`` - 1, where each group of rows is read as one row."""
-    rows, length = inputs.shape
-    # The last prompt column predicts the first answer token of each row, so it is never read in common.
-    common, group = min(layout.shared, layout.first - 1), layout.group
-    grouped = inputs.view(rows // group, group, length)
-    own = length - common
-    packed = torch.cat((grouped[:, 0, :common], grouped[:, :, common:].flatten(1)), 1)
+class PackedRows:
+    """Inputs [B, T], T = ``layout.last`` - 1, with each group of rows packed into one row: the ``common`` columns, then
+    the own ones of each row. ``tokens`` and ``positions`` are its columns, ``visible`` [1, P, P] says which of them
+    each reads, ``length`` is P."""
 
-    index = torch.arange(packed.shape[1], device=inputs.device)
-    # Common columns belong to row -1, which everyone reads.
-    row = torch.where(index < common, -1, (index - common) // own)
-    positions = torch.where(index < common, index, common + (index - common) % own)
-    same = (row[None, :] == row[:, None]) | (row[None, :] == -1)
-    visible = (same & (index[None, :] <= index[:, None]))[None]
-    states: Tensor = backbone(
-        backbone.embed(packed), attend=visible, positions=positions, keep=slice(common, common + group * own)
-    )
-    return states.reshape(rows, own, -1)[:, layout.first - 1 - common :]
+    def __init__(self, inputs: Tensor, layout: Layout) -> None:
+        self.rows, columns = inputs.shape
+        self.group = layout.group
+        # The last prompt column predicts the first answer token of each row, so it is never read in common.
+        self.common = min(layout.shared, layout.first - 1)
+        self.own = columns - self.common
+        grouped = inputs.view(self.rows // self.group, self.group, columns)
+        self.tokens = torch.cat((grouped[:, 0, : self.common], grouped[:, :, self.common :].flatten(1)), 1)
+        self.length = self.tokens.shape[1]
+
+        index = torch.arange(self.length, device=inputs.device)
+        # Common columns belong to row -1, which everyone reads.
+        row = torch.where(index < self.common, -1, (index - self.common) // self.own)
+        self.positions = torch.where(index < self.common, index, self.common + (index - self.common) % self.own)
+        same = (row[None, :] == row[:, None]) | (row[None, :] == -1)
+        self.visible = (same & (index[None, :] <= index[:, None]))[None]
+
+    def unpack(self, states: Tensor, start: int) -> Tensor:
+        """States [B / group, K, D] of the last K packed columns, all own ones among them, -> [B, T - start, D] of each
+        row's columns from ``start`` on."""
+        shared = states.shape[1] - self.group * self.own
+        own = states[:, shared:].reshape(self.rows, self.own, -1)
+        if start >= self.common:
+            return own[:, start - self.common :]
+        common = states[:, None, shared - self.common + start : shared].expand(-1, self.group, -1, -1)
+        return torch.cat((common.flatten(0, 1), own), 1)

@@ -134,16 +134,18 @@ class RecurrentBackbone(TableBackbone):
     def forward(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
     ) -> Tensor:
+        if keep is not None:
+            first, end, _ = keep.indices(x.shape[1])
+            x, keep = x[:, :end], slice(first, end)  # nothing reads what comes after the last wanted position
+        return self.with_trunk(x, attend=attend, positions=positions, keep=keep)[1]
+
+    def with_trunk(
+        self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
         if isinstance(attend, Tensor) or attend != "causal":
             raise RequestError(f"{self.name}: a recurrent model only reads what came before; leave attend='causal'")
         if positions is not None:
             raise RequestError(f"{self.name}: a recurrent model has no positions that could be given; leave them out")
-        if keep is not None:
-            first, end, _ = keep.indices(x.shape[1])
-            x, keep = x[:, :end], slice(first, end)  # nothing reads what comes after the last wanted position
-        return self.with_trunk(x, keep=keep)[1]
-
-    def with_trunk(self, x: Tensor, *, keep: slice | None = None) -> tuple[Tensor, Tensor]:
         for each in self.layers[:-1]:
             x = self.run_layer(each, x)
         return x, self.final_norm(self.run_layer(self.layers[-1], x, keep))
