@@ -51,12 +51,6 @@ def test_a_draw_is_a_function_of_its_names() -> None:
     assert not torch.equal(batch.tokens, draw(G25, "another name", "test", 3000, 0).tokens)
 
 
-def test_splits_and_seeds_share_no_problem() -> None:
-    drawn: list[Batch] = [draw(G25, TEXT, split, 3000, seed) for split in ("train", "test") for seed in (0, 1)]
-    identities = numpy.concatenate([G25.identity(batch) for batch in drawn])
-    assert len(set(identities.tolist())) == 4 * 3000
-
-
 def test_splits_are_disjoint_where_problems_run_out() -> None:
     # 5 * 4 * 3 = 60 graphs: both splits repeat theirs, and no other seed brings one across.
     task = PathStar(degree=1, length=3, nodes=5, goals="one")

@@ -13,7 +13,7 @@ from unittest.mock import call, create_autospec
 
 import pytest
 import torch
-from tiny import CANONICAL, EASY, SOLVING, TASK, outcome, shared, tiny
+from tiny import CANONICAL, TASK, outcome, shared, tiny
 from torch import Tensor
 
 from foresee.core.batch import Batch
@@ -24,7 +24,7 @@ from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.training import evaluate as evaluation
-from foresee.training.data import FixedData, FreshData, draw
+from foresee.training.data import FixedData, draw
 from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
 from foresee.training.examples import WATCHED, batch_of, draw_problems, first_trained, test_examples, training_data
 from foresee.training.loop import train
@@ -182,14 +182,6 @@ def test_clip_bounds_the_gradient_and_zero_leaves_it(tmp_path: Path, monkeypatch
     assert norms[3:] == pytest.approx([0.125] * 3, rel=1e-3)
 
 
-def test_until_solved_stops_early(tmp_path: Path) -> None:
-    run = train(tiny("reversed", EASY, **SOLVING, until_solved=True), tmp_path)
-    assert run.steps < SOLVING["steps"]
-    reached = [line["eval"]["exact"] >= evaluation.SOLVED_ENOUGH for line in run.metrics]
-    assert reached == [False] * (len(reached) - 1) + [True]
-    assert (run.verdict.name, run.verdict.inconclusive) == ("solved", False)
-
-
 def test_until_solved_stops_at_the_first_evaluation_that_is_solved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,17 +219,6 @@ def test_watched_final_and_training_examples_are_disjoint() -> None:
     assert len(test) == WATCHED + 500
     assert not shared(task, test, data.batch).any()
     assert torch.equal(held_out(spec.replace(seed=3), task, data).tokens, test.tokens)
-
-
-def test_every_source_of_data(tmp_path: Path) -> None:
-    task = tiny().build_task()
-    fixed = training_data(tiny(data="100"), task)
-    assert isinstance(fixed, FixedData)
-    assert len(fixed) == 100
-    assert isinstance(training_data(tiny(data="fresh"), task), FreshData)
-    from_file = training_data(spec_of_file(write(tmp_path / "a.txt", n=50)), task)
-    assert isinstance(from_file, FixedData)
-    assert torch.equal(from_file.batch.tokens, draw(task, CANONICAL, "train", 50, 5).tokens)
 
 
 def test_the_first_trained_examples_are_those_that_were_seen_once_each() -> None:
