@@ -18,7 +18,6 @@ from foresee.core.seeds import stream
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import teacher_forcing
 from foresee.objectives.future_insertion import FutureInsertion
-from foresee.objectives.next_token import NextToken
 from foresee.tasks.path_star import PathStar
 
 OPEN, CLOSE = len(VOCAB), len(VOCAB) + 1
@@ -151,15 +150,6 @@ def test_a_random_place_is_uniform_and_what_is_copied_lies_behind_it() -> None:
         assert len(at_place) == pytest.approx(500, abs=4 * math.sqrt(2000 * 3 / 16))
         assert {copy[0] - 2 for copy in at_place} == set(range(place, 4))
         assert {len(copy) for copy in at_place} == set(range(1, min(3, 4 - place) + 1))
-
-
-def test_without_a_future_the_loss_is_next_tokens() -> None:
-    """A share so small that none is drawn here."""
-    made, batch = made_on(":share=0.000001"), random_batch()
-    out, expected = made.loss(batch, rng()), NextToken(made.backbone, made.vocab, rng()).loss(batch, rng())
-    torch.testing.assert_close(out.total, expected.total)
-    torch.testing.assert_close(out.per_token, expected.per_token)
-    assert not out.parts["inserted"].any()
 
 
 @pytest.mark.parametrize("share", [0.5, 1])
