@@ -2,7 +2,7 @@
 
 Probabilities come from ``Objective.forced``: the distribution of a token does not depend on the tokens decided after
 it, so the model's own answer, put in place of the true one, gives the probabilities it was decoded with. An objective
-that cannot be forced tells them by ``Objective.traced``.
+that cannot be forced tells them by ``Objective.trace``.
 """
 
 from __future__ import annotations

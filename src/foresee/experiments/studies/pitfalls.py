@@ -116,7 +116,7 @@ GRAPHS = (
 
 
 def every_graph(scale: Scale, objective: str, published: Mapping[str, Published], **rest: Any) -> list[Cell]:
-    """A cell a graph; ``rest`` is as for ``Graph.cell``."""
+    """A cell a graph; ``rest`` is as for ``PaperGraph.cell``."""
     return [graph.cell(scale, objective, published[graph.name], **rest) for graph in GRAPHS]
 
 
