@@ -6,16 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.experiments.compare import ObjectiveRuns, steps_to_solve
 from foresee.experiments.demo import choose_pictured, demo_settings
-from foresee.metrics.verdict import RELIABLE
+from foresee.metrics.verdict import RELIABLE, SOLVED
 from foresee.objectives.base import objectives
 from foresee.report import write_picture
-from foresee.report.groups import task_title
+from foresee.report.groups import BRANCH_PLACE, task_title
 from foresee.training.records import value_of
 from foresee.training.run import Run
 from generate.findings import FOLDERS, read_runs
@@ -91,8 +92,38 @@ def tabulate_defaults(results: Path) -> str:
     return _write(["trained with", "graph", "seeds", "look-ups by step", "`exact`", "verdict"], lines)
 
 
+def tabulate_gpu(results: Path) -> str:
+    """The runs on a GPU, finished or stopped: when each came through what G(5, 5) asks for."""
+    found: dict[str, list[Run]] = {}
+    for run in sorted(read_runs(results, ["gpu"]), key=lambda run: run.spec.seed):
+        if run.steps >= 400:  # the rest was stopped before anything could be seen
+            found.setdefault(_name(run), []).append(run)
+    lines = []
+    for name, runs in found.items():
+        milestones = (
+            lambda watched: min(watched["forced"][BRANCH_PLACE + 1 :]) >= RELIABLE,
+            lambda watched: watched["branch"] >= 1.5 / 5,
+            lambda watched: watched["exact"] >= SOLVED,
+        )
+        steps = [[_first(run, reached) for run in runs] for reached in milestones]
+        ends = [f"{value_of(run.rows):.3f}" if run.rows else f"stopped at {_last(run):.3f}" for run in runs]
+        lines.append([name, *("; ".join(each) for each in steps), "; ".join(ends)])
+    order = sorted(lines, key=lambda line: (line[3].startswith("not"), int(re.sub(r"\D", "", line[3].split(";")[0]))))
+    return _write(["objective", "look-ups by", "decision leaves chance", "solved at", "`exact`"], order)
+
+
+def _first(run: Run, reached: Callable[[Any], bool]) -> str:
+    step = next((each["step"] for each in run.metrics if reached(each["eval"])), None)
+    return f"not by {run.steps:,}" if step is None else f"{step:,}"
+
+
+def _last(run: Run) -> float:
+    return float(run.metrics[-1]["eval"]["exact"])
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "demo": tabulate_demo,
+    "gpu": tabulate_gpu,
     "defaults": tabulate_defaults,
     "repairs": tabulate_repairs,
 }
