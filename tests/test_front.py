@@ -261,6 +261,9 @@ def test_one_thing_in_full(program: Program) -> None:
     assert "arXiv 2404.19737" in entry["source"]
     assert "a preset for transformer:" in program("show", "gpt-nano")[1]
     assert "Mamba" in program("show", "pitfalls-mamba")[1]
+    for row, metric in {"exact": "accuracy", "follow": "shortcut", "rest": "decision", "heeds": "lure"}.items():
+        assert program("show", row)[1].startswith(f"{metric}, a metric: ")
+    assert len(program.refusal("show", "qqqq")) < 700, "a sentence lists no hundred names"
 
 
 def test_version_and_completion(program: Program) -> None:

@@ -154,6 +154,7 @@ def test_an_unknown_name_brings_the_nearest(things: Registry[Any]) -> None:
     with pytest.raises(RequestError, match=r"^unknown thing 'xyz': known: fork, spoon, teaspoon \("):
         things.get("xyz")
     assert nearest("q", []) == "known: none"
+    assert nearest("q", [f"n{at:02}" for at in range(30)]).endswith("n22, n23, and 6 more")
 
 
 # Plug-in files.

@@ -17,7 +17,7 @@ from foresee.experiments.compare import steps_to_solve
 from foresee.metrics.anatomy import anatomy
 from foresee.report import charts, frames, report
 from foresee.report.examples import panels_of, pick
-from foresee.report.groups import Section, arrange
+from foresee.report.groups import Section, arrange, task_title
 from foresee.report.page import lead
 from foresee.report.star import follow, read_star
 from foresee.report.style import assign_marks, draw_svg, write_svg
@@ -303,3 +303,10 @@ def test_tables_for_papers_are_escaped() -> None:
                  r"x \& y & {[}0.1, 0.2{]} \textless{}i\textgreater{} \\", r"\$1 & line break \\"):  # fmt: skip
         assert line in drawn
     assert TASK not in drawn
+
+
+def test_a_task_is_called_by_what_is_not_at_its_default() -> None:
+    assert task_title("path-star:degree=2,length=3,nodes=10,goals=all") == "path-star G(2, 3), 10 node labels"
+    assert task_title("sorting:length=8,symbols=30") == "sorting"
+    assert task_title("data:path=notes.jsonl,prompt=question,answer=answer") == "data:path=notes.jsonl,prompt=question"
+    assert task_title("of-a-plug-in:size=3") == "of-a-plug-in:size=3"

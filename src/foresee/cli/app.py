@@ -113,7 +113,7 @@ def status() -> int:
     except ForeseeError as error:
         return failed(str(error), error.status)
     except ClickException as error:
-        return failed(error.format_message(), 2)
+        return failed(error.format_message().replace("Value error, ", ""), 2)
     except (KeyboardInterrupt, typer.Abort):
         return failed("stopped", 1)
     except BrokenPipeError:

@@ -16,7 +16,7 @@ from foresee.objectives.base import objectives
 from foresee.training.run import Run
 from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
 from foresee.training.settings import part_registries
-from foresee.training.summary import TONES, interval_of, list_measurements, settling_commands, table_of
+from foresee.training.summary import TONES, describe_run, interval_of, list_measurements, settling_commands, table_of
 
 
 def verdict_of(verdict: Verdict) -> Text:
@@ -31,7 +31,7 @@ def show_run(run: Run, console: Console) -> None:
          f"{row['problems']:,}" if row.get("problems", row["n"]) != row["n"] else "")
         for name, row in list_measurements(run.rows)
     ]  # fmt: skip
-    console.print(f"{run.spec.objective} on {run.spec.task}", markup=False, soft_wrap=True)
+    console.print(describe_run(run).partition("\n")[0], markup=False, soft_wrap=True)
     console.print(table_of(("measure", "value", "95 % interval", "n", "problems"), rows, console.width))
     verdict = run.verdict  # looks through the folders beside it for witnesses
     console.print(Text("verdict: ").append(verdict_of(verdict)))

@@ -34,16 +34,19 @@ from foresee.core.files import hash_file
 T = TypeVar("T")
 
 ENTRY_POINT_GROUP = "foresee.plugins"
+FEW = 24
+"""Names that one sentence lists at most."""
 PLUGIN = "foresee_plugin_"
 """How the modules of plug-in files are called."""
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """What to say after an unknown name: its nearest neighbours first, or everything known when nothing is near."""
+    """What to say after an unknown name: its nearest neighbours, or what is known where nothing is near, if few."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(repr(other) for other in close)}?"
-    return f"known: {', '.join(sorted(known)) or 'none'}"
+    more = [f"and {len(known) - FEW} more"] if len(known) > FEW else []
+    return f"known: {', '.join([*sorted(known)[:FEW], *more]) or 'none'}"
 
 
 class Registry(Generic[T]):

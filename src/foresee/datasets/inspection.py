@@ -11,7 +11,7 @@ import numpy
 from foresee.datasets.cache import Rows
 from foresee.datasets.dataset import DataSet
 from foresee.datasets.request import Request
-from foresee.datasets.sources import name_place, other_fields, other_splits, read_rows
+from foresee.datasets.sources import name_place, other_fields, parts_left_out, read_rows
 from foresee.datasets.tokenizers import UNKNOWN
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -113,7 +113,7 @@ def inspect(request: Request) -> DataSummary:
             _read_examples(data, [[row] for row in data.leaked[:SHOWN]]),
         ),
         left_out=(
-            *(f"split {name}" for name in (other_splits(request.path) if request.test_file is None else ())),
+            *(parts_left_out(request.path) if request.test_file is None else ()),
             *(f"field {name}" for name in other_fields(data.files, request.fields)),
         ),
     )

@@ -32,6 +32,11 @@ FORMATS = ".jsonl, .json, .csv, .tsv, .txt (all of them also with .gz, .bz2 or .
 TESTS = ("test", "validation", "dev")
 """Names of the split that is tested on, the first that there is."""
 
+DESCRIPTIONS = ("state.json", "dataset_info.json", "dataset_dict.json")
+"""Files of a folder that say something of its rows and hold none."""
+FEW = 5
+"""Files of a folder that are left out, named at most."""
+
 AT_ONCE = 4096
 """Rows of a Parquet file that are decoded at a time."""
 
@@ -221,12 +226,18 @@ def find_files(path: str) -> tuple[list[Path], list[Path]]:
     return train, test
 
 
-def other_splits(path: str) -> list[str]:
-    """Names of the splits of a folder that are neither trained on nor tested on."""
+def parts_left_out(path: str) -> list[str]:
+    """Splits of a folder that are neither trained on nor tested on, and its files that ``datasets`` takes for none."""
     place = Path(path).expanduser()
-    splits = _find_splits(place) if place.is_dir() else {}
+    if not place.is_dir():
+        return []
+    splits = _find_splits(place)
     used = next((name for name in TESTS if name in splits), "")
-    return [name for name in splits if len(splits) > 1 and name not in ("train", used)]
+    parts = [f"split {name}" for name in splits if len(splits) > 1 and name not in ("train", used)]
+    known = {file for files in splits.values() for file in files}
+    files = [file for file in sorted(place.rglob("*")) if format_of(file) in (*TEXT, *COLUMNS) and file not in known]
+    others = [f"file {file.relative_to(place)}" for file in files if file.name not in DESCRIPTIONS]
+    return parts + others[:FEW] + [f"{len(others) - FEW} more files"] * (len(others) > FEW)
 
 
 def _find_splits(folder: Path) -> dict[str, list[Path]]:

@@ -61,7 +61,8 @@ class Entry:
 
 
 def find_entries(name: str) -> list[Entry]:
-    """Everything of that name, of whatever kind. Raises ``RequestError`` with the nearest names where there is none."""
+    """Everything of that name, of whatever kind, or else the metric that measures a row of that name. Raises
+    ``RequestError`` with the nearest names where there is none."""
     found: list[Entry] = []
     known: list[str] = []
     for registry in all_registries().values():
@@ -69,6 +70,9 @@ def find_entries(name: str) -> list[Entry]:
         known += names
         if name in names:
             found.append(describe_entry(registry, name))
+    places = {each: (metrics.get(each).__doc__ or "").find(f"``{name}``") for each in metrics.names()}
+    if not found and (measuring := [each for each, at in places.items() if at >= 0]):
+        found.append(describe_entry(metrics, min(measuring, key=places.__getitem__)))
     if not found:
         near = nearest(name, sorted(set(known)))
         raise RequestError(f"nothing is called {name!r}: {near} (--plugin FILE makes one of your own known)")

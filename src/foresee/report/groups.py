@@ -17,6 +17,7 @@ from foresee.experiments.compare import Comparison, steps_to_solve
 from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
 from foresee.report.style import Mark, assign_marks
+from foresee.tasks.base import tasks
 from foresee.training.records import locate_run, value_of
 from foresee.training.run import Run
 from foresee.training.settings import Settings
@@ -189,13 +190,14 @@ def describe_budget(spec: Settings) -> str:
 
 
 def task_title(task: str) -> str:
-    """A task as a reader would say it: the paper's ``G(d, l)`` and how many labels for a path-star, else its spec."""
+    """A task as a reader would say it: the paper's ``G(d, l)`` and how many labels for a path-star, else its spec with
+    what is not at its default."""
     try:
         name, options = parse(task)
     except RequestError:
         return task
     if name != "path-star" or not {"degree", "length"} <= options.keys():
-        return task
+        return shorten(tasks, task)
     labels = f", {options['nodes']} node labels" if "nodes" in options else ""
     return f"path-star G({options['degree']}, {options['length']}){labels}"
 

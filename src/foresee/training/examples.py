@@ -14,7 +14,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import hash_file
 from foresee.core.fingerprints import Fingerprints
-from foresee.datasets.sources import other_splits
+from foresee.datasets.sources import parts_left_out
 from foresee.metrics.accuracy import holds_unknown
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
@@ -161,10 +161,10 @@ def _read_test(spec: Settings, task: Task, trained: Fingerprints) -> Batch:
 
 
 def warn_of_rows(task: Task, test: Batch) -> None:
-    """Warns of splits of a user's folder that are not read, and of test answers that cannot be right because they hold
+    """Warns of what is not read of a user's folder, and of test answers that cannot be right because they hold
     the task's ``unknown`` token."""
-    if isinstance(task, Data) and task.test_file is None and (left := other_splits(task.path)):
-        warnings.warn(f"{task.path}: not read, the splits {', '.join(left)}", ForeseeWarning, stacklevel=3)
+    if isinstance(task, Data) and task.test_file is None and (left := parts_left_out(task.path)):
+        warnings.warn(f"{task.path}: not read: {', '.join(left)}", ForeseeWarning, stacklevel=3)
     if unknown := int(holds_unknown(task, test).sum()):
         warnings.warn(
             f"{unknown:,} of {len(test):,} test answers hold a token that is not among the {len(task.vocab):,} of the "

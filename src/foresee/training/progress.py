@@ -12,10 +12,11 @@ import time
 from typing import Any, TextIO
 
 from foresee.backbones.base import describe_backbone
+from foresee.core.spec import shorten
 from foresee.metrics.control import describe_shallow
 from foresee.training.records import Report, Timing
 from foresee.training.run import Run
-from foresee.training.settings import Settings
+from foresee.training.settings import Settings, part_registries
 
 LEAST_BAR, MOST_BAR = 12, 40
 """Characters of a bar."""
@@ -95,7 +96,10 @@ class Lines(Progress):
         self._worked = True
         self._seen: list[str] = []
         resumed = f", from step {step}" if step else ""
-        self._say(f"training {spec.objective} on {spec.task} with {spec.backbone}{resumed}")
+        objective, task, backbone = (
+            shorten(part_registries()[kind], getattr(spec, kind)) for kind in ("objective", "task", "backbone")
+        )
+        self._say(f"training {objective} on {task} with {backbone}{resumed}")
         if (warning := depth_warning(spec)) is not None:
             self._say(warning)
 

@@ -80,17 +80,16 @@ def show_study(result: StudyResult, console: Console) -> None:
 def show_plan(asked: StudyPlan, console: Console) -> None:
     """Prints what would be trained and what that costs at most."""
     from foresee.backbones.base import backbones
-    from foresee.core.spec import brief
+    from foresee.core.spec import shorten
     from foresee.objectives.base import objectives
     from foresee.tasks.base import tasks
 
     rows = []
     for run in asked.missing:
         minutes = asked.minutes[run.digest]
-        rows.append(
-            (brief(tasks, run.task), brief(objectives, run.objective), brief(backbones, run.backbone), str(run.seed),
-             str(run.steps), "unknown" if minutes is None else f"{minutes:.1f}")
-        )  # fmt: skip
+        parts = shorten(tasks, run.task), shorten(objectives, run.objective), shorten(backbones, run.backbone)
+        apart = [re.sub(r"(?<=[:,])", " ", part) for part in parts]  # so that a narrow table can break them
+        rows.append((*apart, str(run.seed), str(run.steps), "unknown" if minutes is None else f"{minutes:.1f}"))
     if rows:
         console.print(
             table_of(
