@@ -237,7 +237,7 @@ def test_processes_take_the_rows_of_a_batch_in_turn(task: str) -> None:
     assert [share for _, share in owns] == [int(own.answer_len.sum()) / tokens for own, _ in owns]
 
 
-def test_processes_draw_from_streams_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_and_seeds_draw_from_streams_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = tiny(processes=2)
     task = spec.build_task()
     objective = spec.build_objective(task)
@@ -250,12 +250,13 @@ def test_processes_draw_from_streams_of_their_own(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(objective, "loss", loss)
     data = training_data(spec, task)
-    for world in (World(0, 2), World(1, 2), World(1, 2), World()):
-        training = Training(spec.replace(processes=world.world_size), task, data, Model(objective, "cpu", World()))
+    for world, seed in ((World(0, 2), 0), (World(1, 2), 0), (World(1, 2), 0), (World(), 0), (World(), 1)):
+        asked = spec.replace(processes=world.world_size, seed=seed)
+        training = Training(asked, task, data, Model(objective, "cpu", World()))
         training.model.world = world
         train_steps(training, 1)
     assert drawn[1] == drawn[2]
-    assert len(set(drawn)) == 3
+    assert len(set(drawn)) == 4
 
 
 # What is saved ------------------------------------------------------------------------------------------------------

@@ -221,6 +221,15 @@ def test_watched_final_and_training_examples_are_disjoint() -> None:
     assert torch.equal(held_out(spec.replace(seed=3), task, data).tokens, test.tokens)
 
 
+@pytest.mark.parametrize("data", ["fixed:100", "fresh"])
+def test_each_seed_has_training_examples_of_its_own(data: str) -> None:
+    task = tiny().build_task()
+    sources = (training_data(tiny(data=data, seed=seed), task) for seed in (0, 0, 1))
+    first, same, other = (set(task.identity(source.batch_at(0, 100)).tolist()) for source in sources)
+    assert first == same
+    assert len(first & other) < 10
+
+
 def test_the_first_trained_examples_are_those_that_were_seen_once_each() -> None:
     spec = tiny(batch=32, data="fixed:100")
     task = spec.build_task()
