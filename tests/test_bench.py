@@ -79,6 +79,7 @@ def test_recomputing_writes_what_cached_decoding_writes() -> None:
 
 def test_what_is_measured_fits_together(measured: dict[str, Any]) -> None:
     json.dumps(measured, allow_nan=False)
+    assert {"task", "objective", "backbone", "batch", "device", "precision", "rounds", "environment"} <= measured.keys()
     training = measured["training"]
     assert training["model_flops"]["value"] == pytest.approx(
         training["examples"]["value"] / 8 * training["tokens_a_step"] * training["flops_a_token"]

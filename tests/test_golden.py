@@ -1,4 +1,4 @@
-"""Losses, rows, answers and weights of a handful of runs, and every command's options, as ``golden.json`` has them.
+"""Losses, rows, answers and weights of a handful of runs, options and JSON of commands, as ``golden.json`` has them.
 
 A change of the code's arrangement leaves them as they are. After one that is meant to alter them,
 ``python tests/test_golden.py`` (with ``src`` on the path) writes the file anew, for the diff to be read. Weights are
@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 import foresee
 
 GOLDEN = Path(__file__).with_name("golden.json")
+RESULTS = GOLDEN.parent.parent / "results" / "mamba"
 RECORDED = json.loads(GOLDEN.read_text())
 TASK = "path-star:degree=2,length=4,nodes=12,goals=one"
 PROMPTS = ("0,1|1,2|2,3|0,4|4,5|5,6/0,3=", "7,3|2,9|11,6|7,11|3,2|6,0/7,9=")
@@ -33,6 +34,13 @@ SETTINGS: dict[str, Any] = {
     "steps": 5, "batch": 16, "lr": 0.01, "data": "fixed:200", "test": 24, "eval_every": 1, "warmup": 2,
     "precision": "float32", "device": "cpu",
 }  # fmt: skip
+
+WITH_KEYS = {
+    "inspect": [str(GOLDEN.with_name("own_data.jsonl"))],
+    "study": ["pitfalls-mamba", "--results", str(RESULTS)],
+    "runs": [str(RESULTS)],
+}
+"""Commands that train nothing and whose JSON has many keys."""
 
 
 def machine() -> dict[str, str]:
@@ -71,6 +79,11 @@ def list_options(ask: Callable[..., str]) -> dict[str, list[str]]:
     return {name: sorted(set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", ask(name, "--help")))) for name in commands}
 
 
+def list_keys(value: Any) -> list[str]:
+    """Every key within a value, whichever of a list's items has it."""
+    return sorted({re.sub(r"/\d+", "/*", path) for path in flatten(value)})
+
+
 def flatten(value: Any, where: str = "") -> dict[str, Any]:
     """Every number and word within a value, by its path."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else None
@@ -101,6 +114,11 @@ def test_no_option_of_a_command_is_lost(program: Program) -> None:
     assert list_options(lambda *argv: program(*argv)[1]) == RECORDED["options"]
 
 
+@pytest.mark.parametrize("name", WITH_KEYS)
+def test_no_key_of_a_commands_json_is_lost(name: str, program: Program) -> None:
+    assert set(RECORDED["keys"][name]) <= set(list_keys(program.json(name, *WITH_KEYS[name])))
+
+
 def record(folder: Path) -> None:
     """Writes ``golden.json`` anew; the order of its keys is that of a diff to be read."""
 
@@ -109,11 +127,15 @@ def record(folder: Path) -> None:
             [sys.executable, "-m", "foresee", *argv], capture_output=True, text=True, check=True
         ).stdout
 
-    lines = [f'"machine": {json.dumps(machine())}', f'"options": {json.dumps(list_options(ask))}']
+    keys = {name: list_keys(json.loads(ask(name, *argv, "--json"))) for name, argv in WITH_KEYS.items()}
+    lines = [
+        f'"machine": {json.dumps(machine())}', f'"options": {json.dumps(list_options(ask))}',
+        f'"keys": {json.dumps(keys)}',
+    ]  # fmt: skip
     for name, each in RECORDED["runs"].items():
         found = {"asked": each["asked"], **train(**each["asked"], runs=folder)}
         lines.append(f"{json.dumps(name)}: {json.dumps(found)}")
-    lines[2] = '"runs": {\n' + lines[2]
+    lines[3] = '"runs": {\n' + lines[3]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}}\n")
 
 
