@@ -35,15 +35,16 @@ def states_from(start: int, backbone: Backbone, inputs: Tensor, batch: Batch) ->
     Where rows share a prefix (``layout.shared``), ``inputs`` must too: it may differ from the batch in answers alone.
     """
     inputs = inputs[:, : batch.layout.last - 1]
+    states: Tensor
     if can_share_prefix(backbone, batch.layout, len(batch)):
         packed = PackedRows(inputs, batch.layout)
-        keep = slice(min(start, packed.common), packed.length)
+        keep = slice(min(start, packed.common), packed.length) if start else None
         states = backbone(
             backbone.embed(packed.tokens), attend=packed.visible, positions=packed.positions, keep=keep
         )  # fmt: skip
         return packed.unpack(states, start)
-    kept: Tensor = backbone(backbone.embed(inputs), keep=slice(start, inputs.shape[1]))
-    return kept
+    states = backbone(backbone.embed(inputs), keep=slice(start, inputs.shape[1]) if start else None)
+    return states
 
 
 def trunk_and_answer_states(backbone: Backbone, inputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
