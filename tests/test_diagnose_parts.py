@@ -462,6 +462,8 @@ def test_what_must_be_known_is_remarked_on(base: dict[str, Any], changes: dict[s
         (10.0, 90, "Give --minutes 23, which should be enough"),
         (10.0, 20, "Give --minutes 20, which should be enough"),
         (0.5, 90, "Give --minutes 1.2, which should be enough"),
+        (2.0, 90, "Give --minutes 5, which should be enough"),
+        (2.0, None, "Give at least --minutes 4: the control, reversed, has not solved"),
         (10.0, None, "Give at least --minutes 20: the control, reversed, has not solved"),
         (None, 90, "Give --steps 225, which should be enough"),
     ],

@@ -18,7 +18,7 @@ from foresee.metrics.anatomy import anatomy
 from foresee.report import charts, frames, report
 from foresee.report.examples import panels_of, pick
 from foresee.report.groups import Section, arrange, task_title
-from foresee.report.page import lead
+from foresee.report.page import lead, outcomes
 from foresee.report.star import follow, read_star
 from foresee.report.style import assign_marks, draw_svg, write_svg
 from foresee.report.tables import write_table
@@ -47,6 +47,16 @@ def test_runs_of_one_objective_with_other_settings_are_told_apart(tmp_path: Path
     assert len({mark.colour for mark in drawn.values()}) == 2
     assert assign_marks(["next-token"])["next-token"] in drawn.values()
     assert "next-token (0 of 2 runs) did not solve it." in lead(sections)
+    fabricate_run(tmp_path, "next-token", steps=800, parent="0" * 16, parent_steps=600)
+    longer = f"next-token (steps=800, parent={'0' * 16})"  # and nothing is said of parents that are none
+    assert {group.label for group in sections_of(tmp_path)[0].groups} == {*labels, longer}
+
+
+def test_seeds_that_fare_alike_share_a_story_whatever_stands_after_the_seed_in_its_command(tmp_path: Path) -> None:
+    (section,) = sections_of(*[fabricate_run(tmp_path, seed=seed, test=300) for seed in range(3)])
+    ((((_, said), ((_, runs),)),)) = outcomes([section]).items()
+    assert "--test 300" in said
+    assert [run.spec.seed for run in runs] == [0, 1, 2]
 
 
 def test_an_objective_keeps_its_colour() -> None:

@@ -22,7 +22,8 @@ def command(
         str, typer.Option(help="auto, characters, bytes, words or hf:CHECKPOINT, where DATA is a file.")
     ] = "auto",
     test_file: Annotated[
-        str | None, typer.Option("--test-file", help="A file of rows to test on; by default one prompt in eight.")
+        str | None,
+        typer.Option("--test-data", "--test-file", help="A file of rows to test on; by default one prompt in eight."),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be read.")] = False,
     minutes: Annotated[float, typer.Option(help="The time that all of it may take.")] = 10.0,

@@ -235,7 +235,11 @@ def _chance(run: Run) -> float | None:
 def _special(spec: Settings, others: Sequence[Settings]) -> str:
     """The settings in which runs of the same objective differ, as " (steps=600)"; empty where there are none."""
     rest = [other.model_dump() for other in others]
-    differing = [f"{key}={value}" for key, value in spec.model_dump().items() if any(o[key] != value for o in rest)]
+    differing = [
+        f"{key}={value}"
+        for key, value in spec.model_dump(exclude={"parent_steps"}).items()
+        if value != "" and any(other[key] != value for other in rest)
+    ]
     return f" ({', '.join(differing)})" if differing else ""
 
 

@@ -104,7 +104,7 @@ def outcomes(
                 # Unfinished runs differ in how far they are: the table says how far.
                 said = group.story(run) if run.rows else "These runs have no final measurements yet."
                 # Seeds that differ in nothing else share a story, and the command in it is the first one's.
-                said = told.setdefault((group.label, re.sub(r"--seed \d+", "", said)), said)
+                said = told.setdefault((group.label, re.sub(r" --seed \d+", "", said)), said)
                 found.setdefault((group.outcome(run), said), {}).setdefault(group.id, (group, []))[1].append(run)
     return {key: list(having.values()) for key, having in found.items()}
 
