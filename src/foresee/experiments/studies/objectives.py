@@ -73,6 +73,13 @@ def minutes_of(objective: str) -> float:
     return 17.0 if objective == "belief-state" else 10.0
 
 
+def built_in() -> list[str]:
+    """Every objective of the package, the cheapest and most telling first: they are trained in this order. Other
+    people's objectives are theirs to study."""
+    own = [name for name in objectives.names() if objectives.get(name).__module__.startswith("foresee.")]
+    return sorted(own, key=lambda name: (name not in (CONTROL, "next-token"), name not in SOLVERS, name))
+
+
 @studies.register("objectives")
 class Objectives(Study):
     """``exact`` of every built-in objective with its default options on G(2, 5)."""
@@ -84,10 +91,6 @@ class Objectives(Study):
     baseline = "next-token"
 
     def cells(self, scale: Scale) -> list[Cell]:
-        # Other people's objectives are theirs to study.
-        own = [name for name in objectives.names() if objectives.get(name).__module__.startswith("foresee.")]
-        # The cheapest and most telling first: they are trained in this order.
-        own.sort(key=lambda name: (name not in (CONTROL, "next-token"), name not in SOLVERS, name))
         paper = scale == "paper"
         task = f"path-star:degree=2,length=5,nodes=50{',goals=one' if paper else ''}"
         return [
@@ -97,7 +100,39 @@ class Objectives(Study):
                 else over_seeds(10 if name in SOLVERS else 3, task, name, **EQUAL),
                 minutes=minutes_of(name), control_minutes=1.0,
             )
-            for name in own
+            for name in built_in()
+        ]  # fmt: skip
+
+
+SEARCHED: Mapping[str, Mapping[str, Any]] = {
+    "equal settings": {},
+    "2 heads": {"backbone": "gpt-nano:heads=2"},
+    "8 layers": {"backbone": "gpt-nano:layers=8"},
+    "learned positions": {"backbone": "gpt-nano:positions=learned"},
+    "learning rate 2e-3": {"lr": 2e-3},
+}
+"""What is changed of the equal settings, one thing at a time: what decided by when look-ups are found (docs/log.md)."""
+
+
+@studies.register("objective-search")
+class ObjectiveSearch(Study):
+    """``exact`` of every built-in objective on G(2, 5) under each of a few settings, the same for all, one seed each:
+    the budget in which each finds its own best, to be run under ten seeds."""
+
+    summary = "every objective on G(2, 5) under five settings: which suits each best"
+    question = "Which heads, depth, positions and learning rate suit each objective on G(2, 5) best?"
+    laptop_cost = "90 runs, 18 of them those of objectives: about 15 core hours at most"
+    paper_cost = PAPER_COST
+
+    def cells(self, scale: Scale) -> list[Cell]:
+        common = AT_PAPER_SCALE if scale == "paper" else EQUAL
+        return [
+            Cell(
+                graph=f"G(2, 5), {changed}", label=name, published=NOT_KNOWN, minutes=minutes_of(name),
+                runs=over_seeds(1, "path-star:degree=2,length=5,nodes=50", name, **{**common, **settings}),
+            )
+            for changed, settings in SEARCHED.items()
+            for name in built_in()
         ]  # fmt: skip
 
 
