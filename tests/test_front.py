@@ -73,6 +73,15 @@ def test_runs_fit(runs: list[Run], width: int) -> None:
     assert {"run", "objective", "seed", "steps", "batch", "exact", "follow", "verdict"} <= {*heads, *_above(lines)}
 
 
+def test_columns_that_have_no_room_beside_each_other_stand_below_each_other(runs: list[Run]) -> None:
+    records = table_records(runs_table(runs))
+    lines = rendered(80, lambda console: show_records(records, [*records[0]], console))
+    values = {line.partition(": ")[0] for line in lines}
+    assert {"run", "exact", "exact.low", "verdict"} <= values | _above(lines)
+    assert all(any(run.spec.digest in line or run.spec.digest[:8] in line for line in lines) for run in runs)
+    assert "clever-hans" in " ".join(lines)
+
+
 def _above(lines: list[str]) -> set[str]:
     """Columns that are said above the table."""
     return {line.partition(":")[0] for line in lines if ": " in line}

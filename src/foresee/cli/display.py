@@ -116,6 +116,8 @@ def show_finished(runs: Sequence[Run], console: Console) -> None:
 
 COMMON = ("state", "task", "objective", "backbone", "seed", "steps", "batch")
 """Columns that are said once, above the table, where all runs agree on them."""
+LEAST_COLUMN = 6
+"""Places that a column of a table needs, with what parts it from the next."""
 WIDE = 120
 """Columns of a terminal from which task and backbone stand in every row; below, a letter does, which is said once."""
 
@@ -136,8 +138,15 @@ def show_records(
             cells = _narrow(cells, console)
     if "verdict" in cells:
         cells["verdict"] = [Text(name, TONES.get(name.rstrip("?"), "")) for name in cells["verdict"]]
-    rows = zip(*cells.values(), strict=True)
-    console.print(table_of(cells, rows, console.width, [name for name in cells if name not in COMMON]))
+    rows = list(zip(*cells.values(), strict=True))
+    if LEAST_COLUMN * len(cells) <= console.width:
+        console.print(table_of(cells, rows, console.width, [name for name in cells if name not in COMMON]))
+    else:  # a line a value, where so many columns have no room beside each other
+        for row in rows:
+            for name, value in zip(cells, row, strict=True):
+                if str(value) not in ("", "-"):
+                    console.print(f"{name}: {value}", markup=False, soft_wrap=True)
+            console.print()
     note = "; ?: inconclusive, `foresee evaluate RUN` says why" if any(doubted) and "verdict" in columns else ""
     console.print(f"{len(records)} run{'s' * (len(records) != 1)}{note}", markup=False, soft_wrap=True)
 
