@@ -12,7 +12,9 @@ from tiny import EASY, QUICK, SOLVING, tiny
 
 from foresee.cli.display import show_comparison
 from foresee.core import files
+from foresee.core.spec import resolve
 from foresee.experiments.compare import Comparison, ObjectiveRuns, compare
+from foresee.tasks.base import tasks
 from foresee.training.loop import train
 from foresee.training.records import rows_as_lines
 from foresee.training.run import Run, load
@@ -58,6 +60,15 @@ def test_the_same_objective_under_two_spellings_is_run_once(tmp_path: Path) -> N
         tiny(**QUICK), ["teacherless", "teacherless:hybrid=0.0", "teacherless:0"], 1, tmp_path, engine="in-process"
     ).groups
     assert [group.objective for group in groups] == ["teacherless:hybrid=0.0", "reversed"]
+
+
+def test_a_task_of_one_token_is_vouched_for_by_the_whole_path(tmp_path: Path) -> None:
+    branch = "path-star-branch:degree=2,length=3,nodes=10,splits=1"
+    alone, control = compare(tiny(task=branch, **QUICK), ["next-token"], 1, tmp_path, engine="in-process").groups
+    assert control.runs[0].spec.task == resolve(tasks, "path-star:degree=2,length=3,nodes=10,splits=1").text
+    (doubt, *_) = alone.runs[0].verdict.doubts
+    assert "has not solved" in doubt
+    assert "foresee train path-star:length=3,nodes=10,splits=1 --objective reversed" in doubt
 
 
 def test_runs_are_paired_by_seed_and_differ_in_nothing_else(solved: Comparison) -> None:

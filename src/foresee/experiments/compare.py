@@ -174,7 +174,9 @@ def compare(
     control = resolve(objectives, CONTROL).text
     asked = {
         name: [
-            settings.replace(objective=name, seed=seed, until_solved=settings.until_solved or name == control)
+            (settings.control() if name == control else settings).replace(
+                objective=name, seed=seed, until_solved=settings.until_solved or name == control
+            )
             for seed in range(seeds)
         ]
         for name in (control, *wanted)  # the control keeps its place at the front

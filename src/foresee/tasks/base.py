@@ -56,6 +56,10 @@ class Task(ABC):
     summary: ClassVar[str]
     """One line for ``foresee list``."""
 
+    control: ClassVar[str] = ""
+    """The task, of the same options, whose reversed training is the positive control of this one: for answers of one
+    token, which read the same backwards. Empty where it is this task."""
+
     @cached_property
     def vocab(self) -> Vocabulary:
         """Every symbol that prompts and answers may hold."""

@@ -208,6 +208,7 @@ class PathStarBranch(PathStar):
     """
 
     summary: ClassVar[str] = "the first step of a path-star answer alone, the only one that is a decision"
+    control: ClassVar[str] = "path-star"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -150,13 +150,11 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         _refuse_unknown(changes, list(Settings.model_fields))
         return _checked(self.model_dump() | changes)._derived(changes.keys(), changes)
 
-    def with_objective(self, objective: str) -> Settings:
-        """The same run with another objective."""
-        return self.replace(objective=objective, parent="", parent_steps=0)
-
     def control(self) -> Settings:
-        """The positive control: the same run on the reversed answer."""
-        return self.with_objective(CONTROL)
+        """The positive control: the same run on the reversed answer, of the task that ``Task.control`` names."""
+        task = self._parts()["task"]
+        whole = {"task": task.cls.control + task.text.removeprefix(task.name)} if task.cls.control else {}
+        return self.replace(objective=CONTROL, parent="", parent_steps=0, **whole)
 
     def _derived(self, changed: Set[str], given: Mapping[str, Any]) -> Settings:
         """With canonical specs, and digests of what stands behind the fields that changed; ``given`` ones stay."""

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foresee.core.errors import RequestError
+from foresee.core.spec import resolve
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
+from foresee.tasks.base import tasks
 from foresee.training.records import read_rows, read_spec, value_of
 from foresee.training.settings import CONTROL, Settings
 
-FREE = ("objective", "plugins", "steps", "test", "eval_every", "until_solved", "parent", "parent_steps")
+FREE = ("task", "objective", "plugins", "steps", "test", "eval_every", "until_solved", "parent", "parent_steps")
 """Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
 
 Witness = tuple[Settings, float]
@@ -36,7 +38,17 @@ def is_control_of(control: Settings, spec: Settings) -> bool:
     """Whether runs of ``control`` vouch for runs of ``spec``."""
     if control.objective.partition(":")[0] != CONTROL or control.steps > spec.steps or control.seed != spec.seed:
         return False
-    return control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
+    same = control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
+    return same and control.task == control_task(spec.task)
+
+
+def control_task(task: str) -> str:
+    """The canonical spec of the task whose reversed training vouches for this one (``Task.control``); the same where a
+    plug-in's task is not loaded."""
+    name, _, options = task.partition(":")
+    if name not in tasks.names() or not (control := tasks.get(name).control):
+        return task
+    return resolve(tasks, f"{control}:{options}").text
 
 
 def decides_backwards(spec: Settings) -> bool:
@@ -47,9 +59,10 @@ def decides_backwards(spec: Settings) -> bool:
 
 
 def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness, ...]:
-    """The finished runs whose folders lie directly in ``folder``: those of one run's task and backbone, or all that can
-    be read. Raises ``RequestError`` where the control of that one run is damaged."""
+    """The finished runs whose folders lie directly in ``folder``: those on one run's task, or its control's, and its
+    backbone, or all that can be read. Raises ``RequestError`` where the control of that one run is damaged."""
     found: list[Witness] = []
+    own = () if spec is None else (spec.task, control_task(spec.task))
     for path in folder.glob("*/spec.json"):
         try:
             text = path.read_text("utf-8")
@@ -57,7 +70,7 @@ def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness,
             other = read_spec(path.parent) if near and (path.parent / "rows.jsonl").exists() else None
         except (RequestError, OSError, ValueError):
             continue
-        if other is None or not (spec is None or (other.task, other.backbone) == (spec.task, spec.backbone)):
+        if other is None or (spec is not None and (other.task not in own or other.backbone != spec.backbone)):
             continue
         try:
             found.append((other, value_of(read_rows(path.parent))))

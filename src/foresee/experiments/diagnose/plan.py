@@ -177,7 +177,7 @@ def make_plan(
     if path.exists():
         return _read_plan(path, asked)
     first = asked.run(1, 1, MEASURED)
-    runs = [first.with_objective(name) for name in asked.objectives]
+    runs = [first.replace(objective=name) for name in asked.objectives]
     for run in runs:  # each can be built, before anything is trained
         run.build_objective(task)
     data = training_data(first, task)

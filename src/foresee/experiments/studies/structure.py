@@ -32,7 +32,7 @@ from typing import Any
 from foresee.experiments.studies.base import Cell, Published, Scale, Study, over_seeds, percent, studies, unknown, words
 from foresee.experiments.studies.objectives import EQUAL
 from foresee.experiments.studies.pitfalls import AT_PAPER_SCALE, G_2_5, NEXT_TOKEN, PAPER_COST
-from foresee.training.settings import CONTROL, Settings
+from foresee.training.settings import Settings
 
 CEILING = "arXiv 2604.06427"
 FRYDENLUND = "Frydenlund, arXiv 2503.10542"
@@ -56,7 +56,6 @@ class FirstToken(Study):
             Cell(
                 graph=f"G({degree}, {length})", label="branch token alone", minutes=10.0, control_minutes=1.0,
                 runs=over_seeds(2, f"path-star-branch:{options}", "next-token", **settings),
-                controls=over_seeds(2, f"path-star:{options}", CONTROL, **settings),
                 published=found if length - 1 <= STEPS_FOUND else lost,
             )
             for length in range(2, 7) for degree in (2, 3, 5)
