@@ -209,7 +209,7 @@ def locate_run(name: str | Path, runs: str | Path = "runs") -> Path:
 def read_spec(directory: Path) -> Settings:
     """The settings of a run's folder. Raises ``RequestError`` where it is none or is damaged."""
     if not directory.is_dir():
-        raise RequestError(f"{directory} is not a run directory: no such folder")
+        raise RequestError(f"{directory} is not a run directory: no such folder; `foresee runs` lists them by name")
     path = directory / "spec.json"
     if not path.exists():
         raise RequestError(f"{directory} is not a run directory: it holds no spec.json")
