@@ -21,8 +21,10 @@ from foresee.report.style import draw_svg
 from foresee.training.run import Run, find_runs
 from generate.drawing import render
 
-FOLDERS = ("objectives", "objectives-two-heads", "graph-size", "defaults", "demo", "teacherless", "mamba", "gpu")
-"""Below ``results``: the runs that the page stands on."""
+FOLDERS = (
+    "objectives", "objective-search", "graph-size", "first-token", "defaults", "demo", "teacherless", "mamba", "gpu",
+)  # fmt: skip
+"""Below ``results``: the runs that the page stands on; of equals the first folder's."""
 STUDY = "objectives"
 
 
@@ -89,8 +91,8 @@ def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
     places = [results / name for name in folders if (results / name).is_dir()]
     runs = [run for run in find_runs(*places) if isinstance(run, Run)]
     longest: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (bool(run.rows), run.steps)):
-        longest[_training(run)] = run
+    for run in sorted(runs, key=lambda run: (not run.rows, -run.steps)):
+        longest.setdefault(_training(run), run)
     return [run for run in runs if longest[_training(run)] is run]
 
 
