@@ -254,6 +254,8 @@ def test_what_cannot_be_reported_is_refused_and_damage_is_named(tmp_path: Path) 
     good, bad = fabricate_run(tmp_path / "a"), fabricate_run(tmp_path / "b", seed=1)
     with pytest.raises(RequestError, match=r"must end in \.svg, \.png or \.pdf"):
         write_picture([good], tmp_path / "picture.gif")
+    with pytest.raises(RequestError, match=r"ends in \.html"):
+        report(good, out=tmp_path / "page.pdf")
     (bad / "rows.jsonl").write_text('{"row": "exa', encoding="utf-8")
     with pytest.raises(RequestError, match=r"rows\.jsonl"):
         report(bad, out=tmp_path / "page.html")

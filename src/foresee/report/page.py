@@ -21,7 +21,7 @@ from foresee.report.groups import Group, Section, arrange, folders_of
 from foresee.report.picture import write_figures
 from foresee.report.rendering import listed, render_page
 from foresee.report.star import draw_star, nodes_of
-from foresee.report.style import assign_marks
+from foresee.report.style import KINDS, assign_marks
 from foresee.training.run import DamagedRun, Run, find_runs
 
 TITLE = "Does it look ahead?"
@@ -41,6 +41,8 @@ def report(
     ``warn`` is told. Raises ``RequestError`` where a folder does not exist or no run can be read, and ``ForeseeError``
     where a file cannot be written.
     """
+    if Path(out).suffix.lower().removeprefix(".") in KINDS:
+        raise RequestError(f"{out}: a report is a page, whose name ends in .html; --figures FOLDER writes pictures")
     studies = [each for each in about if isinstance(each, StudyResult)]
     named = folders_of(*(each for each in about if not isinstance(each, StudyResult)), runs=runs)
     directories = [*named, *(Path(each) for study in studies for each in study.dirs)] if about else [Path(runs)]
