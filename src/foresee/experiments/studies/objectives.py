@@ -63,7 +63,7 @@ NOTES = {
     "teacherless": "teacherless: published with 12 layers of width 384",
 }
 EQUAL: dict[str, Any] = {"lr": 1e-3, "data": "fresh", "steps": 6000, "eval_every": 100, "until_solved": True}
-SOLVERS = ("reversed", "belief-state")
+SOLVERS = ("reversed", "belief-state", "joint-multi-token")
 """Those with ten seeds."""
 FIGURE_6: dict[str, Any] = {"source": "NextLat, arXiv 2511.05963v4, Fig. 6", "tag": "D", "off": 2.0}
 
