@@ -69,10 +69,10 @@ def kaplan_meier(data: Times) -> Curve:
     """
     from scipy.stats import CensoredData, ecdf  # here: reading SciPy's statistics takes half a second
 
-    events = sorted({time for time, came in zip(data.times, data.came, strict=True) if came})
+    uncensored = [time for time, came in zip(data.times, data.came, strict=True) if came]
+    events = sorted(set(uncensored))
     if not events:
         return Curve((), (), (), (), (), max(data.times), len(data.times))
-    uncensored = [time for time, came in zip(data.times, data.came, strict=True) if came]
     right = [time for time, came in zip(data.times, data.came, strict=True) if not came]
     survival = ecdf(CensoredData(uncensored=uncensored, right=right)).sf
     with warnings.catch_warnings():

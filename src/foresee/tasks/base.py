@@ -20,6 +20,7 @@ from foresee.core.bounds import find_fault
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint, mix, one_in_eight
 from foresee.core.registry import Registry
+from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
 from foresee.tasks.text import TextForm, difference
 
@@ -246,6 +247,15 @@ def require_option(task: Task, name: str, least: float, most: float = math.inf) 
     """Raises ``RequestError`` unless an option of a registered task lies within a range that hangs on other options."""
     if (fault := Bounds(least, most).fault(name, getattr(task, name))) is not None:
         raise RequestError(f"{tasks.name_of(type(task))}: {fault}")
+
+
+def control_task(task: str) -> str:
+    """The canonical spec of the task whose reversed training vouches for this one, given by its own (``Task.control``);
+    the same where a plug-in's task is not loaded."""
+    name, _, options = task.partition(":")
+    if name not in tasks.names() or not (control := tasks.get(name).control):
+        return task
+    return resolve(tasks, f"{control}:{options}").text
 
 
 def label_vocabulary(labels: Labels, count: int, *marks: str) -> Vocabulary:

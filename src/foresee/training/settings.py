@@ -152,9 +152,11 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
 
     def control(self) -> Settings:
         """The positive control: the same run on the reversed answer, of the task that ``Task.control`` names."""
-        task = self._parts()["task"]
-        whole = {"task": task.cls.control + task.text.removeprefix(task.name)} if task.cls.control else {}
-        return self.replace(objective=CONTROL, parent="", parent_steps=0, **whole)
+        from foresee.tasks.base import control_task
+
+        task = control_task(self.task)
+        changed = {} if task == self.task else {"task": task}  # a task's files are not read again
+        return self.replace(objective=CONTROL, parent="", parent_steps=0, **changed)
 
     def _derived(self, changed: Set[str], given: Mapping[str, Any]) -> Settings:
         """With canonical specs, and digests of what stands behind the fields that changed; ``given`` ones stay."""

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foresee.core.errors import RequestError
-from foresee.core.spec import resolve
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
-from foresee.tasks.base import tasks
+from foresee.tasks.base import control_task
 from foresee.training.records import read_rows, read_spec, value_of
 from foresee.training.settings import CONTROL, Settings
 
@@ -38,17 +37,9 @@ def is_control_of(control: Settings, spec: Settings) -> bool:
     """Whether runs of ``control`` vouch for runs of ``spec``."""
     if control.objective.partition(":")[0] != CONTROL or control.steps > spec.steps or control.seed != spec.seed:
         return False
-    same = control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
-    return same and control.task == control_task(spec.task)
-
-
-def control_task(task: str) -> str:
-    """The canonical spec of the task whose reversed training vouches for this one (``Task.control``); the same where a
-    plug-in's task is not loaded."""
-    name, _, options = task.partition(":")
-    if name not in tasks.names() or not (control := tasks.get(name).control):
-        return task
-    return resolve(tasks, f"{control}:{options}").text
+    if control.task != control_task(spec.task):
+        return False
+    return control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
 
 
 def decides_backwards(spec: Settings) -> bool:

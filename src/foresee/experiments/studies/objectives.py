@@ -92,7 +92,7 @@ class Objectives(Study):
 
     def cells(self, scale: Scale) -> list[Cell]:
         paper = scale == "paper"
-        task = f"path-star:degree=2,length=5,nodes=50{',goals=one' if paper else ''}"
+        task = G_2_5.task(goals="one" if paper else "all")
         return [
             Cell(
                 graph=G_2_5.name, label=name, published=PUBLISHED.get(name, NOT_KNOWN), note=NOTES.get(name, ""),
@@ -129,7 +129,7 @@ class ObjectiveSearch(Study):
         return [
             Cell(
                 graph=f"G(2, 5), {changed}", label=name, published=NOT_KNOWN, minutes=minutes_of(name),
-                runs=over_seeds(1, "path-star:degree=2,length=5,nodes=50", name, **{**common, **settings}),
+                runs=over_seeds(1, G_2_5.task(goals="all"), name, **{**common, **settings}),
             )
             for changed, settings in SEARCHED.items()
             for name in built_in()
@@ -218,7 +218,7 @@ class HeadCurricula(Study):
         return [
             Cell(
                 graph=G_2_5.name, label=name, published=self.nothing, minutes=10.0, control_minutes=1.0,
-                runs=over_seeds(3, "path-star:degree=2,length=5,nodes=50", name,
+                runs=over_seeds(3, G_2_5.task(goals="all"), name,
                                 **AT_PAPER_SCALE if scale == "paper" else EQUAL),
             )
             for name in ("multi-token", "multi-token:curriculum=forward", "multi-token:curriculum=reverse")
@@ -251,7 +251,7 @@ class ObjectiveOptions(Study):
         return [
             Cell(
                 graph="G(2, 5)", label=name, row="rest", published=self.nothing, minutes=1.5,
-                runs=over_seeds(3, "path-star:degree=2,length=5,nodes=50", name, **settings),
+                runs=over_seeds(3, G_2_5.task(goals="all"), name, **settings),
             )
             for pair in PAIRS
             for name in pair
