@@ -155,11 +155,11 @@ def test_the_table_says_what_the_runs_say(study: Path) -> None:
     found: Any = objectives_page.measure_study(study, order)
     following, reversed_, teacherless = found["rows"]
     assert [row["name"] for row in found["rows"]] == ["next-token", "reversed", "teacherless"]
-    assert (following["solved"], following["steps"], following["speed"]) == (0, ["not within 400"] * 2, "1.00")
+    assert (following["solved"], following["steps"]) == (0, ["not within 400"] * 2)
     assert (following["verdicts"], reversed_["verdicts"]) == ({"clever-hans (inconclusive)": 2}, {"solved": 2})
     assert (reversed_["solved"], len(reversed_["seeds"])) == (2, 2)
     assert all(step.isdecimal() for step in reversed_["steps"])
-    assert (teacherless["speed"], teacherless["parameters"] > 10_000) == (f"{2200 / 2205:.2f}", True)
+    assert teacherless["parameters"] > 10_000
     assert (found["seeds"], found["unfinished"], found["missing"]) == ([0, 1], 1, ["multi-token", "registers"])
 
 

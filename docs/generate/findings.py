@@ -25,6 +25,8 @@ FOLDERS = (
     "objectives", "objective-search", "graph-size", "first-token", "defaults", "demo", "teacherless", "mamba", "gpu",
 )  # fmt: skip
 """Below ``results``: the runs that the page stands on; of equals the first folder's."""
+OTHER_DEVICE = "other-device"
+"""Runs of settings and seeds that are in one of these folders already, made on another kind of device."""
 STUDY = "objectives"
 
 
@@ -62,9 +64,10 @@ class Line:
         return ", ".join(f"{name} × {count}" if len(counts) > 1 else name for name, count in counts.items())
 
     @property
-    def seconds_a_step(self) -> float:
-        """Seconds that a step took, the median over seeds."""
-        return median(run.seconds / run.steps for run in self.group.runs)
+    def seconds_a_step(self) -> float | None:
+        """Seconds that a step took on a CPU, the median over seeds; None where none was trained on one."""
+        found = [run.seconds / run.steps for run in self.group.runs if run.spec.device == "cpu"]
+        return median(found) if found else None
 
 
 def write_findings(root: Path = Path()) -> Path:
@@ -75,7 +78,8 @@ def write_findings(root: Path = Path()) -> Path:
         raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
     study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
     claims = [claim for claim in study.claims if claim.shown]
-    page = render("findings.md.j2", lines=gather(runs), study=study, claims=claims)
+    twins = pair(runs, read_runs(root / "results", [OTHER_DEVICE]))
+    page = render("findings.md.j2", lines=gather(runs), study=study, claims=claims, twins=twins)
     out = root / "docs" / "findings.md"
     own = [run for run in runs if run.dir.parent.name == STUDY and run.rows]
     if own:
@@ -96,10 +100,18 @@ def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
     return [run for run in runs if longest[_training(run)] is run]
 
 
+def pair(runs: Sequence[Run], others: Sequence[Run]) -> list[Line]:
+    """A line for each of the other device's runs, after its twin of the same settings and seed."""
+    known = {_training(run): run for run in runs if run.rows}
+    twins = [(known[_training(run)], run) for run in others if run.rows and _training(run) in known]
+    lines = [line for twin in twins for line in gather(list(twin))]
+    return sorted(lines, key=lambda line: (line.objective, line.group.runs[0].spec.seed))
+
+
 def _training(run: Run) -> str:
-    """The settings that decide the weights at any one step."""
+    """The settings that decide the weights at any one step, on one kind of device."""
     ends = {"eval_every", "test", "until_solved", *(("steps",) if run.spec.schedule == "constant" else ())}
-    return run.spec.model_dump_json(exclude=ends)
+    return run.spec.model_dump_json(exclude=ends | {"device"})
 
 
 def gather(runs: list[Run]) -> list[Line]:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from statistics import median
 
 from foresee.backbones import Backbone, Cap, backbones
 from foresee.backbones.base import refuse_missing
@@ -183,11 +182,10 @@ def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | Non
     runs = [load(each) for each in begun if (each / "rows.jsonl").exists()]
     if not runs:
         return None
-    if len({run.spec.replace(objective="next-token", seed=0, plugins="") for run in runs}) > 1:
+    if len({run.spec.replace(objective="next-token", seed=0, plugins="", device="cpu") for run in runs}) > 1:
         raise RequestError(f"{folder}: its runs differ in more than objective and seed, so one table cannot hold them")
     runs.sort(key=lambda run: (order.index(run.spec.objective.partition(":")[0]), run.spec.objective, run.spec.seed))
     groups = [ObjectiveRuns(name, tuple(of)) for name, of in groupby(runs, lambda run: run.spec.objective)]
-    speeds = {each.objective: median(run.timing[-1]["examples_per_second"] for run in each.runs) for each in groups}
     return {
         "spec": runs[0].spec,
         "task": task_title(runs[0].spec.task),
@@ -201,12 +199,11 @@ def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | Non
                 "solved": sum(value >= SOLVED for value in each.exact),
                 "steps": [f"not within {each.runs[0].spec.steps:,}" if step is None else f"{step:,}"
                           for step in each.steps_to_solve],
-                "speed": f"{speeds[each.objective] / speeds['next-token']:.2f}" if "next-token" in speeds else "–",
                 "parameters": count_parameters(each.runs[0]),
                 "verdicts": Counter(run.verdict.label for run in each.runs),
             }
             for each in groups
         ],
-        "missing": [name for name in order if not any(each.partition(":")[0] == name for each in speeds)],
+        "missing": [name for name in order if not any(each.objective.partition(":")[0] == name for each in groups)],
         "unfinished": len(begun) - len(runs),
     }  # fmt: skip

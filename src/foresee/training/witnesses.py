@@ -13,8 +13,10 @@ from foresee.tasks.base import control_task
 from foresee.training.records import read_rows, read_spec, value_of
 from foresee.training.settings import CONTROL, Settings
 
-FREE = ("task", "objective", "plugins", "steps", "test", "eval_every", "until_solved", "parent", "parent_steps")
-"""Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not."""
+FREE = ("task", "objective", "plugins", "device", "steps", "test", "eval_every", "until_solved", "parent",
+        "parent_steps")  # fmt: skip
+"""Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not, and
+what learns on one device does on another."""
 
 Witness = tuple[Settings, float]
 """A finished run, and its ``exact``."""

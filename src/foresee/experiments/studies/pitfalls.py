@@ -186,12 +186,13 @@ class PitfallsReversed(Pitfall):
 @studies.register("pitfalls-teacherless")
 class PitfallsTeacherless(Pitfall):
     """``exact`` of teacherless training. Laptop: 8 layers, 128 wide, both goals of each graph in a batch, fresh graphs,
-    batch 256. G(2, 4) with ten seeds is ours; G(2, 5) with three. The committed runs under ``results/teacherless`` took
-    16 core hours; their steps differ by seed, as they were made."""
+    batch 256. G(2, 4) with ten seeds is ours, and so is G(2, 5): at a constant learning rate with three seeds, and with
+    ten at one that falls over 24,000 steps. The committed runs under ``results/teacherless`` took 16 core hours; their
+    steps differ by seed, as they were made."""
 
     summary = "teacherless training: whether hiding the answer's earlier tokens finds the way forwards"
     question = "Is the arm chosen rightly when no earlier answer token is shown in training?"
-    laptop_cost = "its runs are committed; six controls take about 15 core minutes"
+    laptop_cost = "runs of a constant rate are committed; up to 80 core minutes for each of seven at a falling one"
     steps = (3500, 3500, 4800, 4000, 4000, 4000, 4000, 4000, 4000, 4800)
     """Of G(2, 4), by seed."""
 
@@ -200,14 +201,17 @@ class PitfallsTeacherless(Pitfall):
         if scale == "paper":
             published = dict.fromkeys(NEXT_TOKEN, base.unknown(source)) | {G_2_5.name: TEACHERLESS}
             return every_graph(scale, "teacherless", published)
-        short, long = (
+        short, long, falling = (
             over_seeds(
                 seeds, f"path-star:degree=2,length={length},nodes=50,goals=all", "teacherless",
-                "transformer:layers=8,width=128,heads=4", steps=10_000, batch=256, lr=1e-3, data="fresh",
-                eval_every=100, until_solved=True,
+                "transformer:layers=8,width=128,heads=4", batch=256, lr=1e-3, data="fresh", eval_every=100,
+                until_solved=True, **schedule,
             )
-            for length, seeds in ((4, len(self.steps)), (5, 3))
+            for length, seeds, schedule in (
+                (4, len(self.steps), {}), (5, 3, {"steps": 10_000}), (5, 10, {"steps": 24_000, "schedule": "cosine"}),
+            )
         )  # fmt: skip
+        note = "the published network has 12 layers of width 384"
         short = tuple(run.replace(steps=steps) for run, steps in zip(short, self.steps, strict=True))
         return [
             Cell(
@@ -216,7 +220,11 @@ class PitfallsTeacherless(Pitfall):
             ),
             Cell(
                 graph="G(2, 5)", label="teacherless", runs=long, published=TEACHERLESS, minutes=32.0,
-                control_minutes=3.0, note="the published network has 12 layers of width 384",
+                control_minutes=3.0, note=note,
+            ),
+            Cell(
+                graph="G(2, 5)", label="teacherless, falling rate", runs=falling, published=TEACHERLESS, minutes=80.0,
+                controls=tuple(run.control() for run in long), control_minutes=3.0, note=note,
             ),
         ]  # fmt: skip
 
