@@ -369,6 +369,36 @@ def test_room_is_cores_and_memory(asked: Settings, made: WorkerPool, memory: int
     assert made.has_room(Job(asked, memory), running) is fits
 
 
+@pytest.mark.parametrize(
+    ("jobs", "working", "fits"),
+    [
+        (None, ["0"], True),  # the other is free
+        (None, ["0", "1"], False),
+        (None, ["0", ""], True),  # one of them needs no GPU
+        (4, ["0", "1"], True),  # whoever names a number has them shared
+        (2, ["0", "1"], False),
+    ],
+)
+def test_a_gpu_is_one_runs_unless_more_jobs_are_asked_for(
+    asked: Settings, jobs: int | None, working: list[str], fits: bool
+) -> None:
+    made = pool(8, 8, jobs=jobs)
+    made.gpus = ["0", "1"]
+    made._workers = [Mock(kind=(1, gpu), run=Mock(done=lambda: False)) for gpu in working]
+    cuda = Job(asked.model_copy(update={"device": "cuda"}), 1)
+    assert made.has_room(cuda, len(working)) is fits
+
+
+def test_runs_share_gpus_evenly(asked: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foresee.experiments.pool.ProcessPoolExecutor", Mock())
+    made = pool(8, 8, jobs=4)
+    made.gpus = ["0", "1"]
+    for seed in range(4):
+        made.start(Job(asked.model_copy(update={"device": "cuda", "seed": seed}), 1), tmp_path)
+        made._workers[-1].run = Mock(done=lambda: False)
+    assert [worker.kind[1] for worker in made._workers] == ["0", "1", "0", "1"]
+
+
 def test_the_plan_says_how_it_was_chosen(asked: Settings) -> None:
     jobs = [job(asked, seed, GIB) for seed in range(3)]
     assert pool(2, 4 * GIB).plan(jobs) == (

@@ -63,7 +63,7 @@ class WorkerPool(Engine):
 
     @cached_property
     def gpus(self) -> list[str]:
-        """Those that runs may have, one each."""
+        """Those that runs may have: one each, or where ``jobs`` are more, as evenly shared as can be."""
         return machine.gpus()
 
     def plan(self, jobs: Sequence[Job]) -> str:
@@ -76,16 +76,18 @@ class WorkerPool(Engine):
         )
 
     def has_room(self, job: Job, running: int) -> bool:
-        """Alone, any run fits; whoever names a number of jobs decides about the cores, but not about the memory."""
+        """Alone, any run fits; whoever names a number of jobs decides about the cores and how many share a GPU, but not
+        about the memory."""
         working = [worker.kind for worker in self._workers if not worker.run.done()]
-        if job.settings.device == "cuda" and not set(self.gpus) - {gpu for _, gpu in working}:
+        on_gpus = sum(bool(gpu) for _, gpu in working)
+        if job.settings.device == "cuda" and not self.jobs and on_gpus >= len(self.gpus):
             return False
         fits = sum(memory for memory, _ in working) + job.memory <= self.free
         return not running or (running < (self.jobs or self.cores // self.threads) and fits)
 
     def start(self, job: Job, root: Path) -> Pending:
-        taken = {worker.kind[1] for worker in self._workers if not worker.run.done()}
-        gpu = next(gpu for gpu in self.gpus if gpu not in taken) if job.settings.device == "cuda" else ""
+        taken = [worker.kind[1] for worker in self._workers if not worker.run.done()]
+        gpu = min(self.gpus, key=taken.count) if job.settings.device == "cuda" else ""
         kind, order = (job.memory, gpu), job.order(root, self.threads)
         for worker in self._workers:
             if worker.kind == kind and worker.run.done() and worker.run.exception() is None:
