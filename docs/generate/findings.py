@@ -13,10 +13,11 @@ from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.experiments.compare import ObjectiveRuns
 from foresee.experiments.studies.run import plan, read
+from foresee.experiments.studies.show import probability
 from foresee.metrics.intervals import Row
 from foresee.objectives.base import objectives
 from foresee.report import charts, frames
-from foresee.report.groups import arrange, short_backbone, task_title
+from foresee.report.groups import Group, short_backbone, task_title
 from foresee.report.style import draw_svg
 from foresee.training.run import Run, find_runs
 from generate.drawing import render
@@ -28,6 +29,8 @@ FOLDERS = (
 OTHER_DEVICE = "other-device"
 """Runs of settings and seeds that are in one of these folders already, made on another kind of device."""
 STUDY = "objectives"
+SEEDS = 3
+"""The least number of finished runs that a curve of the figure stands on."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,17 @@ class Line:
         return [f"{step:,}" if step is not None else f"> {run.steps:,}" for step, run in found]
 
     @property
+    def begun(self) -> tuple[Run, ...]:
+        """Its runs, of unfinished ones those that were looked at."""
+        return (*self.group.runs, *(run for run in self.unfinished if run.metrics))
+
+    @property
+    def label(self) -> str:
+        """The objective, and its network where that is not the default."""
+        network = self.backbone.removeprefix("transformer ").removesuffix(", positions=rotary")
+        return self.objective + (f" ({network})" if network != "gpt-nano" else "")
+
+    @property
     def verdicts(self) -> str:
         """Verdicts and how often each came; those that are not conclusive say so."""
         counts = Counter(run.verdict.label for run in self.group.runs)
@@ -77,16 +91,40 @@ def write_findings(root: Path = Path()) -> Path:
     if not runs:
         raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
     study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
-    claims = [claim for claim in study.claims if claim.shown]
-    twins = pair(runs, read_runs(root / "results", [OTHER_DEVICE]))
-    page = render("findings.md.j2", lines=gather(runs), study=study, claims=claims, twins=twins)
+    lines = gather(runs)
+    best = choose_best([line for line in lines if line.graph == task_title(study.cells[0].task)])
+    page = render(
+        "findings.md.j2", lines=lines, study=study, claims=[claim for claim in study.claims if claim.shown],
+        twins=pair(runs, read_runs(root / "results", [OTHER_DEVICE])), best=best, probability=probability,
+    )  # fmt: skip
     out = root / "docs" / "findings.md"
-    own = [run for run in runs if run.dir.parent.name == STUDY and run.rows]
-    if own:
-        (section,) = arrange(own)
-        files.write_text(root / "docs" / "findings.svg", draw_svg(charts.survival(frames.survival(section.groups))))
     files.write_text(out, page)
+    if curves := [line for line in best if is_drawn(line)]:
+        groups = [Group(f"line-{at}", line.label, line.begun) for at, line in enumerate(curves)]
+        files.write_text(out.with_suffix(".svg"), draw_svg(charts.survival(frames.survival(groups))))
     return out
+
+
+def is_drawn(line: Line) -> bool:
+    """Whether the figure has a curve of it: enough seeds of which one solved, or the objective that others repair."""
+    return line.objective == "next-token" or (line.group.seeds_solved > 0 and len(line.group.runs) >= SEEDS)
+
+
+def choose_best(lines: Sequence[Line]) -> list[Line]:
+    """For each objective the line with the highest lower bound of the share of seeds that solved, of seeds without any
+    the one that was trained longest; the surest first."""
+    chosen: dict[str, Line] = {}
+    for line in sorted(lines, key=_sureness):
+        if line.group.runs:
+            chosen[line.objective] = line
+    return sorted(chosen.values(), key=_sureness, reverse=True)
+
+
+def _sureness(line: Line) -> tuple[float, ...]:
+    steps = [step for step in line.group.steps_to_solve if step is not None]
+    if steps:
+        return line.solved["low"], len(line.group.runs), -median(steps)
+    return 0.0, sum(run.steps for run in line.group.runs), max(line.group.exact, default=0.0)
 
 
 def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
@@ -120,7 +158,7 @@ def gather(runs: list[Run]) -> list[Line]:
     alike: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.spec.seed):
         spec = run.spec
-        key = (spec.task, spec.objective, spec.backbone, str(spec.batch), str(spec.lr), spec.schedule)
+        key = (spec.task, spec.objective, spec.backbone, str(spec.batch), str(spec.lr), spec.schedule, spec.data)
         alike.setdefault(key, []).append(run)
     lines = []
     for (task, objective, backbone, *_), found in alike.items():
