@@ -430,6 +430,8 @@ def test_a_plug_in_of_five_methods_trains_and_decodes(objective: str, tmp_path: 
     )  # fmt: skip
     assert run.metrics[-1]["loss"] < run.metrics[0]["loss"]
     assert foresee.load(run.dir).generate("1,2|1,4/1,2=") == run.generate("1,2|1,4/1,2=")
+    with pytest.raises(RequestError, match="a prompt is a text, not a list; give one at a time"):
+        run.generate(["1,2|1,4/1,2="])  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("gru")

@@ -196,7 +196,10 @@ class Run:
         """The answer that the trained model writes for a prompt in the task's text form.
 
         It is as long as ``Task.answer_length_of`` says, or ends with the task's ``end``, ``answer_length`` at most.
+        Raises ``RequestError`` where the task cannot read the prompt.
         """
+        if not isinstance(prompt, str):
+            raise RequestError(f"a prompt is a text, not a {type(prompt).__name__}; give one at a time")
         task = self.task
         tokens, _ = task.read_line(prompt)
         # What decides backwards or all at once must know where the answer ends before it writes any of it.
