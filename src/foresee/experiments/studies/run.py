@@ -24,7 +24,8 @@ from foresee.training.run import Run, read_run
 from foresee.training.settings import Settings
 from foresee.training.witnesses import Witness
 
-FIRST = ("defaults", "objectives", "pitfalls-reversed", "pitfalls-next-token", "first-token", "structure", "graph-size")
+FIRST = ("defaults", "objectives", "objective-best", "pitfalls-reversed", "pitfalls-next-token", "first-token",
+         "structure", "graph-size")  # fmt: skip
 """The studies that ``study all`` trains first; the others follow by name."""
 RESULTS = "results"
 """The folder of committed runs: in the current directory, in a checkout, and in an installed package."""
