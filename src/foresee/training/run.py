@@ -261,20 +261,25 @@ def load(name: str | Path, runs: str | Path = "runs", data: str | Path | None = 
 
 
 def find_runs(*places: str | Path) -> list[Run | DamagedRun]:
-    """Every run whose folder is one of ``places`` or lies below one, each once, in the order of their paths. Raises
-    ``RequestError`` where a place is no folder."""
-    folders: dict[Path, None] = {}
+    """Every run whose folder is one of ``places`` or lies below one, each once, place by place and there
+    by task, backbone, objective and seed. Raises ``RequestError`` where a place is no folder."""
+    folders: dict[Path, Path] = {}
     for place in map(Path, places):
         if not place.is_dir():
             raise RequestError(f"{place} is no folder of runs; train something first, or name another")
         specs = [place / "spec.json"] if (place / "spec.json").exists() else sorted(place.rglob("spec.json"))
-        folders |= dict.fromkeys(spec.parent for spec in specs)
+        for spec in specs:
+            folders.setdefault(spec.parent, place)
     found: list[Run | DamagedRun] = []
-    for folder in folders:
-        try:
-            found.append(read_run(folder))
-        except RequestError as error:
-            found.append(DamagedRun(folder, str(error)))
+    for place in dict.fromkeys(folders.values()):
+        runs, damaged = [], []
+        for folder in (folder for folder, of in folders.items() if of == place):
+            try:
+                runs.append(read_run(folder))
+            except RequestError as error:
+                damaged.append(DamagedRun(folder, str(error)))
+        runs.sort(key=lambda run: (run.spec.task, run.spec.backbone, run.spec.objective, run.spec.seed))
+        found += [*runs, *damaged]
     # Those beside a single run that was asked for count too.
     witnesses = tuple(each for parent in {folder.parent for folder in folders} for each in find_witnesses(parent))
     return [replace(run, witnesses=witnesses) if isinstance(run, Run) else run for run in found]
