@@ -165,7 +165,7 @@ KNOWN: dict[str, Case] = {
     "copying": Case(from_task("copying:length=6,symbols=12"), (NONE_NEEDED,), "copying", steps=250, lr=2e-3),
     "sorting": Case(from_task("sorting:length=5,symbols=15"), (NONE_NEEDED,), "sorting", steps=500, lr=2e-3),
     "addition": Case(
-        from_task("addition:digits=3"), (COSTLY, NONE_NEEDED), "carries come from the right", steps=1500, lr=2e-3,
+        from_task("addition:digits=3"), (COSTLY, NONE_NEEDED), "carries come from the right", steps=4000, lr=1e-3,
         tokenizer="characters",
     ),
     "noisy-chain": Case(_CHAIN, (COMPOUNDING,), "each step slips", steps=700, lr=2e-3),

@@ -1,0 +1,54 @@
+"""docs/findings.md: which runs count once, which settings stand for an objective, and what has no seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fabricated_runs import BACKBONE, fabricate_run
+
+from generate.findings import choose_best, gather, is_drawn, pair, read_runs
+
+DEEP = BACKBONE.replace("layers=4", "layers=8")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Token-order solves under three seeds with four layers and under one of two with eight; next-token under none."""
+
+    def add(*given: Any, folder: str = "objectives", **settings: Any) -> None:
+        fabricate_run(tmp_path / folder, *given, **settings)
+
+    for seed in range(3):
+        add("token-order:window=none,weight=1.0", "solves", seed=seed)
+    for seed, behaviour in enumerate(("solves", "follows")):
+        add("token-order:window=none,weight=1.0", behaviour, seed=seed, backbone=DEEP, device="cuda")
+    add("token-order:window=none,weight=1.0", "follows", seed=0, device="cuda", folder="other-device")
+    add("next-token", "follows", seed=0)
+    add("next-token", "follows", seed=1, finished=False)
+    return tmp_path
+
+
+def test_the_surest_settings_stand_for_an_objective(results: Path) -> None:
+    best = choose_best(gather(read_runs(results, ["objectives"])))
+    assert [(line.objective, line.group.seeds_solved, len(line.group.runs)) for line in best] == [
+        ("token-order", 3, 3), ("next-token", 0, 1),
+    ]  # fmt: skip
+    assert [len(line.begun) for line in best] == [3, 2]
+    assert all(is_drawn(line) for line in best)
+    deep = next(line for line in gather(read_runs(results, ["objectives"])) if "8×" in line.backbone)
+    assert not is_drawn(deep)
+
+
+def test_seconds_are_those_of_a_cpu(results: Path) -> None:
+    lines = {line.backbone: line for line in gather(read_runs(results, ["objectives"])) if line.group.seeds_solved}
+    assert [line.seconds_a_step is None for _, line in sorted(lines.items())] == [False, True]
+
+
+def test_one_seed_on_two_devices_is_one_run_and_a_pair(results: Path) -> None:
+    both = read_runs(results, ["objectives", "other-device"])
+    assert len(both) == len(read_runs(results, ["objectives"]))
+    (twin,) = pair(read_runs(results, ["objectives"]), read_runs(results, ["other-device"]))
+    assert [run.spec.device for run in twin.group.runs] == ["cpu", "cuda"]
+    assert [step.startswith("> ") for step in twin.steps] == [False, True]
