@@ -403,6 +403,9 @@ def said(base: dict[str, Any], **changes: Any) -> str:
         (CHEATED, {"decision_loss": 0.344}, TOO_SMALL),
         # No other model has learned the decision: nothing shows that it can be.
         (CHEATED, {"gap": -0.3, "gap_low": -0.35}, TOO_SMALL),
+        # A gap between models of which none has learned even half proves nothing of a decision.
+        (CHEATED, {"baseline": 0.07}, OPEN),
+        (CHEATED, {"baseline": 0.05}, TOO_SMALL),
         # The gap is nothing but next-token's overfitting: without it, the orders agree.
         (CHEATED, {"overfit": 0.6, "gap": 0.05, "gap_low": 0.65}, NONE_NEEDED),
         (CHAIN, {}, COMPOUNDING),

@@ -112,24 +112,32 @@ def apply_rules(e: SeedEvidence) -> tuple[str, str]:
     """The first rule that holds gives the name.
 
     1. ``exact`` >= 0.95: *learned, at a cost in samples* where ``cost`` >= 1.5, else *no lookahead needed*.
-    2. The gap to the witness, on the half of the held-out problems that it was not picked by, less what next-token
+    2. *Not learned yet* where the best model saves less than half of the baseline's loss.
+    3. The gap to the witness, on the half of the held-out problems that it was not picked by, less what next-token
        lost by overfitting, has a low end of at least 0.1 nats. Then *not learned yet* where next-token's loss still
        fell by at least a fifth of the gap over the second half of training, unless there are decision positions and
        its accuracy at them gained less than a tenth of what it lacked; *open to the cheat* where at least half of the
        gap's size sits on decision tokens; else *not learned yet*.
-    3. No model does better. *Not learned yet* where the best saves less than half of the baseline's loss, overall or
-       in a quarter of the responses, or where next-token's loss still falls (by 5 % and 0.1 nats over the second half).
-    4. *Compounding errors* where free-running loses at least 0.05 of accuracy to forced (low end), every position is at
+    4. No model does better. *Not learned yet* where in a quarter of the responses the best saves less than half of that
+       loss, or where next-token's still falls (by 5 % and 0.1 nats over the second half).
+    5. *Compounding errors* where free-running loses at least 0.05 of accuracy to forced (low end), every position is at
        least 0.8 right when forced, and ``exact`` is within 0.1 of the product.
-    5. *No lookahead needed* where another order comes as low as next-token (within 5 % and 0.1 nats), or where nothing
+    6. *No lookahead needed* where another order comes as low as next-token (within 5 % and 0.1 nats), or where nothing
        is a decision position.
-    6. *Not learned yet*: a decision is left that next-token guesses, and no other order has come as far.
+    7. *Not learned yet*: a decision is left that next-token guesses, and no other order has come as far.
     """
     if e.exact >= SOLVED:
         solved = f"next-token gets {e.exact:.3f} >= {SOLVED} of held-out responses right on its own"
         if e.cost is not None and e.cost >= COSTLY_FROM:
             return COSTLY, f"{solved}, but took {e.cost:.1f} times the steps of the control, reversed"
         return NONE_NEEDED, solved
+    best = min(e.nll, e.nll - e.gap)
+    saved = 1 - best / e.baseline if e.baseline > 0 else 1.0
+    if saved < EXPLAINED:
+        return TOO_SMALL, (
+            f"the best model pays {best:.2f} nats a response, where knowing only how frequent tokens are costs "
+            f"{e.baseline:.2f}: {saved:.0%} is saved, less than {EXPLAINED:.0%}"
+        )
     return _with_a_gap(e) if e.gap_low - e.overfit >= GAP else _without_a_gap(e)
 
 
@@ -152,13 +160,6 @@ def _with_a_gap(e: SeedEvidence) -> tuple[str, str]:
 
 
 def _without_a_gap(e: SeedEvidence) -> tuple[str, str]:
-    best = min(e.nll, e.nll - e.gap)
-    saved = 1 - best / e.baseline if e.baseline > 0 else 1.0
-    if saved < EXPLAINED:
-        return TOO_SMALL, (
-            f"the best model pays {best:.2f} nats a response, where knowing only how frequent tokens are costs "
-            f"{e.baseline:.2f}: {saved:.0%} is saved, less than {EXPLAINED:.0%}"
-        )
     if e.unexplained >= UNEXPLAINED:
         return TOO_SMALL, (
             f"for {e.unexplained:.0%} of the responses even the best model saves less than {EXPLAINED:.0%} of what "
