@@ -68,7 +68,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor
 
 def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
     """As ``attention``, by the unfused route whatever the device and length."""
-    mask = None if visible is None else additive(visible, torch.promote_types(q.dtype, torch.float32))
+    wide = torch.promote_types(q.dtype, torch.float32)
+    mask = None if visible is None else additive(visible, wide)
+    if torch._C._are_functorch_transforms_active():  # of which a backward pass of our own knows nothing
+        scores = (q @ k.transpose(-1, -2)).to(wide) / math.sqrt(q.shape[-1])
+        return torch.softmax(scores if mask is None else scores + mask, -1).to(q.dtype) @ v
     out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 

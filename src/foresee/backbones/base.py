@@ -57,6 +57,9 @@ class Backbone(nn.Module, metaclass=_Measured):
     summary: ClassVar[str]
     """One line for ``foresee list``."""
 
+    batchable: ClassVar[bool] = False
+    """Whether ``torch.func.vmap`` can compute several networks at once."""
+
     width: int
     vocab_size: int
     options: Mapping[str, Any]

@@ -66,6 +66,7 @@ class Transformer(TableBackbone):
     swiglu); ``bias`` in linear layers; ``tied``, one table for embedding and head."""
 
     summary = "decoder-only Transformer from scratch (GPT-2 style; rotary, RMSNorm and SwiGLU by option)"
+    batchable = True
 
     def __init__(
         self,

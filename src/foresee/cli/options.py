@@ -64,8 +64,11 @@ class Machines:
     """What trains many runs; a parameter of this type stands for an option a field."""
 
     engine: Annotated[
-        Literal["local", "ray", "slurm"],
-        typer.Option(help="local: beside each other on this machine; ray or slurm: on that cluster."),
+        Literal["local", "batched", "ray", "slurm"],
+        typer.Option(
+            help="local: beside each other on this machine; batched: all seeds of a run as one program; "
+            "ray or slurm: on that cluster."
+        ),
     ] = "local"
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, as in 10.0.0.1:6379; started here by default.")

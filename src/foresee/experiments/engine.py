@@ -130,19 +130,49 @@ class InProcess(Engine):
         return ended
 
 
+class Batched(InProcess):
+    """Trains runs that differ in their seed alone as one program in this process, for a GPU that one small network
+    leaves idle; those that cannot be batched one after the other."""
+
+    def plan(self, jobs: Sequence[Job]) -> str:
+        self._seeds: dict[Settings, list[Settings]] = {}
+        for job in jobs:
+            self._seeds.setdefault(_without_seed(job.settings), []).append(job.settings)
+        many = len(self._seeds)
+        return f"{many} {'program' if many == 1 else 'programs'} of all seeds, one after the other"
+
+    def start(self, job: Job, root: Path) -> Pending:
+        from foresee.training.batched import train_batched
+        from foresee.training.loop import InterruptedTrainingError
+
+        together = self._seeds.pop(_without_seed(job.settings), [])
+        if len(together) > 1:
+            try:
+                train_batched(together, root)
+            except InterruptedTrainingError:
+                raise
+            except ForeseeError:  # one by one it is known whose it is, and what was saved goes on
+                pass
+        return super().start(job, root)
+
+
+def _without_seed(settings: Settings) -> Settings:
+    return settings.model_copy(update={"seed": 0})
+
+
 def make_engine(
     name: str, *, jobs: int | None = None, threads: int | None = None, address: str | None = None,
     slurm: Sequence[str] = (),
 ) -> Engine:  # fmt: skip
-    """The engine ``local``, ``ray``, ``slurm`` or ``in-process``. ``address`` is that of a Ray cluster; ``slurm`` holds
-    options of a Slurm job, as in ``partition=gpu``. Raises ``RequestError`` where one is given to another engine, or a
-    library is not installed."""
+    """The engine ``local``, ``batched``, ``ray``, ``slurm`` or ``in-process``. ``address`` is that of a Ray cluster;
+    ``slurm`` holds options of a Slurm job, as in ``partition=gpu``. Raises ``RequestError`` where one is given to
+    another engine, or a library is not installed."""
     if address is not None and name != "ray":
         raise RequestError("--address is that of a Ray cluster; give --engine ray with it")
     if slurm and name != "slurm":
         raise RequestError("--slurm is an option of Slurm's; give --engine slurm with it")
-    if name == "in-process":
-        return InProcess(jobs=jobs, threads=threads)
+    if name in ("in-process", "batched"):
+        return (InProcess if name == "in-process" else Batched)(jobs=jobs, threads=threads)
     from foresee.experiments import cluster, pool
 
     if name == "local":

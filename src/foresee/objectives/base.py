@@ -83,6 +83,10 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
     """How the exported ``model`` writes an ``answer`` [1, length] to ``prompt``: Python for its card, where ``tokens``
     are those of the vocabulary and names in braces are filled in. Empty where the model alone cannot."""
 
+    batchable: bool = False
+    """Whether ``torch.func.vmap`` can compute the loss of several networks at once, which takes one that draws no
+    random numbers."""
+
     extra_positions: int = 0
     """How many positions it reads beyond a prompt and its answer."""
 

@@ -77,6 +77,7 @@ class BeliefState(Objective):
     suffix, as in decoding."""
 
     summary = "forward and backward encoders predict both neighbours of every gap in the answer (BST)"
+    batchable = True
     backbone_alone = False
     symbols = (END,)
 

@@ -44,6 +44,7 @@ class FutureBag(NextToken):
     """
 
     summary = "next-token, and a second head that says which symbols come after the next one (FSP)"
+    batchable = True
 
     def __init__(
         self,
@@ -81,5 +82,5 @@ def future_bags(answers: Tensor, answered: Tensor, symbols: int, horizon: int | 
     if horizon is not None:
         coming &= ahead < horizon
     index = answers[:, None, :].expand_as(coming)
-    counts = torch.zeros(*coming.shape[:2], symbols, device=answers.device).scatter_add_(2, index, coming.float())
+    counts = torch.zeros(*coming.shape[:2], symbols, device=answers.device).scatter_add(2, index, coming.float())
     return counts.clamp_max_(1)

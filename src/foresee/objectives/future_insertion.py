@@ -73,6 +73,7 @@ class FutureInsertion(NextToken):
     """
 
     summary = "a span of the answer's future is copied before the answer in half of the rows (TRELAWNEY)"
+    batchable = False
     symbols = (OPEN, CLOSE)
 
     def __init__(

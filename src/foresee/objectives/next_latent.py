@@ -56,6 +56,7 @@ class NextLatent(NextToken):
     """
 
     summary = "next-token, and states from which a small network can tell the next states (NextLat)"
+    batchable = False
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class NextToken(Objective):
     """Teacher forcing, greedy left-to-right decoding."""
 
     summary = "predict each answer token from the true tokens before it (teacher forcing)"
+    batchable = True
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         return answer_loss(answer_logits(self.backbone, batch.tokens, batch), batch, "next-token")

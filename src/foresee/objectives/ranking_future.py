@@ -49,6 +49,7 @@ class RankingFuture(NextToken):
     """
 
     summary = "hinge losses rank the rest of the answer, in order, above all other symbols"
+    batchable = True
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ def prompt_symbols(batch: Batch, symbols: int) -> Tensor:
     """Which of the vocabulary's ``symbols`` stand in each row's prompt, bool [B, V]."""
     in_prompt = torch.arange(batch.tokens.shape[1], device=batch.tokens.device) < batch.prompt_len[:, None]
     counts = torch.zeros(len(batch), symbols, dtype=torch.int64, device=batch.tokens.device)
-    return counts.scatter_add_(1, batch.tokens, in_prompt.long()) > 0
+    return counts.scatter_add(1, batch.tokens, in_prompt.long()) > 0
 
 
 def ranking_losses(
@@ -95,7 +96,7 @@ def ranking_losses(
     future = functional.relu(MARGIN - scores[:, :, :, None] + scores[:, :, None, :]) * pairs
 
     upcoming = torch.zeros(rows, length, vocab_size, dtype=torch.int64, device=logits.device)
-    upcoming.scatter_add_(2, listed, ranked.long())
+    upcoming = upcoming.scatter_add(2, listed, ranked.long())
     below = upcoming == 0
     counted = below if negatives is None else below & negatives[:, None]
     hinges = functional.relu(MARGIN - scores[:, :, :, None] + logits[:, :, None, :])

@@ -49,6 +49,7 @@ class Registers(NextToken):
     """
 
     summary = "next-token, and registers between the tokens that predict further ahead (MuToR)"
+    batchable = False
     needs = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
     undecayed = frozenset({"register_table"})
 

@@ -60,6 +60,7 @@ answer = tokens[model(read).logits[:, -{length}:, tokens].argmax(-1)]"""
     ) -> None:
         super().__init__(backbone, vocab, generator)
         self.hybrid = hybrid
+        self.batchable = hybrid == 0
         self.dummy = vocab.token(DUMMY)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:

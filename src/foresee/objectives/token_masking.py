@@ -45,6 +45,7 @@ class TokenMasking(NextToken):
     """
 
     summary = "teacher forcing with a random part of the answer masked in the input"
+    batchable = False
     symbols = (MASK,)
 
     def __init__(

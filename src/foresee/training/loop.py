@@ -140,34 +140,67 @@ def build_parts(spec: Settings, directory: Path) -> Parts:
 
 def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: Progress, world: World) -> None:
     """Trains from wherever the folder stands, then measures."""
-    watched, test = watched_and_measured(parts.test, spec, parts.task.group)
-    training = Training(spec, parts.task, parts.data, Model(parts.objective, spec.device, world))
-    checkpoint = Checkpoint(directory, training)
-    if not checkpoint.load_weights():
-        checkpoint.resume()
-        if training.position.step < spec.parent_steps:
-            raise RequestError(f"{directory} lacks its start; begin it with {spec.command}")
-        evaluate = partial(evaluate_watched, training, directory, watched.to(spec.device), progress)
+    started = Started.in_folder(spec, parts, directory, world)
+    training, checkpoint = started.training, started.checkpoint
+    if not started.trained:
         progress.start(spec, training.position.step)
         try:
             with stop_signals() as stopping:
+                evaluate = partial(started.evaluate, progress)
                 train_steps(training, spec.steps, checkpoint, evaluate, progress, stopping)
         finally:
             progress.finish()
         checkpoint.save_weights()
-    checkpoint.remove()
-    progress.measuring(len(test))
-    try:
-        results = training.model.evaluate(
-            lambda: measure_trained(spec, parts.task, parts.objective, parts.data, test, training.position.step)
-        )
-    except KeyboardInterrupt:
-        raise world.own_error(
-            InterruptedTrainingError(
-                f"stopped while measuring; {checkpoint.weights} is saved and the same command continues"
-            )
-        ) from None
-    world.broadcast(lambda: results.save(directory) if results is not None else None)
+    started.measure(progress)
+
+
+@dataclass
+class Started:
+    """A run whose folder is held: what trains it, and what it is measured on."""
+
+    training: Training
+    checkpoint: Checkpoint
+    watched: Batch
+    test: Batch
+    trained: bool
+    """Whether its weights were trained to the end before."""
+
+    @staticmethod
+    def in_folder(spec: Settings, parts: Parts, directory: Path, world: World) -> Started:
+        """The run as it stands in its folder. Raises ``RequestError`` where that lacks what it should continue."""
+        watched, test = watched_and_measured(parts.test, spec, parts.task.group)
+        training = Training(spec, parts.task, parts.data, Model(parts.objective, spec.device, world))
+        checkpoint = Checkpoint(directory, training)
+        trained = checkpoint.load_weights()
+        if not trained:
+            checkpoint.resume()
+            if training.position.step < spec.parent_steps:
+                raise RequestError(f"{directory} lacks its start; begin it with {spec.command}")
+        return Started(training, checkpoint, watched.to(spec.device), test, trained)
+
+    def evaluate(self, progress: Progress, examples_per_second: float) -> bool:
+        """``evaluate_watched`` of this run."""
+        return evaluate_watched(self.training, self.checkpoint.directory, self.watched, progress, examples_per_second)
+
+    def measure(self, progress: Progress) -> None:
+        """Measures the trained weights and finishes the folder."""
+        training, world, directory = self.training, self.training.model.world, self.checkpoint.directory
+        self.checkpoint.remove()
+        progress.measuring(len(self.test))
+        try:
+            results = training.model.evaluate(
+                lambda: measure_trained(
+                    training.spec, training.task, training.model.objective, training.data, self.test,
+                    training.position.step,
+                )
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise world.own_error(
+                InterruptedTrainingError(
+                    f"stopped while measuring; {self.checkpoint.weights} is saved and the same command continues"
+                )
+            ) from None
+        world.broadcast(lambda: results.save(directory) if results is not None else None)
 
 
 @dataclass
@@ -184,6 +217,17 @@ class Training:
         self.optimizer = adamw(self.model.objective, self.spec)
         self.losses = Losses(self.task.answer_length, self.spec.device, self.model.world)
 
+    def update(self) -> None:
+        """Clips the gradients, sets the learning rate and takes AdamW's step."""
+        groups = self.optimizer.param_groups
+        if self.spec.clip:
+            weights = [parameter for group in groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(weights, self.spec.clip, foreach=True)
+        for group in groups:
+            group["lr"] = learning_rate(self.spec, self.position.step)
+        self.optimizer.step()
+        self.position.step += 1
+
 
 def train_steps(
     training: Training,
@@ -199,7 +243,6 @@ def train_steps(
     """
     spec, model, optimizer, position = training.spec, training.model, training.optimizer, training.position
     world, first_step, seconds_before = model.world, position.step, position.seconds
-    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     own_stream = () if world.world_size == 1 else ("rank", world.rank)
     began = saved = time.perf_counter()
     model.objective.train()
@@ -222,13 +265,7 @@ def train_steps(
                 (out.total * world.world_size).backward()  # type: ignore[no-untyped-call]  # torch's
             training.losses.add(part, out)
 
-        # Clip, schedule, AdamW.
-        if spec.clip:
-            torch.nn.utils.clip_grad_norm_(weights, spec.clip, foreach=True)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(spec, position.step)
-        optimizer.step()
-        position.step += 1
+        training.update()
 
         # Evaluation.
         elapsed = time.perf_counter() - began

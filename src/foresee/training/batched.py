@@ -1,0 +1,195 @@
+"""Runs that differ in their seed alone, trained as one program: each weight of all of them is one tensor [K, ...].
+
+A network as small as this field's leaves a GPU idle, since a step is many small kernels. Here loss and gradients of K
+runs are computed together (``torch.func.vmap``), so that a kernel does the work of K; what follows, clipping, AdamW,
+evaluation, saving, is each run's own. A run has the results that it would have alone, but for the order in which sums
+are added up, and its folder is that of any other: whoever trains it next may do so alone. Its seconds are those of the
+program.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
+from foresee.core.isolation import fresh_torch_state
+from foresee.objectives.base import LossOut, Objective
+from foresee.training.distributed import World
+from foresee.training.examples import rank_batch
+from foresee.training.loop import (
+    SAVE_SECONDS,
+    InterruptedTrainingError,
+    Started,
+    Training,
+    build_parts,
+    train_steps,
+)  # fmt: skip
+from foresee.training.optimizer import autocast
+from foresee.training.process import open_folder, stop_signals, use_threads
+from foresee.training.progress import Progress
+from foresee.training.run import Run, load
+from foresee.training.settings import Settings
+
+
+def refuse_batched(spec: Settings, objective: Objective) -> str:
+    """Why runs of these settings cannot train as one program, as the end of a sentence; empty where they can."""
+    if not objective.batchable:
+        return f"{spec.objective} draws random numbers, or computes what cannot be batched"
+    if not objective.backbone.batchable:
+        return f"backbone {spec.backbone} computes what cannot be batched"
+    if spec.accumulate > 1 or spec.processes > 1 or spec.recompute:
+        return "each takes its batch in parts"
+    return ""
+
+
+@fresh_torch_state()
+def train_batched(specs: Sequence[Settings], root: str | Path = "runs") -> list[Run]:
+    """Trains, measures and saves runs that differ in their seed alone, or continues them, as one program.
+
+    Raises what ``train`` raises, and ``RequestError`` where they differ in more, or cannot be batched.
+    """
+    if len({spec.model_copy(update={"seed": 0}) for spec in specs}) != 1:
+        raise RequestError("runs of one program differ in their seed alone; train these one by one")
+    folders = [Path(root) / spec.digest for spec in specs]
+    asked = [pair for pair in zip(specs, folders, strict=True) if not (pair[1] / "rows.jsonl").exists()]
+    with ExitStack() as held:
+        started, threads = list[Started](), None
+        for spec, folder in asked:
+            parts = build_parts(spec, folder)
+            if why := refuse_batched(spec, parts.objective):
+                raise RequestError(f"these runs cannot train as one program: {why}; train them one by one")
+            threads = open_folder(spec, parts.task, parts.objective, folder, held)
+            started.append(Started.in_folder(spec, parts, folder, World()))
+        held.enter_context(use_threads(threads))
+        with stop_signals() as stopping:
+            _train_level([each for each in started if not each.trained], stopping)
+        for each in started:
+            each.measure(Progress())
+    return [load(folder) for folder in folders]
+
+
+def _train_level(started: Sequence[Started], stopping: Callable[[], bool]) -> None:
+    """Trains runs to their end. Those whose last save was earlier than that of others catch up alone."""
+    going = [each for each in started if not each.training.position.solved]
+    most = max((each.training.position.step for each in going), default=0)
+    for each in going:
+        train_steps(each.training, most, each.checkpoint, partial(each.evaluate, Progress()), stopping=stopping)
+    train_together([each for each in going if not each.training.position.solved], stopping)
+    for each in started:
+        each.checkpoint.save_weights()
+
+
+def train_together(going: list[Started], stopping: Callable[[], bool] = lambda: False) -> None:
+    """The loop, for runs at the same step: until the last step, or until each finds its task solved. Raises
+    ``InterruptedTrainingError`` once all are saved where ``stopping`` says so."""
+    began = last = saved = time.perf_counter()
+    first_step = going[0].training.position.step if going else 0
+    while going and going[0].training.position.step < going[0].training.spec.steps:
+        trainings = [each.training for each in going]
+        spec, position, stack = trainings[0].spec, trainings[0].position, Stack(trainings)
+        while position.step < spec.steps and not any(each.position.solved for each in trainings):
+            stack.backward(position.step)
+            now = time.perf_counter()
+            for each in trainings:
+                each.update()
+                each.position.seconds += now - last
+            last = now
+            if position.step % spec.eval_every == 0 or position.step == spec.steps:
+                examples_per_second = (position.step - first_step) * spec.batch / (now - began)
+                for run in going:
+                    run.training.position.solved = run.evaluate(Progress(), examples_per_second)
+            stop = stopping()
+            if stop or time.perf_counter() - saved > SAVE_SECONDS:
+                for run in going:
+                    run.checkpoint.save()
+                saved = time.perf_counter()
+            if stop:
+                raise InterruptedTrainingError(f"stopped at step {position.step} of {spec.steps} and saved")
+        stack.release()
+        going = [run for run in going if not run.training.position.solved]
+
+
+class Stack:
+    """The weights of several trainings as tensors [K, ...], of which each training's parameters are views: what changes
+    those, as AdamW or the loading of a checkpoint, changes these."""
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        self.trainings = trainings
+        self._objectives = [training.model.objective for training in trainings]
+        for objective in self._objectives:
+            objective.train()
+        named = [dict(objective.named_parameters()) for objective in self._objectives]
+        self._parameters = [[each[name] for each in named] for name in named[0]]
+        self._weights = {
+            name: torch.stack([each[name].detach() for each in named]).requires_grad_(first.requires_grad)
+            for name, first in named[0].items()
+        }
+        for weight, parameters in zip(self._weights.values(), self._parameters, strict=True):
+            for parameter, own in zip(parameters, weight.detach(), strict=True):
+                parameter.data = own
+        kept = [dict(objective.named_buffers()) for objective in self._objectives]
+        self._buffers = {name: torch.stack([each[name] for each in kept]) for name in kept[0]}
+
+    def backward(self, step: int) -> None:
+        """Gradients of one batch each, in place of those that are there. Raises ``RequestError`` where answers of one
+        batch differ in length."""
+        trainings, spec = self.trainings, self.trainings[0].spec
+        batches = [rank_batch(each.data, each.task, each.spec, step, 0)[0] for each in trainings]
+        like = batches[0]
+        if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
+            raise RequestError("these runs cannot train as one program: their answers differ in length")
+        for objective in self._objectives:
+            objective.begin_step(step, spec.steps)
+        tokens = torch.stack([batch.tokens for batch in batches])
+        try:
+            with autocast(spec):
+                total, parts, per_token = vmap(partial(self._loss, like))(self._weights, self._buffers, tokens)
+        except RuntimeError as error:  # of a plug-in, or of an option that no test has tried
+            if "vmap" not in str(error):
+                raise
+            raise RequestError(f"{spec.objective} cannot be batched, so train its runs one by one: {error}") from error
+        for weight in self._weights.values():
+            weight.grad = None
+        total.sum().backward()  # type: ignore[no-untyped-call]  # torch's
+        for weight, parameters in zip(self._weights.values(), self._parameters, strict=True):
+            for at, parameter in enumerate(parameters):
+                parameter.grad = None if weight.grad is None else weight.grad[at]
+        for at, (training, batch) in enumerate(zip(trainings, batches, strict=True)):
+            own = LossOut(total[at], {name: value[at] for name, value in parts.items()}, per_token[at])
+            training.losses.add(batch, own)
+
+    def release(self) -> None:
+        """Gives each parameter memory of its own again."""
+        for parameters in self._parameters:
+            for parameter in parameters:
+                parameter.data, parameter.grad = parameter.data.clone(), None
+
+    def _loss(
+        self, like: Batch, weights: dict[str, Tensor], buffers: dict[str, Tensor], tokens: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Of one of the runs, as ``vmap`` sees it: ``tokens`` [B, T] in a batch like this one."""
+        call = _Loss(self._objectives[0])
+        state = {f"objective.{name}": value for name, value in (weights | buffers).items()}
+        out: LossOut = functional_call(call, state, (replace(like, tokens=tokens),))
+        return out.total, dict(out.parts), out.per_token
+
+
+class _Loss(nn.Module):
+    """The loss as a call, which is what PyTorch can make with other weights."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> LossOut:
+        return self.objective.loss(batch, torch.Generator())

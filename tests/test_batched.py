@@ -1,0 +1,155 @@
+"""Several seeds as one program: each has the results that it would have alone, and may go on alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import EASY, SOLVING, tiny
+
+from foresee.core import files
+from foresee.core.errors import RequestError
+from foresee.experiments.engine import Batched
+from foresee.experiments.runner import run_all
+from foresee.objectives.base import objectives
+from foresee.training import batched
+from foresee.training.batched import train_batched
+from foresee.training.loop import InterruptedTrainingError, train
+from foresee.training.records import value_of
+from foresee.training.run import Run
+from foresee.training.settings import Settings
+
+BATCHABLE = [name for name in objectives.names() if objectives.get(name).batchable or name == "teacherless"]
+SHORT: dict[str, Any] = {"steps": 4, "eval_every": 2, "test": 40, "warmup": 1, "batch": 16, "precision": "float32"}
+
+
+def seeds(number: int, objective: str = "next-token", **settings: Any) -> list[Settings]:
+    return [tiny(objective, **{**SHORT, **settings}, seed=seed) for seed in range(number)]
+
+
+def losses(run: Run) -> list[float]:
+    return [line["loss"] for line in run.metrics]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return files.read_tensors(run.dir / "model.safetensors")[0]
+
+
+def require_alike(together: Run, alone: Run, tolerance: float = 1e-5) -> None:
+    assert together.spec == alone.spec
+    assert losses(together) == pytest.approx(losses(alone), rel=tolerance)
+    for line, other in zip(together.metrics, alone.metrics, strict=True):
+        assert line["position_loss"] == pytest.approx(other["position_loss"], rel=10 * tolerance, abs=1e-6)
+        assert line["parts"] == pytest.approx(other["parts"], rel=10 * tolerance, abs=1e-6)
+    assert {path.name for path in together.dir.iterdir()} == {path.name for path in alone.dir.iterdir()}
+
+
+@pytest.mark.parametrize("objective", BATCHABLE)
+def test_each_run_has_what_it_would_have_alone(objective: str, tmp_path: Path) -> None:
+    asked = seeds(3, objective)
+    found = train_batched(asked, tmp_path / "together")
+    for run, spec in zip(found, asked, strict=True):
+        alone = train(spec, tmp_path / "alone")
+        require_alike(run, alone)
+        for name, value in weights(alone).items():
+            torch.testing.assert_close(weights(run)[name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_bfloat16_differs_by_its_rounding_alone(tmp_path: Path) -> None:
+    asked = seeds(2, precision="bf16")
+    for run, spec in zip(train_batched(asked, tmp_path / "together"), asked, strict=True):
+        require_alike(run, train(spec, tmp_path / "alone"), 1e-3)
+
+
+def test_a_curriculum_and_weights_without_a_gradient_go_along(tmp_path: Path) -> None:
+    asked = seeds(2, "multi-token:heads=3,curriculum=forward", steps=6, weight_decay=0.5)
+    for run, spec in zip(train_batched(asked, tmp_path / "together"), asked, strict=True):
+        require_alike(run, train(spec, tmp_path / "alone"))
+
+
+def test_what_is_batchable_is_told_of_every_objective() -> None:
+    made = {name: tiny(name).build_objective(tiny(name).build_task()).batchable for name in objectives.names()}
+    assert [name for name, batchable in made.items() if batchable] == BATCHABLE
+    drawing = tiny("teacherless:hybrid=0.5")
+    assert not drawing.build_objective(drawing.build_task()).batchable
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (lambda: seeds(2, "registers"), "registers.* draws random numbers"),
+        (lambda: seeds(2, backbone="mamba:layers=1,width=16"), "backbone mamba.* computes what cannot be batched"),
+        (lambda: seeds(2, accumulate=2), "each takes its batch in parts"),
+        (lambda: [tiny(**SHORT), tiny(**{**SHORT, "lr": 0.5})], "differ in their seed alone"),
+        (lambda: seeds(2, task="path-star:degree=2,length=3,nodes=8,sizes=mixed"), "their answers differ in length"),
+    ],
+)
+def test_others_are_refused_in_a_sentence(asked: Callable[[], list[Settings]], says: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=says):
+        train_batched(asked(), tmp_path)
+
+
+def test_one_that_has_solved_leaves_and_the_others_go_on(tmp_path: Path) -> None:
+    asked = [
+        tiny(task=EASY, **(SOLVING | {"until_solved": True, "precision": "float32"}), seed=seed) for seed in (0, 1)
+    ]
+    found = train_batched(asked, tmp_path / "together")
+    alone = [train(spec, tmp_path / "alone") for spec in asked]
+    assert [run.steps for run in found] == [run.steps for run in alone]
+    assert [value_of(run.rows) for run in found] == pytest.approx([value_of(run.rows) for run in alone], abs=0.05)
+
+
+def interrupted(asked: list[Settings], root: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stops once so many steps are done."""
+    steps = count(1)
+    with monkeypatch.context() as patched:
+        loop = batched.train_together
+        patched.setattr(batched, "train_together", lambda going, _: loop(going, lambda: next(steps) == after))
+        with pytest.raises(InterruptedTrainingError, match=f"stopped at step {after} of"):
+            train_batched(asked, root)
+
+
+def test_an_interrupted_program_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = seeds(2)
+    interrupted(asked, tmp_path / "stopped", 3, monkeypatch)
+    for run, whole in zip(
+        train_batched(asked, tmp_path / "stopped"), train_batched(asked, tmp_path / "whole"), strict=True
+    ):
+        assert losses(run) == losses(whole)
+        for name, value in weights(whole).items():
+            assert torch.equal(weights(run)[name], value)
+
+
+def test_a_run_that_was_saved_earlier_catches_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = seeds(3)
+    interrupted(asked[:1], tmp_path / "together", 3, monkeypatch)
+    interrupted(asked[1:2], tmp_path / "together", 1, monkeypatch)
+    for run, spec in zip(train_batched(asked, tmp_path / "together"), asked, strict=True):
+        require_alike(run, train(spec, tmp_path / "alone"))
+
+
+def test_a_run_of_a_program_may_go_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = seeds(2)
+    interrupted(asked, tmp_path / "together", 3, monkeypatch)
+    require_alike(train(asked[1], tmp_path / "together"), train(asked[1], tmp_path / "alone"))
+
+
+def test_the_engine_batches_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: list[list[int]] = []
+
+    def noted(specs: list[Settings], root: Path) -> list[Run]:
+        programs.append([spec.seed for spec in specs])
+        return train_batched(specs, root)
+
+    monkeypatch.setattr("foresee.training.batched.train_batched", noted)
+    asked = [*seeds(3), *seeds(2, "registers"), *seeds(1, "reversed")]
+    engine = Batched()
+    runs = run_all(asked, tmp_path, engine=engine)
+    assert [run.spec for run in runs] == asked
+    assert all(run.rows for run in runs)
+    assert programs == [[0, 1, 2], [0, 1]]  # registers are refused there, and trained one by one
+    assert engine.plan([]) == "0 programs of all seeds, one after the other"
