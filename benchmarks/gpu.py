@@ -40,6 +40,7 @@ from foresee.core.seeds import torch_stream
 from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of
 from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import objectives
+from foresee.training.batched import Stack
 from foresee.training.data import FixedData, draw
 from foresee.training.environment import environment
 from foresee.training.examples import batch_of
@@ -48,9 +49,8 @@ from foresee.training.loop import train as train_run
 from foresee.training.optimizer import autocast, learning_rate
 from foresee.training.settings import Settings
 
-G25 = "path-star:degree=2,length=5,nodes=50,goals=one"
-G55 = "path-star:degree=5,length=5,nodes=50,goals=one"
-ALL = ",goals=all"
+G25 = "path-star:degree=2,length=5,nodes=50,goals=all"
+G55, G55_ONE = (f"path-star:degree=5,length=5,nodes=50,goals={goals}" for goals in ("all", "one"))
 TINY = "transformer:layers=2,width=32,heads=2,positions=rotary"
 PAPER = "transformer:layers=12,width=384,heads=6,positions=rotary"
 
@@ -142,7 +142,7 @@ def losses_of(objective: str, device: str, precision: str, options: argparse.Nam
     """Losses of three updates, and whether decoding gives whole answers of known tokens and scores are finite."""
     backbone = TINY if options.quick else "gpt-nano"
     spec = Settings.of(
-        G25 + ALL, objective, backbone, batch=64, data="fixed:640", device=device, precision=precision, warmup=0
+        G25, objective, backbone, batch=64, data="fixed:640", device=device, precision=precision, warmup=0
     )
     training = TrainingStep(spec)
     training.objective.train()
@@ -183,7 +183,7 @@ def check(objective: str, options: argparse.Namespace) -> dict[str, Any]:
     try:
         with tempfile.TemporaryDirectory() as root:
             spec = Settings.of(
-                G25 + ALL, objective, TINY if options.quick else "gpt-nano", steps=4, eval_every=2, batch=64,
+                G25, objective, TINY if options.quick else "gpt-nano", steps=4, eval_every=2, batch=64,
                 data="fixed:640", test=64, device=device,
             )  # fmt: skip
             row["exact"] = train_run(spec, root).rows["exact"]["value"]
@@ -222,9 +222,11 @@ def fit(options: argparse.Namespace) -> bool:
 
 OURS, OURS_ALL, LIBRARY, MATRIX = "foresee", "foresee, goals=all", "transformers, tuned", "matrix product"
 RESIDENT, COMPILED, GRAPH, REDUCED = " + data on device", " + compiled", " + CUDA graph", " + reduce-overhead"
+TOGETHER, SEEDS = " + 8 seeds as one program", 8
 WAYS = (
     OURS, OURS + RESIDENT, OURS + RESIDENT + COMPILED, OURS + RESIDENT + GRAPH,
     OURS + RESIDENT + COMPILED + GRAPH, OURS_ALL, OURS_ALL + RESIDENT + GRAPH,
+    OURS_ALL + RESIDENT + TOGETHER,
     LIBRARY, LIBRARY + COMPILED, LIBRARY + REDUCED,
 )  # fmt: skip
 SIZES = ("gpt-nano", "gpt-mini")
@@ -235,7 +237,7 @@ def bench_spec(size: str, way: str, options: argparse.Namespace) -> Settings:
     shared = way.startswith(OURS_ALL)
     batch = (10 if shared else 8) if options.quick else (510 if shared else 512)
     return Settings.of(
-        G55 + (ALL if shared else ""), "next-token", TINY if options.quick else size, batch=batch,
+        G55 if shared else G55_ONE, "next-token", TINY if options.quick else size, batch=batch,
         data="fixed:100" if options.quick else "fixed:20000", device=options.device, precision="bf16",
     )  # fmt: skip
 
@@ -276,6 +278,8 @@ def captured(training: TrainingStep) -> Callable[[], object]:
 
 def our_step(size: str, way: str, options: argparse.Namespace) -> tuple[Callable[[], object], int]:
     """One training step a call, and its model operations."""
+    if TOGETHER in way:
+        return seeds_step(size, way, options)
     training = TrainingStep(bench_spec(size, way, options))
     flops = training.flops()
     if RESIDENT in way:
@@ -286,6 +290,21 @@ def our_step(size: str, way: str, options: argparse.Namespace) -> tuple[Callable
     if way.endswith(GRAPH):
         return captured(training), flops
     return training, flops
+
+
+def seeds_step(size: str, way: str, options: argparse.Namespace) -> tuple[Callable[[], object], int]:
+    """One training step of each of several seeds a call, as ``--engine batched`` trains them."""
+    each = [TrainingStep(bench_spec(size, way, options).replace(seed=seed)) for seed in range(SEEDS)]
+    for training in each:
+        on_device(training)
+    stack = Stack([training.training for training in each])
+
+    def step() -> None:
+        stack.backward(each[0].training.position.step)
+        for training in each:
+            training.training.update()
+
+    return step, SEEDS * each[0].flops()
 
 
 def library_step(size: str, way: str, options: argparse.Namespace) -> tuple[Callable[[], object], int]:
@@ -462,7 +481,10 @@ def bench(options: argparse.Namespace) -> None:
 
 def save_bench(contenders: list[Contender], options: argparse.Namespace) -> None:
     """Rows, and each one's share of the matrix-product rate and speed beside the library's."""
-    rows = [each.row(bench_spec(each.size, each.way, options).batch) for each in contenders]
+    rows = [
+        each.row(bench_spec(each.size, each.way, options).batch * (SEEDS if TOGETHER in each.way else 1))
+        for each in contenders
+    ]
     matrix = next((row["flop_rate"] for row in rows if row["way"] == MATRIX and "flop_rate" in row), None)
     for row in rows:
         if "flop_rate" not in row or row["way"] == MATRIX:
@@ -489,7 +511,7 @@ def save_bench(contenders: list[Contender], options: argparse.Namespace) -> None
 def paper_spec(wanted: Wanted, options: argparse.Namespace) -> Settings:
     """Of one run: G(5,5), 50 labels, all five goals of 102 fresh graphs a step."""
     return Settings.of(
-        (G25 if options.quick else G55) + ALL, wanted.objective, TINY if options.quick else PAPER, steps=100_000,
+        G25 if options.quick else G55, wanted.objective, TINY if options.quick else PAPER, steps=100_000,
         batch=20 if options.quick else 510, lr=wanted.lr, seed=wanted.seed, data="fresh",
         test=100 if options.quick else 4000, eval_every=10 if options.quick else 100,
         warmup=10 if options.quick else 100, device=options.device, until_solved=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import io
 import json
 import subprocess
@@ -112,3 +114,15 @@ def test_scripts_run(script: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_what_a_gpu_is_asked_for_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+    options = argparse.Namespace(device="cpu", quick=False)
+    rates = {way: gpu.bench_spec("gpt-nano", way, options) for way in gpu.WAYS}
+    assert {spec.batch for spec in rates.values()} == {510, 512}
+    assert all(spec.batch % spec.build_task().group == 0 for spec in rates.values())
+    assert len({gpu.paper_spec(wanted, options).digest for wanted in gpu.RUNS}) == len(gpu.RUNS)
+    quick = argparse.Namespace(device="cpu", quick=True)
+    gpu.our_step("gpt-nano", gpu.OURS_ALL + gpu.RESIDENT + gpu.TOGETHER, quick)[0]()
