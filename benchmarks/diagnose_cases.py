@@ -192,12 +192,12 @@ MIXED: dict[str, Case] = {
     ),
     "decision-and-lengths": Case(
         each(lambda rng: join(sums(rng), letters(rng, int(rng.integers(1, 13)), slots=12))), (OPEN,),
-        "answers of 13 to 24 tokens, of which the first is the decision", ONE, ending="symbol",
+        "answers of 13 to 24 tokens, of which the first is the decision", ONE, 1200, ending="symbol",
     ),
     "half-given-away": Case(each(half_given_away), (OPEN,), "half of the rows leave the decision to be made", ONE, 500),
     "decision-and-noise": Case(
         each(lambda rng: join(letters(rng, 6, noise=0.1), sums(rng))), (OPEN,),
-        "the noise costs every order the same, the decision does not", ONE,
+        "the noise costs every order the same, the decision does not", ONE, 1200,
     ),
     "free-choice": Case(
         each(lambda rng: sums(rng, known=False)), (NONE_NEEDED,), "looks like a decision, but nothing can know it",
@@ -205,7 +205,7 @@ MIXED: dict[str, Case] = {
     ),
     "free-choice-and-decision": Case(
         each(lambda rng: join(sums(rng, "a", known=False), sums(rng, "b"))), (OPEN,),
-        "token 13 can be known, token 1 cannot", ONE, 700,
+        "token 13 can be known, token 1 cannot", ONE, 1400,
     ),
     "chain-after-copy": Case(
         chain_after_copy, (COMPOUNDING,), "the chain's errors add up, the copy's do not", steps=700, lr=2e-3
