@@ -157,7 +157,7 @@ def test_a_page_can_be_written(run: Callable[..., Outcome], trained: Path, tmp_p
     [
         (["nothing"], "unknown study 'nothing'"),
         (["easy", "--scale", "desk"], "scale 'desk' must be one of laptop, paper"),
-        (["easy", "--engine", "cloud", "--runs", "none"], "'cloud' is not one of 'local', 'ray', 'slurm'"),
+        (["easy", "--engine", "cloud", "--runs", "none"], "'cloud' is not one of 'local', 'batched', 'ray', 'slurm'"),
         (["easy", "--results", "nowhere"], "--results nowhere: no such folder"),
         (["easy", "--dry-run", "--report", "page.html"], "--dry-run writes no page"),
         (["pitfalls-pretrained:checkpoint=/nowhere"], "no such folder"),
