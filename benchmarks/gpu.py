@@ -46,7 +46,7 @@ from foresee.training.environment import environment
 from foresee.training.examples import batch_of
 from foresee.training.loop import InterruptedTrainingError
 from foresee.training.loop import train as train_run
-from foresee.training.optimizer import autocast, learning_rate
+from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
 
 G25 = "path-star:degree=2,length=5,nodes=50,goals=all"
@@ -123,18 +123,15 @@ TOLERANCE = 2e-3
 """Of a float32 loss on the two devices, relative; both add in another order, and three updates lie between."""
 
 
-def update(training: TrainingStep, batch: Batch, step: int) -> torch.Tensor:
+def update(training: TrainingStep, batch: Batch) -> torch.Tensor:
     """One update on a given batch, which a graph can record: that of ``train_steps`` on one process and in one part."""
-    spec, optimizer = training.spec, training.training.optimizer
-    optimizer.zero_grad()
+    spec = training.spec
+    stream = torch_stream("objective", spec.objective, spec.seed, training.training.position.step)
+    training.training.optimizer.zero_grad()
     with autocast(spec):
-        out = training.objective.loss(batch, torch_stream("objective", spec.objective, spec.seed, step))
+        out = training.objective.loss(batch, stream)
     out.total.backward()  # type: ignore[no-untyped-call]  # torch leaves backward without types
-    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    torch.nn.utils.clip_grad_norm_(weights, spec.clip, foreach=True)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(spec, step)
-    optimizer.step()
+    training.training.update()
     return out.total.detach()
 
 
@@ -149,7 +146,7 @@ def losses_of(objective: str, device: str, precision: str, options: argparse.Nam
     losses = []
     for step in range(3):
         batch = batch_of(training.data, training.task, spec, step).to(spec.device)
-        losses.append(float(update(training, batch, step)))
+        losses.append(float(update(training, batch)))
     test = draw(training.task, spec.task, "test", 64, 0).to(device)
     with autocast(spec):
         seen = measure_quickly(training.task, training.objective, test)
@@ -255,18 +252,18 @@ def captured(training: TrainingStep) -> Callable[[], object]:
     one, which is of no matter to a rate of steps."""
     for group in training.training.optimizer.param_groups:
         group["capturable"] = True
-    spec = training.spec
     held = training.batch()
+    training.training.position.step = training.spec.warmup
     training.objective.train()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            update(training, held, spec.warmup)
+            update(training, held)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        update(training, held, spec.warmup)
+        update(training, held)
 
     def step() -> None:
         held.tokens.copy_(training.batch().tokens)

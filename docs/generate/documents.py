@@ -19,7 +19,7 @@ from foresee.report import write_picture
 from foresee.report.groups import BRANCH_PLACE, task_title
 from foresee.training.records import value_of
 from foresee.training.run import Run
-from generate.findings import FOLDERS, STUDY, read_runs
+from generate.findings import FOLDERS, STUDY, choose_best, gather, read_runs
 
 DOCUMENTS = ("README.md", "docs/choosing.md")
 BLOCK = re.compile(r"(<!-- table ([\w-]+), by `make docs` -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -69,30 +69,13 @@ def tabulate_repairs(results: Path) -> str:
     """How many seeds of each objective solved each graph, under those of the tried settings and networks where the
     share that solved is surest, and after how many steps; on G(2, 5) also under the settings that are equal for all."""
     graphs = ("G(2, 3)", "G(2, 4)", "G(2, 5)", "G(3, 5)", "G(5, 5)", "G(2, 10)")
-    found: dict[str, dict[str, list[Run]]] = {}
-    for run in read_finished(results, FOLDERS):
-        if "mamba" not in run.spec.backbone:
-            found.setdefault(_name(run), {}).setdefault(_graph(run), []).append(run)
-    equal: dict[str, list[Run]] = {}
-    for run in read_finished(results, [STUDY]):
-        equal.setdefault(_name(run), []).append(run)
-    lines = []
-    for name, runs in sorted(found.items()):
-        cells = [_outcome(_surest(runs.get(graph, []))) for graph in graphs]
-        lines.append([name, _outcome(equal.get(name, [])), *cells])
+    runs = [run for run in read_finished(results, FOLDERS) if "mamba" not in run.spec.backbone]
+    columns = [[run for run in runs if run.dir.parent.name == STUDY]]
+    columns += [[run for run in runs if _graph(run) == graph] for graph in graphs]
+    found = [{line.objective: line.group.runs for line in choose_best(gather(column))} for column in columns]
+    names = sorted({brief(objectives, run.spec.objective) for run in runs})
+    lines = [[f"`{name}`", *(_outcome(each.get(name, ())) for each in found)] for name in names]
     return _write(["objective", "G(2, 5), equal settings", *graphs], lines)
-
-
-def _surest(runs: Sequence[Run]) -> Sequence[Run]:
-    """Of runs that differ in more than their seed, those of the settings with the highest lower bound of the share that
-    solved."""
-    alike: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        spec = run.spec
-        alike.setdefault((spec.backbone, spec.batch, spec.lr, spec.schedule, spec.data), []).append(run)
-    return max(
-        alike.values(), key=lambda found: (ObjectiveRuns("", tuple(found)).solved["low"], len(found)), default=[]
-    )
 
 
 def tabulate_defaults(results: Path) -> str:

@@ -44,7 +44,6 @@ class FutureBag(NextToken):
     """
 
     summary = "next-token, and a second head that says which symbols come after the next one (FSP)"
-    batchable = True
 
     def __init__(
         self,

@@ -53,7 +53,6 @@ class MultiToken(NextToken):
     """
 
     summary = "parallel heads beside the last layer predict the next n tokens from each position (MTP)"
-    batchable = True
 
     def __init__(
         self,

@@ -51,7 +51,6 @@ class MultiTokenSequential(NextToken):
     """
 
     summary = "sequential modules, each predicting one token further ahead (DeepSeek-V3)"
-    batchable = True
 
     def __init__(
         self,

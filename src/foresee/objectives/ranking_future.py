@@ -49,7 +49,6 @@ class RankingFuture(NextToken):
     """
 
     summary = "hinge losses rank the rest of the answer, in order, above all other symbols"
-    batchable = True
 
     def __init__(
         self,

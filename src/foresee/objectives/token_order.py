@@ -45,7 +45,6 @@ class TokenOrder(NextToken):
     """
 
     summary = "next-token, and a second head that ranks symbols by how soon they come (TOP)"
-    batchable = True
 
     def __init__(
         self,

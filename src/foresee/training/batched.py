@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, stack_module_state, vmap
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
@@ -125,20 +125,13 @@ class Stack:
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         self.trainings = trainings
-        self._objectives = [training.model.objective for training in trainings]
-        for objective in self._objectives:
-            objective.train()
-        named = [dict(objective.named_parameters()) for objective in self._objectives]
-        self._parameters = [[each[name] for each in named] for name in named[0]]
-        self._weights = {
-            name: torch.stack([each[name].detach() for each in named]).requires_grad_(first.requires_grad)
-            for name, first in named[0].items()
-        }
+        self._losses = [_Loss(training.model.objective).train() for training in trainings]
+        self._weights, self._buffers = stack_module_state(self._losses)
+        named = [dict(loss.named_parameters()) for loss in self._losses]
+        self._parameters = [[each[name] for each in named] for name in self._weights]
         for weight, parameters in zip(self._weights.values(), self._parameters, strict=True):
             for parameter, own in zip(parameters, weight.detach(), strict=True):
                 parameter.data = own
-        kept = [dict(objective.named_buffers()) for objective in self._objectives]
-        self._buffers = {name: torch.stack([each[name] for each in kept]) for name in kept[0]}
 
     def backward(self, step: int) -> None:
         """Gradients of one batch each, in place of those that are there. Raises ``RequestError`` where answers of one
@@ -148,8 +141,8 @@ class Stack:
         like = batches[0]
         if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
             raise RequestError("these runs cannot train as one program: their answers differ in length")
-        for objective in self._objectives:
-            objective.begin_step(step, spec.steps)
+        for loss in self._losses:
+            loss.objective.begin_step(step, spec.steps)
         tokens = torch.stack([batch.tokens for batch in batches])
         try:
             with autocast(spec):
@@ -178,9 +171,7 @@ class Stack:
         self, like: Batch, weights: dict[str, Tensor], buffers: dict[str, Tensor], tokens: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Of one of the runs, as ``vmap`` sees it: ``tokens`` [B, T] in a batch like this one."""
-        call = _Loss(self._objectives[0])
-        state = {f"objective.{name}": value for name, value in (weights | buffers).items()}
-        out: LossOut = functional_call(call, state, (replace(like, tokens=tokens),))
+        out: LossOut = functional_call(self._losses[0], weights | buffers, (replace(like, tokens=tokens),))
         return out.total, dict(out.parts), out.per_token
 
 

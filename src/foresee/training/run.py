@@ -261,19 +261,17 @@ def load(name: str | Path, runs: str | Path = "runs", data: str | Path | None = 
 
 
 def find_runs(*places: str | Path) -> list[Run | DamagedRun]:
-    """Every run whose folder is one of ``places`` or lies below one, each once, place by place and there
-    by task, backbone, objective and seed. Raises ``RequestError`` where a place is no folder."""
-    folders: dict[Path, Path] = {}
+    """Every run whose folder is one of ``places`` or lies below one, each once, place by place and there by task,
+    backbone, objective and seed. Raises ``RequestError`` where a place is no folder."""
+    folders: dict[Path, None] = {}
+    found: list[Run | DamagedRun] = []
     for place in map(Path, places):
         if not place.is_dir():
             raise RequestError(f"{place} is no folder of runs; train something first, or name another")
         specs = [place / "spec.json"] if (place / "spec.json").exists() else sorted(place.rglob("spec.json"))
-        for spec in specs:
-            folders.setdefault(spec.parent, place)
-    found: list[Run | DamagedRun] = []
-    for place in dict.fromkeys(folders.values()):
         runs, damaged = [], []
-        for folder in (folder for folder, of in folders.items() if of == place):
+        for folder in (spec.parent for spec in specs if spec.parent not in folders):
+            folders[folder] = None
             try:
                 runs.append(read_run(folder))
             except RequestError as error:

@@ -49,7 +49,7 @@ from foresee.experiments.studies.pitfalls import (
     TEACHERLESS,
 )
 from foresee.objectives.base import objectives
-from foresee.training.settings import CONTROL
+from foresee.training.settings import CONTROL, Settings
 
 PUBLISHED: Mapping[str, Published] = {
     "next-token": NEXT_TOKEN[G_2_5.name],
@@ -114,6 +114,12 @@ SEARCHED: Mapping[str, Mapping[str, Any]] = {
 """What is changed of the equal settings, one thing at a time: what decided by when look-ups are found (docs/log.md)."""
 
 
+def searched(scale: Scale, seeds: int, objective: str, changed: str) -> tuple[Settings, ...]:
+    """Runs of an objective on G(2, 5) with one of the searched changes."""
+    common = AT_PAPER_SCALE if scale == "paper" else EQUAL
+    return over_seeds(seeds, G_2_5.task(goals="all"), objective, **{**common, **SEARCHED[changed]})
+
+
 @studies.register("objective-search")
 class ObjectiveSearch(Study):
     """``exact`` of every built-in objective on G(2, 5) under each of a few settings, the same for all, one seed each:
@@ -125,13 +131,12 @@ class ObjectiveSearch(Study):
     paper_cost = PAPER_COST
 
     def cells(self, scale: Scale) -> list[Cell]:
-        common = AT_PAPER_SCALE if scale == "paper" else EQUAL
         return [
             Cell(
                 graph=f"G(2, 5), {changed}", label=name, published=NOT_KNOWN, minutes=minutes_of(name),
-                runs=over_seeds(1, G_2_5.task(goals="all"), name, **{**common, **settings}),
+                runs=searched(scale, 1, name, changed),
             )
-            for changed, settings in SEARCHED.items()
+            for changed in SEARCHED
             for name in built_in()
         ]  # fmt: skip
 
@@ -158,12 +163,10 @@ class ObjectiveBest(Study):
     paper_cost = PAPER_COST
 
     def cells(self, scale: Scale) -> list[Cell]:
-        common = AT_PAPER_SCALE if scale == "paper" else EQUAL
         return [
             Cell(
                 graph=G_2_5.name, label=f"{name}, {changed}", published=PUBLISHED.get(name, NOT_KNOWN),
-                runs=over_seeds(10, G_2_5.task(goals="all"), name, **{**common, **SEARCHED[changed]}),
-                minutes=minutes_of(name), control_minutes=1.0,
+                runs=searched(scale, 10, name, changed), minutes=minutes_of(name), control_minutes=1.0,
             )
             for name, changed in BEST.items()
         ]  # fmt: skip
