@@ -48,7 +48,12 @@ def require_alike(together: Run, alone: Run, tolerance: float = 1e-5) -> None:
     assert {path.name for path in together.dir.iterdir()} == {path.name for path in alone.dir.iterdir()}
 
 
-@pytest.mark.parametrize("objective", BATCHABLE)
+QUICK = ("multi-token", "belief-state", "teacherless")
+
+
+@pytest.mark.parametrize(
+    "objective", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in BATCHABLE]
+)
 def test_each_run_has_what_it_would_have_alone(objective: str, tmp_path: Path) -> None:
     asked = seeds(3, objective)
     found = train_batched(asked, tmp_path / "together")

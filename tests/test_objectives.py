@@ -256,7 +256,11 @@ def test_what_is_dropped_leaves_next_tokens_decoding(objective: str) -> None:
     assert torch.equal(*tokens)
 
 
-@per_pair
+@pytest.mark.parametrize(
+    ("objective", "backbone"),
+    [pair if pair[1] == LEARNED else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS],
+    ids=identify,
+)
 def test_one_ragged_batch_is_memorised(objective: str, backbone: str) -> None:
     batch, made, draws = ragged_batch(12), build(objective, backbone), rng()
     optimiser = torch.optim.AdamW(made.parameters(), lr=5e-3, fused=True)

@@ -335,6 +335,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return outcome(root / "runs" / SPEC.digest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_one_is_killed_the_other_ends_and_both_continue(
     tmp_path: Path, undisturbed: dict[str, bytes], rank: int
@@ -354,7 +355,7 @@ def test_where_one_is_killed_the_other_ends_and_both_continue(
     assert outcome(tmp_path / "runs" / SPEC.digest) == undisturbed
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_asked_to_stop_all_stop_at_the_same_step(tmp_path: Path, undisturbed: dict[str, bytes], rank: int) -> None:
     # Nothing is saved but on being asked.
     (status, said), other = command(tmp_path, Plan(rank, 3, signal.SIGTERM, save_seconds=1e9))
@@ -374,6 +375,7 @@ def test_asked_to_stop_at_the_last_step(tmp_path: Path, undisturbed: dict[str, b
     assert outcome(tmp_path / "runs" / SPEC.digest) == undisturbed
 
 
+@pytest.mark.slow
 def test_what_the_first_cannot_write_ends_all(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     ends = command(tmp_path, Plan(full_at=3, save_seconds=1e9))  # after env.json and spec.json
     directory = tmp_path / "runs" / SPEC.digest

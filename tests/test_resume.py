@@ -179,6 +179,7 @@ def sentence(said: str) -> str:
 # Killed -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     # Six events come before the first update, and four more with each one that is saved.
     for event in (4, 8, 9, 10, 5, 7, 12):

@@ -275,7 +275,7 @@ run_all([tiny(steps=1_000_000, eval_every=5)], sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("drops", [False, True])
+@pytest.mark.parametrize("drops", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_worker_saves_and_ends_when_the_process_that_leads_is_killed(tmp_path: Path, drops: bool) -> None:
     """Also where Python drops the first request to stop, as it does in a finaliser. The script has no guard."""
     script, plugin = tmp_path / "leads.py", tmp_path / "plugin.py"

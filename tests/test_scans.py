@@ -147,7 +147,7 @@ def test_the_recurrence_forwards_and_backwards(kind: Kind, length: int) -> None:
 
 
 @of({name: kind for name, kind in SCANS.items() if "4)" in name or "4 groups" not in name})
-@pytest.mark.parametrize("length", [1, 3, 8])
+@pytest.mark.parametrize("length", [1, 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch, kind: Kind, length: int) -> None:
     """Of every input, by every output, within one chunk and across several."""
     monkeypatch.setattr(selective, "CHUNK", 3)

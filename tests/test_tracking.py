@@ -127,6 +127,7 @@ def test_a_mirror_of_a_killed_run_repeats_no_step(tmp_path: Path) -> None:
     assert same(scalars(run)["train/loss"], curve(run, "loss"))
 
 
+@pytest.mark.slow
 def test_weights_and_biases_offline_holds_the_history_and_the_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.experiments.compare import ObjectiveRuns, steps_to_solve
 from foresee.experiments.demo import choose_pictured, demo_settings
+from foresee.experiments.studies import studies
+from foresee.experiments.studies.run import study
 from foresee.metrics.verdict import RELIABLE, SOLVED
 from foresee.objectives.base import objectives
 from foresee.report import write_picture
@@ -22,6 +24,7 @@ from foresee.training.run import Run
 from generate.findings import FOLDERS, STUDY, choose_best, gather, read_runs
 
 DOCUMENTS = ("README.md", "docs/choosing.md")
+UNSETTLED = r" \*"
 BLOCK = re.compile(r"(<!-- table ([\w-]+), by `make docs` -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -93,6 +96,21 @@ def tabulate_defaults(results: Path) -> str:
     return _write(["trained with", "graph", "seeds", "look-ups by step", "`exact`", "verdict"], lines)
 
 
+def tabulate_pitfalls(results: Path) -> str:
+    """The paper's tables, published beside measured: each cell of the studies that has a finished run. A star marks a
+    value that settles nothing, and ``docs/reading.md`` says why that may be."""
+    lines = []
+    for name in (each for each in studies.names() if each.startswith("pitfalls-")):
+        # Runs count from the committed rows alone, whatever else was trained here.
+        for cell in (cell for cell in study(name, runs=results, results=[results]).cells if cell.seeds):
+            measured = ", ".join(f"{seed.value:.3f}" + UNSETTLED * seed.inconclusive for seed in cell.seeds)
+            verdicts = ", ".join(f"`{each}`" for each in dict.fromkeys(seed.verdict for seed in cell.seeds))
+            published = cell.published_text + (f" [{cell.tag}]" if cell.tag != "unknown" else "")
+            where = f"{cell.graph}, {cell.label}"
+            lines.append([f"`{name}`", where, f"`{cell.row}`", published, measured, verdicts, cell.agreement])
+    return _write(["`foresee study`", "trained", "row", "published", "measured", "verdict", "outcome"], lines)
+
+
 def tabulate_gpu(results: Path) -> str:
     """The runs on a GPU, finished or stopped: when each came through what G(5, 5) asks for."""
     found: dict[str, list[Run]] = {}
@@ -126,6 +144,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "demo": tabulate_demo,
     "gpu": tabulate_gpu,
     "defaults": tabulate_defaults,
+    "pitfalls": tabulate_pitfalls,
     "repairs": tabulate_repairs,
 }
 

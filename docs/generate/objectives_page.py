@@ -1,7 +1,7 @@
 """The page docs/objectives.md and its drawings, made of what the registered objectives say and do.
 
 ``make docs`` in the repository's root writes them. Words and drawings come from the docstrings of the objectives'
-modules and classes, refusals from the program, the measured table from the runs of the study ``laptop-objectives``.
+modules and classes, refusals from the program, the measured table from the runs of the study ``objectives``.
 """
 
 from __future__ import annotations
