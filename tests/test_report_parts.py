@@ -21,7 +21,7 @@ from foresee.report.groups import Section, arrange, task_title
 from foresee.report.page import lead, outcomes
 from foresee.report.star import follow, read_star
 from foresee.report.style import assign_marks, draw_svg, write_svg
-from foresee.report.tables import write_table
+from foresee.report.tables import costs_table, write_table
 from foresee.training.run import Run, find_runs, read_run
 from foresee.training.settings import Settings
 
@@ -50,6 +50,18 @@ def test_runs_of_one_objective_with_other_settings_are_told_apart(tmp_path: Path
     fabricate_run(tmp_path, "next-token", steps=800, parent="0" * 16, parent_steps=600)
     longer = f"next-token (steps=800, parent={'0' * 16})"  # and nothing is said of parents that are none
     assert {group.label for group in sections_of(tmp_path)[0].groups} == {*labels, longer}
+
+
+def test_seeds_of_two_devices_are_one_group_unless_one_was_made_on_both(tmp_path: Path) -> None:
+    runs = [fabricate_run(tmp_path, seed=seed, device=device) for seed, device in enumerate(("cuda", "cpu", "cpu"))]
+    runs.append(fabricate_run(tmp_path, "reversed", "solves", seed=1))
+    (section,) = sections_of(*runs)
+    group, control = section.groups
+    assert (group.label, [run.spec.seed for run in group.runs]) == ("next-token", [0, 1, 2])
+    assert list(costs_table(section)["examples/s"]) == ["2,200 (cuda), 2,215", "2,210"]
+    assert section.relative_speed(control) == pytest.approx(2210 / 2215)  # beside those of its own device
+    (section,) = sections_of(*runs, fabricate_run(tmp_path / "again", seed=0))
+    assert [group.label for group in section.groups[:2]] == ["next-token (device=cuda)", "next-token (device=cpu)"]
 
 
 def test_seeds_that_fare_alike_share_a_story_whatever_stands_after_the_seed_in_its_command(tmp_path: Path) -> None:

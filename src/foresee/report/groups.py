@@ -28,9 +28,9 @@ BRANCH_PLACE = 1
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed, in the order of their seeds. ``label`` is the objective, as short as
-    it can be told apart within the report, and what is special about its settings; ``id`` names it on the page, and
-    ``notes`` are remarks on its runs."""
+    """Runs that differ in nothing but their seed and the device they were made on, in the order of their seeds.
+    ``label`` is the objective, as short as it can be told apart within the report, and what is special about its
+    settings; ``id`` names it on the page."""
 
     id: str
     label: str
@@ -88,10 +88,13 @@ class Group:
         return sum(value_of(run.rows) >= SOLVED for run in self.finished)
 
     @property
-    def speed(self) -> float | None:
-        """Training examples a second, the median over runs; None where none was timed."""
-        found = [speed for run in self.runs if (speed := run.examples_per_second) is not None]
-        return median(found) if found else None
+    def speeds(self) -> dict[str, float]:
+        """Training examples a second by device, the median over its runs; without devices where none was timed."""
+        found: dict[str, list[float]] = {}
+        for run in self.runs:
+            if (speed := run.examples_per_second) is not None:
+                found.setdefault(run.spec.device, []).append(speed)
+        return {device: median(speeds) for device, speeds in found.items()}
 
     @property
     def times(self) -> Times | None:
@@ -138,9 +141,10 @@ class Section:
         return any(len(group.runs) > 1 for group in self.groups)
 
     def relative_speed(self, group: Group) -> float | None:
-        """A group's examples a second beside next-token's; None where either was not timed."""
-        speeds = [each.speed for each in self.groups if each.spec.objective.partition(":")[0] == "next-token"]
-        return group.speed / speeds[0] if group.speed and speeds and speeds[0] else None
+        """A group's examples a second beside next-token's on the same device; None where they share none."""
+        found = [each.speeds for each in self.groups if each.spec.objective.partition(":")[0] == "next-token"]
+        theirs = found[0] if found else {}
+        return next((speed / theirs[device] for device, speed in group.speeds.items() if theirs.get(device)), None)
 
 
 def arrange(runs: Sequence[Run]) -> tuple[Section, ...]:
@@ -151,14 +155,17 @@ def arrange(runs: Sequence[Run]) -> tuple[Section, ...]:
         places.setdefault((run.spec.task, run.spec.backbone), []).append(run)
     for (task, backbone), here in places.items():
         alike: dict[Settings, list[Run]] = {}
+        # Devices are told apart only where a run was made again on another.
+        again = len({run.spec.model_copy(update={"device": "cpu"}) for run in here}) < len(here)
+        same = {"seed": 0} if again else {"seed": 0, "device": "cpu"}
         for run in sorted(here, key=lambda run: run.spec.seed):
-            alike.setdefault(run.spec.model_copy(update={"seed": 0}), []).append(run)
+            alike.setdefault(run.spec.model_copy(update=same), []).append(run)
         groups = []
-        for spec in dict.fromkeys(run.spec.model_copy(update={"seed": 0}) for run in here):
+        for spec in dict.fromkeys(run.spec.model_copy(update=same) for run in here):
             others = [other for other in alike if other.objective == spec.objective]
             label = labels[spec.objective] + _special(spec, others)
             groups.append(Group(f"made-{next(ids)}", label, tuple(alike[spec])))
-        several = len({other for same, other in places if same == task}) > 1
+        several = len({other for where, other in places if where == task}) > 1
         title = task_title(task) + (f" · {short_backbone(backbone)}" if several else "")
         chance = next((found for run in here if (found := _chance(run)) is not None), None)
         sections.append(Section(task, title, chance, tuple(groups)))

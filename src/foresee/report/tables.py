@@ -65,13 +65,19 @@ def _counted(row: Any) -> str:
     return f"{row['n']:,}{of}"
 
 
+def _speeds(group: Group) -> str:
+    """The device is named where it is not a CPU."""
+    named = {device: f"{speed:,.0f}" + f" ({device})" * (device != "cpu") for device, speed in group.speeds.items()}
+    return ", ".join(named.values()) or NOTHING
+
+
 def costs_table(section: Section) -> pd.DataFrame:
     """Parameters, speed and time."""
     return pd.DataFrame([
         {
             "objective": group.label,
             "parameters": _number(_parameters(group), ",d"),
-            "examples/s": _number(group.speed, ",.0f"),
+            "examples/s": _speeds(group),
             "beside next-token": _number(section.relative_speed(group), ".2f"),
             "training time": _by_seed([show_duration(run.seconds) for run in group.runs if run.timing], ", "),
             "steps": ", ".join(dict.fromkeys(f"{run.steps:,}" for run in group.runs)),
