@@ -25,8 +25,8 @@ from foresee.objectives.base import LossOut, Objective
 from foresee.objectives.decoding import choose_at, decode, decode_greedily
 from foresee.tasks import Task, tasks
 from foresee.tasks.conditioning import Conditioned
+from foresee.tasks.discovery import SiblingDiscovery
 from foresee.tasks.path_star import PathStar
-from foresee.tasks.sibling_discovery import SiblingDiscovery
 from foresee.training.data import FixedData, FreshData, draw
 from foresee.training.examples import problems_trained, training_data
 

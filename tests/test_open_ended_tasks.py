@@ -18,8 +18,7 @@ from foresee.core.fingerprints import fingerprint
 from foresee.core.spec import resolve
 from foresee.tasks import Task, tasks
 from foresee.tasks.construction import CircleConstruction, Construction, LineConstruction, subfactorial
-from foresee.tasks.sibling_discovery import SiblingDiscovery
-from foresee.tasks.triangle_discovery import TriangleDiscovery
+from foresee.tasks.discovery import SiblingDiscovery, TriangleDiscovery
 from foresee.training.data import draw
 
 SIBLINGS = SiblingDiscovery(parents=3, siblings=2)
