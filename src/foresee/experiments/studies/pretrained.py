@@ -28,7 +28,7 @@ TUNED = {"all weights": "", FRESH: ",random=true", "LoRA": ",lora=16"}
 RATES = ("1e-4", "1e-5")
 STEPS, BATCH = {2: 150, 5: 200}, {2: 16, 5: 20}
 MINUTES = {2: 8.0, 5: 12.0}
-"""Reckoned, evaluations included: 2.1 s of one core a step were measured on G(2, 5), all weights trained."""
+"""Reckoned, evaluations included: 3.0 and 3.8 s of one core a step were measured on G(2, 5), all weights trained."""
 
 
 def published(objective: str, degree: int) -> Published:
@@ -44,7 +44,7 @@ class PitfallsPretrained(Pitfall):
 
     summary = "fine-tuning of a pretrained checkpoint by four objectives, beside fresh weights"
     question = "Does pretraining help to choose the arm, or only to learn the look-ups sooner?"
-    laptop_cost = "about 18 core hours, reckoned from 2.1 s a step on G(2, 5); no cell is run yet; seed 0 comes first"
+    laptop_cost = "about 18 core hours, reckoned from 3 s a step on G(2, 5); seed 0 comes first"
     look_ups = True
     paper_cost = "not measured; 1,250,000 steps of batch 16 a run of a network of 774 million parameters: for a GPU"
 
