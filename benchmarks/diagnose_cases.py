@@ -143,7 +143,7 @@ def half_too_hard(rng: Rng, n: int) -> list[Pair]:
 G25, G34 = "path-star:degree=2,length=5,nodes=20,goals=one", "path-star:degree=3,length=4,nodes=20,goals=one"
 MORE_LABELS = "path-star:degree=2,length=5,nodes=50,goals=one"
 """Where only two tokens are look-ups, some seeds find them sooner among more labels."""
-PARITY = "running-parity:bits=10"
+PARITY = "running-parity:bits=12"
 
 KNOWN: dict[str, Case] = {
     "path-star-2-5": Case(from_task(G25), (OPEN,), "the paper's", FINDER, 1200, 64, 1e-3, 60_000),
@@ -192,7 +192,8 @@ MIXED: dict[str, Case] = {
     ),
     "decision-and-lengths": Case(
         each(lambda rng: join(sums(rng), letters(rng, int(rng.integers(1, 13)), slots=12))), (OPEN,),
-        "answers of 13 to 24 tokens, of which the first is the decision", ONE, 1200, ending="symbol",
+        "answers of 13 to 24 tokens, of which the first is the decision", TINY, 3000, lr=2e-3,
+        ending="symbol",
     ),
     "half-given-away": Case(each(half_given_away), (OPEN,), "half of the rows leave the decision to be made", ONE, 500),
     "decision-and-noise": Case(

@@ -19,6 +19,7 @@ from foresee.report import charts, frames, report
 from foresee.report.examples import panels_of, pick
 from foresee.report.groups import Section, arrange, task_title
 from foresee.report.page import lead, outcomes
+from foresee.report.rendering import mark_options
 from foresee.report.star import follow, read_star
 from foresee.report.style import assign_marks, draw_svg, write_svg
 from foresee.report.tables import costs_table, write_table
@@ -93,6 +94,11 @@ def test_a_control_vouches_for_its_own_settings_alone(tmp_path: Path) -> None:
         verdict = group.verdict(group.runs[0])
         assert verdict is not None
         assert verdict.inconclusive is not vouches, name
+
+
+def test_advice_keeps_the_name_of_an_option_in_one_piece() -> None:
+    shown = mark_options("try --first-seed, <b>")
+    assert shown == 'try <code class="option">--first-seed</code>, &lt;b&gt;'
 
 
 # Frames and charts -------------------------------------------------------------------------------------------------

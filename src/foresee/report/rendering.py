@@ -20,7 +20,7 @@ import altair as alt
 import jinja2
 import pandas as pd
 import vl_convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from foresee.report import charts, style
 
@@ -100,9 +100,15 @@ def environment() -> jinja2.Environment:
     found.filters |= {
         "count": count_of, "duration": show_duration, "rate": show_rate, "listed": listed, "one_line": _one_line,
         "latex": lambda text: "".join(_LATEX.get(sign, sign) for sign in _one_line(text)),
+        "options": mark_options,
         "markdown": lambda text: re.sub(r"([\\|*_`<>])", r"\\\1", _one_line(text)),
     }  # fmt: skip
     return found
+
+
+def mark_options(text: str) -> Markup:
+    """Text with the names of options, as in ``--seed``, as code that is not broken over two lines."""
+    return Markup(re.sub(r"--[a-z-]+", r'<code class="option">\g<0></code>', str(escape(_printable(text)))))
 
 
 def _printable(value: object) -> object:
