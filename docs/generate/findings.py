@@ -129,11 +129,12 @@ def _sureness(line: Line) -> tuple[float, ...]:
 
 def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
     """The runs below those of these folders that are there, each training once: a run may lie in several, and of runs
-    that differ only in when they end or what they measure, one goes on where the other stops."""
+    that differ only in when they end or what they measure, one goes on where the other stops: the one with the largest
+    budget is taken, as by the studies."""
     places = [results / name for name in folders if (results / name).is_dir()]
     runs = [run for run in find_runs(*places) if isinstance(run, Run)]
     longest: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (not run.rows, -run.steps)):
+    for run in sorted(runs, key=lambda run: (not run.rows, -run.spec.steps, -run.steps)):
         longest.setdefault(_training(run), run)
     return [run for run in runs if longest[_training(run)] is run]
 
