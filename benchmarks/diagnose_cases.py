@@ -202,11 +202,11 @@ MIXED: dict[str, Case] = {
     ),
     "free-choice": Case(
         each(lambda rng: sums(rng, known=False)), (NONE_NEEDED,), "looks like a decision, but nothing can know it",
-        ONE, 450,
+        TINY, 2000, lr=2e-3,
     ),
     "free-choice-and-decision": Case(
         each(lambda rng: join(sums(rng, "a", known=False), sums(rng, "b"))), (OPEN,),
-        "token 13 can be known, token 1 cannot", ONE, 1400,
+        "token 13 can be known, token 1 cannot", TINY, 3000, lr=2e-3,
     ),
     "chain-after-copy": Case(
         chain_after_copy, (COMPOUNDING,), "the chain's errors add up, the copy's do not", steps=700, lr=2e-3
