@@ -257,6 +257,15 @@ def test_options_reach_the_run(program: Program, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("given", "batch"), [([], 256), (["--batch=128"], 128)])
+def test_a_default_that_is_given_is_not_a_default(
+    program: Program, tmp_path: Path, given: list[str], batch: int
+) -> None:
+    words = ["--backbone=transformer:layers=1,width=8,heads=1", "--steps=1", "--test=8", "--data=fresh"]
+    run = program.json("train", "path-star:degree=4,length=2,nodes=10", *words, *given, f"--runs={tmp_path}")
+    assert load(run["dir"]).spec.batch == batch
+
+
 def test_evaluate(program: Program, finished: Run) -> None:
     measured = program.json("evaluate", str(finished.dir))
     assert list(measured) == RUN_KEYS

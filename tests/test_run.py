@@ -124,6 +124,22 @@ def test_the_command_makes_the_same_run(changes: dict[str, Any]) -> None:
     assert Settings.of(**given) == tiny(**changes)
 
 
+@pytest.mark.parametrize(
+    ("degree", "given", "batch", "examples", "words"),
+    [
+        (2, {}, 128, 200_000, ""), (3, {}, 192, 200_001, ""), (4, {"batch": 128}, 128, 200_000, " --batch 128"),
+        (3, {"data": "fresh", "batch": 129}, 129, None, " --batch 129 --data fresh"),
+    ],
+)  # fmt: skip
+def test_a_batch_is_of_64_problems_unless_it_is_given(
+    degree: int, given: dict[str, Any], batch: int, examples: int | None, words: str
+) -> None:
+    spec = Settings.of(f"path-star:degree={degree}", **given)
+    assert (spec.batch, spec.data_examples) == (batch, examples)
+    task = "path-star" if degree == 2 else f"path-star:degree={degree}"
+    assert spec.command == f"foresee train {task}{words}"
+
+
 def test_automatic_choices_are_spelled_out() -> None:
     spec = tiny(precision="auto", device="auto")
     assert spec.precision in ("bf16", "float32")

@@ -116,7 +116,8 @@ Plugin = Annotated[
 
 def add_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with ``--plugin`` and ``--no-lock``, and with options where it has a parameter that stands for
-    several: one a field of a dataclass, and one a setting of a run for ``settings``, which is given as a dictionary."""
+    several: one a field of a dataclass, and one a setting of a run for ``settings``, which is given those that the
+    command line names, as a dictionary."""
     own: Mapping[str, Any] = inspect.signature(command, eval_str=True).parameters
     groups: dict[str, tuple[list[inspect.Parameter], Callable[..., Any]]] = {}
     parameters: list[inspect.Parameter] = []
@@ -128,19 +129,29 @@ def add_options(command: Callable[..., None]) -> Callable[..., None]:
             groups[name] = list(inspect.signature(kind, eval_str=True).parameters.values()), kind
         parameters += groups[name][0] if name in groups else [parameter]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    parameters.append(inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     for name, default, kind in (("plugin", [], Plugin), ("no_lock", False, NoLock)):
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
 
     @functools.wraps(command)
-    def taking_options(*, plugin: list[Path], no_lock: bool, **given: Any) -> None:
+    def taking_options(*, context: typer.Context, plugin: list[Path], no_lock: bool, **given: Any) -> None:
         for name, (options, build) in groups.items():
-            given[name] = build(**{each.name: given.pop(each.name) for each in options})
+            values = {each.name: given.pop(each.name) for each in options}
+            if name == "settings":
+                values = {each: value for each, value in values.items() if is_given(context, each)}
+            given[name] = build(**values)
         command(**given)
 
     # Typer reads a command's signature and its annotations.
     taking_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions may have one
     taking_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return taking_options
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the command line names an option, be it with its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _settings(own: Collection[str]) -> list[inspect.Parameter]:

@@ -10,7 +10,6 @@ import foresee
 from foresee.cli.options import AsJson, ObjectiveOption, Runs, TaskSpec, Track, emit, output
 from foresee.core.errors import OtherProcessError, RequestError
 from foresee.core.isolation import keep_large_blocks
-from foresee.training.settings import settable
 
 if TYPE_CHECKING:
     from foresee.training.run import Run
@@ -59,10 +58,8 @@ def command(
 def _parent(run: str, runs: Path, settings: dict[str, Any]) -> "Run":
     """The run that is continued, whose settings stay; ``data`` may say where its file lies now."""
     data = None
-    for name, _, default, _ in settable():
-        if name in settings and settings[name] != default:
-            if name == "data" and settings[name].startswith("file:"):
-                data = settings[name].removeprefix("file:")
-                continue
+    for name, value in settings.items():
+        if name != "data" or not value.startswith("file:"):
             raise RequestError(f"--more-steps keeps the settings of {run}; leave out --{name.replace('_', '-')}")
+        data = value.removeprefix("file:")
     return foresee.load(run, runs, data)

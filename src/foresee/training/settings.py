@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONTROL = "reversed"  # the objective of the positive control
 FORMAT = 1
+PROBLEMS = 64  # a step, where they have several rows: of fewer graphs the look-ups are found much later (docs/log.md)
 AUTO: Any = "auto"  # what the machine decides, once settings are made
 LATER = ("backbone_digest", "accumulate", "recompute", "task_digest", "processes", "test_data", "test_data_digest",
          "parent", "parent_steps")  # fmt: skip
@@ -57,7 +58,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     batch: Whole = Field(
         128,
         ge=1,
-        description="Examples a step; the default is rounded up to whole problems of several rows.",
+        description="Examples a step; where problems have several rows, 64 problems by default.",
     )
     lr: Real = Field(2e-3, gt=0, description="Learning rate after warm-up.")
     seed: Whole = Field(0, ge=0, description="Of weights, training examples and their order.")
@@ -94,21 +95,19 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         asked = _checked({"task": task, "objective": objective, "backbone": backbone, **settings})
         if not has_device(asked.device):
             raise RequestError(f"device={asked.device!r} must be {LIMITS['device']}")
-        return asked._derived({"task", "objective", "backbone", "data", "test_data"}, {})._whole_problems()
+        return asked._derived({"task", "objective", "backbone", "data", "test_data"}, {})._whole_problems(settings)
 
-    def _whole_problems(self) -> Settings:
-        """With the default batch and number of examples, where they would split problems that have several rows, at the
-        next whole number of problems."""
+    def _whole_problems(self, given: Collection[str]) -> Settings:
+        """With batch and examples in whole problems, where those have several rows and neither is ``given``."""
         from foresee.tasks.data import Data
 
-        batch, data = Settings.model_fields["batch"].default, Settings.model_fields["data"].default
-        if (batch != self.batch and data != self.data) or issubclass(self._parts()["task"].cls, Data):
-            return self  # both are given, or rows stand alone: no task is built in vain
+        if {"batch", "data"} <= set(given) or issubclass(self._parts()["task"].cls, Data):
+            return self  # no task is built in vain
         group = self.build_task().group
         rounded: dict[str, Any] = {}
-        if self.batch == batch and batch % group:
-            rounded["batch"] = -(-batch // group) * group
-        if self.data == data and (count := int(data.removeprefix("fixed:"))) % group:
+        if "batch" not in given and group > 1:
+            rounded["batch"] = PROBLEMS * group
+        if "data" not in given and (count := self.data_examples) and count % group:
             rounded["data"] = f"fixed:{-(-count // group) * group}"
         return self.model_copy(update=rounded) if rounded else self
 
@@ -210,7 +209,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         usual = _checked({"task": self.task})
         try:
             specs = {kind: part.brief for kind, part in self._parts().items()}
-            usual = usual._derived({"backbone"}, {})  # whose default is a preset
+            usual = usual._derived({"backbone"}, {})._whole_problems(())  # the backbone is a preset by default
         except RequestError:  # a plug-in that is not loaded
             specs = {}
         words = [*start.split(), "train", specs.get("task", self.task)]

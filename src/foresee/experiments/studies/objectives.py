@@ -193,9 +193,9 @@ class GraphSize(Study):
     def cells(self, scale: Scale) -> list[Cell]:
         # Nine look-ups one after the other take more layers than the default has.
         graphs: dict[str, tuple[str, dict[str, Any]]] = {
-            "G(3, 5)": ("degree=3,length=5", {"batch": 129}),
-            "G(5, 5)": ("degree=5,length=5", {"batch": 160}),
-            "G(2, 10)": ("degree=2,length=10", {"batch": 128, "backbone": "gpt-nano:layers=10"}),
+            "G(3, 5)": ("degree=3,length=5", {}),
+            "G(5, 5)": ("degree=5,length=5", {}),
+            "G(2, 10)": ("degree=2,length=10", {"backbone": "gpt-nano:layers=10"}),
         }
         return [
             Cell(

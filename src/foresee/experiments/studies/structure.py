@@ -55,11 +55,13 @@ class FirstToken(Study):
         return [
             Cell(
                 graph=f"G({degree}, {length})", label="branch token alone", minutes=10.0, control_minutes=1.0,
-                runs=over_seeds(2, f"path-star-branch:{options}", "next-token", **settings),
+                # As many rows on every graph, in whole graphs.
+                runs=over_seeds(2, f"path-star-branch:{options}", "next-token", **batch | settings),
                 published=found if length - 1 <= STEPS_FOUND else lost,
             )
             for length in range(2, 7) for degree in (2, 3, 5)
             for options in [f"degree={degree},length={length},nodes=50"]
+            for batch in [{"batch": -(-128 // degree) * degree}]
         ]  # fmt: skip
 
 
