@@ -89,7 +89,8 @@ def tabulate_defaults(results: Path) -> str:
     lines = []
     for (graph, name), runs in sorted(found.items()):
         steps = [steps_to_solve(run, "rest", RELIABLE) for run in runs]
-        by = _range([step for step in steps if step is not None], "{:,}") + (", some never" if None in steps else "")
+        found_by = [step for step in steps if step is not None]
+        by = _range(found_by, "{:,}") + ", some never" * (0 < len(found_by) < len(steps)) or "never"
         exact = _range([value_of(run.rows) for run in runs], "{:.3f}")
         verdicts = ", ".join(sorted({f"`{run.verdict.label}`" for run in runs}))
         lines.append([name, graph, str(len(runs)), by, exact, verdicts])
