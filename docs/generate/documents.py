@@ -18,13 +18,14 @@ from foresee.experiments.studies.run import study
 from foresee.metrics.verdict import RELIABLE, SOLVED
 from foresee.objectives.base import objectives
 from foresee.report import write_picture
-from foresee.report.groups import BRANCH_PLACE, task_title
+from foresee.report.groups import BRANCH_PLACE, short_backbone, task_title
 from foresee.training.records import value_of
 from foresee.training.run import Run
 from generate.findings import FOLDERS, STUDY, choose_best, gather, read_runs
 
 DOCUMENTS = ("README.md", "docs/choosing.md")
 UNSETTLED = r" \*"
+PRETRAINED = "pitfalls-pretrained"
 BLOCK = re.compile(r"(<!-- table ([\w-]+), by `make docs` -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -99,9 +100,10 @@ def tabulate_defaults(results: Path) -> str:
 
 def tabulate_pitfalls(results: Path) -> str:
     """The paper's tables, published beside measured: each cell of the studies that has a finished run. A star marks a
-    value that settles nothing, and ``docs/reading.md`` says why that may be."""
+    value that settles nothing, and ``docs/reading.md`` says why that may be. The study of a checkpoint cannot be asked
+    for without it; ``tabulate_pretrained`` has its runs."""
     lines = []
-    for name in (each for each in studies.names() if each.startswith("pitfalls-")):
+    for name in (each for each in studies.names() if each.startswith("pitfalls-") and each != PRETRAINED):
         # Runs count from the committed rows alone, whatever else was trained here.
         for cell in (cell for cell in study(name, runs=results, results=[results]).cells if cell.seeds):
             measured = ", ".join(f"{seed.value:.3f}" + UNSETTLED * seed.inconclusive for seed in cell.seeds)
@@ -110,6 +112,18 @@ def tabulate_pitfalls(results: Path) -> str:
             where = f"{cell.graph}, {cell.label}"
             lines.append([f"`{name}`", where, f"`{cell.row}`", published, measured, verdicts, cell.agreement])
     return _write(["`foresee study`", "trained", "row", "published", "measured", "verdict", "outcome"], lines)
+
+
+def tabulate_pretrained(results: Path) -> str:
+    """The runs of the study of a checkpoint."""
+    lines = []
+    for run in read_finished(results, [PRETRAINED]):
+        by = steps_to_solve(run, "rest", RELIABLE)
+        looked = f"not by {run.steps:,}" if by is None else f"{by:,}"
+        network, exact = f"`{short_backbone(run.spec.backbone)}`", f"{value_of(run.rows):.3f}"
+        lines.append([_name(run), _graph(run), network, f"{run.spec.lr:g}", looked, exact, f"`{run.verdict.label}`"])
+    head = ["trained with", "graph", "network", "learning rate", "look-ups by step", "`exact`", "verdict"]
+    return _write(head, sorted(lines))
 
 
 def tabulate_gpu(results: Path) -> str:
@@ -146,6 +160,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "gpu": tabulate_gpu,
     "defaults": tabulate_defaults,
     "pitfalls": tabulate_pitfalls,
+    "pretrained": tabulate_pretrained,
     "repairs": tabulate_repairs,
 }
 

@@ -23,8 +23,8 @@ from foresee.training.run import Run, find_runs
 from generate.drawing import render
 
 FOLDERS = (
-    "objectives", "objective-search", "graph-size", "pitfalls", "first-token", "defaults", "demo", "teacherless", "mamba",
-    "gpu",
+    "objectives", "objective-search", "graph-size", "pitfalls", "first-token", "defaults", "demo", "teacherless",
+    "mamba", "gpu",
 )  # fmt: skip
 """Below ``results``: the runs that the page stands on; of equals the first folder's."""
 OTHER_DEVICE = "other-device"
