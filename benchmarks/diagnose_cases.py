@@ -192,8 +192,7 @@ MIXED: dict[str, Case] = {
     ),
     "decision-and-lengths": Case(
         each(lambda rng: join(sums(rng), letters(rng, int(rng.integers(1, 13)), slots=12))), (OPEN,),
-        "answers of 13 to 24 tokens, of which the first is the decision", TINY, 3000, lr=2e-3,
-        ending="symbol",
+        "answers of 13 to 24 tokens, of which the first is the decision", TINY, 3000, lr=2e-3, ending="symbol",
     ),
     "half-given-away": Case(each(half_given_away), (OPEN,), "half of the rows leave the decision to be made", ONE, 500),
     "decision-and-noise": Case(

@@ -118,8 +118,7 @@ def tabulate_pretrained(results: Path) -> str:
     """The runs of the study of a checkpoint."""
     lines = []
     for run in read_finished(results, [PRETRAINED]):
-        by = steps_to_solve(run, "rest", RELIABLE)
-        looked = f"not by {run.steps:,}" if by is None else f"{by:,}"
+        looked = _by(run, steps_to_solve(run, "rest", RELIABLE))
         network, exact = f"`{short_backbone(run.spec.backbone)}`", f"{value_of(run.rows):.3f}"
         lines.append([_name(run), _graph(run), network, f"{run.spec.lr:g}", looked, exact, f"`{run.verdict.label}`"])
     head = ["trained with", "graph", "network", "learning rate", "look-ups by step", "`exact`", "verdict"]
@@ -147,7 +146,10 @@ def tabulate_gpu(results: Path) -> str:
 
 
 def _first(run: Run, reached: Callable[[Any], bool]) -> str:
-    step = next((each["step"] for each in run.metrics if reached(each["eval"])), None)
+    return _by(run, next((each["step"] for each in run.metrics if reached(each["eval"])), None))
+
+
+def _by(run: Run, step: int | None) -> str:
     return f"not by {run.steps:,}" if step is None else f"{step:,}"
 
 

@@ -138,7 +138,7 @@ def add_options(command: Callable[..., None]) -> Callable[..., None]:
         for name, (options, build) in groups.items():
             values = {each.name: given.pop(each.name) for each in options}
             if name == "settings":
-                values = {each: value for each, value in values.items() if is_given(context, each)}
+                values = {each: value for each, value in values.items() if _is_given(context, each)}
             given[name] = build(**values)
         command(**given)
 
@@ -148,7 +148,7 @@ def add_options(command: Callable[..., None]) -> Callable[..., None]:
     return taking_options
 
 
-def is_given(context: typer.Context, name: str) -> bool:
+def _is_given(context: typer.Context, name: str) -> bool:
     """Whether the command line names an option, be it with its default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"

@@ -98,7 +98,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         return asked._derived({"task", "objective", "backbone", "data", "test_data"}, {})._whole_problems(settings)
 
     def _whole_problems(self, given: Collection[str]) -> Settings:
-        """With batch and examples in whole problems, where those have several rows and neither is ``given``."""
+        """With batch and examples, unless ``given``, in whole problems where those have several rows."""
         from foresee.tasks.data import Data
 
         if {"batch", "data"} <= set(given) or issubclass(self._parts()["task"].cls, Data):

@@ -41,6 +41,7 @@ from foresee.experiments.studies.base import (
     words,
 )
 from foresee.experiments.studies.pitfalls import (
+    AT_LAPTOP_SCALE,
     AT_PAPER_SCALE,
     G_2_5,
     NEXT_TOKEN,
@@ -62,7 +63,7 @@ NOTES = {
     "multi-token": "multi-token: published with two tokens, ours predicts four",
     "teacherless": "teacherless: published with 12 layers of width 384",
 }
-EQUAL: dict[str, Any] = {"lr": 1e-3, "data": "fresh", "steps": 6000, "eval_every": 100, "until_solved": True}
+EQUAL: dict[str, Any] = AT_LAPTOP_SCALE | {"steps": G_2_5.steps}
 SOLVERS = ("reversed", "belief-state", "joint-multi-token")
 """Those with ten seeds."""
 FIGURE_6: dict[str, Any] = {"source": "NextLat, arXiv 2511.05963v4, Fig. 6", "tag": "D", "off": 2.0}

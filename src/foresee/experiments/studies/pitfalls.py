@@ -64,6 +64,7 @@ AT_PAPER_SCALE: dict[str, Any] = {
     "backbone": "gpt-mini", "steps": EPOCHS // 256, "lr": 5e-4, "weight_decay": 0.0, "eval_every": 1000,
     "until_solved": True,
 }  # fmt: skip
+AT_LAPTOP_SCALE: dict[str, Any] = {"lr": 1e-3, "data": "fresh", "eval_every": 100, "until_solved": True}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class PaperGraph:
             return over_seeds(5, self.task(task), objective, **AT_PAPER_SCALE | {"backbone": f"gpt-mini{context}"})
         return over_seeds(
             self.seeds, self.task(task, self.goals), objective, f"gpt-nano{context}", steps=self.steps,
-            batch=self.batch, lr=1e-3, data="fresh", eval_every=100, until_solved=True,
+            batch=self.batch, **AT_LAPTOP_SCALE,
         )  # fmt: skip
 
     def cell(self, scale: Scale, objective: str, published: Published, *, task: str = "path-star", **rest: Any) -> Cell:
@@ -205,8 +206,7 @@ class PitfallsTeacherless(Pitfall):
         short, long, falling = (
             over_seeds(
                 seeds, f"path-star:degree=2,length={length},nodes=50,goals=all", "teacherless",
-                "transformer:layers=8,width=128,heads=4", batch=256, lr=1e-3, data="fresh", eval_every=100,
-                until_solved=True, **schedule,
+                "transformer:layers=8,width=128,heads=4", batch=256, **AT_LAPTOP_SCALE, **schedule,
             )
             for length, seeds, schedule in (
                 (4, len(self.steps), {}), (5, 3, {"steps": 10_000}), (5, 10, {"steps": 24_000, "schedule": "cosine"}),
