@@ -48,8 +48,8 @@ def show_study(result: StudyResult, console: Console) -> None:
     if not _fits(columns, console.width):
         split = [cell.replace(" [", "\n[").split("\n") for cell in columns["measured"]]
         columns["measured"] = ["\n".join(fill(line, INTERVAL) for line in lines) for lines in split]
-        for name in {"graph", "trained with"} & {*columns}:  # G(2, 5), and what else there is; a spec by its options
-            columns[name] = [re.sub(r"\), |(?<=[:,])(?=\w)", _broken, cell) for cell in columns[name]]
+        for name in {"graph", "trained with"} & {*columns}:  # at commas, but not within G(2, 5); a spec by its options
+            columns[name] = [re.sub(r", (?![^(]*\))|(?<=[:,])(?=\w)", _broken, cell) for cell in columns[name]]
     if not _fits(columns, console.width):
         _share(columns, "trained with", "graph")
     console.print(table_of(columns, zip(*columns.values(), strict=True), console.width, WHOLE))
