@@ -6,19 +6,21 @@ from math import log
 
 import pytest
 import torch
-from objective_support import assert_loss, rng, scrambled
+from objective_support import assert_loss, ragged_batch, ragged_rows, rng, scrambled
 from support import VOCAB, Stub, random_batch, scramble, transformer
 from torch import Tensor
 from torch.nn import functional
 
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
+from foresee.objectives import objectives
 from foresee.objectives.next_latent import Dynamics, NextLatent, frozen
 
 AFTER_TOKEN = torch.tensor([[1 / 4, 3 / 4], [2 / 3, 1 / 3]])
 """Row t: probabilities of a and b in state t, which is what reading a (0) or b (1) leaves."""
 
 REGIONS = ("sequence", "answer")
+TEACHERS = ("reversed", "teacherless")
 
 
 def next_state(dynamics: Dynamics, state: Tensor, embedded: Tensor) -> Tensor:
@@ -81,6 +83,70 @@ def test_the_divergence_teaches_all_but_the_head(autocast: bool) -> None:
     assert still == ["backbone.head"]
     (from_next_token,) = torch.autograd.grad(out.parts["next-token"], head)
     assert from_next_token.any()
+
+
+@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("teacher", TEACHERS)
+@torch.no_grad()
+def test_a_teacher_says_what_states_are_guessed(teacher: str, region: str) -> None:
+    """Each row by itself: the rolled states, carried over, beside the teacher's state of the same token."""
+    made, batch = scrambled(f"next-latent:teacher={teacher},latents={region},horizon=2"), random_batch(2, 3, 4)
+    out = made.loss(batch, rng())
+    _, known, says = made.teacher(batch)
+    latents, divergences = dict[int, list[float]](), dict[int, list[float]]()
+    for row in range(2):
+        embedded = made.backbone.embed(batch.tokens[row : row + 1])[0]
+        states = made.backbone(embedded[None])[0]
+        for start in range(0 if region == "sequence" else 2, 6):
+            state = states[start]
+            for step, place in enumerate(range(start + 1, min(start + 3, 6)), start=1):
+                state = next_state(made.dynamics, state, embedded[place])
+                if place >= 2:  # predicts answer token number place - 2
+                    gaps = (made.teacher.translation @ state - known[row, place - 2]).abs()
+                    latents.setdefault(step, []).append(torch.where(gaps < 1, gaps**2 / 2, gaps - 0.5).mean().item())
+                    guess, truth = made.backbone.logits(state).log_softmax(0), says[row, place - 2].log_softmax(0)
+                    divergences.setdefault(step, []).append((truth.exp() * (truth - guess)).sum().item())
+    assert list(out.parts) == ["next-token", "teacher", "latent", "kl"]
+    for part, found in (("latent", latents), ("kl", divergences)):
+        expected = sum(sum(each) / len(each) for each in found.values()) / 2
+        assert out.parts[part].item() == pytest.approx(expected, rel=1e-4)
+
+
+@torch.no_grad()
+def test_teachers_states_are_those_of_the_objectives_that_they_are_trained_by() -> None:
+    """Rows of unlike lengths, each beside itself alone."""
+    rows, batch = ragged_rows(), ragged_batch()
+    for teacher in TEACHERS:
+        made = scrambled(f"next-latent:teacher={teacher}").teacher
+        alike = objectives.get(teacher)(made.backbone, VOCAB.extended(("$",)), rng())
+        loss, states, logits = made(batch)
+        assert loss.item() == pytest.approx(alike.loss(batch, rng()).total.item(), rel=1e-5)
+        for row, alone in enumerate(rows):
+            prompt, length = int(alone.prompt_len), int(alone.answer_len)
+            own = slice(prompt - batch.layout.first, prompt - batch.layout.first + length)
+            found = logits[row, own].log_softmax(-1)
+            if teacher == "reversed":
+                forced = alike.forced(alone)
+            else:
+                forced = alike._logits(alone.prompts, length).log_softmax(-1)
+            expected = forced[0, :, : len(VOCAB)].log_softmax(-1)
+            assert torch.allclose(found, expected, atol=1e-4)
+            assert torch.allclose(made.backbone.logits(states[row, own])[:, : len(VOCAB)], logits[row, own], atol=1e-4)
+
+
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_no_gradient_passes_between_teacher_and_taught(teacher: str) -> None:
+    made = scrambled(f"next-latent:teacher={teacher}")
+    out = made.loss(random_batch(), rng())
+    of_teacher = {name for name, _ in made.named_parameters() if name.startswith("teacher.backbone")}
+    learning = dict(made.named_parameters())
+    for part in out.parts:
+        gradients = torch.autograd.grad(
+            out.parts[part], list(learning.values()), materialize_grads=True, retain_graph=True
+        )
+        moved = {name for name, gradient in zip(learning, gradients, strict=True) if gradient.any()}
+        assert moved
+        assert moved <= of_teacher if part == "teacher" else not moved & of_teacher
 
 
 def test_freezing_ends_as_it_began() -> None:

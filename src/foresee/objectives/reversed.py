@@ -25,12 +25,16 @@ from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.next_token import NextToken
 
 
-def flip_answers(batch: Batch) -> Batch:
-    """The batch with every answer in reversed order in its place; prompts and padding stay."""
+def mirrored_columns(batch: Batch) -> Tensor:
+    """[B, T]: the column that each column changes places with where every answer is turned round in its place."""
     columns = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
     start, end = batch.prompt_len[:, None], (batch.prompt_len + batch.answer_len)[:, None]
-    mirrored = torch.where((columns >= start) & (columns < end), start + end - 1 - columns, columns)
-    return dataclasses.replace(batch, tokens=batch.tokens.gather(1, mirrored))
+    return torch.where((columns >= start) & (columns < end), start + end - 1 - columns, columns)
+
+
+def flip_answers(batch: Batch) -> Batch:
+    """The batch with every answer in reversed order in its place; prompts and padding stay."""
+    return dataclasses.replace(batch, tokens=batch.tokens.gather(1, mirrored_columns(batch)))
 
 
 @objectives.register("reversed")

@@ -1,4 +1,4 @@
-"""Auxiliary losses beside next-token training: two published tables of ``exact``, in percent, on several graphs.
+"""Auxiliary losses beside next-token training: two published tables of ``exact``, in percent, and two open questions.
 
 Published (Zuhri et al., arXiv 2508.19228, Table 5) [P], 8 layers of width 384 (6 heads), 30 labels, 300,000 examples,
 batch 4,096, 100 epochs, learning rate 3e-3 falling to 1e-3 (ours to a tenth), AdamW with beta2 0.95 and no clipping of
@@ -15,13 +15,21 @@ mean hides that; one between solved and chance is no side that a seed could lie 
 
 Laptop: gpt-nano, 2,000 steps of batch 128; minutes are reckoned from the speed of G(2, 5) and G(5, 5) and not measured.
 A laptop budget that does not solve a cell is a result about that budget: see the control.
+
+The questions are asked on G(2, 5) at the equal settings of the study ``objectives``. Nothing is published on path-star
+of either. On head curricula: Aynetdinov & Akbik, arXiv 2505.22757, train on text; forward keeps what the heads are good
+for afterwards, reverse is best for the next token. On teachers: a speed-run of others (ssl-speedrun's journal, a maze)
+found that latent losses lose to token losses and put it down to teachers that are themselves short-sighted; a teacher
+trained backwards or teacherless was named and not tried.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from foresee.experiments.studies.base import Cell, Scale, Study, over_seeds, percent, studies
+from foresee.experiments.studies.base import Cell, Scale, Study, over_seeds, percent, studies, unknown
+from foresee.experiments.studies.objectives import EQUAL
+from foresee.experiments.studies.pitfalls import AT_PAPER_SCALE, G_2_5, PAPER_COST
 
 
 class PublishedTable(Study):
@@ -108,3 +116,54 @@ class NextlatFigure(PublishedTable):
         "backbone": "gpt-mini:positions=rotary,norm=rms,mlp=swiglu,bias=false,tied=false",
         "weight_decay": 0.1, "beta2": 0.95, "clip": 100.0, "eval_every": 500,
     }  # fmt: skip
+
+
+class OpenQuestion(Study):
+    """``exact`` on G(2, 5) of an objective with each value of one option, at equal settings."""
+
+    paper_cost = PAPER_COST
+    minutes: float
+    variants: tuple[str, ...]
+
+    def cells(self, scale: Scale) -> list[Cell]:
+        return [
+            Cell(
+                graph=G_2_5.name, label=name, minutes=self.minutes, control_minutes=1.0,
+                published=unknown("no measurement of this on path-star is known to us"),
+                runs=over_seeds(3, G_2_5.task(goals="all"), name,
+                                **AT_PAPER_SCALE if scale == "paper" else EQUAL),
+            )
+            for name in self.variants
+        ]  # fmt: skip
+
+
+@studies.register("head-curricula")
+class HeadCurricula(OpenQuestion):
+    """Multi-token with its heads all there always, added or dropped one by one.
+
+    The far heads see what is easy first, the goal and what leads to it, so we expect that reverse loses nothing and
+    that forward comes late.
+    """
+
+    summary = "multi-token on G(2, 5) with its heads added or dropped one by one: which curriculum learns the arm"
+    question = "Does multi-token choose the arm sooner where its heads come, or go, one by one?"
+    laptop_cost = "nine runs of at most 10 minutes; the controls are those of objectives"
+    baseline = "multi-token"
+    minutes = 10.0
+    variants = ("multi-token", "multi-token:curriculum=forward", "multi-token:curriculum=reverse")
+
+
+@studies.register("next-latent-teachers")
+class NextLatentTeachers(OpenQuestion):
+    """Next-latent whose targets are its own states, or those of a network trained backwards or teacherless beside it.
+
+    The control solves within 300 steps, so a reversed teacher soon has states that hold the whole arm; teacherless
+    training takes longer on this graph than these runs have, so its states may hold little.
+    """
+
+    summary = "next-latent on G(2, 5) with targets of its own, of a reversed and of a teacherless teacher"
+    question = "Does next-latent choose the arm where its targets come from a teacher that sees further?"
+    laptop_cost = "nine runs; the controls are those of objectives"
+    baseline = "next-latent"
+    minutes = 50.0
+    variants = ("next-latent", "next-latent:teacher=reversed", "next-latent:teacher=teacherless")

@@ -235,33 +235,6 @@ class Defaults(Study):
         ]  # fmt: skip
 
 
-@studies.register("head-curricula")
-class HeadCurricula(Study):
-    """``exact`` of multi-token on G(2, 5), its heads all there always, added or dropped one by one.
-
-    Published: nothing of it on path-star. Aynetdinov & Akbik, arXiv 2505.22757, train on text: forward keeps what the
-    heads are good for afterwards, reverse is best for the next token. Here the far heads see what is easy first, the
-    goal and what leads to it, so we expect that reverse loses nothing and that forward comes late.
-    """
-
-    summary = "multi-token on G(2, 5) with its heads added or dropped one by one: which curriculum learns the arm"
-    question = "Does multi-token choose the arm sooner where its heads come, or go, one by one?"
-    laptop_cost = "nine runs of at most 10 minutes; the controls are those of objectives"
-    paper_cost = PAPER_COST
-    baseline = "multi-token"
-    nothing = unknown("no measurement of head curricula on this graph is known to us")
-
-    def cells(self, scale: Scale) -> list[Cell]:
-        return [
-            Cell(
-                graph=G_2_5.name, label=name, published=self.nothing, minutes=10.0, control_minutes=1.0,
-                runs=over_seeds(3, G_2_5.task(goals="all"), name,
-                                **AT_PAPER_SCALE if scale == "paper" else EQUAL),
-            )
-            for name in ("multi-token", "multi-token:curriculum=forward", "multi-token:curriculum=reverse")
-        ]  # fmt: skip
-
-
 PAIRS = (
     ("multi-token", "multi-token:weight=1.0"),
     ("masked-diffusion", "masked-diffusion:weighting=elbo"),
