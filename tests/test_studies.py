@@ -33,10 +33,11 @@ from foresee.experiments.studies.base import (
     unknown,
     words,
 )
-from foresee.experiments.studies.result import StudyResult
+from foresee.experiments.studies.result import BegunSeed, StudyResult
 from foresee.experiments.studies.run import plan, study
 from foresee.experiments.studies.show import show_study
 from foresee.metrics.intervals import Row, rate
+from foresee.metrics.survival import Times
 from foresee.objectives.base import objectives
 from foresee.training.records import rows_as_lines
 from foresee.training.settings import Settings
@@ -84,7 +85,6 @@ def test_every_cell_is_valid_and_sourced(name: str, scale: Scale, checkpoint: Pa
     made = built(name, checkpoint)
     assert 10 <= len(made.summary) <= 100
     assert made.question.endswith("?")
-    assert made.laptop_cost
     assert made.paper_cost
     assert made.hardware
     cells = made.cells(scale)
@@ -186,8 +186,13 @@ def test_what_cannot_be_cited_is_refused(wrong: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_sides(row: str, value: float, chance: float, side: str) -> None:
-    assert side_of(row, value, chance) == side
+    assert side_of(row, Row(value=value, low=value, high=value, n=0), chance) == side
     assert side in SIDES
+
+
+def test_a_measured_rate_is_at_chance_where_verdicts_say_so() -> None:
+    assert side_of("exact", rate(2725, 5000), 0.5) == "between"  # 0.545, but its interval ends at 0.559
+    assert side_of("exact", rate(184, 400), 0.5) == "chance"
 
 
 HALF, SOLVES = percents(48, 50, "a table", "DIG"), words("learns", "solved", "a text", "DIG")
@@ -219,6 +224,14 @@ def test_what_has_not_learned_the_easy_part_refutes_nothing(smaller: bool, agree
     assert at_chance == ("budget too short" if smaller else "reproduced")
 
 
+def test_what_was_stopped_on_the_way_is_not_judged() -> None:
+    """Those that solve finish early, so the finished ones alone would flatter."""
+    good = rate(4900, 5000)
+    assert judge_agreement("side", SOLVES, "exact", [good], 0.5, smaller=True, unfinished=True) == "unfinished"
+    assert judge_agreement("side", SOLVES, "exact", [], 0.5, smaller=True, unfinished=True) == "unfinished"
+    assert judge_agreement("side", unknown("none"), "exact", [good], 0.5, smaller=True, unfinished=True) == "unknown"
+
+
 # Tables of made-up runs ---------------------------------------------------------------------------------------------
 
 
@@ -245,7 +258,6 @@ class Made(Study):
 
     summary = "a study of a test"
     question = "Does it?"
-    laptop_cost = "nothing"
     baseline = "next-token"
 
     def cells(self, scale: Scale) -> list[Cell]:
@@ -306,13 +318,13 @@ def test_published_beside_measured(made: Path) -> None:
     assert [seed.verdict for seed in first.seeds] == ["clever-hans"] * 3
     assert first.mean == pytest.approx(0.51)
     assert (first.low, first.high) == (first.seeds[0].low, first.seeds[0].high)
-    assert first.solved == rate(0, 3)
-    assert (second.agreement, second.solved) == ("reproduced", rate(3, 3))
+    assert first.json()["solved"] == rate(0, 3)
+    assert (second.agreement, second.json()["solved"]) == ("reproduced", rate(3, 3))
     assert [seed.solved_at for seed in second.seeds] == [10, 20, 10]
-    assert [second.median_steps, second.mean_steps] == pytest.approx([10, 40 / 3])
+    assert [second.median_steps, second.json()["mean_steps"]] == pytest.approx([10, 40 / 3])
     assert first.survival is not None
     assert (first.survival.at, first.survival.end, first.survival.n) == ((), 30, 3)
-    assert (first.median_steps, first.mean_steps) == (None, 30)
+    assert (first.median_steps, first.json()["mean_steps"]) == (None, 30)
     assert [control.value for control in first.controls] == [1.0] * 3
     assert result.reproduce == "foresee study made --scale laptop --train"
     assert len(result.dirs) == 18
@@ -351,13 +363,13 @@ def test_claims_carry_their_tests(made: Path) -> None:
     fill(made)
     result = table(made)
     said = {claim.sentence: claim for claim in result.claims}
-    chance = said["G(2, 3), next-token: exact lies within 0.05 of chance (0.5) under every seed"]
+    chance = said["G(2, 3), next-token: exact lies within 0.05 of chance (0.5) under each of 3 seeds"]
     assert chance.shown
     assert chance.evidence.n == 1000
     assert "largest p-value of 3 seeds" in chance.evidence.name
-    assert said["G(2, 4), token-order: exact is above 0.95 under every seed"].shown
-    assert said["G(2, 3): token-order and next-token differ in exact, the same way under every seed"].shown
-    sooner = said["token-order and next-token differ in steps to solve"]
+    assert said["G(2, 4), token-order: exact is above 0.95 under each of 3 seeds"].shown
+    assert said["G(2, 3): exact of token-order is above that of next-token under each of 3 seeds"].shown
+    sooner = said["token-order solves sooner than next-token"]
     assert sooner.evidence.p == pytest.approx(2 / 20**2)
     assert len(result.claims) == 4 + 2 + 1
     assert result.untested == ()
@@ -368,10 +380,10 @@ def test_without_a_baseline_the_control_is_compared_with(made: Path, monkeypatch
     monkeypatch.setattr(Made, "baseline", None)
     fill(made)
     said = {claim.sentence: claim for claim in table(made).claims}
-    paired = said["the control (reversed) and next-token differ in exact over pairs of graph and seed"]
+    paired = said["exact of the control (reversed) is above that of next-token over pairs of graph and seed"]
     assert (paired.evidence.n, paired.evidence.least) == (6, 2 / 2**6)
     assert paired.evidence.p == pytest.approx(2 / 2**6)
-    every = said["the control (reversed) and next-token differ in exact, the same way in every pair of graph and seed"]
+    every = said["exact of the control (reversed) is above that of next-token in each of 6 pairs of graph and seed"]
     assert every.shown
     assert "largest p-value of 6 pairs" in every.evidence.name
 
@@ -381,7 +393,7 @@ def test_what_so_few_runs_cannot_show_is_named_and_not_tested(made: Path, monkey
     monkeypatch.setattr(Made, "cells", lambda self, scale: cells)
     fill(made)
     result = table(made)
-    assert result.untested == ("token-order and next-token differ in steps to solve",)
+    assert result.untested == ("token-order solves sooner than next-token",)
     assert len(result.claims) == 2 + 1
 
 
@@ -404,6 +416,40 @@ def test_what_is_not_finished_is_left_out(made: Path) -> None:
     assert len(asked.missing) == 4
     assert {spec.seed for spec in asked.missing} == {2}
     assert asked.minutes_missing == 8.0
+
+
+def test_a_run_that_was_stopped_counts_as_censored_and_in_nothing_else(made: Path) -> None:
+    fill(made)
+    stopped = Made().cells("laptop")[1].runs[0].digest
+    (made / stopped / "rows.jsonl").unlink()
+    lines = (made / stopped / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (made / stopped / "metrics.jsonl").write_text(lines[0].replace("0.96", "0.1"))
+    result = table(made)
+    cell = result.cells[1]
+    assert (len(cell.seeds), cell.begun, cell.agreement) == (2, (BegunSeed(0, 10, None),), "unfinished")
+    assert cell.times == Times((20.0, 10.0, 10.0), (True, True, False))
+    said = {claim.sentence for claim in result.claims}
+    assert not [sentence for sentence in said if sentence.startswith("G(2, 3)") and "token-order" in sentence]
+    assert any(sentence.startswith("G(2, 4)") and "token-order" in sentence for sentence in said)
+    shown = Console(width=160, record=True, file=io.StringIO())
+    show_study(result, shown)
+    assert "1 unfinished" in shown.export_text()
+
+
+def test_what_was_made_again_on_another_device_counts_in_no_study(made: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "results" / "other-device")
+    assert len(plan("made", runs=made, results=[tmp_path / "results"]).missing) == 18
+    assert not plan("made", runs=made, results=[tmp_path / "results" / "other-device"]).missing
+
+
+def test_a_shorter_control_that_solved_vouches_wherever_it_lies(made: Path, tmp_path: Path) -> None:
+    fill(made, control=0.3)
+    for cell in Made().cells("laptop"):
+        for spec in cell.control_runs:
+            (made / spec.digest / "rows.jsonl").unlink(missing_ok=True)
+            finish(tmp_path / "results", spec.replace(steps=20, eval_every=10), 1.0)
+    assert table(made).cells[0].inconclusive
+    assert not table(made, results=[tmp_path / "results"]).cells[0].inconclusive
 
 
 def test_committed_runs_count_wherever_they_lie(made: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
-from foresee.experiments.compare import ObjectiveRuns, steps_to_solve
+from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.demo import choose_pictured, demo_settings
 from foresee.experiments.studies import studies
 from foresee.experiments.studies.run import study
@@ -21,7 +21,7 @@ from foresee.report import write_picture
 from foresee.report.groups import BRANCH_PLACE, short_backbone, task_title
 from foresee.training.records import value_of
 from foresee.training.run import Run
-from generate.findings import FOLDERS, STUDY, choose_best, gather, read_runs
+from generate.findings import FOLDERS, STUDY, Line, choose_best, gather, read_runs
 
 DOCUMENTS = ("README.md", "docs/choosing.md")
 UNSETTLED = r" \*"
@@ -73,12 +73,12 @@ def tabulate_repairs(results: Path) -> str:
     """How many seeds of each objective solved each graph, under those of the tried settings and networks where the
     share that solved is surest, and after how many steps; on G(2, 5) also under the settings that are equal for all."""
     graphs = ("G(2, 3)", "G(2, 4)", "G(2, 5)", "G(3, 5)", "G(5, 5)", "G(2, 10)")
-    runs = [run for run in read_finished(results, FOLDERS) if "mamba" not in run.spec.backbone]
+    runs = [run for run in read_runs(results, FOLDERS) if run.metrics and "mamba" not in run.spec.backbone]
     columns = [[run for run in runs if run.dir.parent.name == STUDY]]
     columns += [[run for run in runs if _graph(run) == graph] for graph in graphs]
-    found = [{line.objective: line.group.runs for line in choose_best(gather(column))} for column in columns]
-    names = sorted({brief(objectives, run.spec.objective) for run in runs})
-    lines = [[f"`{name}`", *(_outcome(each.get(name, ())) for each in found)] for name in names]
+    found = [{line.objective: line for line in choose_best(gather(column))} for column in columns]
+    names = sorted({name for each in found for name in each})
+    lines = [[f"`{name}`", *(_outcome(each.get(name)) for each in found)] for name in names]
     return _write(["objective", "G(2, 5), equal settings", *graphs], lines)
 
 
@@ -106,7 +106,8 @@ def tabulate_pitfalls(results: Path) -> str:
     for name in (each for each in studies.names() if each.startswith("pitfalls-") and each != PRETRAINED):
         # Runs count from the committed rows alone, whatever else was trained here.
         for cell in (cell for cell in study(name, runs=results, results=[results]).cells if cell.seeds):
-            measured = ", ".join(f"{seed.value:.3f}" + UNSETTLED * seed.inconclusive for seed in cell.seeds)
+            seeds = [f"{seed.value:.3f}" + UNSETTLED * seed.inconclusive for seed in cell.seeds]
+            measured = ", ".join([*seeds, *([f"{len(cell.begun)} unfinished"] if cell.begun else [])])
             verdicts = ", ".join(f"`{each}`" for each in dict.fromkeys(seed.verdict for seed in cell.seeds))
             published = cell.published_text + (f" [{cell.tag}]" if cell.tag != "unknown" else "")
             where = f"{cell.graph}, {cell.label}"
@@ -139,6 +140,8 @@ def tabulate_gpu(results: Path) -> str:
             lambda watched: watched["exact"] >= SOLVED,
         )
         steps = [[_first(run, reached) for run in runs] for reached in milestones]
+        if objectives.get(runs[0].spec.objective.partition(":")[0]).order != "forward":
+            steps[1] = []  # what stands where the decision does is a look-up then
         ends = [f"{value_of(run.rows):.3f}" if run.rows else f"stopped at {_last(run):.3f}" for run in runs]
         lines.append([name, *("; ".join(each) for each in steps), "; ".join(ends)])
     order = sorted(lines, key=lambda line: (line[3].startswith("not"), int(re.sub(r"\D", "", line[3].split(";")[0]))))
@@ -177,10 +180,12 @@ def _range(values: Sequence[float], shown: str) -> str:
     return " to ".join(ends)
 
 
-def _outcome(runs: Sequence[Run]) -> str:
-    group = ObjectiveRuns("", tuple(runs))
-    steps = [step for step in group.steps_to_solve if step is not None]
-    return f"{group.seeds_solved} of {len(runs)}" + (f", {median(steps):,.0f} steps" if steps else "") if runs else ""
+def _outcome(line: Line | None) -> str:
+    if line is None:
+        return ""
+    steps, unfinished = [step for step in line.group.steps_to_solve if step is not None], len(line.unfinished)
+    solved = f"{line.group.seeds_solved} of {len(line.group.runs)}" + (f", {median(steps):,.0f} steps" if steps else "")
+    return solved + (f"; {unfinished} not finished" if unfinished else "")
 
 
 def _name(run: Run) -> str:

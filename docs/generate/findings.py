@@ -12,9 +12,10 @@ from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.experiments.compare import ObjectiveRuns
-from foresee.experiments.studies.run import plan, read
+from foresee.experiments.studies.run import OTHER_DEVICE, plan, read
 from foresee.experiments.studies.show import probability
-from foresee.metrics.intervals import Row
+from foresee.metrics.intervals import Row, rate
+from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.report import charts, frames
 from foresee.report.groups import Group, short_backbone, task_title
@@ -27,8 +28,6 @@ FOLDERS = (
     "mamba", "gpu",
 )  # fmt: skip
 """Below ``results``: the runs that the page stands on; of equals the first folder's."""
-OTHER_DEVICE = "other-device"
-"""Runs of settings and seeds that are in one of these folders already, made on another kind of device."""
 STUDY = "objectives"
 SEEDS = 3
 """The least number of finished runs that a curve of the figure stands on."""
@@ -46,14 +45,14 @@ class Line:
 
     @property
     def solved(self) -> Row:
-        """The share of seeds that solved, with its interval."""
-        return self.group.solved
+        """The share of its runs that solved, with its interval: an unfinished one had not."""
+        return rate(self.group.seeds_solved, len(self.begun))
 
     @property
     def settings(self) -> str:
-        """Batch and learning rate, and its schedule where it falls."""
-        spec = (*self.group.runs, *self.unfinished)[0].spec
-        return f"batch {spec.batch}, {spec.lr:g}{', cosine' if spec.schedule == 'cosine' else ''}"
+        """Batch and learning rate, and over how many steps it falls where it does."""
+        spec = self.begun[0].spec
+        return f"batch {spec.batch}, {spec.lr:g}{f', cosine over {spec.steps:,}' if spec.schedule == 'cosine' else ''}"
 
     @property
     def steps(self) -> list[str]:
@@ -63,8 +62,8 @@ class Line:
 
     @property
     def begun(self) -> tuple[Run, ...]:
-        """Its runs, of unfinished ones those that were looked at."""
-        return (*self.group.runs, *(run for run in self.unfinished if run.metrics))
+        """All of its runs."""
+        return (*self.group.runs, *self.unfinished)
 
     @property
     def label(self) -> str:
@@ -94,9 +93,18 @@ def write_findings(root: Path = Path()) -> Path:
     study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
     lines = gather(runs)
     best = choose_best([line for line in lines if line.graph == task_title(study.cells[0].task)])
+    twins = pair(runs, read_runs(root / "results", [OTHER_DEVICE]))
+    again = {
+        line.label: [
+            twin.group.exact[1] >= SOLVED
+            for twin in twins
+            if (twin.label, twin.settings) == (line.label, line.settings)
+        ]
+        for line in best
+    }
     page = render(
         "findings.md.j2", lines=lines, study=study, claims=[claim for claim in study.claims if claim.shown],
-        twins=pair(runs, read_runs(root / "results", [OTHER_DEVICE])), best=best, probability=probability,
+        twins=twins, again=again, best=best, probability=probability,
     )  # fmt: skip
     out = root / "docs" / "findings.md"
     files.write_text(out, page)
@@ -112,7 +120,7 @@ def is_drawn(line: Line) -> bool:
 
 
 def choose_best(lines: Sequence[Line]) -> list[Line]:
-    """For each objective the line with the highest lower bound of the share of seeds that solved, of seeds without any
+    """For each objective the line with the highest lower bound of the share of runs that solved, of those without any
     the one that was trained longest; the surest first."""
     chosen: dict[str, Line] = {}
     for line in sorted(lines, key=_sureness):
@@ -148,30 +156,28 @@ def pair(runs: Sequence[Run], others: Sequence[Run]) -> list[Line]:
     return sorted(lines, key=lambda line: (line.objective, line.group.runs[0].spec.seed))
 
 
-def _training(run: Run) -> str:
-    """The settings that decide the weights at any one step, on one kind of device."""
+def _training(run: Run, *apart: str) -> str:
+    """The settings that decide the weights at any one step, on one kind of device, but for these."""
     ends = {"eval_every", "test", "until_solved", *(("steps",) if run.spec.schedule == "constant" else ())}
-    return run.spec.model_dump_json(exclude=ends | {"device"})
+    return run.spec.model_dump_json(exclude=ends | {"device", *apart})
 
 
 def gather(runs: list[Run]) -> list[Line]:
-    """One line for each task, backbone and objective, smaller graphs and more solved seeds first. Runs that differ in
-    steps alone stand together, since each ends where it solves."""
-    alike: dict[tuple[str, ...], list[Run]] = {}
+    """One line for each training but for its seed, smaller graphs and more solved seeds first. Where the learning rate
+    is constant runs of unlike steps stand together, since each ends where it solves."""
+    alike: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.spec.seed):
-        spec = run.spec
-        key = (spec.task, spec.objective, spec.backbone, str(spec.batch), str(spec.lr), spec.schedule, spec.data)
-        alike.setdefault(key, []).append(run)
+        alike.setdefault(_training(run, "seed", "precision"), []).append(run)
     lines = []
-    for (task, objective, backbone, *_), found in alike.items():
-        finished = tuple(run for run in found if run.rows)
+    for found in alike.values():
+        spec, finished = found[0].spec, tuple(run for run in found if run.rows)
         lines.append(
             Line(
-                task_title(task),
-                brief(objectives, objective),
-                short_backbone(backbone),
-                ObjectiveRuns(objective, finished),
-                tuple(run for run in found if not run.rows),
+                task_title(spec.task),
+                brief(objectives, spec.objective),
+                short_backbone(spec.backbone),
+                ObjectiveRuns(spec.objective, finished),
+                tuple(run for run in found if not run.rows and run.metrics),
             )
         )
     return sorted(lines, key=lambda line: (len(line.graph), line.graph, line.backbone, -_share(line), line.objective))

@@ -16,7 +16,7 @@ from foresee.core.errors import RequestError
 from foresee.core.registry import Registry, nearest
 from foresee.core.seeds import stream
 from foresee.core.spec import options_of, options_text, parse, resolve, write_value
-from foresee.experiments.studies.base import Study, studies
+from foresee.experiments.studies.base import studies
 from foresee.metrics.base import metrics
 from foresee.training.settings import part_registries
 
@@ -145,13 +145,10 @@ def _example(registry: Registry[Any], name: str, cls: type) -> str:
     """A command that names it; ``<...>`` stands for what only its user knows."""
     needed = [f"{key}={shown}" for key, shown in options_text(cls).items() if shown.startswith("<")]
     spec = name if registry.expand(name) or not needed else f"{name}:{','.join(needed)}"
-    words = {
+    return {
         "task": f"foresee generate {spec} -n 3",
         "objective": f"foresee compare {STAR} --objectives next-token,{spec}",
         "backbone": f"foresee train {STAR} --objective reversed --backbone {spec}",
         "metric": "foresee evaluate RUN",
         "study": f"foresee study {spec}",
     }[registry.kind]
-    if issubclass(cls, Study):
-        words += f"  # --train: {cls.laptop_cost}"
-    return words

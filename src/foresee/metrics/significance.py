@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 ALPHA = 0.05
@@ -35,6 +35,20 @@ class Evidence:
     n: int
     unit: str
     least: float | None = None
+
+    @property
+    def direction(self) -> str:
+        """Where the first of two things that are compared lies, by the sign of the statistic."""
+        return "above" if self.statistic > 0 else "below"
+
+    def as_largest_of(self, count: int, one: str) -> Evidence:
+        """The same, said to be that of the largest p-value of so many."""
+        return replace(self, name=f"{self.name}; largest p-value of {count} {one}{'s' * (count > 1)}")
+
+
+def count_as(count: int, one: str) -> str:
+    """Under how many of them a statement holds that holds under all of them."""
+    return f"the one {one}" if count == 1 else f"each of {count} {one}s"
 
 
 @dataclass(frozen=True)

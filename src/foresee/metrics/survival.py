@@ -87,9 +87,11 @@ def kaplan_meier(data: Times) -> Curve:
     return Curve(tuple(events), tuple(shares), tuple(lows), tuple(highs), at_risk, max(data.times), len(data.times))
 
 
-def median(curve: Curve) -> float | None:
-    """The first time by which at least half have had the event; None where the curve ends above a half."""
-    return next((at for at, share in zip(curve.at, curve.share, strict=True) if share <= 0.5 + 1e-12), None)
+def median(data: Times) -> float | None:
+    """The time by which half of all had had the event; None where so many were not seen to have it. Unlike the curve's
+    own median it rests on no run that was stopped before."""
+    half, events = -(-len(data.times) // 2), sorted(at for at, came in zip(data.times, data.came, strict=True) if came)
+    return events[half - 1] if half <= len(events) else None
 
 
 def restricted_mean(curve: Curve) -> float:

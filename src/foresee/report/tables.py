@@ -94,7 +94,7 @@ def survival_table(section: Section) -> pd.DataFrame:
             rows.append({"objective": group.label, "runs": "none has begun"})
             continue
         curve, solved = kaplan_meier(times), sum(times.came)
-        half, mean = median(curve), restricted_mean(curve)
+        half, mean = median(times), restricted_mean(curve)
         ended = sorted({int(time) for time, came in zip(times.times, times.came, strict=True) if not came})
         at = f" at {', '.join(f'{each:,}' for each in ended[:3])}{' …' if len(ended) > 3 else ''}" if ended else ""
         rows.append({
@@ -112,11 +112,10 @@ def study_table(study: StudyResult) -> pd.DataFrame:
     for cell in study.cells:
         names = [seed.verdict + ("?" if seed.inconclusive else "") for seed in cell.seeds]
         lines = [f"{seed.value:.3f} [{seed.low:.3f}, {seed.high:.3f}]" for seed in cell.seeds]
-        missing = cell.seeds_wanted - len(lines)
         rows.append({
             "graph": cell.graph, "trained with": cell.label, "row": f"{cell.row}, chance {cell.chance:.3g}",
             "published": cell.published_text + ("" if cell.tag == "unknown" else f" ({cell.tag})"),
-            "measured": "; ".join([*lines, *([f"{missing} to run"] if missing > 0 else [])]) if lines else "not run",
+            "measured": "; ".join([*lines, *cell.left]) if lines or cell.begun else "not run",
             "agreement": cell.agreement + (" (inconclusive)" if cell.inconclusive else ""),
             "solved": f"{sum(seed.solved for seed in cell.seeds)} of {len(lines)}" if lines else NOTHING,
             "half solved by": _number(cell.median_steps, ",.0f"),

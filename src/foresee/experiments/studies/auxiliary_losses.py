@@ -71,7 +71,6 @@ class TopTable(PublishedTable):
 
     summary = "token order prediction beside multi-token prediction on four graphs (Zuhri et al., Table 5)"
     question = "Which of the auxiliary losses makes next-token training choose the arm, and on which graphs?"
-    laptop_cost = "48 runs and 8 controls, about 160 core minutes at most, reckoned and not measured"
     paper_cost = "not measured; 7,324 steps of batch 4,096 a run, 72 runs and 12 controls: for a GPU"
     nodes = 30
     graphs = ((3, 3, 1.8), (3, 5, 2.6), (5, 3, 2.2), (5, 5, 4.6))
@@ -98,7 +97,6 @@ class NextlatFigure(PublishedTable):
 
     summary = "next-latent prediction beside four objectives on G(2, 10), G(5, 5) and G(7, 7) (NextLat, Fig. 6)"
     question = "Which objectives still choose the arm on larger graphs?"
-    laptop_cost = "15 runs and 3 controls, about 160 core minutes at most, reckoned and not measured"
     paper_cost = "not measured; 20,000 steps of batch 512 a run, 75 runs and 15 controls: for a GPU"
     nodes = 100
     graphs = ((2, 10, 5.5), (5, 5, 6.0), (7, 7, 15.0))
@@ -147,7 +145,6 @@ class HeadCurricula(OpenQuestion):
 
     summary = "multi-token on G(2, 5) with its heads added or dropped one by one: which curriculum learns the arm"
     question = "Does multi-token choose the arm sooner where its heads come, or go, one by one?"
-    laptop_cost = "nine runs of at most 10 minutes; the controls are those of objectives"
     baseline = "multi-token"
     minutes = 10.0
     variants = ("multi-token", "multi-token:curriculum=forward", "multi-token:curriculum=reverse")
@@ -163,7 +160,6 @@ class NextLatentTeachers(OpenQuestion):
 
     summary = "next-latent on G(2, 5) with targets of its own, of a reversed and of a teacherless teacher"
     question = "Does next-latent choose the arm where its targets come from a teacher that sees further?"
-    laptop_cost = "nine runs; the controls are those of objectives"
     baseline = "next-latent"
     minutes = 50.0
     variants = ("next-latent", "next-latent:teacher=reversed", "next-latent:teacher=teacherless")

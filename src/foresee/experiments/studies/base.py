@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, get_args
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.metrics.intervals import Row
-from foresee.metrics.verdict import RELIABLE, SOLVED, chance_margin
+from foresee.metrics.verdict import RELIABLE, SOLVED, at_chance
 from foresee.training.settings import Settings
 
 Scale = Literal["laptop", "paper"]
@@ -34,8 +34,8 @@ TAGS = {
 """What a confidence tag means."""
 
 SIDES = ("solved", "chance", "below chance", "between", "followed", "not followed")
-"""Where a result lies. ``exact`` and ``branch``: solved (0.95 or more), at chance (within 0.05 of it, or within a
-quarter of it where that is less), below that, or between. ``follow``: followed (0.9 or more) or not."""
+"""Where a result lies. ``exact`` and ``branch``: solved (0.95 or more), at chance (as verdicts have it), below that, or
+between. ``follow``: followed (0.9 or more) or not."""
 
 Rule = Literal["interval", "side"]
 """How agreement is judged: by numbers, which at chance hold whatever the model, or by the outcome alone, where settings
@@ -52,11 +52,12 @@ RULES: dict[Rule, str] = {
 GIVE = 0.01
 """Twenty seeds would not all hold a true value in their 95 % intervals, nor are the two settings the same."""
 
-Agreement = Literal["reproduced", "not reproduced", "mixed", "budget too short", "unknown", "not run"]
+Agreement = Literal["reproduced", "not reproduced", "mixed", "budget too short", "unfinished", "unknown", "not run"]
 """``mixed``: some seeds agree and some do not. ``budget too short``: no seed of a run smaller than the published one
 has come as far as the published statement is about, which refutes nothing: it is published as solved and none solved,
-or none has learned even the easy part (verdict ``unfitted``, or ``exact`` below chance). ``unknown``: nothing is
-published to compare with. ``not run``: no seed is finished."""
+or none has learned even the easy part (verdict ``unfitted``, or ``exact`` below chance). ``unfinished``: a run was
+stopped before its last step, and the others are not judged, since those that solve finish early. ``unknown``: nothing
+is published to compare with. ``not run``: no seed is finished."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Published:
 
     def find_side(self, row: str, chance: float) -> str | None:
         """Its side, as said or as its number has it; None where nothing is known."""
-        return self.side if self.value is None else side_of(row, self.value, chance)
+        value = self.value
+        return self.side if value is None else side_of(row, Row(value=value, low=value, high=value, n=0), chance)
 
 
 def percent(value: float, source: str, tag: str, *, off: float = 0.0) -> Published:
@@ -110,13 +112,14 @@ def unknown(source: str) -> Published:
     return Published("unknown", None, None, source, "unknown")
 
 
-def side_of(row: str, value: float, chance: float) -> str:
-    """Where a measured or published value of a row lies (``SIDES``)."""
+def side_of(row: str, rate: Row, chance: float) -> str:
+    """Where a rate of this row lies (``SIDES``); a published number is one without width."""
+    value = rate["value"]
     if row.startswith("follow"):
         return "followed" if value >= RELIABLE else "not followed"
     if value >= SOLVED:
         return "solved"
-    if abs(value - chance) <= chance_margin(chance) + 1e-9:
+    if at_chance(rate, chance):
         return "chance"
     return "below chance" if value < chance else "between"
 
@@ -130,20 +133,23 @@ def judge_agreement(
     *,
     smaller: bool,
     unfitted: bool = False,
+    unfinished: bool = False,
 ) -> Agreement:
     """The outcome over seeds, one measured row a seed. ``smaller``: network and budget are below the published ones;
-    ``unfitted``: no seed has learned even the easy part."""
-    if not measured:
+    ``unfitted``: no seed has learned even the easy part; ``unfinished``: a run was begun and not finished."""
+    if not measured and not unfinished:
         return "not run"
     side, low, high = published.find_side(row, chance), published.low, published.high
     if side is None:
         return "unknown"
+    if unfinished:
+        return "unfinished"
     if smaller and unfitted and side != "below chance":
         return "budget too short"  # a rate may lie at chance though nothing is learned
     if rule == "interval" and low is not None and high is not None:
         same = [low <= each["high"] + GIVE and each["low"] - GIVE <= high for each in measured]
     else:
-        same = [side == side_of(row, each["value"], chance) for each in measured]
+        same = [side == side_of(row, each, chance) for each in measured]
     if any(same):
         return "reproduced" if all(same) else "mixed"
     return "budget too short" if smaller and side == "solved" else "not reproduced"
@@ -179,14 +185,14 @@ class Cell:
 class Study(ABC):
     """A published question. Constructor parameters by keyword are its options, as for tasks.
 
-    ``question`` is what it answers; the costs say what a scale takes, and ``hardware`` what laptop scale was measured
-    on. ``baseline`` is the label with which all others are compared, graph by graph; None for none. ``look_ups`` asks
-    for a column that says by which step the edge look-up was found: the first evaluation with ``rest`` at least 0.9.
+    ``question`` is what it answers, ``paper_cost`` says what paper scale takes, and ``hardware`` where the minutes of
+    laptop scale were measured. ``baseline`` is the label with which all others are compared, graph by graph; None for
+    none. ``look_ups`` asks for a column that says by which step the edge look-up was found: the first evaluation with
+    ``rest`` at least 0.9.
     """
 
     summary: ClassVar[str]
     question: ClassVar[str]
-    laptop_cost: ClassVar[str]
     paper_cost: ClassVar[str] = "not measured"
     hardware: ClassVar[str] = HARDWARE
     baseline: ClassVar[str | None] = None

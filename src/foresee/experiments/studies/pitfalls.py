@@ -134,7 +134,6 @@ class PitfallsNextToken(Pitfall):
 
     summary = "next-token training on the paper's five graphs: exact beside 1/d"
     question = "Does next-token training learn to choose the arm, or does it stay at 1/d?"
-    laptop_cost = "about 80 core minutes at most beside the runs of objectives: 40 minutes on two cores"
 
     def cells(self, scale: Scale) -> list[Cell]:
         return every_graph(scale, "next-token", NEXT_TOKEN, rule="interval")
@@ -146,7 +145,6 @@ class PitfallsCleverHans(Pitfall):
 
     summary = "the shortcut of next-token training on the paper's five graphs: follow"
     question = "Has next-token training learned to walk whatever arm it is put on?"
-    laptop_cost = "the runs of pitfalls-next-token and no others"
 
     def cells(self, scale: Scale) -> list[Cell]:
         note = "our formula; the paper's was not found"
@@ -161,7 +159,6 @@ class PitfallsFirstToken(Pitfall):
 
     summary = "the branch token trained alone on the paper's five graphs"
     question = "Is the one hard token learned when no easy token is there to be fitted first?"
-    laptop_cost = "about 47 core minutes at most beside the controls, which are runs of pitfalls-reversed"
 
     def cells(self, scale: Scale) -> list[Cell]:
         return [
@@ -179,7 +176,6 @@ class PitfallsReversed(Pitfall):
 
     summary = "reversed training on the paper's five graphs: the positive control"
     question = "Is the task learned when the answer is written from the goal to the start?"
-    laptop_cost = "the controls of pitfalls-next-token"
 
     def cells(self, scale: Scale) -> list[Cell]:
         return every_graph(scale, "reversed", dict.fromkeys(NEXT_TOKEN, REVERSED))
@@ -194,7 +190,6 @@ class PitfallsTeacherless(Pitfall):
 
     summary = "teacherless training: whether hiding the answer's earlier tokens finds the way forwards"
     question = "Is the arm chosen rightly when no earlier answer token is shown in training?"
-    laptop_cost = "runs of a constant rate are committed; up to 80 core minutes for each of seven at a falling one"
     steps = (3500, 3500, 4800, 4000, 4000, 4000, 4000, 4000, 4000, 4800)
     """Of G(2, 4), by seed."""
 
@@ -237,7 +232,6 @@ class PitfallsMamba(Pitfall):
 
     summary = "next-token training with Mamba in place of the Transformer"
     question = "Is the failure one of attention?"
-    laptop_cost = "its runs are committed; again, 15 to 31 minutes each on one core"
 
     def cells(self, scale: Scale) -> list[Cell]:
         return other_backbone(

@@ -44,7 +44,6 @@ class PitfallsPretrained(Pitfall):
 
     summary = "fine-tuning of a pretrained checkpoint by four objectives, beside fresh weights"
     question = "Does pretraining help to choose the arm, or only to learn the look-ups sooner?"
-    laptop_cost = "about 18 core hours, reckoned from 3 s a step on G(2, 5); seed 0 comes first"
     look_ups = True
     paper_cost = "not measured; 1,250,000 steps of batch 16 a run of a network of 774 million parameters: for a GPU"
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from foresee.experiments.studies.base import Agreement
-from foresee.metrics.intervals import Row, share_solved
+from foresee.metrics.intervals import share_solved
 from foresee.metrics.significance import (
     ALPHA,
     MOST_FLIPS,
@@ -25,6 +25,7 @@ from foresee.metrics.significance import (
     Evidence,
     at_least,
     correct_claims,
+    count_as,
     differ,
     equivalence,
     sign_flip,
@@ -66,9 +67,19 @@ class SeedResult:
 
 
 @dataclass(frozen=True)
+class BegunSeed:
+    """A run that was stopped before its last step: the last that it reports, and when it solved, if it had."""
+
+    seed: int
+    steps: int
+    solved_at: int | None
+
+
+@dataclass(frozen=True)
 class CellResult:
     """One cell, published beside measured. ``published`` is the value or the middle of what is known of it, None where
-    no number is; ``rule`` says how agreement was judged; ``inconclusive``, whether a finished run's verdict is."""
+    no number is; ``rule`` says how agreement was judged; ``inconclusive``, whether a finished run's verdict is. Of
+    ``begun`` runs the times to solve count, as censored; nothing else does."""
 
     graph: str
     label: str
@@ -91,6 +102,7 @@ class CellResult:
     seeds: tuple[SeedResult, ...]
     controls: tuple[SeedResult, ...]
     note: str
+    begun: tuple[BegunSeed, ...] = ()
 
     @property
     def mean(self) -> float | None:
@@ -108,31 +120,35 @@ class CellResult:
         return max((seed.high for seed in self.seeds), default=None)
 
     @property
-    def solved(self) -> Row | None:
-        """The share of seeds that solved (``exact``), with its interval."""
-        return share_solved([seed.solved for seed in self.seeds]) if self.seeds else None
+    def left(self) -> list[str]:
+        """What is left of its runs, in words."""
+        begun, missing = len(self.begun), self.seeds_wanted - len(self.seeds) - len(self.begun)
+        return [f"{begun} unfinished"] * (begun > 0) + [f"{missing} to run"] * (missing > 0)
+
+    @property
+    def times(self) -> Times:
+        """Steps to solve of its runs, finished or begun."""
+        ends = [(run.solved_at, run.steps) for run in self.seeds] + [(run.solved_at, run.steps) for run in self.begun]
+        return Times.of([at for at, _ in ends], [last for _, last in ends])
 
     @cached_property
     def survival(self) -> Curve | None:
         """The share of runs not yet solved by step, those that did not solve censored at their last step."""
-        return kaplan_meier(times_of(self.seeds)) if self.seeds else None
+        return kaplan_meier(self.times) if self.seeds else None
 
     @property
     def median_steps(self) -> float | None:
         """Steps by which half of the runs had solved, or None where fewer did."""
-        return median(self.survival) if self.survival else None
-
-    @property
-    def mean_steps(self) -> float | None:
-        """The mean of steps to solve restricted to the steps looked at, a run that did not solve counting as those."""
-        return restricted_mean(self.survival) if self.survival else None
+        return median(self.times) if self.seeds else None
 
     def json(self) -> dict[str, Any]:
         """Plain data, with what follows from the seeds."""
         return asdict(self) | {
-            "mean": self.mean, "low": self.low, "high": self.high, "solved": self.solved,
+            "mean": self.mean, "low": self.low, "high": self.high,
+            "solved": share_solved([seed.solved for seed in self.seeds]) if self.seeds else None,
             "survival": asdict(self.survival) if self.survival else None,
-            "median_steps": self.median_steps, "mean_steps": self.mean_steps,
+            "median_steps": self.median_steps,
+            "mean_steps": restricted_mean(self.survival) if self.survival else None,
         }  # fmt: skip
 
 
@@ -204,15 +220,11 @@ class StudyResult:
         return f"{html.escape(self.question)}{self.table.to_html()}{shown}"
 
 
-def times_of(seeds: Sequence[SeedResult]) -> Times:
-    """Steps to solve of some runs."""
-    return Times.of([seed.solved_at for seed in seeds], [seed.steps for seed in seeds])
-
-
 def make_claims(cells: Sequence[CellResult], baseline: str | None) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
     """Claims on finished cells in the order of the table, then comparisons (with the baseline, or else with the
-    controls); and the sentences that so few runs cannot show."""
-    tested = [each for cell in cells if cell.seeds for each in test_side(cell)]
+    controls); and the sentences that so few runs cannot show. Where runs are begun and not finished, a claim that is
+    not on times would rest on those that finish early, and is not made."""
+    tested = [each for cell in cells if cell.seeds and not cell.begun for each in test_side(cell)]
     tested += compare_with_controls(cells) if baseline is None else compare_with_baseline(cells, baseline)
     hopeless = [sentence for sentence, evidence in tested if evidence.least is not None and evidence.least > ALPHA]
     return tuple(correct_claims([each for each in tested if each[0] not in hopeless])), tuple(hopeless)
@@ -220,35 +232,25 @@ def make_claims(cells: Sequence[CellResult], baseline: str | None) -> tuple[tupl
 
 def test_side(cell: CellResult) -> list[Tested]:
     """What one cell was expected to show, by the published side of it."""
-    floors = {"solved": SOLVED, "followed": RELIABLE}
-    test: Callable[[float, float], Evidence]
+    counts = [(seed.value * seed.effective, seed.effective) for seed in cell.seeds]
+    floor = {"solved": SOLVED, "followed": RELIABLE}.get(cell.published_side or "")
     if cell.published_side == "chance" and 0 < cell.chance < 1:
         margin = chance_margin(cell.chance)
         expected = f"lies within {margin:g} of chance ({cell.chance:.3g})"
-        test = lambda right, n: equivalence(right, n, cell.chance, margin)  # noqa: E731  # one of two
-    elif cell.published_side in floors:
-        floor = floors[cell.published_side]
-        expected = f"is above {floor}"
-        test = lambda right, n: at_least(right, n, floor)  # noqa: E731  # as above
+        tests = [equivalence(right, n, cell.chance, margin) for right, n in counts]
+    elif floor is not None:
+        expected, tests = f"is above {floor}", [at_least(right, n, floor) for right, n in counts]
     else:
         return []
-    weakest = max(
-        (test(seed.value * seed.effective, seed.effective) for seed in cell.seeds), key=lambda evidence: evidence.p
-    )
-    sentence = f"{cell.graph}, {cell.label}: {cell.row} {expected} under every seed"
-    return [(sentence, name_largest(weakest, len(cell.seeds), "seed"))]
-
-
-def name_largest(evidence: Evidence, count: int, unit: str) -> Evidence:
-    """The evidence, with how many p-values it has the largest of."""
-    return replace(evidence, name=f"{evidence.name}; largest p-value of {count} {unit}{'s' * (count > 1)}")
+    sentence = f"{cell.graph}, {cell.label}: {cell.row} {expected} under {count_as(len(cell.seeds), 'seed')}"
+    return [(sentence, max(tests, key=lambda evidence: evidence.p).as_largest_of(len(cell.seeds), "seed"))]
 
 
 def compare_with_controls(cells: Sequence[CellResult]) -> list[Tested]:
     """For each label that is not its own control, over all pairs of graph and seed: whether the control gets more
     answers right, in every pair and on the whole."""
     pairs: dict[str, dict[tuple[str, str], tuple[SeedResult, SeedResult]]] = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if not cell.begun):
         controls = {control.seed: control for control in cell.controls}
         for seed in cell.seeds:
             control = controls.get(seed.seed)
@@ -257,8 +259,9 @@ def compare_with_controls(cells: Sequence[CellResult]) -> list[Tested]:
     found: list[Tested] = []
     for label, of_label in pairs.items():
         each = list(of_label.values())
-        name = f"the control (reversed) and {label} differ in exact"
-        found.append((f"{name}, the same way in every pair of graph and seed", compare_models(each)))
+        models = compare_models(each)
+        name = f"exact of the control (reversed) is {models.direction} that of {label}"
+        found.append((f"{name} in {count_as(len(each), 'pair')} of graph and seed", models))
         if len(each) <= MOST_FLIPS:
             differences = [control.exact - seed.exact for control, seed in each]
             found.append((f"{name} over pairs of graph and seed", sign_flip(differences)))
@@ -269,28 +272,29 @@ def compare_models(pairs: Sequence[tuple[SeedResult, SeedResult]]) -> Evidence:
     """Whether one of two runs is right more often than the other, the same one in every pair."""
     # The smaller number of examples stands for both where they differ, which can only make the p-value larger.
     counts = [(one, other, min(one.exact_effective, other.exact_effective)) for one, other in pairs]
-    evidence = differ([(one.exact * n, other.exact * n, n) for one, other, n in counts])
-    return name_largest(evidence, len(pairs), "pair")
+    return differ([(one.exact * n, other.exact * n, n) for one, other, n in counts]).as_largest_of(len(pairs), "pair")
 
 
 def compare_with_baseline(cells: Sequence[CellResult], baseline: str) -> list[Tested]:
-    """For each other label: whether it differs from the baseline in ``exact`` on the same test examples, and in steps
-    to solve, graph by graph."""
-    groups: dict[str, dict[str, tuple[SeedResult, ...]]] = {}
+    """For each other label: whether its ``exact`` lies apart from the baseline's on the same test examples, and whether
+    it solves sooner or later, graph by graph."""
+    groups: dict[str, dict[str, CellResult]] = {}
     for cell in cells:
         if cell.row == "exact" and cell.seeds:
-            groups.setdefault(cell.label, {})[cell.graph] = cell.seeds
+            groups.setdefault(cell.label, {})[cell.graph] = cell
     base = groups.pop(baseline, {})
     found: list[Tested] = []
     for label, graphs in groups.items():
-        shared = {graph: seeds for graph, seeds in graphs.items() if graph in base}
-        for graph, seeds in shared.items():
-            beside = {seed.seed: seed for seed in base[graph]}
-            pairs = [(seed, beside[seed.seed]) for seed in seeds if seed.seed in beside]
-            if pairs:
-                sentence = f"{graph}: {label} and {baseline} differ in exact, the same way under every seed"
-                found.append((sentence, compare_models(pairs)))
+        shared = [(cell, base[graph]) for graph, cell in graphs.items() if graph in base]
+        for cell, other in shared:
+            pairs = [(one, another) for one in cell.seeds for another in other.seeds if one.seed == another.seed]
+            if pairs and not (cell.begun or other.begun):
+                models, count = compare_models(pairs), count_as(len(pairs), "seed")
+                sentence = f"{cell.graph}: exact of {label} is {models.direction} that of {baseline} under {count}"
+                found.append((sentence, models))
         if shared:
-            strata = [(times_of(seeds), times_of(base[graph])) for graph, seeds in shared.items()]
-            found.append((f"{label} and {baseline} differ in steps to solve", log_rank(strata)))
+            evidence = log_rank([(cell.times, other.times) for cell, other in shared])
+            found.append(
+                (f"{label} solves {'sooner' if evidence.statistic > 0 else 'later'} than {baseline}", evidence)
+            )
     return found

@@ -15,25 +15,27 @@ from foresee.core.spec import Resolved, resolve
 from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.runner import Training, run_all, unique
 from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_scale, judge_agreement, studies
-from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult, make_claims
+from foresee.experiments.studies.result import BegunSeed, CellResult, SeedResult, StudyResult, make_claims
 from foresee.metrics.control import list_doubts
 from foresee.metrics.intervals import Row
 from foresee.metrics.verdict import RELIABLE, SOLVED, judge
 from foresee.training.records import value_of
 from foresee.training.run import Run, read_run
 from foresee.training.settings import Settings
-from foresee.training.witnesses import Witness
+from foresee.training.witnesses import Witness, find_witnesses
 
 FIRST = ("defaults", "objectives", "objective-best", "pitfalls-reversed", "pitfalls-next-token", "first-token",
          "structure", "graph-size")  # fmt: skip
 """The studies that ``study all`` trains first; the others follow by name."""
 RESULTS = "results"
 """The folder of committed runs: in the current directory, in a checkout, and in an installed package."""
+OTHER_DEVICE = "other-device"
+"""The folder in it of runs that were made a second time on another kind of device, which count in no study."""
 
 
 @dataclass
 class StudyPlan:
-    """A study at one scale, and which of its runs are finished, by digest.
+    """A study at one scale, and which of its runs are finished, or begun and not finished, by digest.
 
     A run made on another kind of machine counts: device and precision are the machine's choice, and committed rows must
     count on any. ``searched`` are the folders that were looked through, ``warnings`` say what could not be read there.
@@ -45,29 +47,40 @@ class StudyPlan:
     cells: list[Cell]
     searched: list[Path] = field(default_factory=list)
     finished: dict[str, Run] = field(default_factory=dict)
+    begun: dict[str, Run] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    folders: set[Path] = field(default_factory=set)
+    """In which runs lie."""
 
     def search(self, folders: Iterable[Path]) -> None:
         """Counts what is finished below these folders."""
-        places: dict[str, list[Path]] = {}
-        for folder in folders:
-            if folder.is_dir():
-                self.searched += [folder] if folder not in self.searched else []
-                for path in sorted(folder.rglob("spec.json")):
+        for folder in filter(Path.is_dir, folders):
+            self.searched += [folder] if folder not in self.searched else []
+            places: dict[str, list[Path]] = {}
+            for path in sorted(folder.rglob("spec.json")):
+                if OTHER_DEVICE not in path.relative_to(folder).parts:
                     places.setdefault(path.parent.name, []).append(path.parent)
-        for each in self.runs:
-            for place in (place for digest in _digests(each) for place in places.get(digest, ())):
-                if each.digest not in self.finished:
-                    try:
-                        run = read_run(place)
-                    except RequestError as error:
-                        self.warnings.append(str(error))
-                    else:
-                        self.finished |= {each.digest: run} if run.rows else {}
+                    self.folders.add(path.parent.parent)
+            for each in self.runs:
+                for place in (place for digest in _digests(each) for place in places.get(digest, ())):
+                    if each.digest not in self.finished:
+                        self._read(each, place)
+
+    def _read(self, settings: Settings, place: Path) -> None:
+        try:
+            run = read_run(place)
+        except RequestError as error:
+            self.warnings.append(str(error))
+            return
+        if run.rows:
+            self.finished[settings.digest] = run
+            self.begun.pop(settings.digest, None)
+        elif run.metrics:
+            self.begun.setdefault(settings.digest, run)
 
     def find(self, settings: Iterable[Settings]) -> list[Run]:
         """Those of these runs that are finished."""
-        return [run for each in settings if (run := self.finished.get(each.digest)) is not None]
+        return [self.finished[each.digest] for each in settings if each.digest in self.finished]
 
     @cached_property
     def runs(self) -> list[Settings]:
@@ -92,6 +105,17 @@ class StudyPlan:
                 found.setdefault(run.digest, cell.minutes if cell.control_minutes is None else cell.control_minutes)
         return found
 
+    def find_witnesses(self) -> list[Witness]:
+        """Every finished run that lies beside those of the study, whatever study it is of."""
+        return [witness for folder in sorted(self.folders) for witness in find_witnesses(folder)]
+
+    @property
+    def cost(self) -> str:
+        """What all of its runs take at most, at laptop scale those that other studies share included."""
+        minutes = None if None in self.minutes.values() else sum(each or 0.0 for each in self.minutes.values())
+        laptop = f"{len(self.runs)} runs, controls included, {describe_minutes(minutes)}"
+        return laptop if self.scale == "laptop" else self.study.paper_cost
+
     @property
     def minutes_missing(self) -> float | None:
         """Minutes of one core that the missing runs take at most, None where that is not known of one of them."""
@@ -108,10 +132,20 @@ class StudyPlan:
 
 
 def _digests(settings: Settings) -> list[str]:
-    """The names of a run on every kind of machine, this one's first."""
+    """The names of a run on every kind of machine, in an order that is the same on each of them."""
     devices, precisions = (get_args(Settings.model_fields[name].annotation) for name in ("device", "precision"))
     kinds = [{"device": device, "precision": precision} for device in devices for precision in precisions]
-    return list(dict.fromkeys([settings.digest, *(settings.model_copy(update=kind).digest for kind in kinds)]))
+    return [settings.model_copy(update=kind).digest for kind in kinds]
+
+
+def describe_minutes(minutes: float | None) -> str:
+    """What training takes, for people."""
+    if minutes is None:
+        return "how long that takes was never measured"
+    about = (
+        "less than a minute" if minutes < 1 else f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} h"
+    )
+    return f"{about} of one core at most"
 
 
 def committed() -> list[Path]:
@@ -181,25 +215,27 @@ def read(asked: StudyPlan) -> StudyResult:
     """The table of what is finished."""
     name, built, smaller = asked.resolved.text, asked.study, asked.scale == "laptop"
     chances = {task: run.build_task().chance for task, run in {run.task: run for run in asked.runs}.items()}
-    cells = tuple(_read_cell(cell, asked, chances) for cell in asked.cells)
+    witnesses = asked.find_witnesses()
+    cells = tuple(_read_cell(cell, asked, chances, witnesses) for cell in asked.cells)
     claims, untested = make_claims(cells, built.baseline)
     finished = asked.find(asked.runs)
     return StudyResult(
         name=name, summary=built.summary, question=built.question, scale=asked.scale, cells=cells,
-        cost=built.laptop_cost if smaller else built.paper_cost,
-        hardware=built.hardware if smaller else "not run here", claims=claims,
+        cost=asked.cost, hardware=built.hardware if smaller else "not run here", claims=claims,
         untested=untested, runs_wanted=len(asked.runs), runs_finished=len(finished),
-        seconds=sum(run.seconds for run in finished), reproduce=f"foresee study {name} --scale {asked.scale} --train",
+        seconds=sum(run.seconds for run in finished if run.spec.device == "cpu"),
+        reproduce=f"foresee study {name} --scale {asked.scale} --train",
         searched=tuple(map(str, asked.searched)), minutes_missing=asked.minutes_missing,
         warnings=tuple(asked.warnings), look_ups=built.look_ups,
     )  # fmt: skip
 
 
-def _read_cell(cell: Cell, asked: StudyPlan, chances: dict[str, float]) -> CellResult:
+def _read_cell(cell: Cell, asked: StudyPlan, chances: dict[str, float], witnesses: Sequence[Witness]) -> CellResult:
     runs, controls = asked.find(cell.runs), asked.find(cell.control_runs)
-    witnesses = [(run.spec, value_of(run.rows)) for run in asked.find(asked.runs)]
+    begun = [asked.begun[each.digest] for each in cell.runs if each.digest in asked.begun]
+    vouching = () if cell.controls is None else controls
     first, published, chance = cell.runs[0], cell.published, chances[cell.runs[0].task]
-    seeds = tuple(_read_seed(run, cell.row, chances, controls, witnesses) for run in runs)
+    seeds = tuple(_read_seed(run, cell.row, chances, witnesses, vouching) for run in runs)
     # Where a guess is the whole answer there is no shortcut to measure, and ``exact`` below chance alone says that
     # candidates are not told from other symbols.
     unfitted = all(seed.verdict == "unfitted" or (cell.row == "exact" and seed.high < chance) for seed in seeds)
@@ -209,26 +245,29 @@ def _read_cell(cell: Cell, asked: StudyPlan, chances: dict[str, float]) -> CellR
         published_text=published.text, published_side=published.find_side(cell.row, chance), source=published.source,
         tag=published.tag, rule=RULES[cell.rule], agreement=judge_agreement(
             cell.rule, published, cell.row, [_rate(run, cell.row) for run in runs], chance,
-            smaller=asked.scale == "laptop", unfitted=unfitted,
+            smaller=asked.scale == "laptop", unfitted=unfitted, unfinished=bool(begun),
         ),
         inconclusive=any(seed.inconclusive for seed in seeds), seeds_wanted=len(cell.runs), seeds=seeds,
-        controls=tuple(_read_seed(run, "exact", chances, controls, witnesses) for run in controls), note=cell.note,
+        begun=tuple(BegunSeed(run.spec.seed, run.metrics[-1]["step"], steps_to_solve(run)) for run in begun),
+        controls=tuple(_read_seed(run, "exact", chances, witnesses) for run in controls), note=cell.note,
     )  # fmt: skip
 
 
 def _read_seed(
-    run: Run, row: str, chances: dict[str, float], controls: Sequence[Run], witnesses: Sequence[Witness]
+    run: Run, row: str, chances: dict[str, float], witnesses: Sequence[Witness], controls: Sequence[Run] = ()
 ) -> SeedResult:
-    """One run, whose control is the one with its seed, or all of them where none has it."""
-    measured, exact = _rate(run, row), value_of(run.rows)
-    beside = [control for control in controls if control.spec.seed == run.spec.seed] or controls
-    solved = all(value_of(control.rows) >= SOLVED for control in beside) if beside else None
-    known = replace(run.describe_circumstances(witnesses), control_solved=solved)
+    """One run, whose control is found as for any run, unless the study names ``controls`` of another kind: then it is
+    the one of them with its seed, or all of them where none has it."""
+    measured, exact = _rate(run, row), _rate(run, "exact")
+    known = run.describe_circumstances(witnesses)
+    if beside := [control for control in controls if control.spec.seed == run.spec.seed] or controls:
+        known = replace(known, control_solved=all(value_of(control.rows) >= SOLVED for control in beside))
     verdict = judge(run.rows, chances[run.spec.task], list_doubts(known))
     return SeedResult(
         seed=run.spec.seed, run=run.spec.digest, dir=str(run.dir), value=measured["value"], low=measured["low"],
-        high=measured["high"], n=measured["n"], effective=measured.get("effective", measured["n"]), exact=exact,
-        exact_effective=_rate(run, "exact").get("effective", measured["n"]), solved=exact >= SOLVED,
+        high=measured["high"], n=measured["n"], effective=measured.get("effective", measured["n"]),
+        exact=exact["value"],
+        exact_effective=exact.get("effective", exact["n"]), solved=exact["value"] >= SOLVED,
         verdict=verdict.name, inconclusive=verdict.inconclusive, doubts=verdict.doubts, because=verdict.because,
         steps=run.steps, solved_at=steps_to_solve(run), seconds=run.seconds,
         look_ups_at=steps_to_solve(run, "rest", RELIABLE),

@@ -15,7 +15,7 @@ from rich.text import Text
 from foresee.experiments.runner import unique
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
-from foresee.experiments.studies.run import StudyPlan, read
+from foresee.experiments.studies.run import StudyPlan, describe_minutes, read
 from foresee.metrics.significance import Claim
 from foresee.training.summary import TONES, bounds_of, table_of
 
@@ -23,7 +23,13 @@ CONSTANT = ("graph", "trained with", "row", "chance", "n")
 """What is said once, above the table, where all cells agree on it."""
 LISTED = 5
 """Seeds that a table shows each by itself, since a mean alone would hide that outcomes are bimodal."""
-COLOURS = {"reproduced": "green", "not reproduced": "red", "mixed": "yellow", "budget too short": "yellow"}
+COLOURS = {
+    "reproduced": "green",
+    "not reproduced": "red",
+    "mixed": "yellow",
+    "budget too short": "yellow",
+    "unfinished": "yellow",
+}
 WHOLE = ("graph", "measured", "solved", "outcome", "seed", "steps")
 """Columns whose lines are never broken; the others are on a narrow terminal, at spaces."""
 INTERVAL = len("[0.000, 1.000]")
@@ -67,8 +73,9 @@ def show_study(result: StudyResult, console: Console) -> None:
             f"not tested, since so few runs show nothing of the kind whatever they do: {result.untested[0]}"
             + (f", and {others} like it (--json lists them)" if others else "")
         )
-    say(f"cost: {result.cost}; measured on: {result.hardware}")
-    say(f"{result.runs_finished} of {result.runs_wanted} runs finished, {result.seconds / 60:.0f} minutes of training")
+    say(f"cost: {result.cost}; reckoned for: {result.hardware}")
+    spent = f"{result.seconds / 60:.0f} minutes of training on CPUs"
+    say(f"{result.runs_finished} of {result.runs_wanted} runs finished, {spent}")
     say(f"looked in: {', '.join(result.searched) or 'no folder; there is none of those named'}", soft_wrap=True)
     if left := result.runs_wanted - result.runs_finished:
         say(f"--train trains the {left} that are missing: {describe_minutes(result.minutes_missing)}")
@@ -117,16 +124,6 @@ def show_every(plans: Sequence[StudyPlan], console: Console) -> None:
     console.print(f"{len(every) - len(missing)} of {len(every)} runs finished", markup=False, highlight=False)
 
 
-def describe_minutes(minutes: float | None) -> str:
-    """What training takes, for people."""
-    if minutes is None:
-        return "how long that takes was never measured"
-    about = (
-        "less than a minute" if minutes < 1 else f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} h"
-    )
-    return f"{about} of one core at most"
-
-
 def _share(columns: dict[str, list[Any]], name: str, into: str, lead: str = "") -> None:
     """Moves the cells of one column below those of another, where both are there."""
     if name in columns and into in columns:
@@ -163,10 +160,9 @@ def _columns(cells: tuple[CellResult, ...]) -> dict[str, list[Any]]:
 
 def _measured(cell: CellResult) -> str:
     if cell.mean is None:
-        return "not run"
-    missing = cell.seeds_wanted - len(cell.seeds)
+        return cell.left[0] if cell.begun else "not run"
     each = [f"{seed.value:.3f}" for seed in cell.seeds[:LISTED]] + ["..."] * (len(cell.seeds) > LISTED)
-    lines = [" ".join(each[:3]), " ".join(each[3:]), f"{missing} to run" if missing else ""]
+    lines = [" ".join(each[:3]), " ".join(each[3:]), *cell.left]
     return "\n".join([f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]", *filter(None, lines)])
 
 
@@ -203,6 +199,10 @@ def _notes(result: StudyResult) -> list[str]:
         for graph, seeds in dict.fromkeys((cell.graph, cell.controls) for cell in result.cells)
         if not {seed.run for seed in seeds} <= own
     ]
+    if any(cell.begun for cell in result.cells):
+        notes.append(
+            "unfinished: stopped before its last step; counts in the steps to solve, as censored, and in no other claim"
+        )
     notes += [f"agreement: {rule}" for rule in dict.fromkeys(cell.rule for cell in result.cells)]
     for source, tag in dict.fromkeys((cell.source, cell.tag) for cell in result.cells):
         notes.append(f"published: {source}" + ("" if tag == "unknown" else f" ({tag}: {TAGS[tag]})"))
