@@ -52,3 +52,17 @@ def test_one_seed_on_two_devices_is_one_run_and_a_pair(results: Path) -> None:
     (twin,) = pair(read_runs(results, ["objectives"]), read_runs(results, ["other-device"]))
     assert [run.spec.device for run in twin.group.runs] == ["cpu", "cuda"]
     assert [step.startswith("> ") for step in twin.steps] == [False, True]
+
+
+def test_a_rate_that_falls_over_other_steps_is_another_training(results: Path) -> None:
+    for steps in (400, 600):
+        fabricate_run(results / "teacherless", "next-token", "follows", seed=0, schedule="cosine", steps=steps)
+    falling = [line for line in gather(read_runs(results, ["teacherless"])) if "cosine" in line.settings]
+    assert sorted(line.settings.partition("cosine ")[2] for line in falling) == ["over 400", "over 600"]
+    assert [len(line.group.runs) for line in falling] == [1, 1]
+
+
+def test_an_unfinished_run_had_not_solved(results: Path) -> None:
+    fabricate_run(results / "objectives", "token-order:window=none,weight=1.0", "solves", seed=3, finished=False)
+    line = choose_best(gather(read_runs(results, ["objectives"])))[0]
+    assert (line.group.seeds_solved, len(line.group.runs), line.solved["n"]) == (3, 3, 4)
