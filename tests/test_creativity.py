@@ -194,7 +194,10 @@ def test_a_draw_is_a_function_of_its_stream() -> None:
     assert len(torch.unique(first, dim=0)) > 10
 
 
-COLD_IS_GREEDY = ["next-token", "reversed", "teacherless", "token-masking", "multi-token", "registers", "future-bag"]
+COLD_IS_GREEDY = [
+    "next-token", "reversed", "teacherless", "token-masking", "multi-token", "registers", "future-bag", "any-order",
+    "belief-state", "joint-multi-token", "plan-tokens",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*COLD_IS_GREEDY, "future-insertion"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import scramble
 from tiny import TASK, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -87,6 +88,37 @@ def test_the_code_on_the_card_writes_what_the_run_writes(
         expected = run.objective.generate(names["prompt"].input_ids, run.task.answer_length)
     assert torch.equal(names["answer"], expected)
     assert capsys.readouterr().out.strip() == run.task.write_answer(expected[0].tolist())
+
+
+@pytest.mark.parametrize("objective", EXPORTED)
+def test_the_code_on_the_card_decodes_as_the_objective_does(
+    objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With weights under which another way to decode writes something else."""
+    run = train(tiny(objective, "path-star:degree=2,length=7,nodes=14", steps=1, test=20), tmp_path / "runs")
+    for number, std in enumerate((0.2, 0.4, 0.8)):
+        scramble(run.objective, std)
+        monkeypatch.chdir(export(run, tmp_path / f"{number}" / "checkpoint").parent)
+        names = run_card(tmp_path / f"{number}" / "checkpoint")
+        with torch.inference_mode():
+            expected = run.objective.generate(names["prompt"].input_ids, run.task.answer_length)
+        assert torch.equal(names["answer"], expected)
+
+
+def test_what_is_written_backwards_does_not_end_at_its_first_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    rows = ({"prompt": f"{n % 7} {n % 5} ?", "response": " ".join(["x", "y"][: 1 + n % 2])} for n in range(60))
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = train(tiny("reversed", task=f"data:{data}", steps=1, test=5), tmp_path / "runs")
+    monkeypatch.chdir(export(run, tmp_path / "checkpoint").parent)
+    names = run_card(tmp_path / "checkpoint")
+    with torch.inference_mode():
+        expected = run.objective.generate(names["prompt"].input_ids, run.task.answer_length)
+    assert torch.equal(names["answer"], expected)
+    assert "eos_token_id" not in (tmp_path / "checkpoint" / "README.md").read_text()
+    assert names["model"].generation_config.eos_token_id is None
 
 
 def test_a_card_says_where_the_model_alone_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from objective_support import LEARNED, assert_loss, embedded_tokens, rng, scrambled
-from support import SMALL, VOCAB, Stub, random_batch, right_padded
+from objective_support import LEARNED, assert_loss, embedded_tokens, inputs_of, rng, scrambled
+from support import SMALL, VOCAB, Stub, build, random_batch, right_padded
 from torch import Tensor
 
 from foresee.backbones.transformer import Transformer
@@ -170,6 +170,24 @@ def test_rows_that_share_a_prefix_are_drawn_together_and_read_once(
     assert sum(map(torch.numel, once)) < 0.8 * sum(map(torch.numel, apart))
     assert [len(tokens) % 2 for tokens in apart] == [0] * len(apart)
     assert len(apart) == (2 if share < 1 else 1)
+
+
+def test_rows_that_are_no_whole_groups_are_read_apart() -> None:
+    """However many of them are drawn: only rows of one graph share a prefix."""
+    task = PathStar(degree=2, length=4, nodes=10, goals="all")
+    batch = task.sample(32, stream("test"))
+    odd = batch.rows(torch.arange(0, 31, 2)[:7])
+    vocab = task.vocab.extended(FutureInsertion.symbols)
+    made = FutureInsertion(SMALL[LEARNED](vocab, rng()), vocab, rng(), share=0.5)
+    for draw in range(8):
+        claimed = made.loss(odd.sharing(task.group, task.shared_prefix), rng("odd", draw))
+        torch.testing.assert_close(claimed.per_token, made.loss(odd, rng("odd", draw)).per_token)
+
+
+def test_a_span_beyond_the_answer_costs_no_columns() -> None:
+    made = build("future-insertion:share=1.0,span=40", LEARNED)
+    batch = random_batch(4, 6, 4)
+    assert inputs_of(made, batch).shape[1] < 6 + 2 * 4 + 2
 
 
 def next_logits(made: Any, read: list[int]) -> Tensor:

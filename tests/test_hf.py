@@ -320,6 +320,8 @@ QUANTISED: dict[str, Any] = {"quantization_config": {"quant_method": "gptq", "bi
         (saved, {"attention": "no-such"}, r"\(gpt2\) with attention=no-such cannot be built"),
         (saved, {"attention": "flash_attention_2"}, r"\(gpt2\) with attention=flash_attention_2 cannot be built"),
         (saved, {"lora": 0}, "lora=0 must be at least 1, a rank, or none"),
+        (saved, {"lora": 4, "lora_alpha": 0}, "lora_alpha=0 must be at least 1"),
+        (saved, {"lora_alpha": 8}, "lora_alpha=8 scales adapters, of which there are none; give lora too"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(
@@ -329,7 +331,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
     with pytest.raises(RequestError, match=says) as refusal:
         load(tmp_path, **options)
     assert "\n" not in str(refusal.value)
-    if "lora" not in options:
+    if not {"lora", "lora_alpha"} & options.keys():
         assert str(tmp_path) in str(refusal.value)
 
 

@@ -20,6 +20,7 @@ from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf.checks import Decoder, DecodingState, agrees
 from foresee.backbones.hf.reading import mask_and_positions
 from foresee.core import seeds
+from foresee.core.batch import Batch
 from foresee.core.checkpoint_files import quiet
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -389,3 +390,13 @@ def test_a_run_trains_adapters_and_leaves_the_rest(checkpoints: Checkpoints, tmp
     assert torch.equal(trained["body.h.0.mlp.c_fc.base_layer.weight"], plain["body.h.0.mlp.c_fc.weight"])
     assert trained["body.h.0.mlp.c_fc.lora_B.default.weight"].any()
     assert not torch.equal(trained["token_table"], plain["token_table"])
+
+
+def test_rows_are_not_packed_beyond_local_attention(checkpoints: Checkpoints) -> None:
+    """16 positions fit its window and the packed rows of a pair do not; then each is read by itself."""
+    net = checkpoints.load("gpt_neo")
+    assert net.widest_mask == 16
+    batch = Batch.of(tokens(4, 14).index_fill(1, torch.arange(8), 3), 10, 4)
+    made = NextToken(net, VOCAB, tiny.generator())
+    paired = made.loss(batch.sharing(2, 8), tiny.generator())
+    assert torch.equal(paired.per_token, made.loss(batch, tiny.generator()).per_token)

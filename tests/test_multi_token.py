@@ -19,7 +19,7 @@ from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.joint_multi_token import JointMultiToken
 from foresee.objectives.multi_token import MultiToken
 from foresee.objectives.multi_token_sequential import MultiTokenSequential
-from foresee.training.loop import train
+from foresee.training.loop import continue_run, train
 
 AFTER_TOKEN = torch.tensor(
     [[1 / 4, 3 / 4], [2 / 3, 1 / 3], [1 / 5, 4 / 5], [3 / 7, 4 / 7], [1 / 9, 8 / 9], [2 / 11, 9 / 11]]
@@ -78,6 +78,13 @@ def test_a_curriculum_adds_and_drops_heads_while_training(tmp_path: Path, curric
     run = train(settings, tmp_path)
     losses = [[step["parts"][head] for head in ("head-2", "head-3")] for step in run.metrics]
     assert [[loss > 0 for loss in each] for each in losses] == [[count > 0, count > 1] for count in further]
+
+
+def test_a_curriculum_begins_anew_where_a_finished_run_is_continued(tmp_path: Path) -> None:
+    run = train(tiny("multi-token:heads=3,curriculum=forward", steps=6, eval_every=1), tmp_path)
+    more = continue_run(run, 6)
+    trained = [sum(step["parts"][head] > 0 for head in ("head-2", "head-3")) for step in more.metrics[-6:]]
+    assert trained == [0, 0, 1, 1, 2, 2]
 
 
 class ModuleTable(Stub):

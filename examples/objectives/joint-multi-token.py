@@ -98,7 +98,7 @@ def main(steps):
     """Trains, on new graphs at every step."""
     torch.manual_seed(0)
     rng, model = torch.Generator().manual_seed(0), Model()
-    for weight in (each for each in model.parameters() if each.dim() > 1):
+    for weight in (each for each in model.parameters() if each.dim() == 2):
         nn.init.normal_(weight, std=0.02)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
     for step in range(1, steps + 1):

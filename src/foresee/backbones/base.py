@@ -86,8 +86,8 @@ class Backbone(nn.Module, metaclass=_Measured):
         """[B, T, D] -> [B, T, D] (or [B, K, D] with ``keep``), after the final norm.
 
         ``attend`` is "causal", "full", or bool [B, T, T] where ``attend[b, i, j]`` says that position i reads position
-        j. ``positions`` is [T] or [B, T] int64, by default 0..T-1. Raises ``RequestError`` on a capability it lacks or
-        on more positions than it has.
+        j. ``positions`` is [T] or [B, T] int64, by default 0..T-1; that given ones lie within ``longest`` is the
+        caller's part. Raises ``RequestError`` on a capability it lacks or on more positions than it has.
         """
 
     @abstractmethod
@@ -110,6 +110,11 @@ class Backbone(nn.Module, metaclass=_Measured):
     @property
     def longest(self) -> int | None:
         """How many positions it can read, or None where there is no bound."""
+        return None
+
+    @property
+    def widest_mask(self) -> int | None:
+        """How many positions it can read under a mask at most, or None where there is no such bound."""
         return None
 
     def attention(self, x: Tensor) -> Tensor | None:

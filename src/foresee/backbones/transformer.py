@@ -2,8 +2,8 @@
 
 Pre-norm blocks, ``x += attention(norm(x)); x += mlp(norm(x))``, a final norm, and an output head tied to the token
 table. Weights are drawn from N(0, 0.02), those that write to the residual stream from N(0, 0.02 / sqrt(2 layers)), as
-in GPT-2 (the paper's code intends this, but looks for a parameter name that does not exist; research/paper.md section
-3). No dropout anywhere: it hurts exact look-ups.
+in GPT-2 (the paper's code intends this, but looks for a parameter name that does not exist). No dropout anywhere: it
+hurts exact look-ups.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, Objective, Trace, draw_weights, objectives
-from foresee.objectives.decoding import decode, trace_passes
+from foresee.objectives.decoding import Choose, choose_at, choose_likeliest, decode, trace_passes
 from foresee.objectives.reversed import flip_answers
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss
 
@@ -131,19 +131,27 @@ class AnyOrder(Objective):
             )
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
+        if self.order == "forward" or n == 0:
+            return self._decode(prompt, n, choose_likeliest)
+        self._refuse_length(prompt.shape[1] + n)
+        answer = prompt.new_zeros(len(prompt), n)
+        for _ in self._fill(prompt, answer):
+            pass
+        return answer
+
+    def sample(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        return self._decode(prompt, n, choose_at(temperature, rng)) if self.order == "forward" else None
+
+    def _decode(self, prompt: Tensor, n: int, choose: Choose) -> Tensor:
+        """From left to right."""
         if n == 0:
             return prompt[:, :0]
         length = prompt.shape[1]
         self._refuse_length(length + n)
-        if self.order != "forward":
-            answer = prompt.new_zeros(len(prompt), n)
-            for _ in self._fill(prompt, answer):
-                pass
-            return answer
         places = torch.arange(length + n, device=prompt.device)
         x = self._embed(prompt, places[:length], places[1 : length + 1])
         return decode(
-            self.backbone, x, n, embed=lambda token, place: self._embed(token, places[place], places[place + 1])
+            self.backbone, x, n, choose, embed=lambda token, place: self._embed(token, places[place], places[place + 1])
         )
 
     def _fill(self, prompt: Tensor, answer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -97,7 +97,8 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
 
     def begin_step(self, step: int, steps: int) -> None:
         """Called before training step ``step`` of ``steps``, from 0: for what changes as training goes on, such as the
-        curriculum of multi-token. What is kept of it must follow from these two numbers, so that a run can resume."""
+        curriculum of multi-token. A run that continues a finished one begins anew, as its learning rate does. What is
+        kept of it must follow from these two numbers, so that a run can resume."""
 
     @abstractmethod
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:

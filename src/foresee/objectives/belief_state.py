@@ -37,7 +37,7 @@ from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, draw_weights, objectives
-from foresee.objectives.decoding import decode
+from foresee.objectives.decoding import Choose, choose_at, choose_likeliest, decode
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_states, cross_entropy
 
 END = "<end>"
@@ -90,7 +90,7 @@ class BeliefState(Objective):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         layout, length = batch.layout, batch.answer_len[:, None]
-        longest = layout.width if layout.uniform else int(batch.answer_len.max())
+        longest = batch.longest_answer
         steps = torch.arange(longest, device=batch.tokens.device)
         # From the front and from the back; beyond a row's answer these are tokens of no meaning, in no pair.
         columns = (batch.prompt_len[:, None] + steps).clamp(max=batch.tokens.shape[1] - 1)
@@ -129,9 +129,16 @@ class BeliefState(Objective):
         return self.backbone.logits(following)
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
-        empty = self._suffixes(prompt[:1, :0])
-        x = self.backbone.embed(prompt)
-        return decode(self.backbone, x, n, score=lambda state, _: self._next_logits(state[:, None], empty)[:, 0])
+        return self._decode(prompt, n, choose_likeliest)
+
+    def sample(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        return self._decode(prompt, n, choose_at(temperature, rng))
+
+    def _decode(self, prompt: Tensor, n: int, choose: Choose) -> Tensor:
+        empty, x = self._suffixes(prompt[:1, :0]), self.backbone.embed(prompt)
+        return decode(
+            self.backbone, x, n, choose, score=lambda state, _: self._next_logits(state[:, None], empty)[:, 0]
+        )
 
     def forced(self, batch: Batch) -> Tensor:
         """The true prefix, and no suffix."""

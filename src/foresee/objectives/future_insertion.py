@@ -129,7 +129,7 @@ class FutureInsertion(NextToken):
         for rows, insert in ((~chosen, False), (chosen, True)):
             index = rows.nonzero().flatten().to(batch.tokens.device)
             if len(index):
-                part = batch.rows(index).sharing(batch.layout.group, batch.layout.shared)
+                part = batch.rows(index).sharing(group, batch.layout.shared)
                 parts.append((index, part, self._draw_future(part, rng) if insert else None))
         return parts
 
@@ -144,7 +144,7 @@ class FutureInsertion(NextToken):
     def _losses_with_future(self, batch: Batch, future: Future) -> tuple[Tensor, Tensor]:
         """Losses of the answer columns [B, A], and the sum [] of those of copies and ``</T>``."""
         at, start, copied = future
-        steps = torch.arange(self.span, device=batch.tokens.device)
+        steps = torch.arange(min(self.span, batch.layout.width), device=batch.tokens.device)
         source = (batch.prompt_len + start)[:, None] + steps
         copies = batch.tokens.gather(1, source.clamp(max=batch.tokens.shape[1] - 1))
         spliced = self._splice(batch, at, copies, copied)

@@ -60,6 +60,15 @@ class Insertion(Objective):
     needs = frozenset({Cap.LOOKAHEAD, Cap.VISIBILITY, Cap.POSITIONS})
     order = "parallel"
     needs_length = True
+    usage = """\
+# From nothing, reading in both directions: each pass inserts the likeliest token where it is likeliest.
+answer = prompt.input_ids[:, :0]
+for _ in range({length}):
+    read = torch.cat((prompt.input_ids, answer), 1)
+    everything = torch.zeros(1, 1, read.shape[1], read.shape[1])
+    scores = model(read, attention_mask=everything).logits[0, -answer.shape[1] - 1 :, tokens]
+    place, best = divmod(int(scores.argmax()), len(tokens))
+    answer = torch.cat((answer[:, :place], tokens[best].view(1, 1), answer[:, place:]), 1)"""
 
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator) -> None:
         super().__init__(backbone, vocab, generator)

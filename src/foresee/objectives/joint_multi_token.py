@@ -38,7 +38,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, Objective, draw_weights, objectives
-from foresee.objectives.decoding import decode
+from foresee.objectives.decoding import choose_at, decode
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, answer_states, further_loss, states_from
 
 INIT_GAMMA = 0.1
@@ -93,6 +93,9 @@ class JointMultiToken(Objective):
 
     def generate(self, prompt: Tensor, n: int) -> Tensor:
         return decode(self.backbone, self.backbone.embed(prompt), n, score=self._score)
+
+    def sample(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        return decode(self.backbone, self.backbone.embed(prompt), n, choose_at(temperature, rng), score=self._score)
 
     def forced(self, batch: Batch) -> Tensor:
         first, last = batch.layout.first, batch.layout.last

@@ -64,7 +64,7 @@ class MultiToken(NextToken):
         weight: Annotated[float | None, Bounds(above=0)] = None,
         curriculum: Literal["constant", "forward", "reverse"] = "constant",
     ) -> None:
-        """Raises ``RequestError`` on an impossible option and on a backbone without single layers."""
+        """Raises ``RequestError`` on a backbone without single layers."""
         super().__init__(backbone, vocab, generator)
         self.weight = 1 / (heads - 1) if weight is None else weight
         self.further_heads = nn.ModuleList(create_layer("multi-token", backbone, generator) for _ in range(heads - 1))

@@ -61,7 +61,7 @@ class MultiTokenSequential(NextToken):
         depth: Annotated[int, Bounds(1)] = 1,
         weight: Annotated[float, Bounds(above=0)] = 0.3,
     ) -> None:
-        """Raises ``RequestError`` on an impossible option and on a backbone without single layers."""
+        """Raises ``RequestError`` on a backbone without single layers."""
         super().__init__(backbone, vocab, generator)
         self.weight = weight
         self.chain = nn.ModuleList(

@@ -42,7 +42,7 @@ from foresee.backbones import Backbone
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, Objective, draw_weights, objectives
-from foresee.objectives.decoding import decode
+from foresee.objectives.decoding import choose_at, decode
 from foresee.objectives.teacher_forcing import answer_log_probs, answer_loss, cross_entropy
 
 HEAD_SIZE = 64
@@ -86,7 +86,7 @@ class PlanTokens(Objective):
         out = answer_loss(logits, batch, "next-token")
         if self.autoencoder is None or self.to_plan is None:
             return out
-        answers, real = align_answers(batch)
+        answers, real = batch.padded_answers().clamp(min=0), batch.answer_mask()
         codes, reconstruction = self.autoencoder(self.backbone, answers, real)
         missed = functional.smooth_l1_loss(
             functional.linear(planned, self.to_plan).float(), codes.detach().float(), reduction="none"
@@ -123,10 +123,17 @@ class PlanTokens(Objective):
     def generate(self, prompt: Tensor, n: int) -> Tensor:
         return self.continue_answer(prompt, prompt[:, :0], n)
 
+    def sample(self, prompt: Tensor, n: int, temperature: float, rng: torch.Generator) -> Tensor | None:
+        return decode(self.backbone, self._inputs(prompt, prompt[:, :0]), n, choose_at(temperature, rng))
+
     def continue_answer(self, prompt: Tensor, begun: Tensor, n: int) -> Tensor:
+        return decode(self.backbone, self._inputs(prompt, begun), n)
+
+    def _inputs(self, prompt: Tensor, begun: Tensor) -> Tensor:
+        """[B, P + K + A', D]: the planning tokens between them."""
         embedded = self.backbone.embed(prompt)
         plan = self.plan_table.to(embedded.dtype).expand(len(prompt), -1, -1)
-        return decode(self.backbone, torch.cat((embedded, plan, self.backbone.embed(begun)), 1), n)
+        return torch.cat((embedded, plan, self.backbone.embed(begun)), 1)
 
     def forced(self, batch: Batch) -> Tensor:
         return answer_log_probs(self._read(batch)[1], batch)
@@ -176,15 +183,6 @@ class Autoencoder(nn.Module):
         found = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None, :])
         found = functional.linear(found.transpose(1, 2).flatten(2), self.attention_out, self.attention_out_bias)
         return functional.linear(self.code_norm(self.query_table + found), self.to_code)
-
-
-def align_answers(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Answers from column 0 on [B, W], W = ``layout.width``, and which of their columns are answer tokens."""
-    if batch.layout.uniform:
-        return batch.answers, torch.ones_like(batch.answers, dtype=torch.bool)
-    place = torch.arange(batch.layout.width, device=batch.tokens.device)
-    source = (batch.prompt_len[:, None] + place).clamp(max=batch.tokens.shape[1] - 1)
-    return batch.tokens.gather(1, source), place < batch.answer_len[:, None]
 
 
 def _zeros(size: int) -> nn.Parameter:

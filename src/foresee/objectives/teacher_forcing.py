@@ -123,7 +123,11 @@ def answer_log_probs(logits: Tensor, batch: Batch) -> Tensor:
 
 def can_share_prefix(backbone: Backbone, layout: Layout, rows: int) -> bool:
     """Whether the batch says that its rows share a prefix, and the backbone can make use of it."""
-    return layout.group > 1 and layout.shared > 1 and rows % layout.group == 0 and backbone.has >= SHARING
+    if layout.group <= 1 or layout.shared <= 1 or rows % layout.group or not backbone.has >= SHARING:
+        return False
+    common = min(layout.shared, layout.first - 1)
+    packed = common + layout.group * (layout.last - 1 - common)
+    return backbone.widest_mask is None or packed <= backbone.widest_mask
 
 
 class PackedRows:

@@ -9,8 +9,8 @@ Source: Bachmann & Nagarajan 2024, arXiv 2403.06963, after Monea et al. 2023; ``
 Loss: next-token's, on these inputs.
 Decoding: the whole answer in one pass, each token by itself.
 Dropped: nothing.
-Deviations: for ``hybrid`` the source mixes whole batches or copies of samples in fixed ratios; here rows are drawn
-independently.
+Deviations: for ``hybrid`` the source mixes whole batches or copies of samples in fixed ratios, and decodes token by
+token; here rows are drawn independently, and decoding is one pass as without it.
 Drawing:
     fed                       p1 p2 p3 $ $ $
     next token (teacherless)  . . a1 a2 a3 a4

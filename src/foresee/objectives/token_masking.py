@@ -41,7 +41,7 @@ class TokenMasking(NextToken):
 
     Options:
         choose: mask `tokens`, each by the row's own random rate, or one `span`
-        replace: masked tokens by the `mask` or by `random` tokens of other answers
+        replace: masked tokens by the `mask` or by `random` tokens of the batch's answers
     """
 
     summary = "teacher forcing with a random part of the answer masked in the input"

@@ -130,7 +130,7 @@ class TriangleDiscovery(Task):
     def neighbours(self) -> list[set[int]]:
         """The graph: each vertex's neighbours.
 
-        After the released notebook, as research/tasks.md section 5 describes it: every vertex is topped up to
+        After a description of the released notebook, which was not seen: every vertex is topped up to
         ``degree`` neighbours, drawn among vertices that are not its neighbours yet and have at most 1.2 * ``degree``.
         Then, vertex by vertex, random pairs of neighbours are joined until the vertex has counted ``triangles`` of
         them, a pair that was joined already counted as well, for all three. So vertices end with more of both.

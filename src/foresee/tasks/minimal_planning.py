@@ -1,6 +1,6 @@
 """Minimal planning: two paths that cross at one node, and the one that leads to the goal.
 
-Made anew from what research/tasks.md section 10 says of Ye et al. (2024, MGDM); docs/tasks.md says what is ours.
+Made anew from what others say of Ye et al. (2024, MGDM), whose code was not seen; docs/tasks.md says what is ours.
 """
 
 from __future__ import annotations

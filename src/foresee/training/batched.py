@@ -142,7 +142,7 @@ class Stack:
         if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
             raise RequestError("these runs cannot train as one program: their answers differ in length")
         for loss in self._losses:
-            loss.objective.begin_step(step, spec.steps)
+            loss.objective.begin_step(step - spec.parent_steps, spec.steps - spec.parent_steps)
         tokens = torch.stack([batch.tokens for batch in batches])
         try:
             with autocast(spec):

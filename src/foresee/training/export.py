@@ -55,7 +55,7 @@ def export(run: Run, folder: str | Path) -> Path:
     table: Any = model.get_input_embeddings()
     untrained = sorted(set(range(len(table.weight))) - set(ids))
     model.generation_config.suppress_tokens = untrained or None
-    if run.task.end is not None:
+    if run.task.end is not None and objective.order == "forward":  # else it is not what is written last
         model.generation_config.eos_token_id = ids[run.task.end]
     described = {
         **run.json(),
@@ -95,8 +95,9 @@ def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     else:
         tokens, _ = next(task.sample(task.group, stream("model card", run.spec.task)).pairs())
     longest = task.answer_length_of(tokens) if task.end is None else task.answer_length
+    ends = task.end is not None and objective.order == "forward"
     filled = {
-        "length": longest, "end": "" if task.end is None else f", eos_token_id={ids[task.end]}",
+        "length": longest, "end": f", eos_token_id={ids[task.end]}" if ends else "",
         "steps": getattr(objective, "steps", None) or longest,
         "symbol": next((ids[objective.vocab.token(symbol)] for symbol in objective.symbols), None),
     }  # fmt: skip

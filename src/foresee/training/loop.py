@@ -253,7 +253,7 @@ def train_steps(
         parts = split_batch(batch, spec.accumulate)
 
         # Loss and backward pass, part by part, so that only one part's activations are held at a time.
-        model.objective.begin_step(position.step, spec.steps)
+        model.objective.begin_step(position.step - spec.parent_steps, spec.steps - spec.parent_steps)
         optimizer.zero_grad()
         for part, shares in zip(parts, term_shares(model, parts, stream), strict=True):
             model.average_gradients(last=part is parts[-1])

@@ -70,9 +70,11 @@ class HuggingFace(TableBackbone):
         random: bool = False,
         symbols: Symbols = "auto",
         lora: Annotated[int | None, Bounds(1, why="a rank, or none")] = None,
-        lora_alpha: int | None = None,
+        lora_alpha: Annotated[int | None, Bounds(1, why="it scales what adapters add")] = None,
     ) -> None:
         super().__init__()
+        if lora is None and lora_alpha is not None:
+            raise RequestError(f"hf: lora_alpha={lora_alpha} scales adapters, of which there are none; give lora too")
         self.path, self.implementation, self.random, self.lora = path, attention, random, lora
         self.folder = checkpoint_folder(path)
         self.config = loading.read_config(self.folder, path)
@@ -164,6 +166,10 @@ class HuggingFace(TableBackbone):
     def longest(self) -> int | None:
         limits = [getattr(self.config, name, None) for name in POSITION_LIMITS]
         return next((limit for limit in limits if isinstance(limit, int)), None)
+
+    @property
+    def widest_mask(self) -> int | None:
+        return self._reader.window
 
     def embed(self, tokens: Tensor) -> Tensor:
         embedded = super().embed(tokens)

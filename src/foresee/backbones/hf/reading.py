@@ -55,7 +55,7 @@ class Reader:
         self.body, self.whose = body, whose
         self._taken = inspect.signature(body.forward).parameters.keys()
         sizes = (getattr(body.config, name, None) for name in WINDOWS)
-        self._window = min((size for size in sizes if isinstance(size, int) and size > 0), default=None)
+        self.window = min((size for size in sizes if isinstance(size, int) and size > 0), default=None)
         self._recomputing = False
 
     @property
@@ -83,9 +83,9 @@ class Reader:
                 raise RequestError(f"hf: {self.whose} was measured not to have {cap.name} ({cap.value})")
         if not {"attention_mask", "position_ids"} <= self._taken:
             raise RequestError(f"hf: {self.whose} takes no attention_mask with position_ids")
-        if self._window is not None and x.shape[1] > self._window:
+        if self.window is not None and x.shape[1] > self.window:
             raise RequestError(
-                f"hf: {self.whose} attends within {self._window} tokens, which a mask for {x.shape[1]} would undo"
+                f"hf: {self.whose} attends within {self.window} tokens, which a mask for {x.shape[1]} would undo"
             )
         try:
             return self(x, **mask_and_positions(x, attend, positions, self.dtype))
