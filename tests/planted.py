@@ -145,7 +145,7 @@ def _write(
     """A finished run's folder, whose model is a script."""
     task, directory = spec.build_task(), folder / spec.digest
     assert isinstance(task, PathStar)
-    _, test = watched_and_measured(draw_problems(task, spec.task, WATCHED + spec.test, draw), spec, task.group)
+    _, test = watched_and_measured(draw_problems(task, spec.task, WATCHED + spec.test, draw), spec, task)
     directory.mkdir(parents=True)
     files.write_json(directory / "spec.json", spec.model_dump())
     files.write_json(directory / "env.json", {"chance": task.chance, "hops": task.hops, "layers": spec.layers})

@@ -26,6 +26,7 @@ from foresee.objectives.decoding import choose_at, decode, decode_greedily
 from foresee.tasks import Task, tasks
 from foresee.tasks.conditioning import Conditioned
 from foresee.tasks.discovery import SiblingDiscovery
+from foresee.tasks.harness import is_right
 from foresee.tasks.path_star import PathStar
 from foresee.training.data import FixedData, FreshData, draw
 from foresee.training.examples import problems_trained, training_data
@@ -284,6 +285,24 @@ def test_the_text_form_has_the_seed_in_brackets() -> None:
     assert task.vocab.decode(prompt[:3]) == ["[b]", "[0]", "[a]"]
     assert (prompt[3:], answer) == G23.read_line(f"{LINE}1,2,4")
     assert task.write_line(prompt, answer) == f"[b0a]{LINE}1,2,4"
+
+
+def test_what_a_model_wrote_after_a_seeded_prompt_is_scored_and_its_edits_keep_the_seed() -> None:
+    plain = PathStar(degree=3, length=4, nodes=12, goals="one")
+    task = Conditioned(plain, seed_length=3)
+    batch = task.sample(40, seeds.stream("seeded"))
+    prompt, answer = next(batch.pairs())
+    line, right = task.write_prompt(prompt), task.write_answer(answer)
+    assert is_right(task, line, right, right)
+    assert not is_right(task, line, right, right[::-1])
+    lure = task.lure(batch, seeds.torch_stream("lure"))
+    inner = plain.lure(task.unseeded(batch), seeds.torch_stream("lure"))
+    assert lure is not None
+    assert inner is not None
+    for edited, own in ((lure.critical, inner.critical), (lure.safe, inner.safe)):
+        assert torch.equal(edited.tokens[:, :3], batch.tokens[:, :3])
+        assert torch.equal(task.unseeded(edited).tokens, own.tokens)
+        assert torch.equal(edited.answers, own.answers)
 
 
 def test_a_prompt_without_its_seed_is_refused() -> None:

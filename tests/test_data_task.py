@@ -262,6 +262,17 @@ def test_duplicates_and_contradictions_are_found(tmp_path: Path) -> None:
     assert not both.verify(prompt, both.coding.encode("a", "3")[1])
 
 
+def test_conversations_of_several_turns_are_inspected(tmp_path: Path) -> None:
+    """All turns of one stand in one place of the file."""
+    turns = [{"role": role, "content": text} for role, text in
+             (("user", "a b"), ("assistant", "c"), ("user", "d"), ("assistant", "e"))]  # fmt: skip
+    path = tmp_path / "chats.jsonl"
+    path.write_text((json.dumps({"messages": turns}) + "\n") * 2)
+    found: DataSummary = inspect(data(path, turns="all").stored.request)
+    assert (found.duplicates.prompts, found.duplicates.rows) == (2, 2)
+    assert {example.responses for example in found.duplicates.examples} == {("c",), ("e",)}
+
+
 # Runs
 
 

@@ -194,6 +194,21 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, bytes]) -
     assert not [path.name for path in run_directory(tmp_path).iterdir() if path.name.endswith(files.TEMPORARY)]
 
 
+def test_what_is_resumed_writes_the_parts_of_its_loss_in_the_same_order(tmp_path: Path) -> None:
+    """The parts of multi-token are not in the order of their names."""
+    whole = outcome(train(tiny("multi-token", **SMALL), tmp_path / "whole").dir)
+
+    class Stop(Progress):
+        def step(self, step: int) -> None:
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    spec = tiny("multi-token", **SMALL)
+    with pytest.raises(ForeseeError, match="stopped at step 3"):
+        train(spec, tmp_path / "stopped", Stop())
+    assert outcome(train(spec, tmp_path / "stopped").dir) == whole
+
+
 def test_killed_while_measuring(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     status, _ = command(tmp_path, Plan(before_measuring=die))
     assert status == -signal.SIGKILL

@@ -294,3 +294,8 @@ def test_bounds_in_words() -> None:
         ({"kind": "c"}, "kind='c' must be one of a, b"), ({"count": None, "share": 1, "level": 9}, None), ({}, None),
     ):  # fmt: skip
         assert find_fault(Options, options) == said
+
+
+def test_a_wrong_name_before_a_path_is_refused_where_the_path_is_given_too() -> None:
+    with pytest.raises(RequestError, match="task 'data' has no option 'test_fiel'"):
+        resolve(tasks, "data:test_fiel=/tmp/nothing.jsonl,path=d.jsonl")

@@ -201,6 +201,27 @@ def test_a_finished_run_is_trained_further_as_a_new_run(tmp_path: Path) -> None:
         train(child.spec, tmp_path / "elsewhere")
     with pytest.raises(RequestError, match="at least 1"):
         continue_run(parent, 0)
+    shared = child.spec.replace(processes=2)
+    assert shared.command == f"torchrun --nproc-per-node 2 -m foresee train {parent.spec.digest} --more-steps 10"
+
+
+def test_a_continued_run_that_was_killed_before_its_start_was_written_begins_again(tmp_path: Path) -> None:
+    parent = train(tiny(steps=4), tmp_path)
+    begun = tmp_path / continue_run(parent, 4, tmp_path / "whole").spec.digest
+    (begun / "checkpoint").mkdir(parents=True)
+    assert continue_run(parent, 4).steps == 8
+
+
+def test_more_steps_keep_the_objective_and_lie_beside_the_run_or_where_they_are_wanted(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = train(tiny(steps=4), tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    status, _, err = program("train", str(parent.dir), "--more-steps", "2", "--objective", "next-token")
+    assert (status, err) == (2, f"foresee: --more-steps keeps the objective of {parent.dir}; leave out --objective\n")
+    for runs, folder in (([], "mine"), (["--runs", "yours"], "yours")):
+        made = program.json("train", str(parent.dir), "--more-steps", "2", *runs)
+        assert (tmp_path / folder / made["run"]).is_dir()
 
 
 # A run keeps the number of threads that it began with

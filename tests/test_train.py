@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import call, create_autospec
 
+import numpy
 import pytest
 import torch
 from tiny import CANONICAL, TASK, outcome, shared, tiny
@@ -26,7 +28,15 @@ from foresee.tasks.example_files import read_examples, write_examples
 from foresee.training import evaluate as evaluation
 from foresee.training.data import FixedData, draw
 from foresee.training.evaluate import DISSECTED, SCORE_BYTES, SHOWN_EXAMPLES, evaluate, rows_at_a_time
-from foresee.training.examples import WATCHED, batch_of, draw_problems, first_trained, test_examples, training_data
+from foresee.training.examples import (
+    WATCHED,
+    batch_of,
+    draw_problems,
+    first_trained,
+    test_examples,
+    training_data,
+    watched_and_measured,
+)
 from foresee.training.loop import train
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
@@ -283,6 +293,33 @@ def test_test_examples_whose_problem_is_in_the_file_are_left_out(tmp_path: Path)
     run = train(spec, tmp_path / "runs")
     assert run.rows["exact"]["n"] == len(kept) - WATCHED  # type: ignore[call-overload]
     assert evaluate(run)["exact"] == run.rows["exact"]
+
+
+def test_training_rows_of_an_open_ended_task_are_not_tested_on(tmp_path: Path) -> None:
+    few = "sibling-discovery:parents=5,siblings=60"
+    path = write(tmp_path / "examples.txt", task=few, n=300, split="test")
+    spec = spec_of_file(path, few)
+    task = spec.build_task()
+    data = training_data(spec, task)
+    kept = held_out(spec, task, data)
+    assert 0 < len(kept) < WATCHED + spec.test
+    assert not numpy.isin(task.identity(kept), task.identity(data.batch)).any()
+
+
+def test_rows_of_one_prompt_are_watched_or_measured(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"{n} ?", "response": f"{n % 7}"} for n in range(16_000) for _ in range(2)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = tiny(task=f"data:{path}", test=900)
+    task = spec.build_task()
+    watched, measured = watched_and_measured(held_out(spec, task, training_data(spec, task)), spec, task)
+    assert len(watched) == WATCHED
+    assert len(measured) > 300
+    assert not numpy.isin(task.identity(measured), task.identity(watched)).any()
+
+
+def test_one_test_row_of_paired_goals_is_a_whole_pair(tmp_path: Path) -> None:
+    assert train(tiny(task=PAIRED, test=1, steps=2), tmp_path).rows["exact"]["n"] == 2  # type: ignore[call-overload]
 
 
 def test_a_file_of_all_test_problems_leaves_nothing_to_test_on(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from foresee.core.spec import resolve
 def command(
     task: TaskSpec,
     n: Annotated[int, typer.Option("-n", help="How many examples.")] = 1000,
-    split: Annotated[Literal["train", "test"], typer.Option(help="Which split.")] = "train",
+    split: Annotated[Literal["train", "test"] | None, typer.Option(help="Which split; train by default.")] = None,
     seed: Annotated[int, typer.Option(help="Which stream of examples.")] = 0,
     form: Annotated[
         Literal["text", "jsonl", "lm-eval"],
@@ -38,9 +38,11 @@ def command(
         if out is None or isinstance(built, Data):
             what = "needs a folder: -o DIR" if out is None else "is for tasks that draw their examples"
             raise RequestError(f"--format lm-eval {what}")
+        if split is not None:
+            raise RequestError(f"--format lm-eval holds test rows, with train rows as shots; leave out --split {split}")
         test, shots = (draw(built, resolved.text, *asked, seed) for asked in (("test", n), ("train", SHOTS)))
         write_harness_task(built, resolved.text, test, shots, out)
         return
     if isinstance(sys.stdout, io.TextIOWrapper):  # data are UTF-8 wherever they go
         sys.stdout.reconfigure(encoding="utf-8")
-    write_examples(built, draw(built, resolved.text, split, n, seed), out or sys.stdout, form)
+    write_examples(built, draw(built, resolved.text, split or "train", n, seed), out or sys.stdout, form)

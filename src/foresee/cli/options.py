@@ -46,7 +46,8 @@ TaskSpec = Annotated[
     ),
 ]
 ObjectiveOption = Annotated[
-    str, typer.Option(help="What to train; see foresee list objectives.", autocompletion=complete_specs("objectives"))
+    str | None,
+    typer.Option(help="What to train; next-token by default.", autocompletion=complete_specs("objectives")),
 ]
 BackboneOption = Annotated[
     str | None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def command(
     task: TaskSpec,
-    objective: ObjectiveOption = "next-token",
+    objective: ObjectiveOption = None,
     *,
     settings: Any,
     more_steps: Annotated[
@@ -37,10 +37,14 @@ def command(
     keep_large_blocks()
     try:
         if more_steps is not None:
-            progress = tracked(on_standard_error(), track, runs)
-            run = continue_run(_parent(task, runs, settings), more_steps, progress=progress)
+            if objective is not None:
+                raise RequestError(f"--more-steps keeps the objective of {task}; leave out --objective")
+            parent = _parent(task, runs, settings)
+            # Beside it, unless another folder is named for its runs.
+            root = parent.dir.parent if runs == Path("runs") else runs
+            run = continue_run(parent, more_steps, root, tracked(on_standard_error(), track, root))
         else:
-            run = foresee.train(task, objective, runs=runs, track=track, **settings)
+            run = foresee.train(task, objective or "next-token", runs=runs, track=track, **settings)
     except OtherProcessError as error:
         if init_process_group().is_main:
             raise

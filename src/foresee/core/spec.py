@@ -180,8 +180,10 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
             if first in layer:
                 raise RequestError(f"{registry.kind} {name!r}: option {first!r} is given twice in {text!r}")
             layer = {key or first: value for key, value in layer.items()}
-        elif declared and layer and (key := next(iter(layer))) not in declared | shared and _is_path(key, layer[key]):
-            layer = {next(iter(declared)): f"{key}={layer[key]}"} | {k: v for k, v in layer.items() if k != key}
+        elif declared and layer and (first := next(iter(declared))) not in layer:
+            key, value = next(iter(layer.items()))
+            if key not in declared | shared and _is_path(key, value):
+                layer = {first: f"{key}={value}"} | {k: v for k, v in layer.items() if k != key}
         raw |= layer
     known = declared | shared
     for key in raw:

@@ -11,7 +11,7 @@ import numpy
 from foresee.datasets.cache import Rows
 from foresee.datasets.dataset import DataSet
 from foresee.datasets.request import Request
-from foresee.datasets.sources import name_place, other_fields, parts_left_out, read_rows
+from foresee.datasets.sources import name_place, other_fields, parts_left_out
 from foresee.datasets.tokenizers import UNKNOWN
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -125,20 +125,10 @@ def _quantiles(values: Rows) -> dict[str, int]:
 
 
 def _read_examples(data: DataSet, groups: Iterable[Iterable[int]]) -> tuple[Example, ...]:
-    """Reads the files again up to the last of some rows, for their texts; each group of rows is an example."""
-    shown = [[int(row) for row in list(group)[:SHOWN]] for group in groups]
-    wanted = {data.place(row): row for group in shown for row in group}
-    texts: dict[int, tuple[str, str]] = {}
-    for row in read_rows(data.files, data.request.fields) if wanted else ():
-        if (place := row[:2]) in wanted:
-            texts[wanted[place]] = row[2:]
-            if len(texts) == len(wanted):
-                break
-    return tuple(
-        Example(
-            tuple(name_place(data.files, *data.place(row)) for row in group),
-            texts[group[0]][0],
-            tuple(dict.fromkeys(texts[row][1] for row in group)),
-        )
-        for group in shown
-    )
+    """Some rows, as their tokens are written; each group of rows is an example."""
+    found = []
+    for shown in ([int(row) for row in list(group)[:SHOWN]] for group in groups):
+        texts = [data.coding.decode(*data.pair(row)) for row in shown]
+        places = tuple(name_place(data.files, *data.place(row)) for row in shown)
+        found.append(Example(places, texts[0][0], tuple(dict.fromkeys(response for _, response in texts))))
+    return tuple(found)

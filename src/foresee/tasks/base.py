@@ -68,7 +68,8 @@ class Task(ABC):
 
     @cached_property
     def chance(self) -> float:
-        """``exact`` of a solver that knows everything but the decision and guesses that uniformly."""
+        """``exact`` of a solver that knows everything but the decision and guesses that uniformly; where several
+        answers are right it may be that of guessing one of them, which is less."""
         raise NotImplementedError
 
     @cached_property
@@ -176,7 +177,8 @@ class Task(ABC):
         return one_in_eight(self.identity(batch))
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The facts that ``sample`` would have given for these rows, worked out from tokens alone (may be slow)."""
+        """The facts of these rows, worked out from tokens alone (may be slow); ``sample`` may have listed what has no
+        order of its own, such as the arms of a graph, in another order."""
         return {}
 
     def write_line(self, prompt: Sequence[int], answer: Sequence[int]) -> str:

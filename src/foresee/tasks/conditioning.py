@@ -21,7 +21,7 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
-from foresee.tasks.base import Task, WrongTurn, tasks
+from foresee.tasks.base import Lure, Task, WrongTurn, tasks
 from foresee.tasks.data import Data
 
 ALPHABET = string.ascii_lowercase + string.digits
@@ -108,13 +108,23 @@ class Conditioned(Task):
         return self.inner.write_answer(answer)
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
+        seed, rest = self._read_seed(line)
+        prompt, answer = self.inner.read_line(rest)
+        return seed + prompt, answer
+
+    def read_tokens(self, line: str) -> tuple[list[int], list[int]]:
+        seed, rest = self._read_seed(line)
+        prompt, answer = self.inner.read_tokens(rest)
+        return seed + prompt, answer
+
+    def _read_seed(self, line: str) -> tuple[list[int], str]:
+        """The tokens of a line's seed, and the inner line."""
         letters = ALPHABET[: self.seed_symbols]
         match = re.match(rf"\[([{letters}]{{{self.seed_length}}})\]", line.lstrip())
         if match is None:
             seed = f"a seed of {self.seed_length} symbols in brackets, each one of {letters}"
             raise RequestError(f"the line does not begin with {seed}")
-        prompt, answer = self.inner.read_line(line.lstrip()[match.end() :])
-        return self.vocab.encode(f"[{letter}]" for letter in match[1]) + prompt, answer
+        return self.vocab.encode(f"[{letter}]" for letter in match[1]), line.lstrip()[match.end() :]
 
     def facts_of(self, batch: Batch) -> Mapping[str, Tensor]:
         return self.inner.facts_of(self.unseeded(batch))
@@ -125,6 +135,14 @@ class Conditioned(Task):
 
     def implied(self, batch: Batch, decisions: Tensor) -> Tensor | None:
         return self.inner.implied(self.unseeded(batch), decisions)
+
+    def lure(self, batch: Batch, rng: torch.Generator) -> Lure | None:
+        found = self.inner.lure(self.unseeded(batch), rng)
+        if found is None:
+            return None
+        seeds = batch.tokens[:, : self.seed_length]
+        edits = (found.critical, found.safe)
+        return Lure(*(self._moved(edit, torch.cat([seeds, edit.tokens], 1), self.seed_length) for edit in edits))
 
     def wrong_turn(self, batch: Batch, rng: torch.Generator) -> WrongTurn | None:
         return self.inner.wrong_turn(self.unseeded(batch), rng)

@@ -102,9 +102,10 @@ TRIANGLE, FACT = "tri:", "edge:"
 @dataclass(frozen=True, kw_only=True)
 class TriangleDiscovery(Task):
     """A graph on ``nodes`` vertices, numbered by ``graph``. ``tri:`` is answered by the edges of a triangle in cyclic
-    order, ``tri:3,1|1,7|7,3``, and ``edge:`` by an edge both ways, ``edge:3,1|1,3``; a share ``facts`` of the rows are
-    of the second kind, all of them training rows. Identity is the set of nodes. ``chance`` is of a solver that knows
-    the edges and walks along two of them blindly: the share of pairs of a vertex's neighbours that are joined."""
+    order, ``tri:3,1|1,7|7,3``, and ``edge:`` by an edge both ways, ``edge:3,1|1,3``; a share ``facts`` of the rows,
+    before those that are held out leave, are of the second kind, all of them training rows. Identity is the set of
+    nodes. ``chance`` is of a solver that knows the edges and walks along two of them blindly: the share of pairs of a
+    vertex's neighbours that are joined."""
 
     summary: ClassVar[str] = "write a triangle of a memorised graph that was never shown (Roll the dice)"
     open_ended = True

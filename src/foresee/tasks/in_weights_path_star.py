@@ -43,9 +43,9 @@ class InWeightsPathStar(Task):
 
     ``edge:u=`` is answered by a neighbour of u, ``path:goal=`` (``path:start,goal=`` with query=start-goal) by the
     nodes from the centre to that end, or with answer=first by the node after the centre alone. Before ``=`` stand
-    ``pauses`` pause tokens, which the text form leaves out. A share ``facts`` of the rows are edges, each in either or
-    one of its ``directions`` ("forward": away from the centre). Of the ends, the share ``asked`` (at least one, and
-    never all) is held out; all edges are trained on.
+    ``pauses`` pause tokens, which the text form leaves out. A share ``facts`` of the rows, before those that are held
+    out leave, are edges, each in either or one of its ``directions`` ("forward": away from the centre). Of the ends,
+    the share ``asked`` (at least one, and never all) is held out; all edges are trained on.
 
     Facts: ``branch`` [B], where in the answer the decision lies (-1 for edges), and on graphs of up to 256 nodes
     ``arms`` [B, degree, length] and ``goal_arm`` [B] (for an edge, the arm it is on).

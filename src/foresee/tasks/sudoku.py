@@ -146,8 +146,8 @@ class Sudoku(NumberTask):
     column or box). So every puzzle has one solution. Filled grids are one of 64 random ones under the symmetries of
     Sudoku; they are not uniform over all grids. Token 0 is a blank, 1 .. box^2 the digits, then ``=``.
 
-    ``chance`` is that of guessing the blanks of a puzzle with ``clues`` clues. Two problems are the same where renaming
-    digits, with or without transposing, makes one the other.
+    ``chance`` is that of guessing the blanks of a puzzle with ``clues`` clues; puzzles that keep more are easier. Two
+    problems are the same where renaming digits, with or without transposing, makes one the other.
     """
 
     summary: ClassVar[str] = "the blanks of a grid, so that every row, column and box holds every digit once"

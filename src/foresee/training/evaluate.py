@@ -165,7 +165,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
         spec, own = spec.model_copy(update={"data": f"file:{data}"}), True
     if data is None or own:
         drawn = training_data(spec, task)
-        _, test = watched_and_measured(test_examples(spec, task, drawn), spec, task.group)
+        _, test = watched_and_measured(test_examples(spec, task, drawn), spec, task)
         trained = partial(problems_trained, task, drawn, spec, run.steps)
     elif isinstance(task, Data):
         task = task.at(data, whole=True)

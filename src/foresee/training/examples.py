@@ -105,16 +105,22 @@ def require_whole_parts(spec: Settings, task: Task, data: TrainingData) -> None:
         )
 
 
-def watched_and_measured(test: Batch, spec: Settings, group: int) -> tuple[Batch, Batch]:
+def watched_and_measured(test: Batch, spec: Settings, task: Task) -> tuple[Batch, Batch]:
     """``test_examples`` in two: those that the evaluations during training look at, and those of the final measurement.
 
-    No problem is in both: groups of ``group`` rows stay whole. Where there are so few that the latter would be less
-    than half of what was asked for, and of ``WATCHED``, each is a half.
+    Groups of rows stay whole, and no problem is in both but of an open-ended task, or where there is one problem alone.
+    Where there are so few that the latter would be less than half of what was asked for, and of ``WATCHED``, each is a
+    half.
     """
+    group = task.group
     few = len(test) < WATCHED + min(spec.test, WATCHED) // 2
     watched = max(1, (len(test) // 2 if few else WATCHED) // group) * group
     measured = max(1, spec.test // group) * group
-    return test.rows(slice(0, watched)), test.rows(slice(watched, watched + measured))
+    seen, rest = test.rows(slice(0, watched)), test.rows(slice(watched, watched + measured))
+    if isinstance(task, Data):  # a prompt may stand in several rows of a file
+        fresh = ~numpy.isin(task.identity(rest), task.identity(seen))
+        rest = rest.rows(group_rows(fresh.nonzero()[0], 1)) if fresh.any() else rest
+    return seen, rest
 
 
 def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
@@ -124,7 +130,7 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
     A user's file may hold problems of the test split; test examples whose problem is in it are left out.
     """
     if spec.data_file is None:
-        test = draw_problems(task, spec.task, WATCHED + spec.test, 0)
+        test = draw_problems(task, spec.task, WATCHED + max(spec.test, task.group), 0)
         if len(test) < 2:
             why = "holds one test row, but a run takes at least 2; give more rows or a test file"
             raise RequestError(f"{spec.task} {why}")
@@ -133,7 +139,7 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
     trained = task.identity(data.batch)
     if spec.test_data:
         return _read_test(spec, task, trained)
-    test = draw_problems(task, spec.task, WATCHED + spec.test, 0, trained)
+    test = draw_problems(task, spec.task, WATCHED + max(spec.test, task.group), 0, trained)
     if len(test) < LEAST_LEFT:
         raise RequestError(
             f"{spec.data} holds nearly every problem of {spec.task}: {len(test)} are left to test on, and a run takes "
@@ -177,9 +183,12 @@ def warn_of_rows(task: Task, test: Batch) -> None:
 def draw_problems(task: Task, task_text: str, n: int, seed: int, without: Fingerprints = NO_PROBLEMS) -> Batch:
     """Test rows of different problems, none of them in ``without``: the first ``n`` of ``draw``, or all there are where
     the task has fewer. Rows of one group count as many as they are, and stay together. An open-ended task, whose test
-    examples share one prompt, and one that owns its examples give ``n`` rows as ``draw`` does."""
+    examples share one prompt, and one that owns its examples give the ``n`` rows of ``draw``, less those in
+    ``without``."""
     if task.open_ended or isinstance(task, Data):
-        return draw(task, task_text, "test", n, seed)
+        drawn = draw(task, task_text, "test", n, seed)
+        known = numpy.isin(task.identity(drawn), without)
+        return drawn.rows(group_rows((~known).nonzero()[0], 1)) if known.any() else drawn
     wanted, found, problems, before = max(1, n // task.group), numpy.empty(0, numpy.int64), NO_PROBLEMS, -1
     asked = wanted
     # Twice what was drawn, until it holds enough different problems or adds none.

@@ -95,9 +95,9 @@ def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     else:
         tokens, _ = next(task.sample(task.group, stream("model card", run.spec.task)).pairs())
     longest = task.answer_length_of(tokens) if task.end is None else task.answer_length
-    ends = task.end is not None and objective.order == "forward"
+    end = task.end if objective.order == "forward" else None
     filled = {
-        "length": longest, "end": f", eos_token_id={ids[task.end]}" if ends else "",
+        "length": longest, "end": "" if end is None else f", eos_token_id={ids[end]}",
         "steps": getattr(objective, "steps", None) or longest,
         "symbol": next((ids[objective.vocab.token(symbol)] for symbol in objective.symbols), None),
     }  # fmt: skip

@@ -104,16 +104,24 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
     spec = run.spec.replace(steps=before + more, parent=digest, parent_steps=before, **moved)
     root = run.dir.parent if root is None else Path(root)
     directory = root / spec.digest
-    if not any((directory / name).exists() for name in ("rows.jsonl", "model.safetensors", "checkpoint")):
-        tensors, _ = files.read_tensors(run.dir / "model.safetensors")
-        with files.explained(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-        with locked(directory):
-            started = {f"model.{name}": value for name, value in tensors.items()}
-            files.write_tensors(directory / "checkpoint" / "latest.safetensors", started, asdict(Position(step=before)))
-            if isinstance(run.task, Data):
-                files.write_json(directory / CODING, run.task.keep())
+    init_process_group().broadcast(lambda: _start(run, directory))
     return train(spec, root, progress)
+
+
+def _start(run: Run, directory: Path) -> None:
+    """Writes what a run in ``directory`` that continues ``run`` begins with, unless it has begun. Its checkpoint comes
+    last: with it all is there."""
+    start = directory / "checkpoint" / "latest.safetensors"
+    if any(path.exists() for path in (directory / "rows.jsonl", directory / "model.safetensors", start)):
+        return
+    tensors, _ = files.read_tensors(run.dir / "model.safetensors")
+    with files.explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):
+        if isinstance(run.task, Data):
+            files.write_json(directory / CODING, run.task.keep())
+        begun = {f"model.{name}": value for name, value in tensors.items()}
+        files.write_tensors(start, begun, asdict(Position(step=run.steps)))
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ class Started:
     @staticmethod
     def in_folder(spec: Settings, parts: Parts, directory: Path, world: World) -> Started:
         """The run as it stands in its folder. Raises ``RequestError`` where that lacks what it should continue."""
-        watched, test = watched_and_measured(parts.test, spec, parts.task.group)
+        watched, test = watched_and_measured(parts.test, spec, parts.task)
         training = Training(spec, parts.task, parts.data, Model(parts.objective, spec.device, world))
         checkpoint = Checkpoint(directory, training)
         trained = checkpoint.load_weights()
@@ -280,6 +288,7 @@ def train_steps(
             due = world.is_main and time.perf_counter() - saved > SAVE_SECONDS
             stop, save = world.all_reduce(torch.tensor([stopping(), due])).bool().tolist()
             if stop or save:
+                position.seconds = seconds_before + time.perf_counter() - began  # an evaluation takes time too
                 checkpoint.save()
                 saved = time.perf_counter()
             if stop:

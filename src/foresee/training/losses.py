@@ -29,8 +29,12 @@ class Losses:
 
     def add(self, batch: Batch, out: LossOut) -> None:
         """The losses of a part of a step's batch, as ``weigh`` gives them."""
-        for name, value in {"loss": out.total, **out.parts}.items():
-            self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value.detach()
+        before = self._parts
+        # In the objective's order, also after ``restore``, so that a resumed run writes the same lines.
+        self._parts = {
+            name: before.get(name, torch.zeros_like(value)) + value.detach()
+            for name, value in {"loss": out.total, **out.parts}.items()
+        }
         self._by_position += losses_by_position(batch, out.per_token, self._places)
 
     def means(self, steps: int) -> dict[str, float]:

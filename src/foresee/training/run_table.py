@@ -51,8 +51,8 @@ def _record(run: Run | DamagedRun) -> dict[str, Cell]:
     for part in ("task", "objective", "backbone"):
         record |= _options(part, str(record[part]))
     record |= {"steps_done": run.steps, "seconds": run.seconds}
-    if run.timing:
-        record["examples_per_second"] = run.timing[-1]["examples_per_second"]
+    if (speed := run.examples_per_second) is not None:
+        record["examples_per_second"] = speed
     for name, row in run.rows.items():
         for place, one in enumerate(row) if isinstance(row, list) else [("", row)]:
             own = name if place == "" else f"{name}.{place}"

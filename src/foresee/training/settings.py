@@ -203,9 +203,9 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     def command(self) -> str:
         """The command line that makes this run again with this version, on this machine; what is at its default is left
         out."""
-        if self.parent:
-            return shlex.join(["foresee", "train", self.parent, "--more-steps", str(self.steps - self.parent_steps)])
         start = f"torchrun --nproc-per-node {self.processes} -m foresee" if self.processes > 1 else "foresee"
+        if self.parent:
+            return f"{start} train {self.parent} --more-steps {self.steps - self.parent_steps}"
         usual = _checked({"task": self.task})
         try:
             specs = {kind: part.brief for kind, part in self._parts().items()}

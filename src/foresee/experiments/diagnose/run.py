@@ -83,7 +83,7 @@ def _measure(
 ) -> Diagnosis:
     # The examples of the runs' final measurements, the same for every seed and objective.
     data = training_data(runs[0].spec, task)
-    batch = watched_and_measured(test_examples(runs[0].spec, task, data), runs[0].spec, task.group)[1].trimmed()
+    batch = watched_and_measured(test_examples(runs[0].spec, task, data), runs[0].spec, task)[1].trimmed()
     names = {resolve(objectives, name).text: name for name in (FORWARD, HIDDEN)}
     measured = measure_families(runs, batch, folder / "measured")
     families = {names.get(name, name): family for name, family in measured.items()}
