@@ -116,14 +116,18 @@ def tabulate_pitfalls(results: Path) -> str:
 
 
 def tabulate_pretrained(results: Path) -> str:
-    """The runs of the study of a checkpoint."""
+    """The runs of the study of a checkpoint, a line for all seeds of one training."""
+    alike: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(read_finished(results, [PRETRAINED]), key=lambda run: run.spec.seed):
+        network = f"`{short_backbone(run.spec.backbone)}`"
+        alike.setdefault((_name(run), _graph(run), network, f"{run.spec.lr:g}"), []).append(run)
     lines = []
-    for run in read_finished(results, [PRETRAINED]):
-        looked = _by(run, steps_to_solve(run, "rest", RELIABLE))
-        network, exact = f"`{short_backbone(run.spec.backbone)}`", f"{value_of(run.rows):.3f}"
-        lines.append([_name(run), _graph(run), network, f"{run.spec.lr:g}", looked, exact, f"`{run.verdict.label}`"])
-    head = ["trained with", "graph", "network", "learning rate", "look-ups by step", "`exact`", "verdict"]
-    return _write(head, sorted(lines))
+    for key, runs in sorted(alike.items()):
+        looked = ", ".join(_by(run, steps_to_solve(run, "rest", RELIABLE)) for run in runs)
+        verdicts = dict.fromkeys(f"`{run.verdict.label}`" for run in runs)
+        lines.append([*key, looked, ", ".join(f"{value_of(run.rows):.3f}" for run in runs), ", ".join(verdicts)])
+    head = ["trained with", "graph", "network", "learning rate", "look-ups by step", "`exact` by seed", "verdict"]
+    return _write(head, lines)
 
 
 def tabulate_gpu(results: Path) -> str:
