@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fabricated_runs import add_anatomy, add_position_loss, fabricate_run
 from program import Program
 from rich.console import Console
+from tiny import tiny
 
 import foresee
 from foresee.cli.app import COMMANDS
@@ -22,10 +24,13 @@ from foresee.core.registry import load_plugin_file
 from foresee.experiments.compare import Comparison, ObjectiveRuns
 from foresee.experiments.progress import RunsBars
 from foresee.experiments.scaffold import KINDS, write_plugin
+from foresee.objectives.next_token import NextToken
+from foresee.training.loop import train
 from foresee.training.progress import Bar, Lines, draw_bar
 from foresee.training.run import Run, find_runs, load
 from foresee.training.run_table import SHOWN, runs_table, table_records
 from foresee.training.settings import Settings
+from foresee.training.values import canonical_data
 
 WIDTHS = (80, 140)
 
@@ -278,3 +283,48 @@ def test_one_thing_in_full(program: Program) -> None:
 def test_version_and_completion(program: Program) -> None:
     assert program("--version")[1] == f"foresee {foresee.__version__}\n"
     assert "_FORESEE_COMPLETE" in program("--show-completion", "bash")[1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["train", "{rows}"], "{rows} is a file, and a task is asked for: write data:{rows}"),
+        (["train", "data"], "task 'data' needs path=..., as in data:path=..."),
+        (["diagnose", "data:{rows}", "--test-data", "no.jsonl"], "data:{rows} is a task's spec, and how its rows are"),
+        (
+            ["diagnose", "{rows},prompt=answer"],
+            "{rows},prompt=answer: options of a file stand apart here",
+        ),
+        (
+            ["train", "data:{rows},test_file={rows}"],
+            "{rows}: every prompt is in {rows} too, so no row",
+        ),
+        (["inspect", "{wide}"], "{wide}: the file is UTF-16 or UTF-32 text; save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_named_in_the_wrong_way_gets_the_right_one(
+    argv: list[str], sentence: str, tmp_path: Path, program: Program
+) -> None:
+    rows, wide = tmp_path / "rows.jsonl", tmp_path / "wide.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{n}", "answer": f"{n % 3}"}) + "\n" for n in range(60)))
+    wide.write_text("[]", "utf-16")
+    status, _, err = program(*(word.format(rows=rows, wide=wide) for word in argv))
+    assert status == 2
+    last = err.splitlines()[-1]  # diagnose says what it does
+    assert last.startswith(f"foresee: {sentence.format(rows=rows, wide=wide)}")
+
+
+def test_python_is_told_what_it_should_have_been_given(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^seeds=\[0, 1\] must be a whole number"):
+        foresee.compare("path-star-mini", "next-token", seeds=[0, 1])  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(RequestError, match="put \\* before a list"):
+        foresee.runs(["runs"])  # type: ignore[arg-type]  # as above
+    with pytest.raises(RequestError, match=r"--results .*nowhere: no such folder"):
+        foresee.study("defaults", results=tmp_path / "nowhere")
+    assert canonical_data(Path("a.txt")) == "file:a.txt"
+
+
+def test_a_loss_that_is_no_loss_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NextToken, "loss", lambda self, batch, rng: torch.zeros(()))
+    with pytest.raises(RequestError, match=r"^NextToken\.loss must return a LossOut .*, not a Tensor$"):
+        train(tiny(steps=1), tmp_path)

@@ -21,6 +21,7 @@ from foresee.training.run_table import (
     without_common,
     write_table,
 )
+from foresee.training.settings import Settings
 
 pandas = pytest.importorskip("pandas")
 
@@ -142,3 +143,25 @@ def test_the_command_lists_and_exports(root: Path, tmp_path: Path, program: Prog
     status, _, err = program("runs", str(tmp_path / "none"))
     assert status == 2
     assert "is no folder of runs" in err
+
+
+def test_conditions_on_parts_take_presets_and_short_specs(tmp_path: Path) -> None:
+    fabricate_run(tmp_path, task="path-star:degree=2,length=3,nodes=10,goals=all")
+    fabricate_run(tmp_path, seed=1)
+    table = runs_table(find_runs(tmp_path))
+    for wanted in ("task=path-star-mini", "task=path-star:length=3,nodes=10", "task!=path-star:goals=one"):
+        assert list(filter_runs(table, [wanted])["seed"]) == [0], wanted
+    assert len(filter_runs(table, ["task=path-star"])) == 2
+    for wrong, why in (("exact=>0.4", "is no condition"), ("exact>=half", "exact holds numbers, and 'half' is none")):
+        with pytest.raises(RequestError, match=why):
+            filter_runs(table, [wrong])
+
+
+def test_a_number_that_is_too_large_hides_no_run(tmp_path: Path) -> None:
+    fabricate_run(tmp_path)
+    odd = fabricate_run(tmp_path, seed=1)
+    spec = json.loads((odd / "spec.json").read_text())
+    (odd / "spec.json").write_text(json.dumps(spec | {"steps": 10**23}))
+    assert len(runs_table(find_runs(tmp_path))) == 2
+    with pytest.raises(RequestError, match=r"seed=9223372036854775808 must be a whole number from 0 to below 2\^63"):
+        Settings.of("path-star", "next-token", seed=2**63)

@@ -165,7 +165,7 @@ def test_build_passes_context_by_position_and_options_by_name() -> None:
         ("built:size=2", "gadget 'built' has no option 'size': "),
         ("bare:2", "gadget 'bare' takes no options, but was given '2'"),
         ("bare:size=2", "gadget 'bare' has no option 'size': known: none"),
-        ("star", "gadget 'star' needs degree=..., as in star:degree=N"),
+        ("star", "gadget 'star' needs degree=..., as in star:degree=..."),
         ("star:degree=two", "gadget 'star': degree='two' must be a whole number"),
         ("star:degree=2.0", "gadget 'star': degree='2.0' must be a whole number"),
         ("star:degree=none", "gadget 'star': degree='none' must be a whole number"),

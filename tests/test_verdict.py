@@ -109,7 +109,8 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("unfitted", {"exact": 4500, "rest": 8000}),
     ("partial", {"exact": 4926, "rest": 8000}),  # its interval holds chance
     ("partial", {"exact": 4500, "rest": 9000}),
-    ("partial", {"exact": 4500}),
+    ("unfitted", {"exact": 4500}),
+    ("partial", {"exact": 5500}),
 ]
 
 
@@ -250,3 +251,10 @@ def test_a_fall_is_more_than_noise_and_more_than_two_percent() -> None:
     assert find_fall(noisy) is None
     first, last = find_fall([(step, 2.0 - step / 1000) for step in range(100, 1001, 100)]) or (0.0, 0.0)
     assert first > last > 1.0
+
+
+def test_a_decision_whose_interval_is_wide_is_neither_at_chance_nor_off_it() -> None:
+    """50 of 100: nothing says where it lies, so nothing is said."""
+    wide: Rows = {"exact": rate(49, 100), "branch": rate(50, 100), "rest": rate(80, 100)}
+    assert judge(wide, 0.5).because.endswith("at it or off it, of which so few test examples cannot tell (--test)")
+    assert judge(wide | {"branch": rate(90, 100)}, 0.5).because.endswith("the decision off it")

@@ -136,6 +136,8 @@ def compare(
     from foresee.experiments.progress import show_runs
 
     names = split_list(objectives) if isinstance(objectives, str) else list(objectives)
+    if not isinstance(seeds, int):
+        raise RequestError(f"seeds={seeds!r} must be a whole number: how many seeds, from 0")
     if "seed" in settings:
         raise RequestError("a comparison has no setting 'seed': did you mean seeds=3, for seeds 0, 1 and 2?")
     asked = _settings(task, names[0] if names else "next-token", backbone, settings)
@@ -149,7 +151,7 @@ def study(
     *,
     train: bool = False,
     runs: str | Path = "runs",
-    results: Sequence[str | Path] | None = None,
+    results: str | Path | Sequence[str | Path] | None = None,
     engine: str | Engine = "local",
     jobs: int | None = None,
     track: str | None = None,
@@ -164,6 +166,7 @@ def study(
     from foresee.experiments.studies.run import study as run_study
 
     shown = show_runs(track, Path(runs), silent=not progress) if train else None
+    results = [results] if isinstance(results, str | Path) else results
     return run_study(name, scale, runs, results, train=train, engine=engine, jobs=jobs, progress=shown)
 
 
@@ -236,6 +239,7 @@ def runs(
     from foresee.training.run import find_runs
     from foresee.training.run_table import filter_runs, runs_table, sort_runs
 
+    _refuse_lists("runs", folders)
     table = runs_table(find_runs(*map(locate_run, folders or ["runs"])))
     table = filter_runs(table, [where] if isinstance(where, str) else where)
     return table if sort is None else sort_runs(table, sort, descending=descending)
@@ -273,7 +277,13 @@ def report(
     ``warn`` is told of damaged runs, which are left out."""
     from foresee.report import report as write
 
+    _refuse_lists("report", about)
     return write(*about, out=out, runs=runs, title=title, figures=figures, tables=tables, warn=warn)
+
+
+def _refuse_lists(function: str, given: Sequence[Any]) -> None:
+    if any(isinstance(each, list | tuple) for each in given):
+        raise RequestError(f"foresee.{function} takes what it is about one by one: put * before a list")
 
 
 def _settings(task: str | Task, objective: str, backbone: str | None, settings: dict[str, Any]) -> Settings:

@@ -130,7 +130,7 @@ def show_records(
     doubted = [bool(record.get("inconclusive")) for record in records]
     if "verdict" in cells:
         cells["verdict"] = [name + "?" * doubt for name, doubt in zip(cells["verdict"], doubted, strict=True)]
-    if brief_columns and len(records) > 1:
+    if brief_columns and records:
         for name in COMMON:
             if len(set(cells.get(name, ("", "-")))) == 1:
                 console.print(f"{name}: {cells.pop(name)[0]}", markup=False, soft_wrap=True)
@@ -178,9 +178,10 @@ def _letter(place: int) -> str:
 
 def _column(name: str, values: Sequence[Any]) -> list[str]:
     """Cells for a terminal: rates to three places, specs by what tells them apart."""
-    if name in part_registries() and None not in values:
-        short = [shorten(part_registries()[name], value) for value in values]
-        return short if len(set(short)) == 1 else without_common(short)
+    if name in part_registries():
+        short = [shorten(part_registries()[name], value) for value in values if value is not None]
+        each = iter(short if len(set(short)) == 1 else without_common(short))
+        return ["-" if value is None else next(each) for value in values]
     return ["-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value) for value in values]
 
 

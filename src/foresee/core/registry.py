@@ -21,6 +21,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,6 +120,8 @@ class Registry(Generic[T]):
         self.discover()
         if name not in self._classes:
             known = [*self._classes, *self._presets]
+            if self.kind == "task" and Path(name).exists():
+                raise RequestError(f"{name} is a file, and a task is asked for: write data:{name}")
             own = "--plugin FILE makes one of your own known"
             raise RequestError(f"unknown {self.kind} {name!r}: {nearest(name, known)} ({own})")
         return self._classes[name]
@@ -200,6 +203,11 @@ def load_plugin_file(path: Path) -> None:
 def loaded_plugin_files() -> list[Path]:
     """The files that ``load_plugin_file`` has imported, for processes that are to import the same."""
     return [Path(str(module.__file__)) for name, module in sys.modules.items() if name.startswith(PLUGIN)]
+
+
+def loaded_plugin_options() -> list[str]:
+    """The words of a command line that make them known again."""
+    return [word for path in loaded_plugin_files() for word in ("--plugin", os.path.relpath(path))]
 
 
 def plugin_digest(classes: Sequence[type]) -> str:

@@ -189,7 +189,7 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
     for key in raw:
         if key not in known:
             raise RequestError(f"{registry.kind} {name!r} has no option {key!r}: {nearest(key, list(known))}")
-    needed = ",".join(f"{key}=N" for key, option in declared.items() if option.default is inspect.Parameter.empty)
+    needed = ",".join(f"{key}=..." for key, option in declared.items() if option.default is inspect.Parameter.empty)
     options: dict[str, Any] = {}
     for key, parameter in known.items():
         if key in raw:

@@ -61,6 +61,8 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 if len(line) == LONGEST_LINE:
                     raise RequestError(f"{path}, line {at}: the line is longer than 64 MB; are its line ends missing?")
                 yield line.removeprefix(codecs.BOM_UTF8) if at == 1 else line
+    except RequestError:
+        raise
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         raise RequestError(f"{path}: the compressed file is damaged after line {at}: {error}") from None
     except ImportError:

@@ -93,7 +93,9 @@ def refuse(files: Sequence[Path], bad: BadRow) -> RequestError:
     """Makes what is said of the first bad row."""
     place = name_place(files, bad.file, bad.number)
     remedy = f"{NAME_FIELDS}, or mend the row" if bad.kind == "missing field" else "mend the row"
-    return RequestError(f"{place}: {bad.reason}; {remedy}, or leave bad rows out with skip_bad=true")
+    return RequestError(
+        f"{place}: {bad.reason}; {remedy}, or leave bad rows out with skip_bad=true (diagnose: --skip-bad)"
+    )
 
 
 def field_names(file: Path) -> list[str]:

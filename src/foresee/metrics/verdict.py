@@ -107,13 +107,20 @@ def _find_rule(rows: Rows, chance: float) -> tuple[str, str]:
                 f"every forced position is at least {_shown(min(forced), RELIABLE)} >= {RELIABLE}, none holds more "
                 f"than half of what is lost, and exact {exact:.3f} is within {NEAR} of compounded {compounded:.3f}"
             )
-    if whole is not None and whole["high"] < chance and rest is not None and rest < RELIABLE:
+    if whole is not None and whole["high"] < chance and (rest is None or rest < RELIABLE):
         below = f"exact {_interval(whole)} lies below chance {chance:.3g}"
-        return "unfitted", f"{below}, and rest {_shown(rest, RELIABLE)} < {RELIABLE}"
+        return "unfitted", below + ("" if rest is None else f", and rest {_shown(rest, RELIABLE)} < {RELIABLE}")
     near = _list_values(rows, ("exact", "branch", "decision", "follow", "rest")) or "no finite measurement"
     first = branch or decision
-    where = "" if first is None else f", the decision {'at' if at_chance(first, chance) else 'off'} it"
+    where = "" if first is None else f", the decision {_place(first, chance)}"
     return "partial", f"no other rule fits {near}; chance is {chance:.3g}{where}"
+
+
+def _place(decision: Row, chance: float) -> str:
+    if at_chance(decision, chance):
+        return "at it"
+    around = decision["low"] <= chance <= decision["high"]
+    return "at it or off it, of which so few test examples cannot tell (--test)" if around else "off it"
 
 
 def _list_values(rows: Rows, names: Sequence[str]) -> str:

@@ -61,9 +61,11 @@ def draw(task: Task, task_text: str, split: Split, n: int, seed: int) -> Batch:
 def _chosen(task: Data, task_text: str, split: Split, n: int, seed: int) -> NDArray[numpy.int64]:
     """Numbers of ``n`` rows of a split at random, or of all where there are fewer."""
     rows = len(task.rows(split))
+    if not rows and split == "train" and task.test_file is not None:
+        raise RequestError(f"{task.path}: every prompt is in {task.test_file} too, so no row is left to train on")
     if not rows:
         raise RequestError(
-            f"{task_text}: no row belongs to the {split} split; one prompt in eight is for testing, so give more rows, "
+            f"{task.path}: no row belongs to the {split} split; one prompt in eight is for testing, so give more rows, "
             "or name a test file"
         )
     return seeds.stream("data", task_text, split, seed).permutation(rows)[:n]

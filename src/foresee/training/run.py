@@ -256,7 +256,7 @@ def load(name: str | Path, runs: str | Path = "runs", data: str | Path | None = 
     directory = records.locate_run(name, runs)
     run = replace(read_run(directory), data=None if data is None else Path(data))
     if not run.rows:
-        raise RequestError(f"{directory} holds an unfinished run; run the command that started it to finish it")
+        raise RequestError(f"{directory} holds an unfinished run; finish it with `{run.spec.command}`")
     return run
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
-from foresee.core.spec import parse
+from foresee.core.spec import parse, resolve
 from foresee.training.run import DamagedRun, Run
+from foresee.training.settings import part_registries
 
 if TYPE_CHECKING:
     import pandas
@@ -90,6 +92,8 @@ def _column(cells: Sequence[Cell | None]) -> pandas.Series:
     import pandas
 
     kinds = {type(cell) for cell in cells if cell is not None}
+    if kinds == {int} and any(cell is not None and not -(2**63) <= int(cell) < 2**63 for cell in cells):
+        kinds = {str}  # one odd number, of a damaged run say, must not hide the others
     if kinds in ({int}, {bool}):
         return pandas.Series(cells, dtype="Int64" if kinds == {int} else "boolean")
     if kinds <= {int, float}:
@@ -101,14 +105,14 @@ def filter_runs(table: pandas.DataFrame, conditions: Sequence[str]) -> pandas.Da
     """The rows that meet every condition, as in ``task.degree>=5`` and ``objective=next-token``; anything else that
     pandas can say is for ``table.query``.
 
-    ``task``, ``objective`` and ``backbone`` match by name or by whole spec. A run without the column meets no condition
-    on it but ``!=``. Raises ``RequestError`` on what is no condition, on a column that no run has, and where text is
-    compared by order.
+    ``task``, ``objective`` and ``backbone`` match by the name of their class, by preset and by spec. A run without the
+    column meets no condition on it but ``!=``. Raises ``RequestError`` on what is no condition, on a column that no run
+    has, and where text is compared by order.
     """
     import pandas
 
     for condition in conditions:
-        parsed = re.fullmatch(r"\s*([\w.-]+?)\s*(!=|>=|<=|=|>|<)=?\s*(.+?)\s*", condition)
+        parsed = re.fullmatch(r"\s*([\w.-]+?)\s*(!=|>=|<=|=|>|<)=?\s*([^<>=].*?)\s*", condition)
         if parsed is None:
             raise RequestError(
                 f"--where {condition!r} is no condition; write a column, one of {' '.join(COMPARISONS)} and a value, "
@@ -118,9 +122,16 @@ def filter_runs(table: pandas.DataFrame, conditions: Sequence[str]) -> pandas.Da
         if not len(table.columns):
             continue  # no runs at all
         _require_column(table, column, f"--where {condition!r}")
-        named = f"{column}.name" in table and ":" not in wanted
-        cells, value = table[f"{column}.name" if named else column], _value(wanted)
+        named, value = column in part_registries() and f"{column}.name" in table, _value(wanted)
+        if named:
+            registry = part_registries()[column]
+            named = ":" not in wanted and registry.expand(wanted) is None
+            with suppress(RequestError):  # of another version, say
+                wanted = wanted if named else resolve(registry, wanted).text
+        cells = table[f"{column}.name" if named else column]
         numeric = pandas.api.types.is_numeric_dtype(cells) and not isinstance(value, str)
+        if pandas.api.types.is_numeric_dtype(cells) and not numeric:
+            raise RequestError(f"--where {condition!r}: {column} holds numbers, and {wanted!r} is none")
         if not numeric and sign not in ("=", "!="):
             raise RequestError(f"--where {condition!r}: text has no order; compare it with = or !=")
         kept = COMPARISONS[sign](cells, value if numeric else wanted)

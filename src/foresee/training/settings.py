@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from foresee.core.errors import RequestError
 from foresee.core.files import hash_file
-from foresee.core.registry import Registry, nearest, plugin_digest
+from foresee.core.registry import Registry, loaded_plugin_options, nearest, plugin_digest
 from foresee.core.spec import Resolved, resolve
 from foresee.training.values import LIMITS, Real, Truth, Whole, canonical_data
 
@@ -61,7 +61,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         description="Examples a step; where problems have several rows, 64 problems by default.",
     )
     lr: Real = Field(2e-3, gt=0, description="Learning rate after warm-up.")
-    seed: Whole = Field(0, ge=0, description="Of weights, training examples and their order.")
+    seed: Whole = Field(0, ge=0, lt=2**63, description="Of weights, training examples and their order.")
     data: Annotated[str, BeforeValidator(canonical_data)] = Field(
         "fixed:200000", description="200000 (a fixed set of that size), fresh, or a file of examples."
     )
@@ -220,7 +220,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
             text = specs.get(name, str(value))
             plain = text.removeprefix("fixed:").removeprefix("file:") if name == "data" else text
             words += [option] if value is True else [option, plain]
-        return shlex.join(words)
+        return shlex.join([*words, *(loaded_plugin_options() if self.plugins else ())])
 
     def build_task(self, kept: Path | None = None) -> Task:
         """The task of this run; by what its folder kept (``Data.keep``) where that is there. Raises

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from foresee.core.errors import RequestError
 
 def canonical_data(given: object) -> str:
     """The one spelling of ``fixed:N`` (or N alone), ``fresh`` or ``file:PATH``; else raises ``RequestError``."""
+    if isinstance(given, os.PathLike):
+        return f"file:{Path(given)}"
     text = str(_whole(given)) if isinstance(given, numbers.Real) and float(given).is_integer() else str(given)
     kind, colon, value = text.partition(":")
     if text == "fresh":
@@ -54,6 +57,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Real = Annotated[float, BeforeValidator(_real), Field(allow_inf_nan=False)]
 
 LIMITS = {
+    "seed": "a whole number from 0 to below 2^63",
     "lr": "above 0 and finite", "weight_decay": "at least 0 and finite", "clip": "at least 0 and finite",
     "beta2": "from 0 to below 1", "schedule": "constant or cosine", "precision": "auto, bf16 or float32",
     "device": "auto, cpu or, where PyTorch has it, cuda or mps",

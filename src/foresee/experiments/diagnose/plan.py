@@ -117,7 +117,15 @@ def read_task(
     most ``WORDS_AT_MOST`` different ones, else characters. Raises ``RequestError`` where it is neither spec nor file.
     """
     if data.partition(":")[0] in {*tasks.names(), *tasks.presets()} and not Path(data).is_file():
+        given = (prompt, answer, template, tokenizer, test_file, skip_bad)
+        if given != ("prompt", "answer", None, "auto", None, False):
+            raise RequestError(
+                f"{data} is a task's spec, and how its rows are read stands in it, as in data:FILE,test_file=OTHER; "
+                "leave out --prompt, --answer, --template, --tokenizer, --test-data and --skip-bad"
+            )
         return resolve(tasks, data).build()
+    if Path(data.partition(",")[0]).exists() and not Path(data).exists():
+        raise RequestError(f"{data}: options of a file stand apart here, as in --prompt question --answer reply")
     if not Path(data).exists() and not {*"*?["} & {*data} and not all(Path(part).exists() for part in data.split("+")):
         raise RequestError(f"{data} is neither a file nor a task; foresee list tasks names the tasks")
 
