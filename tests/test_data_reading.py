@@ -346,3 +346,13 @@ def test_the_example_on_a_corpus_makes_a_row_of_each_turn_that_is_answered(tmp_p
     )
     made = list(runpy.run_path(str(script))["rows"](tmp_path))
     assert made == [{"prompt": "hi", "answer": "hello"}, {"prompt": "hello", "answer": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("template", "why"), [("hello", "names no field"), (r"{instruction}\n{input", "has a brace that names no field")]
+)
+def test_a_template_that_says_too_little_is_refused(template: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"instruction": "a", "input": "b", "output": "c"}) + "\n")
+    with pytest.raises(RequestError, match=f"template .* {why}; write fields in braces"):
+        data(path, answer="output", template=template)

@@ -117,6 +117,8 @@ def test_what_is_written_backwards_does_not_end_at_its_first_token(
     with torch.inference_mode():
         expected = run.objective.generate(names["prompt"].input_ids, run.task.answer_length)
     assert torch.equal(names["answer"], expected)
+    tokenizer = names["tokenizer"]
+    assert tokenizer.decode(tokenizer("3 4 ?").input_ids).startswith("3 4 ?")
     assert "eos_token_id" not in (tmp_path / "checkpoint" / "README.md").read_text()
     assert names["model"].generation_config.eos_token_id is None
 

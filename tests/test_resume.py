@@ -214,7 +214,7 @@ def test_killed_while_measuring(tmp_path: Path, undisturbed: dict[str, bytes]) -
     assert status == -signal.SIGKILL
     assert (run_directory(tmp_path) / "model.safetensors").exists()
     assert not (run_directory(tmp_path) / "rows.jsonl").exists()
-    with pytest.raises(RequestError, match="holds an unfinished run; run the command that started it to finish it"):
+    with pytest.raises(RequestError, match="holds an unfinished run; finish it with `foresee train "):
         load(run_directory(tmp_path))
     status, said = command(tmp_path, Plan())
     assert status == 0

@@ -153,7 +153,7 @@ def test_automatic_choices_are_spelled_out() -> None:
         ({"test": 0}, "test=0 must be at least 1"),
         ({"eval_every": 0}, "eval_every=0 must be at least 1"),
         ({"warmup": -1}, "warmup=-1 must be at least 0"),
-        ({"seed": -1}, "seed=-1 must be at least 0"),
+        ({"seed": -1}, "seed=-1 must be a whole number from 0 to below 2^63"),
         ({"weight_decay": -0.5}, "weight_decay=-0.5 must be at least 0"),
         ({"weight_decay": float("nan")}, "weight_decay=nan must be at least 0"),
         ({"clip": float("inf")}, "clip=inf must be at least 0 and finite"),
@@ -298,7 +298,7 @@ def test_a_damaged_file_is_one_sentence(copy: Path, name: str, content: bytes, s
     ("name", "said"),
     [
         ("spec.json", "is not a run directory: it holds no spec.json"),
-        ("rows.jsonl", "holds an unfinished run; run the command that started it to finish it"),
+        ("rows.jsonl", "holds an unfinished run; finish it with `foresee train path-star:"),
         ("metrics.jsonl", "metrics.jsonl is missing; delete .* and train again"),
         ("timing.jsonl", "timing.jsonl is missing; delete .* and train again"),
         ("model.safetensors", "model.safetensors is missing; delete .* and train again"),

@@ -19,7 +19,7 @@ from tiny import CANONICAL, TASK, outcome, shared, tiny
 from torch import Tensor
 
 from foresee.core.batch import Batch
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, ForeseeWarning, RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import LossOut
@@ -456,3 +456,10 @@ assert isolation.keep_large_blocks.cache_info().misses == 0
     arguments = [TASK, "next-token", "transformer:layers=1,width=32,heads=2", str(tmp_path)]
     ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_rows_of_the_train_split_are_not_measured_without_a_word(tmp_path: Path) -> None:
+    run = train(tiny(steps=2, test=50), tmp_path)
+    with pytest.warns(ForeseeWarning, match=r"^40 of 40 rows of .*shown\.txt are of the train split"):
+        evaluate(run, write(tmp_path / "shown.txt", n=40))
+    evaluate(run, write(tmp_path / "unseen.txt", n=40, split="test"))

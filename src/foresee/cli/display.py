@@ -16,7 +16,8 @@ from foresee.objectives.base import objectives
 from foresee.training.run import Run
 from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
 from foresee.training.settings import part_registries
-from foresee.training.summary import TONES, describe_run, interval_of, list_measurements, settling_commands, table_of
+from foresee.training.summary import TONES, describe_run, interval_of, list_measurements, table_of
+from foresee.training.witnesses import settling_commands
 
 
 def verdict_of(verdict: Verdict) -> Text:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from foresee.core.errors import RequestError
+
 
 class BadRowError(ValueError):
     """Why a row is bad: ``kind`` is the same words for every row that is bad in that way, ``reason`` is in full."""
@@ -17,6 +19,8 @@ class BadRowError(ValueError):
 
 
 Record = dict[str, Any] | BadRowError
+FIELD = r"\{([^{}]+)\}"
+"""A field in a template."""
 
 
 class Fields(NamedTuple):
@@ -30,7 +34,7 @@ class Fields(NamedTuple):
     def names(self, known: Iterable[str]) -> list[str]:
         """Which of the ``known`` fields are read: the outermost of nested ones."""
         known = list(known)
-        prompts = re.findall(r"\{([^{}]+)\}", self.template) if self.template else [self.prompt]
+        prompts = re.findall(FIELD, self.template) if self.template else [self.prompt]
         chat = [name for name in CHATS if name in known]
         if chat and not self.template and _outermost(self.prompt, known) not in known:
             return chat[:1]
@@ -45,10 +49,18 @@ class Fields(NamedTuple):
             return
         if self.template:
             lines = self.template.replace("\\n", "\n").replace("\\t", "\t")
-            prompt = re.sub(r"\{([^{}]+)\}", lambda found: text_of(row, found[1], True), lines)
+            prompt = re.sub(FIELD, lambda found: text_of(row, found[1], True), lines)
         else:
             prompt = text_of(row, self.prompt, True)
         yield prompt, text_of(row, self.answer)
+
+
+def check_template(template: str) -> None:
+    """Raises ``RequestError`` on a template that names no field, or has a brace that names none."""
+    others, fields = re.subn(FIELD, "", template)
+    if not fields or {*"{}"} & {*others}:
+        what = "has a brace that names no field" if fields else "names no field"
+        raise RequestError(f"template {template!r} {what}; write fields in braces, as in '{{instruction}}\\n{{input}}'")
 
 
 CHATS = ("messages", "conversations")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from foresee.core.checkpoint_files import checkpoint_folder, tokenizer_digest
 from foresee.core.errors import RequestError
 from foresee.datasets.cache import key_of
-from foresee.datasets.fields import Fields
+from foresee.datasets.fields import Fields, check_template
 from foresee.datasets.sources import digest_of, field_names, find_files
 
 CHECKPOINT = "hf:"
@@ -39,6 +39,8 @@ class Request:
     turns: Literal["last", "all"] = "last"
 
     def __post_init__(self) -> None:
+        if self.template is not None:
+            check_template(self.template)
         if self.tokenizer not in TOKENIZERS and not self.checkpoint:
             known = ", ".join(TOKENIZERS)
             raise RequestError(f"data: tokenizer={self.tokenizer} must be one of {known} and hf:CHECKPOINT")

@@ -22,7 +22,7 @@ from foresee.tasks.base import tasks
 from foresee.training.records import value_of
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL, Settings
-from foresee.training.summary import remedy
+from foresee.training.witnesses import remedy
 
 if TYPE_CHECKING:
     import pandas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from foresee.core import files
 from foresee.core.batch import NOTHING, Batch
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, ForeseeWarning, RequestError
 from foresee.core.files import hash_file
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
@@ -172,6 +173,12 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
         test = task.rows("test").batch(range(len(task.rows("test"))))
     else:
         test = read_examples(data, task)
+        if known := int((~task.held_out(test)).sum()):
+            warnings.warn(
+                f"{known:,} of {len(test):,} rows of {data} are of the train split, which the run may have seen",
+                ForeseeWarning,
+                stacklevel=2,
+            )
     # A run that was trained on a GPU can be measured where there is none.
     spec = run.spec if has_device(run.spec.device) else run.spec.replace(device="cpu")
     with autocast(spec):

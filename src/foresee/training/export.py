@@ -51,6 +51,10 @@ def export(run: Run, folder: str | Path) -> Path:
     if not isinstance(run.task, Data):
         end = None if run.task.end is None else objective.vocab.symbols[run.task.end]
         write_as_text(tokenizer, run.task.text, end)
+    elif run.task.tokenizer == "characters":
+        from tokenizers.decoders import Fuse
+
+        tokenizer.backend_tokenizer.decoder = Fuse()  # else it would write a space between any two
     # Rows of the table that were not trained have scores that nobody has brought down.
     table: Any = model.get_input_embeddings()
     untrained = sorted(set(range(len(table.weight))) - set(ids))

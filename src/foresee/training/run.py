@@ -25,7 +25,7 @@ from foresee.core import files
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.isolation import fresh_torch_state
 from foresee.metrics.base import Rows
-from foresee.metrics.control import MORE, Circumstances, list_doubts
+from foresee.metrics.control import Circumstances, list_doubts
 from foresee.metrics.verdict import RELIABLE, Verdict, judge
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
@@ -34,7 +34,14 @@ from foresee.training import records
 from foresee.training.checkpoint import load_weights
 from foresee.training.records import Anatomy, Environment, Example, Report, Timing
 from foresee.training.settings import Settings
-from foresee.training.witnesses import Witness, control_solved, decides_backwards, find_witnesses, is_represented
+from foresee.training.witnesses import (
+    Witness,
+    control_solved,
+    decides_backwards,
+    find_witnesses,
+    is_represented,
+    settling_commands,
+)
 
 
 @dataclass(frozen=True)
@@ -144,19 +151,16 @@ class Run:
             witnesses = self.witnesses
         if witnesses is None:
             witnesses = find_witnesses(self.dir.parent, self.spec)
-        solved = control_solved(self.spec, witnesses)
-        control = self.spec.control()
-        if solved is False:
-            control = control.replace(steps=MORE * control.steps)
-        return Circumstances(
-            control_solved=solved,
-            control=control.command,
+        known = Circumstances(
+            control_solved=control_solved(self.spec, witnesses),
+            control="",
             layers=self.layers,
             hops=self.hops,
             represented=is_represented(self.spec, witnesses),
             losses=self._losses_of(self._unlearned),
             blind=math.log(1 / self.chance) if len(self._unlearned) == 1 and 0 < self.chance < 1 else None,
         )
+        return replace(known, control=settling_commands(self.spec, known)[0])
 
     @cached_property
     def _unlearned(self) -> list[int]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from foresee.core.errors import RequestError
 from foresee.core.spec import shorten
 from foresee.metrics.base import Row, Rows
-from foresee.metrics.control import Circumstances, find_remedies
 from foresee.metrics.verdict import plain_words
 from foresee.training.run import Run
-from foresee.training.settings import Settings, part_registries
+from foresee.training.settings import part_registries
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,19 +113,3 @@ def bounds_of(cells: Iterable[str], whole: bool) -> tuple[int, int]:
     lines = [line for cell in cells for line in cell.split("\n")]
     longest = max(map(cell_len, lines))
     return longest if whole else max(cell_len(word) for line in lines for word in (line.split() or [""])), longest
-
-
-def settling_commands(spec: Settings, known: Circumstances) -> list[str]:
-    """Commands, one after the other, that would make a failure under these circumstances conclusive: of the positive
-    control, and of the run itself where both need more than they had."""
-    settled = remedy(spec, remedies := find_remedies(known, spec.steps))
-    runs = dict.fromkeys([settled.control(), *([settled] if remedies else [])])
-    return [each.command for each in runs]
-
-
-def remedy(spec: Settings, remedies: Mapping[str, int]) -> Settings:
-    """The run with what ``find_remedies`` says that it needs; layers where its backbone's spec names them."""
-    changes: dict[str, Any] = {name: value for name, value in remedies.items() if name == "steps"}
-    if "layers" in remedies:
-        changes["backbone"] = re.sub(r"([:,]layers=)[0-9]+", rf"\g<1>{remedies['layers']}", spec.backbone)
-    return spec.replace(**changes)

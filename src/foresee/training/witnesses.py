@@ -1,12 +1,16 @@
-"""What other runs say of a run: whether its control solved, and whether its network can represent the decision."""
+"""What other runs say of a run: whether its control solved, whether its network can represent the decision, and which
+of them would settle what is in doubt."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from foresee.core.errors import RequestError
+from foresee.metrics.control import Circumstances, find_remedies
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.tasks.base import control_task
@@ -71,3 +75,19 @@ def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness,
             if spec is not None and is_control_of(other, spec):
                 raise
     return tuple(found)
+
+
+def settling_commands(spec: Settings, known: Circumstances) -> list[str]:
+    """Commands, one after the other, that would make a failure under these circumstances conclusive: of the positive
+    control, and of the run itself where both need more than they had."""
+    settled = remedy(spec, remedies := find_remedies(known, spec.steps))
+    runs = dict.fromkeys([settled.control(), *([settled] if remedies else [])])
+    return [each.command for each in runs]
+
+
+def remedy(spec: Settings, remedies: Mapping[str, int]) -> Settings:
+    """The run with what ``find_remedies`` says that it needs; layers where its backbone's spec names them."""
+    changes: dict[str, Any] = {name: value for name, value in remedies.items() if name == "steps"}
+    if "layers" in remedies:
+        changes["backbone"] = re.sub(r"([:,]layers=)[0-9]+", rf"\g<1>{remedies['layers']}", spec.backbone)
+    return spec.replace(**changes)
