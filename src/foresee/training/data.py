@@ -64,10 +64,8 @@ def _chosen(task: Data, task_text: str, split: Split, n: int, seed: int) -> NDAr
     if not rows and split == "train" and task.test_file is not None:
         raise RequestError(f"{task.path}: every prompt is in {task.test_file} too, so no row is left to train on")
     if not rows:
-        raise RequestError(
-            f"{task.path}: no row belongs to the {split} split; one prompt in eight is for testing, so give more rows, "
-            "or name a test file"
-        )
+        why = "one prompt in eight is for testing, so give more rows, or name a test file"
+        raise RequestError(f"{task.path}: no row belongs to the {split} split; {why}")
     return seeds.stream("data", task_text, split, seed).permutation(rows)[:n]
 
 
