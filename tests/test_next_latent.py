@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log
+from typing import Any
 
 import pytest
 import torch
@@ -118,7 +119,7 @@ def test_teachers_states_are_those_of_the_objectives_that_they_are_trained_by() 
     rows, batch = ragged_rows(), ragged_batch()
     for teacher in TEACHERS:
         made = scrambled(f"next-latent:teacher={teacher}").teacher
-        alike = objectives.get(teacher)(made.backbone, VOCAB.extended(("$",)), rng())
+        alike: Any = objectives.get(teacher)(made.backbone, VOCAB.extended(("$",)), rng())
         loss, states, logits = made(batch)
         assert loss.item() == pytest.approx(alike.loss(batch, rng()).total.item(), rel=1e-5)
         for row, alone in enumerate(rows):

@@ -301,6 +301,7 @@ def test_training_rows_of_an_open_ended_task_are_not_tested_on(tmp_path: Path) -
     spec = spec_of_file(path, few)
     task = spec.build_task()
     data = training_data(spec, task)
+    assert isinstance(data, FixedData)
     kept = held_out(spec, task, data)
     assert 0 < len(kept) < WATCHED + spec.test
     assert not numpy.isin(task.identity(kept), task.identity(data.batch)).any()
