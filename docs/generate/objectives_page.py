@@ -25,7 +25,6 @@ from foresee.core.seeds import torch_stream
 from foresee.core.spec import brief, options_of, options_text, resolve
 from foresee.core.vocabulary import Vocabulary
 from foresee.experiments.compare import ObjectiveRuns
-from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
 from foresee.report.groups import describe_budget, task_title
 from foresee.training.run import Run, load
@@ -196,7 +195,7 @@ def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | Non
             {
                 "name": brief(objectives, each.objective),
                 "seeds": [f"{value:.3f}" for value in each.exact],
-                "solved": sum(value >= SOLVED for value in each.exact),
+                "solved": each.seeds_solved,
                 "steps": [f"not within {each.runs[0].spec.steps:,}" if step is None else f"{step:,}"
                           for step in each.steps_to_solve],
                 "parameters": count_parameters(each.runs[0]),

@@ -181,4 +181,4 @@ def make_engine(
         return cluster.RayCluster(jobs=jobs, threads=threads, address=address)
     if name == "slurm":
         return cluster.Slurm(jobs=jobs, threads=threads, options=slurm)
-    raise RequestError(f"unknown engine {name!r}: {nearest(name, ['local', 'ray', 'slurm', 'in-process'])}")
+    raise RequestError(f"unknown engine {name!r}: {nearest(name, ['local', 'batched', 'ray', 'slurm', 'in-process'])}")

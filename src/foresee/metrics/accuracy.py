@@ -16,7 +16,7 @@ from foresee.tasks.base import Task
 
 
 def right_answers(task: Task, batch: Batch, predictions: Tensor) -> Tensor:
-    """[B] bool: rows of ``wrote`` [B, W] (``NOTHING`` after shorter ones) that answer their prompt.
+    """[B] bool: rows of ``predictions`` [B, W] (``NOTHING`` after shorter ones) that answer their prompt.
 
     A row equal to the batch's answer, in length too, is right; any other is put to ``task.verify``, which settles tasks
     with several valid answers. Where the task has an ``end`` symbol, nothing is right that does not end with it, and
