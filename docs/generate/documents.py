@@ -73,7 +73,7 @@ def tabulate_repairs(results: Path) -> str:
     """How many seeds of each objective solved each graph, under those of the tried settings and networks where the
     share that solved is surest, and after how many steps; on G(2, 5) also under the settings that are equal for all."""
     graphs = ("G(2, 3)", "G(2, 4)", "G(2, 5)", "G(3, 5)", "G(5, 5)", "G(2, 10)")
-    runs = [run for run in read_runs(results, FOLDERS) if run.metrics and "mamba" not in run.spec.backbone]
+    runs = [run for run in read_runs(results, FOLDERS) if "mamba" not in run.spec.backbone]
     columns = [[run for run in runs if run.dir.parent.name == STUDY]]
     columns += [[run for run in runs if _graph(run) == graph] for graph in graphs]
     found = [{line.objective: line for line in choose_best(gather(column))} for column in columns]
@@ -187,9 +187,9 @@ def _range(values: Sequence[float], shown: str) -> str:
 def _outcome(line: Line | None) -> str:
     if line is None:
         return ""
-    steps, unfinished = [step for step in line.group.steps_to_solve if step is not None], len(line.unfinished)
-    solved = f"{line.group.seeds_solved} of {len(line.group.runs)}" + (f", {median(steps):,.0f} steps" if steps else "")
-    return solved + (f"; {unfinished} not finished" if unfinished else "")
+    solved = f"{line.group.seeds_solved} of {len(line.group.runs)}"
+    solved += f", {median(line.solved_at):,.0f} steps" if line.solved_at else ""
+    return solved + (f"; {len(line.unfinished)} not finished" if line.unfinished else "")
 
 
 def _name(run: Run) -> str:

@@ -55,6 +55,11 @@ class Line:
         return f"batch {spec.batch}, {spec.lr:g}{f', cosine over {spec.steps:,}' if spec.schedule == 'cosine' else ''}"
 
     @property
+    def solved_at(self) -> list[int]:
+        """The steps at which its finished runs solved."""
+        return [step for step in self.group.steps_to_solve if step is not None]
+
+    @property
     def steps(self) -> list[str]:
         """Steps to solve by seed; those of a run that did not solve are marked as a bound."""
         found = zip(self.group.steps_to_solve, self.group.runs, strict=True)
@@ -130,9 +135,8 @@ def choose_best(lines: Sequence[Line]) -> list[Line]:
 
 
 def _sureness(line: Line) -> tuple[float, ...]:
-    steps = [step for step in line.group.steps_to_solve if step is not None]
-    if steps:
-        return line.solved["low"], len(line.group.runs), -median(steps)
+    if line.solved_at:
+        return line.solved["low"], len(line.group.runs), -median(line.solved_at)
     return 0.0, sum(run.steps for run in line.group.runs), max(line.group.exact, default=0.0)
 
 

@@ -34,7 +34,7 @@ from foresee.training.loop import (
     build_parts,
     train_steps,
 )  # fmt: skip
-from foresee.training.optimizer import autocast
+from foresee.training.optimizer import autocast, own_steps
 from foresee.training.process import open_folder, stop_signals, use_threads
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
@@ -142,7 +142,7 @@ class Stack:
         if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
             raise RequestError("these runs cannot train as one program: their answers differ in length")
         for loss in self._losses:
-            loss.objective.begin_step(step - spec.parent_steps, spec.steps - spec.parent_steps)
+            loss.objective.begin_step(*own_steps(spec, step))
         tokens = torch.stack([batch.tokens for batch in batches])
         try:
             with autocast(spec):

@@ -41,7 +41,7 @@ from foresee.training.examples import (
     watched_and_measured,
 )  # fmt: skip
 from foresee.training.losses import Losses, term_shares, weigh
-from foresee.training.optimizer import adamw, autocast, learning_rate
+from foresee.training.optimizer import adamw, autocast, learning_rate, own_steps
 from foresee.training.process import locked, open_folder, require_processes, stop_signals, use_threads
 from foresee.training.progress import Progress
 from foresee.training.records import CODING
@@ -261,7 +261,7 @@ def train_steps(
         parts = split_batch(batch, spec.accumulate)
 
         # Loss and backward pass, part by part, so that only one part's activations are held at a time.
-        model.objective.begin_step(position.step - spec.parent_steps, spec.steps - spec.parent_steps)
+        model.objective.begin_step(*own_steps(spec, position.step))
         optimizer.zero_grad()
         for part, shares in zip(parts, term_shares(model, parts, stream), strict=True):
             model.average_gradients(last=part is parts[-1])

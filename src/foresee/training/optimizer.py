@@ -35,11 +35,16 @@ def autocast(spec: Settings) -> AbstractContextManager[Any]:
     return torch.autocast(spec.device, torch.bfloat16) if spec.precision == "bf16" else nullcontext()
 
 
+def own_steps(spec: Settings, step: int) -> tuple[int, int]:
+    """``step`` and how many there are, counted from where a run that continues another begins."""
+    return step - spec.parent_steps, spec.steps - spec.parent_steps
+
+
 def learning_rate(spec: Settings, step: int) -> float:
     """Of the update that makes ``step`` steps into ``step + 1``: linear warm-up, then constant, or a cosine to a tenth
     at the last step; anew where a run continues another. Counted in steps; counting it in examples is what made the
     original schedule constant."""
-    step, steps = step - spec.parent_steps, spec.steps - spec.parent_steps
+    step, steps = own_steps(spec, step)
     if step < spec.warmup:
         return spec.lr * (step + 1) / spec.warmup
     if spec.schedule == "constant":

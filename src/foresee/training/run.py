@@ -153,14 +153,15 @@ class Run:
             witnesses = find_witnesses(self.dir.parent, self.spec)
         known = Circumstances(
             control_solved=control_solved(self.spec, witnesses),
-            control="",
+            control=self.spec.control().command,
             layers=self.layers,
             hops=self.hops,
             represented=is_represented(self.spec, witnesses),
             losses=self._losses_of(self._unlearned),
             blind=math.log(1 / self.chance) if len(self._unlearned) == 1 and 0 < self.chance < 1 else None,
         )
-        return replace(known, control=settling_commands(self.spec, known)[0])
+        # Only where it has not solved is it named, and then with what else would settle the matter.
+        return known if known.control_solved else replace(known, control=settling_commands(self.spec, known)[0])
 
     @cached_property
     def _unlearned(self) -> list[int]:

@@ -112,14 +112,16 @@ class StudyPlan:
     @property
     def cost(self) -> str:
         """What all of its runs take at most, at laptop scale those that other studies share included."""
-        minutes = None if None in self.minutes.values() else sum(each or 0.0 for each in self.minutes.values())
-        laptop = f"{len(self.runs)} runs, controls included, {describe_minutes(minutes)}"
+        laptop = f"{len(self.runs)} runs, controls included, {describe_minutes(self._minutes_of(self.runs))}"
         return laptop if self.scale == "laptop" else self.study.paper_cost
 
     @property
     def minutes_missing(self) -> float | None:
         """Minutes of one core that the missing runs take at most, None where that is not known of one of them."""
-        each = [self.minutes[run.digest] for run in self.missing]
+        return self._minutes_of(self.missing)
+
+    def _minutes_of(self, runs: Iterable[Settings]) -> float | None:
+        each = [self.minutes[run.digest] for run in runs]
         return None if None in each else sum(minutes for minutes in each if minutes is not None)
 
     def json(self) -> dict[str, Any]:
