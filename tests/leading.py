@@ -11,14 +11,14 @@ from pathlib import Path
 from foresee.core.registry import load_plugin_file
 from foresee.experiments.cluster import Slurm
 from foresee.experiments.engine import Engine, make_engine
-from foresee.experiments.progress import RunsProgress
 from foresee.experiments.runner import run_all
 from foresee.experiments.sweep import read_sweep
+from foresee.training.progress import Progress
 from foresee.training.records import Report, Timing
 from foresee.training.settings import Settings
 
 
-class Tells(RunsProgress):
+class Tells(Progress):
     """Prints."""
 
     def start(self, settings: Settings, step: int) -> None:

@@ -22,11 +22,11 @@ from foresee.cli.display import show_comparison, show_records
 from foresee.core.errors import RequestError
 from foresee.core.registry import load_plugin_file
 from foresee.experiments.compare import Comparison, ObjectiveRuns
-from foresee.experiments.progress import RunsBars
 from foresee.experiments.scaffold import KINDS, write_plugin
 from foresee.objectives.next_token import NextToken
+from foresee.training.bars import Bars
 from foresee.training.loop import train
-from foresee.training.progress import Bar, Lines, draw_bar
+from foresee.training.progress import Lines, Progress
 from foresee.training.run import Run, find_runs, load
 from foresee.training.run_table import SHOWN, runs_table, table_records
 from foresee.training.settings import Settings
@@ -113,51 +113,47 @@ def test_help_fits(program: Program, monkeypatch: pytest.MonkeyPatch, width: int
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_bar_shows_step_and_time_left_always(width: int) -> None:
-    seen = ["loss 0.1391", "exact 0.50", "1,550 examples/s", "branch 0.50"]
-    for done, left in ((0, None), (250, 42.0), (1000, 0.0)):
-        line = draw_bar(done, 1000, left, seen, width)
-        assert len(line) < width
-        assert f"{done:>4}/1000" in line
-        assert "left" in line
-        assert {"━", "─"} & set(line)
-        assert "loss 0.1391" in line
-    assert ("branch" in line) == (width == 140)
-    assert "1000/1000" in draw_bar(1000, 1000, 1.0, seen, 40)
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_bars_of_many_runs_show_step_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("runs", [1, 2])
+def test_bars_show_step_and_time_left_and_what_fits(runs: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     written = io.StringIO()
-    console = Console(width=width, height=20, file=written, force_terminal=True, color_system=None)
-    bars, settings = RunsBars(console), Settings.of("path-star", "multi-token-sequential", steps=400)
-    bars.plan("on this machine", 2, 0)
+    bars = Bars(Console(width=width, height=20, file=written, force_terminal=True, color_system=None))
+    settings = Settings.of("path-star", "multi-token-sequential", steps=400)
+    if runs > 1:
+        bars.plan("on this machine", runs, 0)
     bars.start(settings, 0)
     for step in (100, 200):
-        line: Any = {"step": step, "loss": 0.1391, "eval": {"exact": 0.5}}
-        bars.report(settings, line, {"step": step, "seconds": step / 10, "examples_per_second": 1000.0})
+        report(bars, settings, step)
     bars._bars.refresh()
     bars.close()
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue()).splitlines()
-    assert max(map(len, lines)) <= width
+    assert ("training multi-token-sequential on path-star with " in written.getvalue()) == (runs == 1)
     shown = [line for line in lines if "200/400" in line]
-    assert "loss 0.139 exact 0.50" in shown[-1]
+    assert all(len(line) <= width for line in shown)
+    assert "loss 1.0000  exact 0.50" in shown[-1]
+    assert ("branch 0.50" in shown[-1]) == (width == 140)
+    assert "…" not in shown[-1].partition("loss")[2]
     assert any(":" in word for word in shown[-1].split()), "the time left"
 
 
-def test_a_terminal_gets_one_line_that_is_rewritten() -> None:
+def test_lines_say_what_happens_to_one_run_and_to_several() -> None:
     settings = Settings.of("path-star", steps=10)
-    for kind in (Bar, Lines):
-        written = io.StringIO()
-        shown = kind(written)
-        shown.start(settings, 0)
-        shown.step(5)
-        line: Any = {"step": 5, "loss": 1.0, "eval": {"exact": 0.5, "branch": 0.5}}
-        shown.report(line, {"step": 5, "seconds": 1.0, "examples_per_second": 10.0})
-        shown.finish()
-        assert "5/10" in written.getvalue()
-        assert ("\r" in written.getvalue()) == (kind is Bar)
+    for runs, digest in ((1, ""), (2, f" ({settings.digest[:6]})")):
+        lines = Lines(written := io.StringIO())
+        if runs > 1:
+            lines.plan("on this machine", runs, 0)
+        lines.start(settings, 0)
+        lines.step(settings, 5)
+        report(lines, settings, 5)
+        lines.close()
+        assert "\r" not in written.getvalue()
+        assert f"next-token on path-star, seed 0{digest}: step 5/10  loss 1.0000" in written.getvalue()
+        assert written.getvalue().rstrip().endswith(" left")
+
+
+def report(shown: Progress, settings: Settings, step: int) -> None:
+    line: Any = {"step": step, "loss": 1.0, "eval": {"exact": 0.5, "branch": 0.5}}
+    shown.report(settings, line, {"step": step, "seconds": step / 10, "examples_per_second": 1000.0})
 
 
 # Python -------------------------------------------------------------------------------------------------------------

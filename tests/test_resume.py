@@ -88,7 +88,7 @@ class Stops(Progress):
     def __init__(self, at: int) -> None:
         self.at = at
 
-    def step(self, step: int) -> None:
+    def step(self, settings: Settings, step: int) -> None:
         if step == self.at:
             interrupt()
 
@@ -199,7 +199,7 @@ def test_what_is_resumed_writes_the_parts_of_its_loss_in_the_same_order(tmp_path
     whole = outcome(train(tiny("multi-token", **SMALL), tmp_path / "whole").dir)
 
     class Stop(Progress):
-        def step(self, step: int) -> None:
+        def step(self, settings: Settings, step: int) -> None:
             if step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
 

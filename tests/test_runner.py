@@ -36,17 +36,17 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.experiments.engine import InProcess, Job, Pending, make_engine
 from foresee.experiments.memory import estimate_memory
 from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
-from foresee.experiments.progress import RunsProgress
 from foresee.experiments.runner import FailedRunsError, Runner, run_all, state, unfinished
 from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.process import in_use, locked
+from foresee.training.progress import Progress
 from foresee.training.records import Report, Timing
 from foresee.training.settings import Settings
 
 MIB, GIB = 1 << 20, 1 << 30
 
 
-class Heard(RunsProgress):
+class Heard(Progress):
     """Notes everything."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ def job(settings: Settings, seed: int, memory: int = MIB) -> Job:
 
 
 def trained(
-    settings: Settings, root: Path, *seeds: int, progress: RunsProgress | None = None, **options: Any
+    settings: Settings, root: Path, *seeds: int, progress: Progress | None = None, **options: Any
 ) -> dict[int, ForeseeError | None]:
     """What came of scripted runs, by seed."""
     jobs = [job(settings, seed) for seed in seeds]
@@ -231,7 +231,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path, number: signal.Signals) -> None:
-    class Stops(RunsProgress):
+    class Stops(Progress):
         def report(self, settings: Settings, line: Report, timing: Timing) -> None:
             os.kill(os.getpid(), number)
 
@@ -244,7 +244,7 @@ def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path,
 
 
 def test_interrupted_twice_it_ends_its_workers_at_once(asked: Settings, tmp_path: Path) -> None:
-    class Stops(RunsProgress):
+    class Stops(Progress):
         def report(self, settings: Settings, line: Report, timing: Timing) -> None:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)

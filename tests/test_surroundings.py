@@ -25,6 +25,7 @@ from foresee.training.loop import continue_run, train
 from foresee.training.process import recorded_threads, use_threads
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
+from foresee.training.settings import Settings
 
 
 @contextmanager
@@ -237,7 +238,7 @@ class Notes(Progress):
         self.seen: list[int] = []
         self.stop_at = stop_at
 
-    def step(self, step: int) -> None:
+    def step(self, settings: Settings, step: int) -> None:
         self.seen.append(torch.get_num_threads())
         if step == self.stop_at:
             raise ForeseeError("stopped")

@@ -14,13 +14,13 @@ from tiny import outcome, tiny
 
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.experiments.progress import RunsMirrored, RunsProgress
 from foresee.experiments.runner import run_all
 from foresee.training.loop import train
 from foresee.training.progress import Progress
 from foresee.training.records import Report, Timing
 from foresee.training.run import Run
-from foresee.training.tracking import Tracked, tracked
+from foresee.training.settings import Settings
+from foresee.training.tracking import Mirrored
 
 # Both libraries warn of things of their own when they are imported or used.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -95,7 +95,7 @@ def same(held: Sequence[tuple[int, float]], own: Sequence[tuple[int, float]]) ->
 
 
 def test_tensorboard_holds_every_line_and_row_of_a_run(tmp_path: Path) -> None:
-    run = train(tiny(), tmp_path, tracked(Progress(), "tensorboard", tmp_path))
+    run = train(tiny(), tmp_path, Mirrored(Progress(), "tensorboard", tmp_path))
     held = scalars(run)
     assert same(held["train/loss"], curve(run, "loss"))
     assert same(held["eval/exact"], curve(run, "eval", "exact"))
@@ -108,7 +108,7 @@ def test_tensorboard_holds_every_line_and_row_of_a_run(tmp_path: Path) -> None:
 def test_a_run_that_was_finished_before_is_mirrored_once(tmp_path: Path) -> None:
     run = train(tiny(), tmp_path)
     for _ in range(2):
-        train(tiny(), tmp_path, tracked(Progress(), "tensorboard", tmp_path))
+        train(tiny(), tmp_path, Mirrored(Progress(), "tensorboard", tmp_path))
     assert same(scalars(run)["train/loss"], curve(run, "loss"))
 
 
@@ -117,13 +117,13 @@ def test_a_mirror_of_a_killed_run_repeats_no_step(tmp_path: Path) -> None:
         pass
 
     class KilledAtTwenty(Progress):
-        def report(self, line: Report, timing: Timing) -> None:
+        def report(self, settings: Settings, line: Report, timing: Timing) -> None:
             if line["step"] == 20:
                 raise Killed
 
     with pytest.raises(Killed):
-        train(tiny(), tmp_path, Tracked(KilledAtTwenty(), "tensorboard", tmp_path))
-    run = train(tiny(), tmp_path, Tracked(Progress(), "tensorboard", tmp_path))
+        train(tiny(), tmp_path, Mirrored(KilledAtTwenty(), "tensorboard", tmp_path))
+    run = train(tiny(), tmp_path, Mirrored(Progress(), "tensorboard", tmp_path))
     assert same(scalars(run)["train/loss"], curve(run, "loss"))
 
 
@@ -134,7 +134,7 @@ def test_weights_and_biases_offline_holds_the_history_and_the_summary(
     pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    run = train(tiny(), tmp_path, tracked(Progress(), "wandb", tmp_path))
+    run = train(tiny(), tmp_path, Mirrored(Progress(), "wandb", tmp_path))
     history, summary = offline(run)
     assert same(history, curve(run, "loss"))
     assert {"final/exact", "verdict"} <= summary
@@ -144,7 +144,7 @@ def test_a_sweep_mirrors_its_runs_and_those_finished_before(tmp_path: Path) -> N
     specs = [tiny(seed=seed) for seed in range(3)]
     train(specs[0], tmp_path)
     for _ in range(2):
-        progress = RunsMirrored(RunsProgress(), "tensorboard", tmp_path)
+        progress = Mirrored(Progress(), "tensorboard", tmp_path)
         runs = run_all(specs, tmp_path, engine="in-process", progress=progress)
     for run in runs:
         found = scalars(run)
@@ -159,7 +159,7 @@ def test_two_offline_mirrors_in_weights_and_biases_are_open_at_once(
     pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    progress = RunsMirrored(RunsProgress(), "wandb", tmp_path)
+    progress = Mirrored(Progress(), "wandb", tmp_path)
     runs = run_all([tiny(), tiny(seed=1)], tmp_path, jobs=2, progress=progress)
     for run in runs:
         assert same(offline(run)[0], curve(run, "loss"))
@@ -167,17 +167,17 @@ def test_two_offline_mirrors_in_weights_and_biases_are_open_at_once(
 
 def test_an_unknown_tracker_names_the_nearest() -> None:
     with pytest.raises(RequestError, match=r"unknown tracker 'tensorbord'.*tensorboard"):
-        Tracked(Progress(), "tensorbord", Path())
+        Mirrored(Progress(), "tensorbord", Path())
 
 
 def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RequestError, match=r"foresee-lm\[tracking\]"):
-        Tracked(Progress(), "wandb", Path())
+        Mirrored(Progress(), "wandb", Path())
 
 
 def test_tracking_changes_no_byte_of_the_run(tmp_path: Path) -> None:
     plain = train(tiny(), tmp_path / "plain")
-    copied = train(tiny(), tmp_path / "mirrored", tracked(Progress(), "tensorboard", tmp_path / "mirrored"))
+    copied = train(tiny(), tmp_path / "mirrored", Mirrored(Progress(), "tensorboard", tmp_path / "mirrored"))
     assert outcome(plain.dir) == outcome(copied.dir)
     assert files.read_json(plain.dir / "spec.json") == files.read_json(copied.dir / "spec.json")

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
-from unittest.mock import call, create_autospec
+from unittest.mock import ANY, call, create_autospec
 
 import numpy
 import pytest
@@ -106,7 +106,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(loop, "build_parts", None)  # whatever would train now fails
     told = create_autospec(Progress, instance=True)
     again = train(spec, tmp_path, told)
-    assert told.mock_calls == [call.done(again)]
+    assert told.mock_calls == [call.say(ANY), call.done(again), call.close()]
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.dir.iterdir()} == before
     assert again.rows == first.rows
 
@@ -122,10 +122,10 @@ def test_what_is_reported(tmp_path: Path) -> None:
         assert {"exact", "branch", "forced_loss", "forced", "free", "child"} <= line["eval"].keys()
     # Almost nothing is learned yet: the loss is that of guessing among 14 symbols.
     assert run.metrics[0]["loss"] == pytest.approx(math.log(14), abs=0.2)
-    assert [told_of.args[0]["step"] for told_of in told.report.mock_calls] == [10, 20, 25]
-    assert [told_of.args for told_of in told.step.mock_calls] == [(step,) for step in range(1, 26)]
+    assert [told_of.args[1]["step"] for told_of in told.report.mock_calls] == [10, 20, 25]
+    assert [told_of.args for told_of in told.step.mock_calls] == [(run.spec, step) for step in range(1, 26)]
     assert told.mock_calls[0] == call.start(run.spec, 0)
-    assert told.mock_calls[-3:] == [call.finish(), call.measuring(200), call.done(run)]
+    assert told.mock_calls[-3:] == [call.say("measuring on 200 test examples"), call.done(run), call.close()]
     assert [line["step"] for line in run.timing] == [10, 20, 25]
     assert run.seconds == run.timing[-1]["seconds"] > 0
 
@@ -398,7 +398,7 @@ def test_a_slow_save_is_not_followed_by_another_at_once(tmp_path: Path, monkeypa
     real = loop.Checkpoint.save
 
     class Ticks(Progress):
-        def step(self, step: int) -> None:
+        def step(self, settings: Settings, step: int) -> None:
             nonlocal now
             now += loop.SAVE_SECONDS / 4
 

@@ -18,7 +18,7 @@ from foresee.core.spec import describe, resolve, split_list
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Objective, objectives
 from foresee.tasks.base import Task, tasks
-from foresee.training.progress import Progress, on_standard_error
+from foresee.training.progress import Progress
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
@@ -104,13 +104,12 @@ def train(
     """
     from foresee.training.distributed import init_process_group
     from foresee.training.loop import train as train_run
-    from foresee.training.tracking import tracked
+    from foresee.training.tracking import show_progress
 
     world = init_process_group()
     settings = {"processes": world.world_size, **settings}
     asked = world.run_on_all(lambda: _settings(task, objective, backbone, settings))
-    shown = on_standard_error() if progress is True else progress or Progress()
-    shown = world.run_on_all(lambda: tracked(shown, track, Path(runs)) if world.is_main else Progress())
+    shown = world.run_on_all(lambda: show_progress(progress, track, Path(runs)) if world.is_main else Progress())
     return train_run(asked, runs, shown)
 
 
@@ -133,7 +132,7 @@ def compare(
     ``settings`` as for ``train``; ``engine`` is local, ray, slurm or in-process, and ``jobs`` the most runs at a time.
     """
     from foresee.experiments.compare import compare as compare_runs
-    from foresee.experiments.progress import show_runs
+    from foresee.training.tracking import show_progress
 
     names = split_list(objectives) if isinstance(objectives, str) else list(objectives)
     if not isinstance(seeds, int):
@@ -141,7 +140,7 @@ def compare(
     if "seed" in settings:
         raise RequestError("a comparison has no setting 'seed': did you mean seeds=3, for seeds 0, 1 and 2?")
     asked = _settings(task, names[0] if names else "next-token", backbone, settings)
-    shown = show_runs(track, Path(runs), silent=not progress)
+    shown = show_progress(progress, track, Path(runs))
     return compare_runs(asked, names, seeds, runs, engine=engine, jobs=jobs, progress=shown)
 
 
@@ -162,10 +161,10 @@ def study(
     Finished runs count from ``runs`` and from ``results``, by default the rows that came with this package and the
     folder ``results`` here. Raises ``RequestError`` on what cannot be asked for.
     """
-    from foresee.experiments.progress import show_runs
     from foresee.experiments.studies.run import study as run_study
+    from foresee.training.tracking import show_progress
 
-    shown = show_runs(track, Path(runs), silent=not progress) if train else None
+    shown = show_progress(progress, track, Path(runs)) if train else None
     results = [results] if isinstance(results, str | Path) else results
     return run_study(name, scale, runs, results, train=train, engine=engine, jobs=jobs, progress=shown)
 
@@ -197,8 +196,8 @@ def diagnose(
     run take the place of ``minutes``. Writes a page, rows and runs into ``out``, and continues what is there.
     """
     from foresee.experiments import diagnose as diagnosing
-    from foresee.experiments.progress import show_runs
     from foresee.report.diagnosis import write_page
+    from foresee.training.tracking import show_progress
 
     began = time.perf_counter()
 
@@ -222,7 +221,7 @@ def diagnose(
     asked = diagnosing.DiagnosisSettings.of(
         built, others=others, backbone=backbone, seeds=seeds, minutes=minutes, steps=steps, batch=batch, lr=rate
     )
-    shown = show_runs(silent=not progress)
+    shown = show_progress(progress)
     found = diagnosing.diagnose(asked, built, Path(out), jobs=jobs, progress=shown, say=say, began=began)
     say(f"done: {write_page(found, found.page)}")
     return found

@@ -16,11 +16,11 @@ def command(
     """Shows the failure and its cures in a few minutes: next-token, reversed, belief-state and teacherless training."""
     from foresee.cli.display import show_findings
     from foresee.experiments.demo import choose_pictured, demo
-    from foresee.experiments.progress import show_runs
     from foresee.report import report, write_picture
+    from foresee.training.tracking import show_progress
 
     began = time.perf_counter()
-    runs = demo(out / "runs", jobs=jobs, progress=show_runs())
+    runs = demo(out / "runs", jobs=jobs, progress=show_progress())
     show_findings(runs, output())
     page = report(*runs, out=out / "report.html", title="Where next-token training fails to look ahead")
     write_picture(choose_pictured(runs), out / "picture.svg")

@@ -38,9 +38,9 @@ def command(
 ) -> None:
     """Sets a published table beside the measured one; trains nothing unless asked to. "all" shows the state of every
     cell of every study, and with --train trains what is missing, the cheapest and most telling first."""
-    from foresee.experiments.progress import show_runs
     from foresee.experiments.studies.run import plan, plan_every, read, train_missing
     from foresee.experiments.studies.show import show_every, show_plan, show_study
+    from foresee.training.tracking import show_progress
 
     every, engine = name == EVERY, machines.make_engine()
     if report is not None and (every or dry_run):
@@ -49,7 +49,7 @@ def command(
     if train and not dry_run:
         # Ray reports a lost worker on standard output, which is for results alone.
         with redirect_stdout(sys.stderr):
-            train_missing(plans, runs, engine=engine, progress=show_runs(track, runs))
+            train_missing(plans, runs, engine=engine, progress=show_progress(True, track, runs))
     if every:
         emit({"studies": [read(each).json() for each in plans]}) if as_json else show_every(plans, output())
     elif dry_run:

@@ -20,9 +20,9 @@ def command(
 ) -> None:
     """Trains every run that a file lists; the same command continues an interrupted sweep."""
     from foresee.cli.display import show_finished, show_plan
-    from foresee.experiments.progress import show_runs
     from foresee.experiments.runner import FailedRunsError, run_all, state, unfinished, unique
     from foresee.experiments.sweep import read_sweep
+    from foresee.training.tracking import show_progress
 
     asked, engine = unique(read_sweep(file)), machines.make_engine()
     if dry_run:
@@ -34,7 +34,7 @@ def command(
     try:
         # Ray reports a lost worker on standard output, which is for results alone.
         with redirect_stdout(sys.stderr):
-            finished = run_all(asked, runs, engine=engine, progress=show_runs(track, runs))
+            finished = run_all(asked, runs, engine=engine, progress=show_progress(True, track, runs))
     except FailedRunsError as error:
         if as_json:
             failed = [{"run": each.digest, "error": str(failure)} for each, failure in error.failed.items()]

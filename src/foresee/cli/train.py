@@ -31,8 +31,7 @@ def command(
     share every batch (docs/many-runs.md)."""
     from foresee.training.distributed import init_process_group
     from foresee.training.loop import continue_run
-    from foresee.training.progress import on_standard_error
-    from foresee.training.tracking import tracked
+    from foresee.training.tracking import show_progress
 
     keep_large_blocks()
     try:
@@ -42,7 +41,7 @@ def command(
             parent = _parent(task, runs, settings)
             # Beside it, unless another folder is named for its runs.
             root = parent.dir.parent if runs == Path("runs") else runs
-            run = continue_run(parent, more_steps, root, tracked(on_standard_error(), track, root))
+            run = continue_run(parent, more_steps, root, show_progress(True, track, root))
         else:
             run = foresee.train(task, objective or "next-token", runs=runs, track=track, **settings)
     except OtherProcessError as error:

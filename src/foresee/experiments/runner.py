@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from typing_extensions import TypedDict, Unpack
 from foresee.core.errors import ForeseeError, InUseError, RequestError
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, make_engine
 from foresee.experiments.memory import Size, estimate_memory
-from foresee.experiments.progress import RunsProgress, reports
 from foresee.training.loop import InterruptedTrainingError
 from foresee.training.process import in_use, stop_signals
-from foresee.training.progress import title
+from foresee.training.progress import Progress, title
+from foresee.training.records import read_reports
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
@@ -50,7 +51,7 @@ class Training(TypedDict, total=False):
 
     engine: str | Engine
     jobs: int | None
-    progress: RunsProgress | None
+    progress: Progress | None
 
 
 def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpack[Training]) -> list[Run]:
@@ -59,20 +60,18 @@ def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpa
     Raises ``RequestError`` where one of the runs cannot be, before any is trained; ``FailedRunsError`` once all others
     are finished; and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once all is saved. Calling it again continues.
     """
-    root, progress, engine = Path(root), how.get("progress") or RunsProgress(), how.get("engine", "local")
+    root, progress, engine = Path(root), how.get("progress") or Progress(), how.get("engine", "local")
     engine = make_engine(engine, jobs=how.get("jobs")) if isinstance(engine, str) else engine
     wanted = unique(settings)
     left = unfinished(wanted, root)
     failed: dict[Settings, ForeseeError] = {}
-    try:
+    with closing(progress):
         if left:
             progress.plan(engine.plan(left), len(wanted), len(wanted) - len(left))
             failed = Runner(left, root, engine, progress).run()
         runs = {each.digest: load(root / each.digest) for each in wanted if each not in failed}
         for run in runs.values():
             progress.done(run)
-    finally:
-        progress.close()
     if failed:
         raise FailedRunsError(list(runs.values()), {each: failed[each] for each in wanted if each in failed})
     return [runs[each.digest] for each in settings]
@@ -128,9 +127,9 @@ class _Training:
     step: int
     saved: int
 
-    def report(self, progress: RunsProgress) -> None:
+    def report(self, progress: Progress) -> None:
         """Passes on what was written since the last time; a run that was set back repeats what it had written."""
-        for line, timing in reports(self.folder):
+        for line, timing in read_reports(self.folder):
             if line["step"] > self.step:
                 self.step = line["step"]
                 progress.report(self.job.settings, line, timing)
@@ -143,7 +142,7 @@ class Runner:
     ready: list[Job]
     root: Path
     engine: Engine
-    progress: RunsProgress
+    progress: Progress
     elsewhere: list[Job] = field(default_factory=list)
     """Runs that another process trains now."""
     training: list[_Training] = field(default_factory=list)
@@ -186,7 +185,7 @@ class Runner:
                 self._wait_for(job)
             elif self.engine.has_room(job, len(self.training)):
                 self.ready.remove(job)
-                written = reports(folder)
+                written = read_reports(folder)
                 step = written[-1][0]["step"] if written else 0
                 self.progress.start(job.settings, step)
                 pending = self.engine.start(job, self.root)

@@ -107,7 +107,7 @@ def evaluate_watched(
         }  # fmt: skip
         position.metrics_bytes = files.append_json_line(directory / "metrics.jsonl", line)
         position.timing_bytes = files.append_json_line(directory / "timing.jsonl", timing)
-        progress.report(line, timing)
+        progress.report(spec, line, timing)
         return spec.until_solved and bool(seen["exact"] >= SOLVED_ENOUGH)
 
     return model.world.broadcast(write)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,20 +67,23 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
     world = init_process_group()
     shown = progress if progress is not None and world.is_main else Progress()
     directory = Path(root) / spec.digest
-    if not world.broadcast((directory / "rows.jsonl").exists):
-        world.run_on_all(lambda: require_processes(spec, world))
-        parts = world.run_on_all(lambda: build_parts(spec, directory))
-        with ExitStack() as held:
-            threads = world.broadcast(lambda: open_folder(spec, parts.task, parts.objective, directory, held))
-            held.enter_context(use_threads(threads))
-            _train_and_measure(spec, parts, directory, shown, world)
 
     def read() -> list[Any]:
         run = load(directory)
         return [run.rows, run.metrics, run.timing]
 
-    run = Run(directory, spec, *world.broadcast(read))
-    shown.done(run)
+    with closing(shown):
+        if world.broadcast((directory / "rows.jsonl").exists):
+            shown.say(f"this run was finished before, and nothing is trained again: {directory}")
+        else:
+            world.run_on_all(lambda: require_processes(spec, world))
+            parts = world.run_on_all(lambda: build_parts(spec, directory))
+            with ExitStack() as held:
+                threads = world.broadcast(lambda: open_folder(spec, parts.task, parts.objective, directory, held))
+                held.enter_context(use_threads(threads))
+                _train_and_measure(spec, parts, directory, shown, world)
+        run = Run(directory, spec, *world.broadcast(read))
+        shown.done(run)
     return run
 
 
@@ -152,12 +155,9 @@ def _train_and_measure(spec: Settings, parts: Parts, directory: Path, progress: 
     training, checkpoint = started.training, started.checkpoint
     if not started.trained:
         progress.start(spec, training.position.step)
-        try:
-            with stop_signals() as stopping:
-                evaluate = partial(started.evaluate, progress)
-                train_steps(training, spec.steps, checkpoint, evaluate, progress, stopping)
-        finally:
-            progress.finish()
+        with stop_signals() as stopping:
+            evaluate = partial(started.evaluate, progress)
+            train_steps(training, spec.steps, checkpoint, evaluate, progress, stopping)
         checkpoint.save_weights()
     started.measure(progress)
 
@@ -194,7 +194,7 @@ class Started:
         """Measures the trained weights and finishes the folder."""
         training, world, directory = self.training, self.training.model.world, self.checkpoint.directory
         self.checkpoint.remove()
-        progress.measuring(len(self.test))
+        progress.say(f"measuring on {len(self.test):,} test examples")
         try:
             results = training.model.evaluate(
                 lambda: measure_trained(
@@ -281,7 +281,7 @@ def train_steps(
         if evaluate is not None and (position.step % spec.eval_every == 0 or position.step == spec.steps):
             position.solved = evaluate((position.step - first_step) * spec.batch / elapsed)
         if progress is not None:
-            progress.step(position.step)
+            progress.step(spec, position.step)
 
         # Save: all processes at the same step.
         if checkpoint is not None:

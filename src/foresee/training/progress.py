@@ -1,48 +1,58 @@
-"""What a run shows while it is trained: a live bar on a terminal and in a notebook, plain lines elsewhere.
+"""What runs show while they are trained: live bars on a terminal and in a notebook, plain lines elsewhere.
 
-Always on standard error, or in the cell of the notebook; and without any library, so that training needs none.
+Always on standard error, or in the cell of the notebook. Only the bars of a terminal (``bars.py``) need a library.
 """
 
 from __future__ import annotations
 
 import html
-import os
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any, TextIO
 
 from foresee.backbones.base import describe_backbone
+from foresee.core.errors import ForeseeError
 from foresee.core.spec import shorten
 from foresee.metrics.control import describe_shallow
 from foresee.training.records import Report, Timing
 from foresee.training.run import Run
 from foresee.training.settings import Settings, part_registries
 
-LEAST_BAR, MOST_BAR = 12, 40
-"""Characters of a bar."""
 REDRAW_SECONDS = 0.1
 
 
 class Progress:
-    """Told by the training loop how far it is. This one shows nothing; others override what they show."""
+    """Told how far runs are: of one by the training loop, of several by the runner, which tells what stands in their
+    folders, whoever trains them. This one shows nothing; others override what they show."""
 
-    def start(self, spec: Settings, step: int) -> None:
-        """Training begins, or continues after ``step`` steps."""
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        """There are ``runs`` different runs, ``finished`` of them done before; ``text`` is the engine's plan. Not told
+        where there is one run alone."""
 
-    def step(self, step: int) -> None:
-        """``step`` steps are done."""
+    def start(self, settings: Settings, step: int) -> None:
+        """A run begins, or continues after about ``step`` steps."""
 
-    def report(self, line: Report, timing: Timing) -> None:
-        """A line of ``metrics.jsonl`` and one of ``timing.jsonl`` were written."""
+    def step(self, settings: Settings, step: int) -> None:
+        """``step`` steps of a run are done; told by the training loop alone."""
 
-    def finish(self) -> None:
-        """Training is over."""
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
+        """A line of a run's ``metrics.jsonl`` and one of its ``timing.jsonl`` were written."""
 
-    def measuring(self, examples: int) -> None:
-        """The final measurements on ``examples`` examples begin."""
+    def say(self, text: str) -> None:
+        """Something else is worth knowing."""
+
+    def note(self, settings: Settings, text: str) -> None:
+        """Something else is worth knowing of a run."""
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        """One of the planned runs is finished, or failed."""
 
     def done(self, run: Run) -> None:
-        """The run is finished, now or long ago."""
+        """A run is finished, now or long ago; told of each at the end."""
+
+    def close(self) -> None:
+        """All is over, well or not."""
 
 
 def describe(line: Report, timing: Timing) -> list[str]:
@@ -52,16 +62,16 @@ def describe(line: Report, timing: Timing) -> list[str]:
     return [f"loss {line['loss']:.4f}", f"exact {seen['exact']:.2f}", f"{rate:,.0f} examples/s", *branch]
 
 
-def title(spec: Settings) -> str:
+def title(settings: Settings) -> str:
     """A run's name for people."""
-    return f"{spec.objective.partition(':')[0]} on {spec.task.partition(':')[0]}, seed {spec.seed}"
+    return f"{settings.objective.partition(':')[0]} on {settings.task.partition(':')[0]}, seed {settings.seed}"
 
 
-def depth_warning(spec: Settings) -> str | None:
-    """That the backbone may be too shallow for the task's decision, and what else there is to know of it, or None."""
-    warning = describe_shallow(spec.layers, spec.build_task().hops)
-    notes = [] if warning is None else [f"warning: {warning}"]
-    return "\n".join([*notes, *filter(None, [describe_backbone(spec.backbone)])]) or None
+def describe_start(settings: Settings, step: int) -> str:
+    """What begins, by what is not at its default of objective, task and backbone."""
+    kinds = ("objective", "task", "backbone")
+    parts = (shorten(part_registries()[kind], getattr(settings, kind)) for kind in kinds)
+    return "training {} on {} with {}".format(*parts) + (f", from step {step}" if step else "")
 
 
 def clock(seconds: float) -> str:
@@ -70,152 +80,140 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def draw_bar(done: int, steps: int, left: float | None, seen: list[str], width: int) -> str:
-    """One line shorter than ``width``: the bar, the step and the time left always, then as much of what was seen as
-    fits."""
-    ends = f" {done:>{len(str(steps))}}/{steps}  {'-:--' if left is None else clock(left)} left"
-    room = width - 1 - LEAST_BAR - len(ends)
-    for each in seen:
-        if len(each) + 2 <= room:
-            ends, room = f"{ends}  {each}", room - len(each) - 2
-    whole = max(1, min(MOST_BAR, LEAST_BAR + room))
-    filled = whole * done // max(1, steps)
-    return "━" * filled + "─" * (whole - filled) + ends
-
-
 class Lines(Progress):
-    """A plain line at each report, with the time left."""
+    """A plain line whenever something happens."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._spec: Settings | None = None
-        self._worked = False
+        self._runs = self._done = 0
+        self._began: dict[str, tuple[float, int]] = {}
+        self._warned: set[tuple[str, str]] = set()
 
-    def start(self, spec: Settings, step: int) -> None:
-        self._spec, self._first, self._done, self._began = spec, step, step, time.perf_counter()
-        self._worked = True
-        self._seen: list[str] = []
-        resumed = f", from step {step}" if step else ""
-        objective, task, backbone = (
-            shorten(part_registries()[kind], getattr(spec, kind)) for kind in ("objective", "task", "backbone")
-        )
-        self._say(f"training {objective} on {task} with {backbone}{resumed}")
-        if (warning := depth_warning(spec)) is not None:
-            self._say(warning)
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        self._runs, self._done = runs, finished
+        self.say(f"{runs} {'run' if runs == 1 else 'runs'}, {finished} finished before; {text}")
 
-    def report(self, line: Report, timing: Timing) -> None:
-        assert self._spec is not None
-        self._done, self._seen = line["step"], describe(line, timing)
-        said = "  ".join([*self._seen, f"{clock(self._left() or 0)} left"])
-        self._say(f"{title(self._spec)}: step {self._done}/{self._spec.steps}  {said}")
+    def start(self, settings: Settings, step: int) -> None:
+        if self._runs > 1:
+            self.note(settings, f"continues from about step {step}" if step else "begins")
+        else:
+            self.say(describe_start(settings, step))
+        self._begin(settings, step)
 
-    def measuring(self, examples: int) -> None:
-        self._worked = True
-        self._say(f"measuring on {examples:,} test examples")
+    def _begin(self, settings: Settings, step: int) -> None:
+        """Starts the clock of a run, and says once of a task and a backbone where it may be too shallow."""
+        self._began[settings.digest] = time.perf_counter(), step
+        parts = settings.task, settings.backbone
+        if parts not in self._warned:
+            self._warned.add(parts)
+            if (warning := describe_shallow(settings.layers, settings.build_task().hops)) is not None:
+                self.say(f"warning: {warning}")
+            if remark := describe_backbone(settings.backbone):
+                self.say(remark)
 
-    def done(self, run: Run) -> None:
-        if not self._worked:
-            self._say(f"this run was finished before, and nothing is trained again: {run.dir}")
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
+        step, left = line["step"], self._left(settings, line["step"])
+        seen = [*describe(line, timing), f"{clock(left or 0)} left"]
+        self.note(settings, f"step {step}/{settings.steps}  {'  '.join(seen)}")
 
-    def _left(self) -> float | None:
-        """Seconds, or None while no step is done."""
-        assert self._spec is not None
-        done = self._done - self._first
-        return (time.perf_counter() - self._began) / done * (self._spec.steps - self._done) if done else None
-
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
+    def note(self, settings: Settings, text: str) -> None:
+        # The start of its digest tells apart runs that differ in other settings.
+        digest = f" ({settings.digest[:6]})" if self._runs > 1 else ""
+        self.say(f"{title(settings)}{digest}: {text}")
 
-class Bar(Lines):
-    """A live bar with step, time left, loss, accuracy and examples a second."""
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        self._done += failure is None
+        self.note(settings, f"finished, {self._done} of {self._runs}" if failure is None else f"FAILED: {failure}")
 
-    _drawn = 0.0
+    def _left(self, settings: Settings, step: int) -> float | None:
+        """Seconds, or None while no step is done."""
+        began, first = self._began[settings.digest]
+        return (time.perf_counter() - began) / (step - first) * (settings.steps - step) if step > first else None
 
-    def step(self, step: int) -> None:
-        self._done = step
+
+class LiveLines(Lines):
+    """What bars have in common: they take the place of the lines that say how far a run is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._seen: dict[str, list[str]] = {}
+        self._drawn = 0.0
+
+    def start(self, settings: Settings, step: int) -> None:
+        self._seen[settings.digest] = []
+        self._begin(settings, step)
+        self._draw(settings, step)
+
+    def step(self, settings: Settings, step: int) -> None:
         if time.perf_counter() - self._drawn >= REDRAW_SECONDS:
-            self._draw()
+            self._draw(settings, step)
 
-    def report(self, line: Report, timing: Timing) -> None:
-        self._done, self._seen = line["step"], describe(line, timing)
-        self._draw()
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
+        self._seen[settings.digest] = describe(line, timing)
+        if line["step"] == settings.steps:
+            self._seen[settings.digest].insert(2, "measuring")
+        self._draw(settings, line["step"])
 
-    def finish(self) -> None:
-        self._draw()
-        self._stream.write("\n")
-
-    def _draw(self) -> None:
-        assert self._spec is not None
-        bar = draw_bar(self._done, self._spec.steps, self._left(), self._seen, width_of(self._stream))
-        self._stream.write(f"\r{bar}\x1b[K")
-        self._stream.flush()
+    def _draw(self, settings: Settings, step: int) -> None:
+        """Draws a run's bar anew."""
         self._drawn = time.perf_counter()
 
 
-class Cell(Bar):
-    """The same in the output of a notebook's cell, which is drawn anew in place."""
+class Cell(LiveLines):
+    """Bars in the output of a notebook's cell, which is drawn anew in place."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self._output, self._said = Output(), list[str]()
-
-    def finish(self) -> None:
-        self._draw()
-
-    def _draw(self) -> None:
-        self._drawn = time.perf_counter()
-        lines = [html.escape(line) for line in self._said]
-        if self._spec is not None:
-            lines.append(bar_html(title(self._spec), self._done, self._spec.steps, self._left(), self._seen))
-        self._output.show("<br>".join(lines))
-
-    def _say(self, text: str) -> None:
-        if not text.startswith("training "):  # the bar has a title
-            self._said.append(text)
-            self._draw()
-
-
-class Output:
-    """A place in the output of a notebook's cell that holds HTML."""
-
-    def __init__(self) -> None:
         self._handle: Any = None
+        self._said, self._bars = list[str](), dict[str, str]()
 
-    def show(self, text: str) -> None:
-        """Takes the place of what was shown before."""
+    def plan(self, text: str, runs: int, finished: int) -> None:
+        self._runs, self._done = runs, finished
+        self._show()
+
+    def say(self, text: str) -> None:
+        self._said.append(html.escape(text))
+        self._show()
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        self._bars.pop(settings.digest, None)
+        if failure is None:
+            self._done += 1
+            self._show()
+        else:
+            super().end(settings, failure)
+
+    def _draw(self, settings: Settings, step: int) -> None:
+        super()._draw(settings, step)
+        left = self._left(settings, step)
+        ends = [f"{step:,}/{settings.steps:,}", *([] if left is None else [f"{clock(left)} left"])]
+        ends = [html.escape(each) for each in (title(settings), "  ".join([*ends, *self._seen[settings.digest]]))]
+        self._bars[settings.digest] = f" <progress value={step} max={settings.steps}></progress> ".join(ends)
+        self._show()
+
+    def _show(self) -> None:
         from IPython.display import HTML, display
 
+        counted = [f"{self._done} of {self._runs} runs"] if self._runs > 1 else []
+        text = HTML("<br>".join([*self._said, *counted, *self._bars.values()]))
         if self._handle is None:
-            self._handle = display(HTML(text), display_id=True)
+            self._handle = display(text, display_id=True)
         else:
-            self._handle.update(HTML(text))
-
-
-def bar_html(name: str, done: int, steps: int, left: float | None, seen: list[str]) -> str:
-    """A bar for a notebook."""
-    ends = "  ".join([f"{done:,}/{steps:,}", *([] if left is None else [f"{clock(left)} left"]), *seen])
-    return f"{html.escape(name)} <progress value={done} max={steps}></progress> {html.escape(ends)}"
-
-
-def width_of(stream: TextIO) -> int:
-    """Columns of the terminal behind a stream; ``COLUMNS`` where that is set, 80 where neither is known."""
-    chosen = os.environ.get("COLUMNS", "")
-    if chosen.isdecimal() and int(chosen):
-        return int(chosen)
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    return "ipykernel" in sys.modules
+            self._handle.update(text)
 
 
 def on_standard_error() -> Progress:
     """The right kind for who looks."""
-    if in_notebook():
+    if "ipykernel" in sys.modules:
         return Cell()
-    return Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
+    if sys.stderr.isatty() and find_spec("rich") is not None:
+        from rich.console import Console
+
+        from foresee.training.bars import Bars
+
+        if (console := Console(stderr=True)).is_interactive:
+            return Bars(console)
+    return Lines(sys.stderr)

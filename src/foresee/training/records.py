@@ -130,6 +130,16 @@ def read_lines(path: Path, kind: TypeAdapter[T], *, required: bool = False, may_
     return [_checked(path, kind, line, f"line {number}: ") for number, line in enumerate(lines, start=1)]
 
 
+def read_reports(directory: Path) -> list[tuple[Report, Timing]]:
+    """The lines of ``metrics.jsonl`` and ``timing.jsonl`` that a run in training has written so far."""
+    try:
+        metrics = read_lines(directory / "metrics.jsonl", REPORT, may_be_cut=True)
+        timings = read_lines(directory / "timing.jsonl", TIMING, may_be_cut=True)
+    except RequestError:  # whoever trains it says what is wrong
+        return []
+    return list(zip(metrics, timings, strict=False))
+
+
 def read_anatomies(path: Path) -> list[Anatomy]:
     """The dissected examples of a run; none where the file is missing."""
     text = _text(path)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from foresee.core import files
 from foresee.core.checkpoint_files import first_line, require_package
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.registry import nearest
 from foresee.metrics.base import Rows
-from foresee.training.progress import Progress
-from foresee.training.records import Report, Timing
-from foresee.training.run import Run
+from foresee.training.progress import Progress, on_standard_error
+from foresee.training.records import Report, Timing, read_reports
+from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
 
 class TensorBoard:
     """Event files in ``runs/<digest>/tensorboard``: ``tensorboard --logdir runs`` shows every run under its digest."""
 
-    def __init__(self, directory: Path, spec: Settings, step: int) -> None:
-        """Events after ``step`` that an earlier process wrote before it was killed are marked as void, since the run
-        repeats those steps."""
+    def __init__(self, directory: Path, spec: Settings) -> None:
+        """Events that an earlier process wrote are marked as void, since they are written again."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._spec = spec
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=1)
         self._writer.add_text("spec", "\n\n".join(f"{key}: {value}" for key, value in spec.model_dump().items()))
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -49,7 +48,7 @@ class WeightsAndBiases:
     """One W&B run a run, of the same name, in project ``foresee`` unless ``WANDB_PROJECT`` says another; with
     ``WANDB_MODE=offline`` it stays in the run's folder until ``wandb sync``."""
 
-    def __init__(self, directory: Path, spec: Settings, step: int) -> None:
+    def __init__(self, directory: Path, spec: Settings) -> None:
         """A continued run continues its W&B run; W&B itself drops steps that it already holds."""
         import wandb
 
@@ -85,12 +84,12 @@ class WeightsAndBiases:
 TRACKERS: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
     "tensorboard": TensorBoard, "wandb": WeightsAndBiases,
 }  # fmt: skip
-"""By name, which is also that of the library. Each is open from its construction (run directory, settings, step that it
-continues from) to ``close``, which may come without ``finish`` where a run is interrupted."""
+"""By name, which is also that of the library. Each is open from its construction (run directory, settings) to
+``close``, which may come without ``finish`` where a run is interrupted."""
 
 
-class Tracked(Progress):
-    """Shows progress as ``shown`` does, and mirrors every run that it is told of.
+class Mirrored(Progress):
+    """Shows runs as ``shown`` does, and keeps a mirror of each, wherever it is trained.
 
     A run that was finished before is mirrored from its files where it has no mirror yet, so that a mirror holds all of
     a comparison whichever of its runs were already there.
@@ -103,46 +102,60 @@ class Tracked(Progress):
         if kind not in TRACKERS:
             raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, list(TRACKERS))}")
         require_package(kind, "tracking", f"--track {kind}")
-        self._make = TRACKERS[kind]
-        self._open: TensorBoard | WeightsAndBiases | None = None
-        self.step, self.finish, self.measuring = shown.step, shown.finish, shown.measuring  # type: ignore[method-assign]  # not mirrored
+        self._open: dict[str, TensorBoard | WeightsAndBiases] = {}
+        self.plan, self.step, self.say, self.note = shown.plan, shown.step, shown.say, shown.note  # type: ignore[method-assign]  # not mirrored
 
-    def start(self, spec: Settings, step: int) -> None:
-        """Opens the mirror; a continued run's repeats nothing that it already holds."""
-        self._shown.start(spec, step)
-        self.close()  # one that was interrupted before its end
-        self._open = self._make(self._root / spec.digest, spec, step)
+    def start(self, settings: Settings, step: int) -> None:
+        """Mirrors anew what a continued run's folder holds: whoever began it may have been killed before it had."""
+        self._shown.start(settings, step)
+        if settings.digest not in self._open:
+            written = read_reports(self._root / settings.digest)
+            self._mirror(settings, [pair for pair in written if pair[0]["step"] <= step])
 
-    def report(self, line: Report, timing: Timing) -> None:
-        """Mirrors one line of ``metrics.jsonl`` and of ``timing.jsonl``."""
-        self._shown.report(line, timing)
-        if self._open is not None:
-            self._open.log(line["step"], _line_numbers(line, timing))
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
+        self._shown.report(settings, line, timing)
+        self._open[settings.digest].log(line["step"], _line_numbers(line, timing))
+
+    def end(self, settings: Settings, failure: ForeseeError | None) -> None:
+        self._shown.end(settings, failure)
+        if failure is None:
+            self._finish(load(self._root / settings.digest))
 
     def done(self, run: Run) -> None:
-        """Mirrors the final measurements, or all of a run that was finished before."""
         self._shown.done(run)
-        marker = run.dir / f"{self._kind}.mirrored"
-        if self._open is None:
-            if marker.exists():
-                return
-            self._open = self._make(run.dir, run.spec, 0)
-            for line, timing in zip(run.metrics, run.timing, strict=True):
-                self._open.log(line["step"], _line_numbers(line, timing))
-        self._open.finish(dict(_row_numbers(run.rows)), run.verdict.name)
-        self.close()
-        files.write_text(marker, "")
+        self._finish(run)
 
     def close(self) -> None:
-        """Closes the mirror of a run that will tell no more for now; what it holds stays."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        """Closes the mirrors of runs that tell no more for now; what they hold stays."""
+        self._shown.close()
+        for mirror in self._open.values():
+            mirror.close()
+        self._open.clear()
+
+    def _mirror(self, settings: Settings, written: Iterable[tuple[Report, Timing]]) -> None:
+        """Opens a run's mirror, with what was written of it."""
+        mirror = self._open[settings.digest] = TRACKERS[self._kind](self._root / settings.digest, settings)
+        for line, timing in written:
+            mirror.log(line["step"], _line_numbers(line, timing))
+
+    def _finish(self, run: Run) -> None:
+        """Mirrors the final measurements, or all of a run that was finished before."""
+        marker = run.dir / f"{self._kind}.mirrored"
+        if run.spec.digest not in self._open:
+            if marker.exists():
+                return
+            self._mirror(run.spec, zip(run.metrics, run.timing, strict=True))
+        mirror = self._open.pop(run.spec.digest)
+        mirror.finish(dict(_row_numbers(run.rows)), run.verdict.name)
+        mirror.close()
+        files.write_text(marker, "")
 
 
-def tracked(shown: Progress, kind: str | None, root: Path) -> Progress:
-    """``shown``, mirrored where ``kind`` names a tool."""
-    return shown if kind is None else Tracked(shown, kind, root)
+def show_progress(shown: bool | Progress = True, track: str | None = None, root: Path = Path("runs")) -> Progress:
+    """``shown``, or what suits who looks, or nothing; mirrored where ``track`` names a tool."""
+    if not isinstance(shown, Progress):
+        shown = on_standard_error() if shown else Progress()
+    return shown if track is None else Mirrored(shown, track, root)
 
 
 def _line_numbers(line: Report, timing: Timing) -> dict[str, float]:

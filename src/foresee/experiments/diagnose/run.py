@@ -22,7 +22,6 @@ from foresee.experiments.diagnose.timing import Clock
 from foresee.experiments.diagnose.verdict import OPEN, judge
 from foresee.experiments.engine import Engine
 from foresee.experiments.pool import WorkerPool
-from foresee.experiments.progress import RunsProgress
 from foresee.experiments.runner import run_all
 from foresee.metrics.base import number_problems
 from foresee.objectives.base import objectives
@@ -32,6 +31,7 @@ from foresee.training.data import draw
 from foresee.training.environment import best_device
 from foresee.training.examples import test_examples, training_data, watched_and_measured
 from foresee.training.process import locked
+from foresee.training.progress import Progress
 from foresee.training.run import Run
 
 BASELINE_ROWS = 5000
@@ -46,7 +46,7 @@ def diagnose(
     *,
     engine: Engine | None = None,
     jobs: int | None = None,
-    progress: RunsProgress | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
     clock: Clock = time.perf_counter,
     began: float | None = None,
