@@ -10,6 +10,7 @@ from typing import Any, cast
 import data_files
 import pytest
 import torch
+from support import scramble, transformer
 
 from foresee.core.batch import Batch
 from foresee.core.seeds import stream, torch_stream
@@ -39,7 +40,9 @@ from foresee.experiments.diagnose.verdict import (
     judge,
 )
 from foresee.metrics.intervals import Z95
+from foresee.objectives.base import objectives
 from foresee.objectives.reversed import flip_answers
+from foresee.report.diagnosis import PLAIN
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
 from foresee.training.run import Run
@@ -61,29 +64,35 @@ def ragged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Data, Batch]:
     return task, task.sample(40, stream("diagnose test"))
 
 
-def by_hand(objective: torch.nn.Module, tokens: list[int], place: int, dummy: int | None) -> float:
-    """Nats of token ``place`` given those before it, or with answer tokens from ``dummy`` places on replaced."""
-    net = objective.backbone
+def on(task: Task, name: str) -> Any:
+    """An objective on a Transformer of random weights, large enough for its predictions to differ."""
+    chosen = resolve(objectives, name)
+    vocab = task.vocab.extended(chosen.cls.symbols)
+    net = transformer(len(vocab))
+    scramble(net, 0.2)
+    return chosen.build(net, vocab, torch_stream("test objective"))
+
+
+def by_hand(net: Any, tokens: list[int]) -> float:
+    """Nats of the last token given those before it."""
     with torch.inference_mode():
-        hidden = net(net.embed(torch.tensor([tokens[:place]])))  # type: ignore[operator, union-attr]
-        logits = net.logits(hidden)[0, -1].double()  # type: ignore[operator, union-attr]
-    return float(-(logits.log_softmax(-1)[tokens[place]]))
+        logits = net.logits(net(net.embed(torch.tensor([tokens[:-1]]))))[0, -1].double()
+    return float(-(logits.log_softmax(-1)[tokens[-1]]))
 
 
 @pytest.mark.parametrize("name", ["next-token", "reversed", "teacherless"])
 def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[Data, Batch]) -> None:
     task, batch = ragged
-    objective = _on(task, name)
+    objective = on(task, name)
     found = measure(objective, task, batch)
     assert found.kind == ("hidden" if name == "teacherless" else "forced")
     order = flip_answers(batch) if name == "reversed" else batch
     expected = torch.zeros(batch.answer_mask().shape)
     for row, (prompt, answer) in enumerate(order.pairs()):
-        for place in range(len(answer)):
+        for place, token in enumerate(answer):
             shown = [objective.dummy] * place if name == "teacherless" else answer[:place]
             column = len(answer) - 1 - place if name == "reversed" else place
-            tokens = [*prompt, *shown, answer[place]]
-            expected[row, column] = by_hand(objective, tokens, len(tokens) - 1, None)
+            expected[row, column] = by_hand(objective.backbone, [*prompt, *shown, token])
     assert torch.allclose(found.loss, expected, atol=1e-4)
     assert not found.loss[~batch.answer_mask()].any()
     assert torch.allclose(found.nll, expected.double().sum(1), atol=1e-3)
@@ -91,7 +100,7 @@ def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[Data, Ba
 
 def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[Data, Batch]) -> None:
     task, batch = ragged
-    objective = _on(task, "next-token")
+    objective = on(task, "next-token")
     found = measure(objective, task, batch)
     for row, (prompt, answer) in enumerate(batch.pairs()):
         with torch.inference_mode():
@@ -103,62 +112,33 @@ def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[Data, B
 
 
 def test_an_objective_without_probabilities_has_none(task: Task) -> None:
-    found = measure(_on(task, "masked-diffusion"), task, task.sample(8, stream("x")))
+    found = measure(on(task, "masked-diffusion"), task, task.sample(8, stream("x")))
     assert found.kind == "none"
     assert not found.loss.any()
-
-
-def _on(task: Task, name: str):  # type: ignore[no-untyped-def]
-    """An objective on a Transformer of random weights, large enough for its predictions to differ."""
-    from support import scramble, transformer
-
-    from foresee.objectives.base import objectives
-
-    chosen = resolve(objectives, name)
-    vocab = task.vocab.extended(chosen.cls.symbols)
-    net = transformer(len(vocab))
-    scramble(net, 0.2)
-    return chosen.build(net, vocab, torch_stream("test objective"))
 
 
 # Intervals.
 
 
-def test_a_mean_over_examples_has_the_textbook_interval() -> None:
-    values = torch.tensor([[1.0, 2.0, 4.0, 9.0]])
-    row = ratio(values, torch.ones(4), torch.arange(4))
-    assert row is not None
+def test_a_mean_has_the_textbook_interval_in_which_rows_of_one_problem_count_once() -> None:
+    values, ones, problems = torch.tensor([[1.0, 2.0, 4.0, 9.0]]), torch.ones(4), torch.arange(4)
+    once: Any = ratio(values, ones, problems)
     half = Z95 * float(values[0].double().std()) / 2
-    assert (row["value"], row["low"], row["high"], row["n"]) == pytest.approx((4.0, 4.0 - half, 4.0 + half, 4))
+    assert (once["value"], once["low"], once["high"], once["n"]) == pytest.approx((4.0, 4.0 - half, 4.0 + half, 4))
+    thrice: Any = ratio(values.repeat(1, 3), ones.repeat(3), problems.repeat(3))
+    assert (thrice["n"], thrice["problems"], thrice["low"]) == (12, 4, pytest.approx(once["low"]))
+    alone: Any = ratio(values, ones, 0 * problems)
+    assert "low" not in alone
+    assert ratio(0 * values, 0 * ones, problems) is None  # nothing counted is no rate
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
-    same = ratio(torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.ones(2), torch.arange(2))
-    apart = ratio(torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.ones(2), torch.arange(2))
-    assert same is not None
-    assert apart is not None
-    assert same["seeds"] == [2.0, 2.0]
-    assert apart["seeds"] == [1.0, 3.0]
+    same: Any = ratio(torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.ones(2), torch.arange(2))
+    apart: Any = ratio(torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.ones(2), torch.arange(2))
+    assert (same["seeds"], apart["seeds"]) == ([2.0, 2.0], [1.0, 3.0])
     assert apart["value"] == same["value"] == 2.0
     variance = ((same["high"] - 2) / Z95) ** 2 + 2.0 / 2  # sample variance of 1 and 3, over two seeds
     assert apart["high"] == pytest.approx(2 + Z95 * math.sqrt(variance))
-
-
-def test_nothing_counted_is_no_rate() -> None:
-    assert ratio(torch.zeros(2, 3), torch.zeros(3), torch.arange(3)) is None
-
-
-def test_rows_of_one_problem_count_once() -> None:
-    values, problems = torch.tensor([[1.0, 2.0, 4.0, 9.0]]), torch.arange(4)
-    once = ratio(values, torch.ones(4), problems)
-    thrice = ratio(values.repeat(1, 3), torch.ones(12), problems.repeat(3))
-    assert once is not None
-    assert thrice is not None
-    assert (thrice["n"], thrice["problems"]) == (12, 4)
-    assert thrice["low"] == pytest.approx(once["low"])
-    alone = ratio(values, torch.ones(4), torch.zeros(4, dtype=torch.int64))
-    assert alone is not None
-    assert "low" not in alone
 
 
 # The witness.
@@ -203,65 +183,52 @@ def _family(objective: str, nlls: torch.Tensor) -> Family:
 
 # Decisions.
 
-EXAMPLES = 60
+
+PATH, GIVEN = [0.01, 0.69, 0.02, 0.02, 0.01], [0.01, 0.7, 0.7, 0.7, 0.01]
+"""Nats of each token of a path where the tokens before it are shown, and where they are hidden."""
 
 
-PATH = [0.01, 0.69, 0.02, 0.02, 0.01]
-
-
-def _decided(forced: list[float], hidden: list[float], length: int | None = None) -> list[int]:
-    """The places that are decisions by tokens, which are those by position."""
-    mask = (torch.arange(len(forced)) < (length or len(forced))).expand(EXAMPLES, len(forced))
-    shown, blind = ((torch.tensor(each) * mask)[None] for each in (forced, hidden))
-    losses = decisions.TokenLosses(shown, blind, mask, torch.arange(EXAMPLES))
-    flags = decisions.flag_tokens(losses)
-    by_token = sorted(set(flags.decision[0].nonzero()[:, 1].tolist()))
-    assert by_token == [each["position"] for each in decisions.find_positions(losses, flags)]
-    return by_token
+def losses_of(shown: list[list[float]], hidden: list[list[float]], length: int = 9) -> decisions.TokenLosses:
+    """Of one seed; each row is a problem of its own, of ``length`` tokens at most."""
+    mask = (torch.arange(len(shown[0])) < length).expand(len(shown), -1)
+    told, blind = (torch.tensor(each)[None] * mask for each in (shown, hidden))
+    return decisions.TokenLosses(told, blind, mask, torch.arange(len(shown)))
 
 
 @pytest.mark.parametrize(
-    ("forced", "hidden", "places"),
+    ("shown", "hidden", "length", "noise", "places"),
     [
         # A path: a copy, a blind branch, two look-ups, a copied goal. The branch is the decision,
-        (PATH, [0.01, 0.7, 0.7, 0.7, 0.01], [1]),
+        (PATH, GIVEN, 5, 0, [1]),
         # also where the hidden model has learned it;
-        (PATH, [0.01, 0.01, 0.01, 0.01, 0.01], [1]),
+        (PATH, [0.01] * 5, 5, 0, [1]),
         # not where nothing is given away after it, or what follows is not easy.
-        (PATH, [0.01, 0.69, 0.02, 0.02, 0.01], []),
-        ([0.01, 0.69, 0.3, 0.3, 0.3], [0.31, 1.0, 1.0, 1.0, 0.31], []),
-        # The last token decides nothing; what follows ends at the next hard token.
-        ([0.01, 0.69], [0.51, 1.19], []),
-        ([0.69, 0.02, 0.69, 0.02], [0.69, 0.69, 0.69, 0.69], [0, 2]),
+        (PATH, PATH, 5, 0, []),
+        ([0.01, 0.69, 0.3, 0.3, 0.3], [0.31, 1.0, 1.0, 1.0, 0.31], 5, 0, []),
+        # The last token decides nothing; what follows ends at the next hard token, and with the response.
+        ([0.01, 0.69], [0.51, 1.19], 2, 0, []),
+        ([0.69, 0.02, 0.69, 0.02], [0.69] * 4, 4, 0, [0, 2]),
+        ([0.69, 0.02, 0.69, 0.02], [0.69] * 4, 3, 0, [0]),
+        # Rows in which every token is noise make nothing easy on average, and hide no decision of the others.
+        *((PATH, GIVEN, 5, noise, [1] if noise < 54 else []) for noise in (30, 40, 54)),
     ],
 )
 def test_decisions_are_hard_and_what_is_shown_after_them_is_easy(
-    forced: list[float], hidden: list[float], places: list[int]
+    shown: list[float], hidden: list[float], length: int, noise: int, places: list[int]
 ) -> None:
-    assert _decided(forced, hidden) == places
-
-
-def test_what_follows_ends_with_the_response() -> None:
-    assert _decided([0.69, 0.02, 0.69, 0.02], [0.69, 0.69, 0.69, 0.69], length=3) == [0]
-
-
-@pytest.mark.parametrize(("without", "places"), [(0, [1]), (30, [1]), (40, [1]), (54, [])])
-def test_a_position_is_a_decision_where_some_of_the_rows_are_something_else(without: int, places: list[int]) -> None:
-    """Rows in which every token is noise make nothing easy on average, and hide no decision of the others."""
-    shown = torch.tensor([PATH] * (EXAMPLES - without) + [[2.5] * 5] * without)[None]
-    hidden = torch.tensor([[0.01, 0.7, 0.7, 0.7, 0.01]] * (EXAMPLES - without) + [[2.5] * 5] * without)[None]
-    losses = decisions.TokenLosses(shown, hidden, torch.ones(EXAMPLES, 5, dtype=torch.bool), torch.arange(EXAMPLES))
-    found = decisions.find_positions(losses, decisions.flag_tokens(losses))
-    assert [each["position"] for each in found] == places
+    told, blind = ([each] * (60 - noise) + [[2.5] * len(each)] * noise for each in (shown, hidden))
+    losses = losses_of(told, blind, length)
+    flags = decisions.flag_tokens(losses)
+    assert [each["position"] for each in decisions.find_positions(losses, flags)] == places
+    if not noise:
+        assert sorted(set(flags.decision[0].nonzero()[:, 1].tolist())) == places
 
 
 # Tables.
 
 
 def test_the_share_absorbed_is_of_sums_over_responses() -> None:
-    shown, hidden = torch.tensor([[PATH]]), torch.tensor([[[0.01, 0.7, 0.7, 0.7, 0.01]]])
-    row = decisions.absorbed(decisions.TokenLosses(shown, hidden, torch.ones(1, 5, dtype=torch.bool), torch.arange(1)))
-    assert row is not None
+    row: Any = decisions.absorbed(losses_of([PATH], [GIVEN]))
     assert row["value"] == pytest.approx((0.01 + 2.1 + 0.01 - 0.75) / (0.01 + 2.1 + 0.01))
 
 
@@ -327,14 +294,11 @@ def test_between_tokens_stands_what_the_text_has_there(text: str, symbols: list[
     assert find_gaps(text, symbols) == expected
 
 
-def test_a_prompt_is_shown_as_it_is_in_the_file(tmp_path: Path) -> None:
+def test_a_prompt_is_shown_as_it_is_in_the_file_and_a_seed_before_it(tmp_path: Path) -> None:
     pairs = [(f"count to {n}", f"{n} {n + 1}") for n in range(20)]
-    task = data_files.data(data_files.write_jsonl(tmp_path / "rows.jsonl", pairs), tokenizer="words")
+    task: Task = data_files.data(data_files.write_jsonl(tmp_path / "rows.jsonl", pairs), tokenizer="words")
     shown = {task.write_prompt(prompt) for prompt, _ in task.sample(200, stream("shown")).pairs()}
     assert shown == {prompt for prompt, _ in pairs}
-
-
-def test_a_seed_is_shown_before_its_prompt() -> None:
     task = resolve(tasks, "path-star:degree=2,length=3,nodes=9,goals=one,seed_length=2").build()
     ((prompt, _),) = task.sample(1, stream("shown")).pairs()
     assert task.write_prompt(prompt) == task.write_line(prompt, [])
@@ -373,10 +337,6 @@ def judged(*seeds: dict[str, Any], minutes: float | None = 10.0) -> DiagnosisVer
     steps = None if minutes else 100
     asked = DiagnosisSettings("copying", "", (), "transformer", 1, minutes or 10.0, steps, 64, 1e-3)
     return judge([SeedEvidence(**each) for each in seeds], asked, DiagnosisPlan(100, 5, 1000, None, {}))
-
-
-def said(base: dict[str, Any], **changes: Any) -> str:
-    return apply_rules(SeedEvidence(**(base | changes)))[0]
 
 
 @pytest.mark.parametrize(
@@ -430,17 +390,16 @@ def said(base: dict[str, Any], **changes: Any) -> str:
     ],
 )
 def test_the_first_rule_that_holds_gives_the_name(base: dict[str, Any], changes: dict[str, Any], name: str) -> None:
-    assert said(base, **changes) == name
+    assert apply_rules(SeedEvidence(**(base | changes)))[0] == name
 
 
 def test_a_verdict_has_its_rule_its_numbers_and_advice() -> None:
     found = judged(CHEATED)
-    assert found.name == OPEN
+    assert (found.name, found.seeds) == (OPEN, (OPEN,))
     assert "reversed pays 0.03 nats a response where next-token pays 0.72" in found.because
     assert "0.68 nats of its loss sit on decision tokens" in found.because
     assert any("budget was enough" in remark for remark in found.remarks)
     assert any("reversed" in advice for advice in found.advice)
-    assert found.seeds == (OPEN,)
 
 
 @pytest.mark.parametrize(
@@ -479,45 +438,31 @@ def test_a_budget_too_small_is_told_what_would_do(minutes: float | None, control
 
 def test_seeds_vote_and_disagreement_is_said() -> None:
     found = judged(SOLVED, CHEATED, CHEATED)
-    assert found.name == OPEN
-    assert found.seeds == (NONE_NEEDED, OPEN, OPEN)
+    assert (found.name, found.seeds) == (OPEN, (NONE_NEEDED, OPEN, OPEN))
     assert "do not agree" in found.remarks[0]
     assert judged(SOLVED, CHEATED).name == OPEN
 
 
 def test_every_verdict_has_plain_words() -> None:
-    from foresee.report.diagnosis import PLAIN
-
     assert set(PLAIN) == set(NAMES)
 
 
-def test_the_fall_is_from_the_middle_of_training_to_its_end() -> None:
+def test_fall_and_gain_are_from_the_middle_of_training_to_its_end() -> None:
+    """A gain is a share of what was missing. Where the middle is not known, they are infinite, and left out of JSON."""
     curve = [(10, 9.0), (40, 3.0), (60, 2.0), (70, 50.0), (80, 1.5), (90, 1.0), (100, 0.5)]
     assert measure_fall(curve, 100) == pytest.approx(2.5 - 0.75)
-    assert measure_fall([(100, 1.0)], 100) == math.inf
-    assert measure_fall([(50, 1.0)], 100) == math.inf
-
-
-def test_the_gain_is_a_share_of_what_was_missing() -> None:
+    assert measure_fall([(100, 1.0)], 100) == measure_fall([(50, 1.0)], 100) == math.inf
     assert measure_gain([(10, 0.0), (40, 0.2), (60, 0.4), (90, 0.6), (100, 0.5)], 100) == pytest.approx(0.25 / 0.7)
     assert measure_gain([(50, 0.6), (100, 0.5)], 100) == pytest.approx(-0.25)
     assert measure_gain([(50, 1.0), (100, 1.0)], 100) == 0.0
     assert measure_gain([(100, 1.0)], 100) == math.inf
+    assert "fall" not in SeedEvidence(**(CHEATED | {"fall": math.inf})).json()
+    assert SeedEvidence(**CHEATED).json()["fall"] == 0.02
 
 
 def test_accuracy_at_decisions_is_read_from_evaluations_that_have_it() -> None:
-    lines = [
-        {"step": 10, "eval": {"forced": [1.0, 0.2, 0.4]}},
-        {"step": 20, "eval": {}},
-        {"step": 30, "eval": {"forced": [1.0, 0.5, 0.9]}},
-    ]
+    forced = {10: [1.0, 0.2, 0.4], 20: None, 30: [1.0, 0.5, 0.9]}
+    lines = [{"step": step, "eval": {"forced": each} if each else {}} for step, each in forced.items()]
     run = cast(Run, SimpleNamespace(metrics=lines))
-    steps, means = zip(*accuracies_during(run, [1, 2]), strict=True)
-    assert steps == (10, 30)
-    assert means == pytest.approx((0.3, 0.7))
+    assert dict(accuracies_during(run, [1, 2])) == pytest.approx({10: 0.3, 30: 0.7})
     assert accuracies_during(run, []) == []
-
-
-def test_json_leaves_out_what_is_infinite() -> None:
-    assert "fall" not in SeedEvidence(**(CHEATED | {"fall": math.inf})).json()
-    assert SeedEvidence(**CHEATED).json()["fall"] == 0.02

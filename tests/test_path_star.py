@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from task_checks import check_all
 
 from foresee.core import seeds
@@ -83,18 +84,14 @@ def query_in(task: PathStar, prompt: list[int]) -> list[int]:
 # What it reports and draws
 
 
-def test_sizes_and_references_of_g_2_5() -> None:
+def test_sizes_and_references_of_g_2_5_and_of_one_arm() -> None:
     assert (G25.prompt_length, G25.answer_length, G25.chance, G25.group) == (27, 5, 0.5, 1)
     assert G25.plateau == pytest.approx(math.log(2) / 5)
     assert len(G25.vocab) == 54
     assert G25.vocab.decode([0, 49, 50, 51, 52, 53]) == ["0", "49", "|", "=", "/", "$"]
-
-
-def test_one_arm_leaves_nothing_to_decide() -> None:
     task = PathStar(degree=1, length=4, nodes=4, goals="one")
     assert (task.chance, task.plateau) == (1.0, 0.0)
-    batch = task.sample(5, seeds.stream("test"))
-    assert batch.facts["goal_arm"].tolist() == [0] * 5
+    assert task.sample(5, seeds.stream("test")).facts["goal_arm"].tolist() == [0] * 5
 
 
 @settings(max_examples=200)
@@ -106,44 +103,27 @@ def test_every_variant_keeps_what_a_task_must(task: PathStar, n: int, seed: int)
     check_all(task, batch, seeds.stream("changes", seed))
     columns = torch.arange(batch.tokens.shape[1])
     assert not batch.tokens[columns >= (batch.prompt_len + batch.answer_len)[:, None]].any()
-
-
-@settings(max_examples=200)
-@given(variants(), st.integers(0, 2**32))
-def test_facts_agree_with_tokens(task: PathStar, seed: int) -> None:
-    batch = task.sample(2 * task.group + 3, seeds.stream("test", seed))
-    derived = task.facts_of(batch)
-    for facts in (batch.facts, derived):
-        assert facts["branch"].tolist() == [1] * len(batch)
-        assert ("goal_arm" in facts) == (task.splits == "none")
-        for at, (prompt, answer) in enumerate(batch.pairs()):
-            paths = [[node for node in path if node >= 0] for path in facts["arms"][at].tolist()]
-            assert {edge for path in paths for edge in pairwise(path)} == set(edges_in(task, prompt))
+    rng = numpy.random.default_rng(seed)
+    derived, identities = task.facts_of(batch), task.identity(batch)
+    for row, (prompt, answer) in enumerate(batch.pairs()):
+        edges = edges_in(task, prompt)
+        for facts in (batch.facts, derived):
+            assert facts["branch"][row] == 1
+            assert ("goal_arm" in facts) == (task.splits == "none")
+            paths = [[node for node in path if node >= 0] for path in facts["arms"][row].tolist()]
+            assert {edge for path in paths for edge in pairwise(path)} == set(edges)
             assert len({path[-1] for path in paths}) == len(paths)
             assert {path[0] for path in paths} == {answer[0]}
             if "goal_arm" in facts:
-                assert paths[int(facts["goal_arm"][at])][: len(answer)] == answer
-    for drawn, found in zip(batch.facts["arms"].tolist(), derived["arms"].tolist(), strict=True):
-        assert sorted(drawn) == sorted(found)
-
-
-@settings(max_examples=200)
-@given(variants(), st.integers(0, 2**32))
-def test_identity_is_that_of_the_graph_alone(task: PathStar, seed: int) -> None:
-    batch = task.sample(task.group + 3, seeds.stream("test", seed))
-    rng = numpy.random.default_rng(seed)
-    for row, (prompt, answer) in enumerate(batch.pairs()):
-        # The same graph, asked for one of its ends in the plain form, its edges in another order.
-        edges = rng.permutation(edges_in(task, prompt)).tolist()
+                assert paths[int(facts["goal_arm"][row])][: len(answer)] == answer
+        assert sorted(batch.facts["arms"][row].tolist()) == sorted(derived["arms"][row].tolist())
+        # The same graph, asked for one of its ends in the plain form, its edges in another order, is the same problem.
+        edges = rng.permutation(edges).tolist()
         end = next(child for _, child in edges if child not in [node for node, _ in edges])
         length = int((batch.facts["arms"][row, 0] >= 0).sum())
         plain = PathStar(degree=task.degree, length=length, nodes=task.nodes, splits=task.splits, goals="one")
         tokens, _ = plain.read_line("|".join(f"{u},{v}" for u, v in edges) + f"/{answer[0]},{end}=")
-        identity = plain.identity(Batch.of(torch.tensor([tokens]), len(tokens), 0))
-        assert identity.dtype == numpy.uint64
-        assert task.identity(batch)[row] == identity[0]
-        # However its neighbours are padded.
-        assert task.identity(batch.rows(slice(row, row + 1)))[0] == identity[0]
+        assert identities[row] == plain.identity(Batch.of(torch.tensor([tokens]), len(tokens), 0))[0]
 
 
 @settings(max_examples=200)
@@ -158,18 +138,14 @@ def test_groups_hold_one_graph_and_share_the_declared_prefix(task: PathStar, n: 
         group = rows[at : at + task.group]
         assert len({tuple(edges_in(task, prompt)) for prompt, _ in group}) == 1
         assert len({tuple(prompt[: task.shared_prefix]) for prompt, _ in group}) == 1
-        goals = {query_in(task, prompt)[1] for prompt, _ in group}
-        assert len(goals) == len(group)
+        assert len({query_in(task, prompt)[1] for prompt, _ in group}) == len(group)
         if len(group) > 1 and task.sizes == "fixed":
             assert len({prompt[task.shared_prefix] for prompt, _ in group}) > 1
         assert len(set(task.identity(batch)[at : at + task.group].tolist())) == 1
-
-
-def test_the_prefix_of_a_mixed_group_is_that_of_the_smallest_graph() -> None:
-    task = PathStar(degree=3, length=5, nodes=20, goals="all", sizes="mixed")
-    assert (task.prompt_length, task.shared_prefix) == (39, 10)
-    assert replace(task, query="first").shared_prefix == 1
-    assert replace(task, goals="one").shared_prefix == 0
+    # The prefix of a mixed group is that of the smallest graph.
+    mixed = PathStar(degree=3, length=5, nodes=20, goals="all", sizes="mixed")
+    assert (mixed.prompt_length, mixed.shared_prefix, replace(mixed, query="first").shared_prefix) == (39, 10, 1)
+    assert replace(mixed, goals="one").shared_prefix == 0
 
 
 GOLDEN = [
@@ -341,9 +317,8 @@ def test_sizes_and_references(options: dict[str, Any], prompt: int, chance: floa
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError, match=r"^path-star: [^\n]+$") as caught:
+    with refused("path-star: ", message):
         replace(G24, **options)
-    assert message in str(caught.value)
 
 
 def test_the_published_line_reads() -> None:
@@ -426,10 +401,8 @@ def test_lines(options: dict[str, Any], line: str, message: str | None) -> None:
         assert task.write_line(prompt, answer) == line
         assert task.solve(prompt) == answer
         return
-    with pytest.raises(RequestError) as caught:
+    with refused(message):
         task.read_line(line)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -454,9 +427,8 @@ def test_lines(options: dict[str, Any], line: str, message: str | None) -> None:
 )
 def test_solve_refuses_a_malformed_prompt(options: dict[str, Any], prompt: str, message: str) -> None:
     task = PathStar(degree=2, length=3, nodes=9, **options, goals="one")
-    with pytest.raises(RequestError) as caught:
+    with refused(message):
         task.solve(task.vocab.encode(prompt.split()))
-    assert message in str(caught.value)
 
 
 @given(variants(), st.text(alphabet="0123,|/=", max_size=60))
