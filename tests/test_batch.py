@@ -57,18 +57,6 @@ def test_layout_of_differing_rows(lengths: list[tuple[int, int]], layout: Layout
                 getattr(batch, read)
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6))
-def test_in_answer_marks_exactly_the_answers(lengths: list[tuple[int, int]]) -> None:
-    batch = ragged(lengths, 11)
-    expected = [[start <= column < start + size for column in range(11)] for start, size in lengths]
-    assert batch.in_answer().tolist() == expected
-    assert batch.layout.uniform or lengths
-    if lengths:
-        assert batch.layout.first == min(start for start, _ in lengths)
-        assert batch.layout.last == max(start + size for start, size in lengths)
-        assert batch.layout.uniform == (len(set(lengths)) == 1)
-
-
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=6), st.data())
 def test_rows_carries_lengths_and_facts_along(lengths: list[tuple[int, int]], data: st.DataObject) -> None:
     batch = ragged(lengths, 11)
@@ -82,54 +70,42 @@ def test_rows_carries_lengths_and_facts_along(lengths: list[tuple[int, int]], da
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))
-def test_uniform_parts_are_all_rows_by_length_without_padding(lengths: list[tuple[int, int]]) -> None:
+def test_answers_are_marked_cut_out_and_sorted_into_parts_of_one_length(lengths: list[tuple[int, int]]) -> None:
     batch = ragged(lengths, 11)
+    rows = batch.tokens.tolist()
+    answers = [row[prompt : prompt + size] for row, (prompt, size) in zip(rows, lengths, strict=True)]
+    expected = [[start <= column < start + size for column in range(11)] for start, size in lengths]
+    assert batch.in_answer().tolist() == expected
+    assert [answer for _, answer in batch.pairs()] == answers
+    assert [prompt for prompt, _ in batch.pairs()] == [row[:at] for row, (at, _) in zip(rows, lengths, strict=True)]
     parts = batch.uniform_parts()
     assert sorted(row for index, _ in parts for row in index.tolist()) == list(range(len(lengths)))
-    kinds = [(part.layout.first, part.layout.width) for _, part in parts]
-    if lengths:
-        assert kinds == sorted(set(lengths))
     for index, part in parts:
         assert part.layout.uniform
         assert index.tolist() == sorted(index.tolist()) == part.facts["row"].tolist()
-        assert len(lengths) == 0 or len(set(lengths)) == 1 or part.tokens.shape[1] == part.layout.last
-        for row, answer in zip(index.tolist(), part.answers.tolist(), strict=True):
-            prompt, size = lengths[row]
-            assert answer == batch.tokens[row, prompt : prompt + size].tolist()
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
-def test_padded_answers_are_the_answers_and_nothing_else(lengths: list[tuple[int, int]]) -> None:
-    batch = ragged(lengths, 11)
-    padded, mask, longest = batch.padded_answers(), batch.answer_mask(), max(size for _, size in lengths)
-    assert batch.longest_answer == longest
-    assert padded.shape == mask.shape == (len(lengths), longest)
-    for row, (prompt, size) in enumerate(lengths):
-        answer = batch.tokens[row, prompt : prompt + size].tolist()
-        assert padded[row].tolist() == answer + [NOTHING] * (longest - size)
-        assert mask[row].tolist() == [True] * size + [False] * (longest - size)
-    assert [answer for _, answer in batch.pairs()] == [
-        row[:size] for row, (_, size) in zip(padded.tolist(), lengths, strict=True)
-    ]
-    assert [prompt for prompt, _ in batch.pairs()] == [
-        batch.tokens[row, :prompt].tolist() for row, (prompt, _) in enumerate(lengths)
-    ]
-
-
-def test_trimming_leaves_out_what_is_padding_in_every_row() -> None:
-    batch = ragged([(2, 3), (4, 2), (1, 1)], 11)
-    assert batch.trimmed().tokens.tolist() == batch.tokens[:, :6].tolist()
-    assert batch.trimmed().layout == batch.layout
+        assert len(set(lengths)) < 2 or part.tokens.shape[1] == part.layout.last
+        assert part.answers.tolist() == [answers[row] for row in index.tolist()]
+    if lengths:
+        assert batch.layout.first == min(start for start, _ in lengths)
+        assert batch.layout.last == max(start + size for start, size in lengths)
+        assert batch.layout.uniform == (len(set(lengths)) == 1)
+        assert [(part.layout.first, part.layout.width) for _, part in parts] == sorted(set(lengths))
+        padded, mask, longest = batch.padded_answers(), batch.answer_mask(), max(size for _, size in lengths)
+        assert batch.longest_answer == longest
+        assert padded.tolist() == [answer + [NOTHING] * (longest - len(answer)) for answer in answers]
+        assert mask.tolist() == [[at < len(answer) for at in range(longest)] for answer in answers]
 
 
 def test_rows_of_a_uniform_batch_keep_its_layout_even_where_none_is_left() -> None:
+    """Trimming leaves out what is padding in every row."""
     batch = Batch.of(TOKENS, 5, 3, {"row": torch.arange(3)})
     assert batch.rows(slice(1, 3)).facts["row"].tolist() == [1, 2]
     assert batch.rows(torch.tensor([True, False, True])).tokens.tolist() == TOKENS[[0, 2]].tolist()
     empty = batch.rows(slice(0, 0))
-    assert len(empty) == 0
-    assert empty.layout == batch.layout
-    assert empty.answers.shape == (0, 3)
+    assert (len(empty), empty.layout, empty.answers.shape) == (0, batch.layout, (0, 3))
+    uneven = ragged([(2, 3), (4, 2), (1, 1)], 11)
+    assert uneven.trimmed().tokens.tolist() == uneven.tokens[:, :6].tolist()
+    assert uneven.trimmed().layout == uneven.layout
 
 
 @pytest.mark.parametrize(
@@ -186,29 +162,14 @@ def test_decode_undoes_encode(symbols: list[str], data: st.DataObject) -> None:
 
 def test_a_token_is_the_place_of_its_symbol() -> None:
     assert [LETTERS.token(symbol) for symbol in LETTERS] == [0, 1, 2]
-    assert len(LETTERS) == 3
-    assert "b" in LETTERS
-    assert "d" not in LETTERS
-    assert 1 not in LETTERS
+    assert (len(LETTERS), "b" in LETTERS, "d" in LETTERS, 1 in LETTERS) == (3, True, False, False)
     assert Vocabulary(("a", "b", "c")) == LETTERS != Vocabulary(("a", "c", "b"))
-
-
-def test_symbols_are_distinct() -> None:
     with pytest.raises(ValueError, match="distinct"):
         Vocabulary(("a", "b", "a"))
-
-
-def test_unknown_symbol_is_refused_by_name() -> None:
     with pytest.raises(RequestError, match=r"symbol 'd' is not in the vocabulary of 3 symbols"):
         LETTERS.encode(["a", "d"])
-
-
-def test_any_token_can_be_shown() -> None:
-    """A model's output layer may be larger than the vocabulary; -1 must not count from the end."""
+    # A model's output layer may be larger than the vocabulary; -1 must not count from the end.
     assert LETTERS.decode([0, 3, -1, 2]) == ["a", "<3>", "<-1>", "c"]
-
-
-def test_extension_keeps_every_token_and_adds_only_what_is_missing() -> None:
     extended = LETTERS.extended(["$", "b", "|"])
     assert extended.symbols == ("a", "b", "c", "$", "|")
     assert LETTERS.symbols == ("a", "b", "c")

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy
 import pytest
 import torch
+from data_files import write_jsonl
 from support import SMALL, Stub, build, transformer
 from tiny import tiny
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from foresee.tasks.conditioning import Conditioned
 from foresee.tasks.discovery import SiblingDiscovery
 from foresee.tasks.harness import is_right
 from foresee.tasks.path_star import PathStar
-from foresee.training.data import FixedData, FreshData, draw
+from foresee.training.data import draw
 from foresee.training.examples import problems_trained, training_data
 
 TASK = SiblingDiscovery(parents=2, siblings=3)
@@ -96,17 +97,18 @@ def test_creativity_counts_what_is_right_new_and_different() -> None:
     assert [cast(Any, rows[name])["n"] for name in ("valid", "novel", "distinct", "creativity")] == [10, 7, 5, 10]
 
 
-def test_shares_of_nothing_are_absent() -> None:
-    assert values(Creativity().measure(subject(TASK, Lister(TASK, WRONG), 6, []))) == {
-        "valid": 0.0, "diversity": 0.0, "creativity": 0.0,
-    }  # fmt: skip
-    assert values(Creativity().measure(subject(TASK, Lister(TASK, RIGHT), 8, RIGHT))) == {
-        "valid": 1.0, "diversity": 0.5, "novel": 0.0, "creativity": 0.0,
-    }  # fmt: skip
-
-
-def test_without_training_examples_nothing_is_said_of_novelty() -> None:
-    assert values(Creativity().measure(subject(TASK, Lister(TASK, RIGHT), 4, None))) == {"valid": 1.0, "diversity": 1.0}
+@pytest.mark.parametrize(
+    ("lines", "n", "trained", "expected"),
+    [
+        (WRONG, 6, [], {"valid": 0.0, "diversity": 0.0, "creativity": 0.0}),
+        (RIGHT, 8, RIGHT, {"valid": 1.0, "diversity": 0.5, "novel": 0.0, "creativity": 0.0}),
+        (RIGHT, 4, None, {"valid": 1.0, "diversity": 1.0}),  # nothing is said of novelty
+    ],
+)
+def test_shares_of_nothing_are_absent(
+    lines: list[str], n: int, trained: list[str] | None, expected: dict[str, float]
+) -> None:
+    assert values(Creativity().measure(subject(TASK, Lister(TASK, lines), n, trained))) == expected
 
 
 def test_options_say_how_many_are_drawn_and_how() -> None:
@@ -141,13 +143,9 @@ def test_the_problems_of_a_run_are_all_those_it_saw() -> None:
     for data, steps in (("fixed:100", 1), ("fixed:100", 2), ("fixed:100", 9), ("fresh", 3)):
         spec = tiny(task=text, data=data, batch=64)
         task = spec.build_task()
-        source = training_data(spec, task)
-        assert isinstance(source, FixedData if data != "fresh" else FreshData)
+        source: Any = training_data(spec, task)
         seen = {int(word) for step in range(steps) for word in task.identity(source.batch_at(step, 64))}
-        if data != "fresh" and steps == 1:
-            assert len(source.batch_at(0, 64)) == 64
-        found = problems_trained(task, source, spec, steps)
-        assert found.tolist() == sorted(seen)
+        assert problems_trained(task, source, spec, steps).tolist() == sorted(seen)
 
 
 @pytest.mark.parametrize("seed", ["", pytest.param(",seed_length=2", marks=pytest.mark.slow)])
@@ -184,36 +182,28 @@ def test_a_low_temperature_is_greedy() -> None:
 
 
 def test_a_draw_is_a_function_of_its_stream() -> None:
-    objective = build("next-token", "recurrent").eval()
+    objective: Any = build("next-token", "recurrent").eval()
     prompt = torch.zeros(50, 3, dtype=torch.int64)
     first, again, other = (objective.sample(prompt, 4, 2.0, seeds.torch_stream("draw", n)) for n in (0, 0, 1))
-    assert first is not None
-    assert again is not None
-    assert other is not None
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert len(torch.unique(first, dim=0)) > 10
 
 
-COLD_IS_GREEDY = [
-    "next-token", "reversed", "teacherless", "token-masking", "multi-token", "registers", "future-bag", "any-order",
-    "belief-state", "joint-multi-token", "plan-tokens",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [*COLD_IS_GREEDY, "future-insertion"])
+@pytest.mark.parametrize(
+    "name",
+    ["next-token", "reversed", "teacherless", "token-masking", "multi-token", "registers", "future-bag", "any-order",
+     "belief-state", "joint-multi-token", "plan-tokens", "future-insertion"],
+)  # fmt: skip
 @torch.no_grad()
 def test_drawn_answers_are_in_the_task_s_own_order(name: str) -> None:
-    objective = build(name, next(iter(SMALL))).eval()
+    """An objective that writes something else first draws nothing."""
+    objective: Any = build(name, next(iter(SMALL))).eval()
     prompt = torch.randint(10, (8, 6), generator=seeds.torch_stream("prompt"))
     cold = objective.sample(prompt, 4, 1e-6, seeds.torch_stream("cold"))
-    assert cold is not None
     assert torch.equal(cold, objective.generate(prompt, 4))
-
-
-def test_an_objective_that_writes_something_else_first_draws_nothing() -> None:
-    objective = build("future-insertion:plan=true", next(iter(SMALL))).eval()
-    assert objective.sample(torch.zeros(2, 3, dtype=torch.int64), 4, 1.0, torch.Generator()) is None
+    planned = build("future-insertion:plan=true", next(iter(SMALL))).eval()
+    assert planned.sample(prompt, 4, 1.0, torch.Generator()) is None
 
 
 def test_a_drawn_token_is_what_the_next_one_follows() -> None:
@@ -242,11 +232,14 @@ G23 = PathStar(degree=2, length=3, nodes=10, goals="one")
 LINE = "1,2|1,3|2,4|3,5/1,4="
 
 
-def test_without_a_seed_nothing_changes() -> None:
+def test_without_a_seed_nothing_changes(tmp_path: Path) -> None:
     resolved = resolve(tasks, f"{PLAIN},seed_length=0,seed_symbols=36")
     assert resolved.text == PLAIN
     assert resolved.build() == G23
     assert brief(tasks, PLAIN) == PLAIN.replace("degree=2,", "")
+    path = write_jsonl(tmp_path / "rows.jsonl", [(f"{n} is", f"{n + 1}") for n in range(40)])
+    with pytest.raises(RequestError, match="an option of tasks that draw their examples, not of rows that are stored"):
+        resolve(tasks, f"data:path={path},tokenizer=words,seed_length=2").build()
 
 
 def test_the_inner_task_is_all_there_after_the_seed() -> None:
@@ -264,18 +257,15 @@ def test_the_inner_task_is_all_there_after_the_seed() -> None:
     assert (task.chance, task.plateau, task.answer_length) == (G23.chance, G23.plateau, 3)
 
 
-def test_seeds_of_training_and_test_examples_differ() -> None:
+def test_seeds_of_training_and_test_examples_and_of_rows_of_a_group_differ() -> None:
     task = Conditioned(G23, seed_length=10)
     drawn = [draw(task, "seeds", split, 500, 0).tokens[:, :10] for split in ("train", "test")]
     assert len(torch.unique(torch.cat(drawn), dim=0)) == 1000
-
-
-def test_rows_of_a_group_have_seeds_of_their_own() -> None:
-    task = Conditioned(PathStar(degree=2, length=3, nodes=10, goals="all"), seed_length=6)
-    assert (task.group, task.shared_prefix) == (2, 0)
-    batch = task.sample(20, seeds.stream("test"))
+    grouped = Conditioned(PathStar(degree=2, length=3, nodes=10, goals="all"), seed_length=6)
+    assert (grouped.group, grouped.shared_prefix) == (2, 0)
+    batch = grouped.sample(20, seeds.stream("test"))
     assert len(torch.unique(batch.tokens[:, :6], dim=0)) == 20
-    identity = task.identity(batch)
+    identity = grouped.identity(batch)
     assert (identity[::2] == identity[1::2]).all()
 
 
@@ -285,6 +275,8 @@ def test_the_text_form_has_the_seed_in_brackets() -> None:
     assert task.vocab.decode(prompt[:3]) == ["[b]", "[0]", "[a]"]
     assert (prompt[3:], answer) == G23.read_line(f"{LINE}1,2,4")
     assert task.write_line(prompt, answer) == f"[b0a]{LINE}1,2,4"
+    with pytest.raises(RequestError, match="does not begin with the 3 symbols of a seed"):
+        task.solve(prompt[3:])
 
 
 def test_what_a_model_wrote_after_a_seeded_prompt_is_scored_and_its_edits_keep_the_seed() -> None:
@@ -295,20 +287,12 @@ def test_what_a_model_wrote_after_a_seeded_prompt_is_scored_and_its_edits_keep_t
     line, right = task.write_prompt(prompt), task.write_answer(answer)
     assert is_right(task, line, right, right)
     assert not is_right(task, line, right, right[::-1])
-    lure = task.lure(batch, seeds.torch_stream("lure"))
-    inner = plain.lure(task.unseeded(batch), seeds.torch_stream("lure"))
-    assert lure is not None
-    assert inner is not None
+    lure: Any = task.lure(batch, seeds.torch_stream("lure"))
+    inner: Any = plain.lure(task.unseeded(batch), seeds.torch_stream("lure"))
     for edited, own in ((lure.critical, inner.critical), (lure.safe, inner.safe)):
         assert torch.equal(edited.tokens[:, :3], batch.tokens[:, :3])
         assert torch.equal(task.unseeded(edited).tokens, own.tokens)
         assert torch.equal(edited.answers, own.answers)
-
-
-def test_a_prompt_without_its_seed_is_refused() -> None:
-    task = Conditioned(G23, seed_length=3)
-    with pytest.raises(RequestError, match="does not begin with the 3 symbols of a seed"):
-        task.solve(G23.read_line(LINE)[0])
 
 
 def test_train_and_compare_work_with_seeds(tmp_path: Path) -> None:
@@ -319,22 +303,6 @@ def test_train_and_compare_work_with_seeds(tmp_path: Path) -> None:
     assert run.spec.task == f"{PLAIN},seed_length=2,seed_symbols=4"
     assert {"exact", "branch", "follow_to_end"} <= run.rows.keys()
     assert len(run.generate(f"[ab]{LINE}").split(",")) == 3
-    again = train(
-        Conditioned(G23, seed_length=2, seed_symbols=4),
-        runs=tmp_path,
-        backbone=spec.backbone,
-        steps=4,
-        batch=spec.batch,
-        data=spec.data,
-        test=50,
-        eval_every=2,
-        warmup=spec.warmup,
-    )
-    assert again.dir == run.dir
-
-
-def test_rows_of_a_user_s_own_are_not_seeded(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(f'{{"prompt": "{n} is", "response": "{n + 1}"}}\n' for n in range(40)))
-    with pytest.raises(RequestError, match="an option of tasks that draw their examples, not of rows that are stored"):
-        resolve(tasks, f"data:path={path},prompt=prompt,response=response,tokenizer=words,seed_length=2").build()
+    kept = ("backbone", "steps", "batch", "data", "test", "eval_every", "warmup")
+    settings: dict[str, Any] = {name: getattr(spec, name) for name in kept}
+    assert train(Conditioned(G23, seed_length=2, seed_symbols=4), runs=tmp_path, **settings).dir == run.dir

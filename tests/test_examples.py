@@ -19,7 +19,7 @@ from foresee.core.errors import RequestError
 from foresee.core.registry import load_plugin_file
 from foresee.core.seeds import stream, torch_stream
 from foresee.experiments.catalogue import all_registries
-from foresee.objectives import Objective
+from foresee.objectives import LossOut, Objective
 from foresee.tasks import Task
 from foresee.training.data import draw
 
@@ -29,12 +29,9 @@ PLUGINS = sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("plugins/*.py")])
 
 @pytest.fixture(autouse=True)
 def _examples(forget_plugins: None) -> None:
-    """Loads every example."""
+    """Loads every example, each of which registers something."""
     for path in PLUGINS:
         load_plugin_file(path)
-
-
-def test_every_example_registers_something() -> None:
     modules = {cls.__module__ for registry in all_registries().values() for cls in registry._classes.values()}
     assert {f"foresee_plugin_{path.stem}" for path in PLUGINS} <= modules
 
@@ -48,13 +45,9 @@ def test_running_parity_agrees_with_itself(bits: int) -> None:
     batch = task.sample(64, stream("test", bits))
     assert torch.equal(batch.tokens, task.sample(64, stream("test", bits)).tokens)
     check_all(task, batch, stream("changes", bits))
-
-
-def test_running_parity_by_hand() -> None:
-    task = foresee.task("running-parity:bits=4")
     # 0110: parities of the prefixes 0, 01, 011 and 0110 are 0, 1, 0, 0; longest first that is 0010.
+    task = foresee.task("running-parity:bits=4")
     assert task.read_line("0110=0010\n") == ([0, 1, 1, 0, 2], [0, 0, 1, 0])
-    assert task.read_line("0110=") == ([0, 1, 1, 0, 2], [])
     assert task.plateau == pytest.approx(math.log(2) / 4)
 
 
@@ -83,43 +76,34 @@ def on_path_star(objective: str) -> tuple[Task, Objective]:
     return task, foresee.objective(objective, net, task.vocab)
 
 
-def test_word_dropout_without_dropout_is_next_token() -> None:
-    task, plain = on_path_star("next-token")
-    _, dropped = on_path_star("word-dropout:share=0")
-    batch = task.sample(8, stream("test"))
-    expected, got = (model.loss(batch, torch_stream("loss")) for model in (plain, dropped))
+def test_word_dropout_without_dropout_is_next_token_and_weighs_tokens_whose_predecessor_is_masked() -> None:
+    def loss(objective: str) -> LossOut:
+        return on_path_star(objective)[1].loss(batch, torch_stream("loss"))
+
+    batch = on_path_star("next-token")[0].sample(8, stream("test"))
+    expected, got = loss("next-token"), loss("word-dropout:share=0")
     assert torch.equal(expected.total, got.total)
     assert torch.equal(expected.per_token, got.per_token)
     assert got.parts.keys() == {"word-dropout"}
-
-
-def test_word_dropout_weighs_tokens_whose_predecessor_is_masked() -> None:
-    task, plain = on_path_star("word-dropout:share=0.5")
-    _, weighted = on_path_star("word-dropout:share=0.5,emphasis=3")
-    batch = task.sample(8, stream("test"))
-    first, out = (model.loss(batch, torch_stream("loss")) for model in (plain, weighted))
+    first, out = loss("word-dropout:share=0.5"), loss("word-dropout:share=0.5,emphasis=3")
     masked = (torch.rand(batch.tokens.shape, generator=torch_stream("loss")) < 0.5) & batch.in_answer()
     weights = 1 + 2 * torch.nn.functional.pad(masked, (1, 0))[:, :-1]
     assert torch.equal(out.per_token, first.per_token)
     torch.testing.assert_close(out.total, (first.per_token * weights).sum() / batch.answer_len.sum())
 
 
-def test_an_example_task_can_be_trained_on(tmp_path: Path) -> None:
+def test_an_example_task_can_be_trained_on_and_an_example_metric_measured(tmp_path: Path) -> None:
     run = foresee.train(
-        "running-parity:bits=12",
-        objective="word-dropout",
-        backbone="transformer:layers=1,width=16,heads=2",
-        runs=tmp_path,
-        steps=2,
-        batch=16,
-        data="200",
-        test=32,
-        eval_every=1,
-        warmup=1,
-    )
-    assert {"exact", "free", "forced", "branch"} <= run.rows.keys()
-    assert "follow" in run.rows  # a flipped parity implies all later ones
+        "running-parity:bits=12", "word-dropout", "transformer:layers=1,width=16,heads=2", runs=tmp_path, steps=2,
+        batch=16, data="200", test=32, eval_every=1, warmup=1,
+    )  # fmt: skip
+    assert {"exact", "free", "forced", "branch", "follow"} <= run.rows.keys()  # a flipped parity implies all later ones
     assert run.dir.parent == tmp_path
+    entropy = run.rows["entropy"]
+    assert isinstance(entropy, list)
+    assert [row["n"] for row in entropy] == [32] * 12
+    for row in entropy:
+        assert 0 <= row["low"] <= row["value"] <= row["high"] <= math.log(4) + 0.1
 
 
 # mate_in_two.py
@@ -144,7 +128,7 @@ def puzzles_of(path: Path, bad: str = "refuse") -> list[list[int]]:
     return tokens
 
 
-def test_mate_in_two_agrees_with_itself() -> None:
+def test_mate_in_two_agrees_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     task = foresee.task(f"mate-in-two:path={OWN}")
     assert len(puzzles_of(OWN)) == 48  # of 49 rows; one has another theme
     batch = task.sample(48, stream("mate"))
@@ -158,6 +142,9 @@ def test_mate_in_two_agrees_with_itself() -> None:
     test, train = (draw(task, "mate", split, 40, 0) for split in ("test", "train"))
     assert not set(task.identity(test).tolist()) & set(task.identity(train).tolist())
     assert 0.02 < task.chance < 0.5
+    monkeypatch.setitem(sys.modules, "chess", None)
+    with pytest.raises(RequestError, match="install it with: pip install chess"):
+        puzzles_of(OWN)
 
 
 def test_the_opponents_move_comes_first(tmp_path: Path) -> None:
@@ -205,25 +192,3 @@ def test_colours_and_left_and_right_are_not_part_of_the_problem() -> None:
     first, *same, other = task.identity(batch).tolist()
     assert same == [first, first]
     assert other != first
-
-
-def test_without_the_library_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "chess", None)
-    with pytest.raises(RequestError, match="install it with: pip install chess"):
-        puzzles_of(OWN)
-
-
-# certainty_metric.py
-
-
-def test_a_model_is_uncertain_of_the_decision_alone(tmp_path: Path) -> None:
-    run = foresee.train(
-        "path-star:degree=2,length=3,nodes=8,goals=one", "reversed", "transformer:layers=1,width=16,heads=2",
-        runs=tmp_path, steps=3, batch=16, data="fixed:64", test=40, eval_every=3, device="cpu",
-    )  # fmt: skip
-    entropy = run.rows["entropy"]
-    assert isinstance(entropy, list)
-    assert len(entropy) == 3
-    for row in entropy:
-        assert 0 <= row["low"] <= row["value"] <= row["high"] <= math.log(12) + 0.1
-        assert row["n"] == 40

@@ -73,11 +73,8 @@ def text_files() -> list[tuple[Path, str]]:
 # Modules.
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_every_module_says_what_it_is_and_reads_in_one_sitting() -> None:
     assert not [str(path) for path in MODULES if not ast.get_docstring(tree(path))]
-
-
-def test_every_module_reads_in_one_sitting() -> None:
     lines = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert not {path: count for path, count in lines.items() if count > 300}, "split it by idea"
 
@@ -146,12 +143,10 @@ ROOMS = (
 """From the top down: a room may import itself and those after it, and ``cli`` the words of ``api``, which it says."""
 
 
-def test_every_module_has_a_room() -> None:
+def test_every_module_has_a_room_and_arrows_point_down() -> None:
+    """Of backbones an objective knows the interface alone."""
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py", "api.py"}
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ROOMS)
-
-
-def test_arrows_point_down() -> None:
     upwards = [
         f"{path.relative_to(PACKAGE)} imports {module}"
         for floor, room in enumerate(ROOMS)
@@ -160,9 +155,6 @@ def test_arrows_point_down() -> None:
         if any(within(module, f"foresee.{above}") for above in (*ROOMS[:floor], *(["api"] if floor else [])))
     ]
     assert not upwards, "\n".join(upwards)
-
-
-def test_an_objective_knows_the_interface_of_backbones_alone() -> None:
     allowed = {"foresee.backbones", "foresee.backbones.base"}
     for path in sorted((PACKAGE / "objectives").rglob("*.py")):
         for node in ast.walk(tree(path)):
