@@ -128,6 +128,9 @@ READ: dict[str, tuple[str, bytes, dict[str, Any], list[tuple[str, str]]]] = {
     "messages in columns": ("a.parquet", packed(messages=SAID), {}, [("a", "b")]),
     "messages in parts": ("a.json", PARTS, {}, [("a", "b")]),
     "empty prompts": ("a.jsonl", lines([("", "a"), (" ", "b")]), {}, [("", "a"), (" ", "b")]),
+    "bad rows left out": (
+        "a.parquet", packed(prompt=["a", None, "c"], response=[1, 2, None]), {"skip_bad": True}, [("a", "1")],
+    ),
     "long field": ("a.csv", comma_separated([("x" * 200_000, "b")]), {}, [("x" * 200_000, "b")]),
 }  # fmt: skip
 
@@ -233,6 +236,11 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     "UTF-16": ("a.jsonl", '{"prompt": "a"}'.encode("utf-16"), {}, "UTF-16"),
     "one field": ("a.jsonl", GOOD, {"prompt": "response"}, "name the same field"),
     "tokenizer": ("a.jsonl", GOOD, {"tokenizer": "letters"}, "tokenizer=letters must be one of"),
+    **{
+        template: ("a.jsonl", GOOD, {"template": template, "answer": "response"},
+                   f"template .* {why}; write fields in braces")
+        for template, why in (("hello", "names no field"), (r"{prompt}\n{x", "has a brace that names no field"))
+    },
     "limit": ("a.jsonl", GOOD, {"max_prompt": 0}, "max_prompt=0 must be at least 1"),
     **{
         f"lengths {other}": (
@@ -252,12 +260,6 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(case: str, tmp_path: Pat
         data(tmp_path / name, **options)
     assert "\n" not in str(refusal.value)
     assert not list(cache_folder().rglob("*.part"))
-
-
-def test_bad_rows_of_a_parquet_file_can_be_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    path.write_bytes(packed(prompt=["a", None, "c"], response=[1, 2, None]))
-    assert rows_of(data(path, skip_bad=True)) == [("a", "1")]
 
 
 @given(lines=st.lists(st.binary(max_size=40), max_size=8), kind=st.sampled_from([".jsonl", ".csv", ".tsv"]))
@@ -346,13 +348,3 @@ def test_the_example_on_a_corpus_makes_a_row_of_each_turn_that_is_answered(tmp_p
     )
     made = list(runpy.run_path(str(script))["rows"](tmp_path))
     assert made == [{"prompt": "hi", "answer": "hello"}, {"prompt": "hello", "answer": "2"}]
-
-
-@pytest.mark.parametrize(
-    ("template", "why"), [("hello", "names no field"), (r"{instruction}\n{input", "has a brace that names no field")]
-)
-def test_a_template_that_says_too_little_is_refused(template: str, why: str, tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"instruction": "a", "input": "b", "output": "c"}) + "\n")
-    with pytest.raises(RequestError, match=f"template .* {why}; write fields in braces"):
-        data(path, answer="output", template=template)

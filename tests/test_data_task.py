@@ -59,20 +59,18 @@ def test_the_splits_hold_every_row_once_and_share_no_prompt(file: Path, tokenize
     assert not {row["prompt"] for row in written["train"]} & {row["prompt"] for row in written["test"]}
 
 
-def test_only_prompts_of_the_file_have_an_answer(file: Path) -> None:
-    with pytest.raises(RequestError, match=r"no row of .* has this prompt"):
-        data(file).solve([0, 0, 0])
-
-
-def test_drawing_gives_each_row_once_at_most(file: Path) -> None:
+def test_drawing_gives_each_row_once_at_most(file: Path, tmp_path: Path) -> None:
     task = data(file)
     text = f"data:{file}"
     everything = draw(task, text, "train", 100_000, 0)
     assert len(everything) == len(task.rows("train"))
     assert len(numpy.unique(task.identity(everything))) == len(everything)
-    assert draw(task, text, "train", 10, 0).pairs() is not None
     assert list(draw(task, text, "train", 10, 0).pairs()) == list(everything.pairs())[:10]
     assert list(draw(task, text, "train", 10, 1).pairs()) != list(everything.pairs())[:10]
+    with pytest.raises(RequestError, match=r"no row of .* has this prompt"):
+        task.solve([0, 0, 0])
+    answers = write_jsonl(tmp_path / "a.jsonl", [(str(n), "yes" if n % 4 else "no") for n in range(40)])
+    assert data(answers).chance == 0.75  # the share of the most frequent response
 
 
 def test_an_epoch_holds_every_training_row_once_and_at_most_as_many_as_asked_for(file: Path) -> None:
@@ -89,18 +87,15 @@ def test_an_epoch_holds_every_training_row_once_and_at_most_as_many_as_asked_for
         assert (first.tokens == again.tokens).all()
 
 
-def test_chance_is_the_share_of_the_most_frequent_response(tmp_path: Path) -> None:
-    assert (
-        data(write_jsonl(tmp_path / "a.jsonl", [(str(n), "yes" if n % 4 else "no") for n in range(40)])).chance == 0.75
-    )
-
-
 def test_a_boundary_tells_a_short_prompt_from_the_start_of_a_longer_one(tmp_path: Path) -> None:
+    """Words keep their combining marks."""
     path = write_jsonl(tmp_path / "a.jsonl", [("ab", "cd"), ("abc", "d")])
-    task = data(path)
+    task, bare = data(path), data(path, boundary="none")
     assert task.read_line("ab")[0][-1] == task.vocab.token("<response>")
-    bare = data(path, boundary="none")
     assert bare.vocab.decode(bare.read_line("ab")[0]) == ["a", "b"]
+    path = write_jsonl(tmp_path / "b.jsonl", [("अनुवाद 1", "नमस्ते हिन्दी"), ("e\u0301te\u0301", "क्\u200dष")])
+    symbols = data(path, tokenizer="words").vocab.symbols
+    assert set(symbols[:-3]) == {"अनुवाद", "1", "नमस्ते", "हिन्दी", "e\u0301te\u0301", "क्\u200dष"}
 
 
 def test_responses_of_one_length_need_no_end(tmp_path: Path) -> None:
@@ -133,22 +128,14 @@ def test_the_rarest_symbols_become_unknown(tmp_path: Path) -> None:
 
 def test_a_test_file_is_the_test_split_and_what_it_shares_is_not_trained_on(tmp_path: Path) -> None:
     ours = write_jsonl(tmp_path / "train.jsonl", SUMS[:300])
-    theirs = write_jsonl(tmp_path / "test.jsonl", SUMS[290:310])
-    task = data(ours, test=theirs)
-    assert (len(task.rows("train")), len(task.rows("test"))) == (290, 20)
-    assert json.loads(task.write_line(*task.rows("test")[19]))["prompt"] == SUMS[309][0]
-    test = task.rows("test").batch(range(20))
-    assert task.held_out(test).all()
-    assert not task.held_out(task.rows("train").batch(range(290))).any()
-    summary = inspect(task.stored.request)
-    assert (summary.overlap.prompts, summary.overlap.rows) == (10, 10)
-    assert summary.overlap.examples[0].prompt == SUMS[290][0]
-
-
-def test_words_keep_their_combining_marks(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "a.jsonl", [("अनुवाद 1", "नमस्ते हिन्दी"), ("e\u0301te\u0301", "क्\u200dष")])
-    symbols = data(path, tokenizer="words").vocab.symbols
-    assert set(symbols[:-3]) == {"अनुवाद", "1", "नमस्ते", "हिन्दी", "e\u0301te\u0301", "क्\u200dष"}
+    task = data(ours, test=write_jsonl(tmp_path / "test.jsonl", SUMS[290:310]))
+    rows = {split: task.rows(split) for split in ("train", "test")}
+    assert {split: len(each) for split, each in rows.items()} == {"train": 290, "test": 20}
+    assert json.loads(task.write_line(*rows["test"][19]))["prompt"] == SUMS[309][0]
+    assert task.held_out(rows["test"].batch(range(20))).all()
+    assert not task.held_out(rows["train"].batch(range(290))).any()
+    overlap = inspect(task.stored.request).overlap
+    assert (overlap.prompts, overlap.rows, overlap.examples[0].prompt) == (10, 10, SUMS[290][0])
 
 
 def test_an_unknown_token_is_never_right_and_is_counted(tmp_path: Path) -> None:
@@ -221,26 +208,23 @@ def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
 # The cache
 
 
-def test_a_changed_file_is_read_anew_and_an_unchanged_one_is_not(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "a.jsonl", SUMS[:10])
-    assert len(data(path).stored) == 10
-    made = sorted(cache_folder().glob("rows/*/*.*[0-9]"))
-    assert len(data(path).stored) == 10
-    assert sorted(cache_folder().glob("rows/*/*.*[0-9]")) == made
-    write_jsonl(path, SUMS[:11])
-    assert len(data(path).stored) == 11
-    assert len(list(cache_folder().glob("rows/*/*.*[0-9]"))) == 2 * len(made)
-
-
-def test_a_cache_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_anew_an_unchanged_one_is_not_and_a_cache_that_was_cut_off_is_made_again(
+    tmp_path: Path,
+) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", SUMS[:10])
     expected = rows_of(data(path))
-    for array in sorted(cache_folder().glob("rows/*/*.*[0-9]")):
+    made = sorted(cache_folder().glob("rows/*/*.*[0-9]"))
+    assert rows_of(data(path)) == expected == SUMS[:10]
+    assert sorted(cache_folder().glob("rows/*/*.*[0-9]")) == made
+    for array in made:
         array.write_bytes(array.read_bytes()[:-1])
         assert rows_of(data(path)) == expected
     for meta in sorted(cache_folder().rglob("*.json")):
         meta.write_text("{}")
         assert rows_of(data(path)) == expected
+    write_jsonl(path, SUMS[:11])
+    assert len(data(path).stored) == 11
+    assert len(list(cache_folder().glob("rows/*/*.*[0-9]"))) == 2 * len(made)
 
 
 # Inspection
@@ -286,8 +270,8 @@ def test_what_a_run_cannot_be_trained_on(rows: int, source: str, why: str, tmp_p
 
 
 def test_rows_are_written_and_read_back_as_json_lines(file: Path, tmp_path: Path) -> None:
-    task = data(file)
+    task, path = data(file), tmp_path / "a.jsonl"
     batch: Batch = task.rows("train").batch(range(30))
-    write_examples(task, batch, tmp_path / "a.jsonl", "jsonl")
-    assert json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0]).keys() == {"prompt", "response"}
-    assert list(read_examples(tmp_path / "a.jsonl", task).pairs()) == list(batch.pairs())
+    write_examples(task, batch, path, "jsonl")
+    assert json.loads(path.read_text().splitlines()[0]).keys() == {"prompt", "response"}
+    assert list(read_examples(path, task).pairs()) == list(batch.pairs())

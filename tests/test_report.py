@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
@@ -80,19 +81,21 @@ def charts_of(html: str) -> dict[str, Any]:
     return charts
 
 
+def text_of(*runs: Path, out: Path) -> str:
+    """What can be read on the page about runs."""
+    return Page(report(*runs, out=out / "page.html").read_text(encoding="utf-8")).text
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
     """Next-token and reversed on one task, teacherless on another, and the page about them."""
-    root = tmp_path_factory.mktemp("demo")
-    runs = [
-        fabricate_run(root / "runs", "next-token", "follows"),
-        fabricate_run(root / "runs", "reversed", "solves"),
-        fabricate_run(
-            root / "runs", "teacherless:hybrid=0.0", "solves", task="path-star:degree=2,length=4,nodes=50,goals=all",
-            length=4, forced=False,
-            examples=[("1,2|3,4|2,5|6,3|1,6|5,7/1,7=", "1,2,5,7", "1,2,5,7")],
-        ),
-    ]  # fmt: skip
+    root, four = tmp_path_factory.mktemp("demo"), "path-star:degree=2,length=4,nodes=50,goals=all"
+    examples = [("1,2|3,4|2,5|6,3|1,6|5,7/1,7=", "1,2,5,7", "1,2,5,7")]
+    runs = [fabricate_run(root / "runs", "next-token", "follows"), fabricate_run(root / "runs", "reversed", "solves")]
+    runs.append(
+        fabricate_run(root / "runs", "teacherless:hybrid=0.0", "solves", task=four, length=4, forced=False,
+                      examples=examples)
+    )  # fmt: skip
     add_anatomy(runs[0])
     return runs, report(*runs, out=root / "page.html", figures=root / "figures", tables=root / "tables")
 
@@ -174,14 +177,13 @@ def test_figures_and_tables_are_written_where_asked(demo: tuple[list[Path], Path
 
 
 def test_the_same_runs_give_the_same_bytes(demo: tuple[list[Path], Path], tmp_path: Path) -> None:
-    runs, page = demo
-    again = report(*runs, out=tmp_path / "page.html", figures=tmp_path / "figures", tables=tmp_path / "tables")
-    assert again.read_bytes() == page.read_bytes()
-    for name in ("figures", "tables"):
-        first, second = ({path.name: path for path in (out.parent / name).iterdir()} for out in (page, again))
-        assert {file: path.read_bytes() for file, path in first.items() if path.suffix != ".pdf"} == {
-            file: path.read_bytes() for file, path in second.items() if path.suffix != ".pdf"
-        }
+    again = report(*demo[0], out=tmp_path / "page.html", figures=tmp_path / "figures", tables=tmp_path / "tables")
+
+    def files(page: Path) -> dict[str, bytes]:
+        found = (page, *(page.parent / "figures").iterdir(), *(page.parent / "tables").iterdir())
+        return {path.name: path.read_bytes() for path in found if path.suffix != ".pdf"}
+
+    assert files(again) == files(demo[1])
 
 
 NASTY = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;<!-- ]]> $x^2$ \x00\x1b javascript:x 日本"
@@ -220,12 +222,11 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
 
 
 def test_one_run_alone_is_inconclusive_and_many_seeds_are_listed_one_by_one(tmp_path: Path) -> None:
-    run = fabricate_run(tmp_path / "alone", "next-token")
-    assert "clever-hans (inconclusive)" in Page(report(run, out=tmp_path / "page.html").read_text("utf-8")).text
+    assert "clever-hans (inconclusive)" in text_of(fabricate_run(tmp_path / "alone", "next-token"), out=tmp_path)
     name = "multi-token:heads=4"
     runs = [fabricate_run(tmp_path, name, "solves" if seed else "follows", seed=seed) for seed in (2, 0, 1)]
     runs += [fabricate_run(tmp_path, "reversed", "solves", seed=seed) for seed in range(3)]
-    text = Page(report(*runs, out=tmp_path / "page.html").read_text("utf-8")).text
+    text = text_of(*runs, out=tmp_path)
     for said in ("multi-token (2 of 3 seeds) and reversed (3 of 3 seeds) solved it", "clever-hans × 1", "solved × 2",
                  "2 of 3 [0.21, 0.94]"):  # fmt: skip
         assert said in text
@@ -236,13 +237,13 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         metrics.write('{"step": 350, "exam')  # killed in the middle of a line
     (run / "timing.jsonl").unlink()
-    page = Page(report(run, out=tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert tuple(page.sections) == SECTIONS
-    assert "This run is unfinished: 300 of 600 steps done" in page.text
-    assert "No run has kept test examples yet" in page.text
+    text = text_of(run, out=tmp_path)
+    assert tuple(Page((tmp_path / "page.html").read_text(encoding="utf-8")).sections) == SECTIONS
+    assert "This run is unfinished: 300 of 600 steps done" in text
+    assert "No run has kept test examples yet" in text
     for name in ("metrics.jsonl", "env.json"):
         (run / name).unlink()
-    text = Page(report(run, out=tmp_path / "page.html").read_text(encoding="utf-8")).text
+    text = text_of(run, out=tmp_path)
     assert "0 of 600 steps done" in text
     assert "Versions that were not recorded" in text
     ElementTree.fromstring(write_picture([run], tmp_path / "picture.svg").read_bytes())
@@ -271,31 +272,28 @@ def test_what_cannot_be_reported_is_refused_and_damage_is_named(tmp_path: Path) 
 
 def test_backbones_are_named_shortly_where_a_task_has_several(tmp_path: Path) -> None:
     long = "transformer:layers=8,width=128,heads=4,context=256,positions=learned,norm=layer"
-    runs = [fabricate_run(tmp_path, backbone=each) for each in (long, BACKBONE, "not-loaded:size=3")]
-    text = Page(report(*runs, out=tmp_path / "page.html").read_text(encoding="utf-8")).text
-    assert "next-token on transformer 8×128, 4 heads" in text
-    assert "next-token on not-loaded:size=3" in text
-    assert "G(2, 5), 50 node labels · transformer 4×128, 4 heads" in text
-    assert "next-token (0 of 3 runs)" in text
+    text = text_of(
+        *(fabricate_run(tmp_path, backbone=each) for each in (long, BACKBONE, "not-loaded:size=3")), out=tmp_path
+    )
+    for said in ("next-token on transformer 8×128, 4 heads", "next-token on not-loaded:size=3",
+                 "G(2, 5), 50 node labels · transformer 4×128, 4 heads", "next-token (0 of 3 runs)"):  # fmt: skip
+        assert said in text
 
 
-@pytest.mark.parametrize(("ending", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
-def test_the_picture_is_drawn(demo: tuple[list[Path], Path], tmp_path: Path, ending: str, start: bytes) -> None:
-    out = write_picture(demo[0], tmp_path / f"picture.{ending}")
-    assert out.read_bytes().lstrip().startswith(start)
+def test_the_picture_is_drawn(demo: tuple[list[Path], Path], tmp_path: Path) -> None:
+    for ending, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        assert write_picture(demo[0], tmp_path / f"picture.{ending}").read_bytes().lstrip().startswith(start)
 
 
 # Studies -----------------------------------------------------------------------------------------------------------
 
 
-def seed(run: Path, value: float, verdict: str = "clever-hans", number: int = 0) -> SeedResult:
-    row = rate(round(value * 5000), 5000)
+def seed(run: Path, value: float, verdict: str = "clever-hans") -> SeedResult:
+    row, solved = rate(round(value * 5000), 5000), value >= 0.95
     return SeedResult(
-        seed=number, run=run.name, dir=str(run), value=row["value"], low=row["low"], high=row["high"], n=5000,
-        effective=5000,
-        exact=value, exact_effective=5000, solved=value >= 0.95, verdict=verdict, inconclusive=False, doubts=(),
-        because="", steps=600,
-        solved_at=450 if value >= 0.95 else None, seconds=60.0,
+        seed=0, run=run.name, dir=str(run), value=row["value"], low=row["low"], high=row["high"], n=5000,
+        effective=5000, exact=value, exact_effective=5000, solved=solved, verdict=verdict, inconclusive=False,
+        doubts=(), because="", steps=600, solved_at=450 if solved else None, seconds=60.0,
     )  # fmt: skip
 
 
@@ -358,8 +356,6 @@ def test_a_study_is_shown_with_its_runs(study: StudyResult, tmp_path: Path) -> N
 def test_every_kind_of_agreement_is_shown_without_any_run(
     agreement: Agreement, study: StudyResult, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     empty = replace(study, cells=(cell("a", agreement, ()),), claims=(), runs_finished=0)
     html = report(empty, out=tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<section id="table">' not in html
