@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import foresee
 from foresee.core.batch import Batch
 from foresee.core.seeds import stream
+from foresee.core.spec import resolve
 from foresee.metrics.anatomy import TOP, anatomy
-from foresee.objectives.base import Objective
-from foresee.objectives.masked_diffusion import MaskedDiffusion
+from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
 
 TASK = foresee.task("path-star:degree=2,length=4,nodes=12,goals=one")
 
 
-def objective(name: str, backbone: str = "transformer:layers=2,width=16,heads=2") -> Objective:
-    from foresee.core.spec import resolve
-    from foresee.objectives.base import objectives
-
+def objective(name: str, backbone: str = "transformer:layers=2,width=16,heads=2") -> Any:
     vocab = TASK.vocab.extended(resolve(objectives, name).cls.symbols)
     return foresee.objective(name, foresee.backbone(backbone, vocab), vocab)
 
@@ -30,13 +27,6 @@ def objective(name: str, backbone: str = "transformer:layers=2,width=16,heads=2"
 def example(task: Task) -> tuple[list[int], list[int]]:
     batch = task.sample(1, stream("anatomy"))
     return batch.prompts[0].tolist(), batch.answers[0].tolist()
-
-
-def forced(net: Objective, prompt: list[int], answer: list[int]) -> Tensor:
-    with torch.no_grad():
-        found = net.forced(Batch.of(torch.tensor([prompt + answer]), len(prompt), len(answer)))
-    assert found is not None
-    return found[0].exp()
 
 
 @pytest.mark.parametrize("name", ["next-token", "reversed", "any-order", "registers"])
@@ -48,7 +38,8 @@ def test_steps_hold_the_probabilities_of_truth_and_of_what_was_written(name: str
     json.dumps(found, allow_nan=False)
     assert found["order"] == net.order
     for key, shown in (("truth", answer), ("free", wrote)):
-        expected = forced(net, prompt, shown)
+        with torch.no_grad():
+            expected = net.forced(Batch.of(torch.tensor([prompt + shown]), len(prompt), len(shown)))[0].exp()
         assert [step["symbol"] for step in found[key]] == net.vocab.decode(shown)
         for step, row, token in zip(found[key], expected, shown, strict=True):
             assert step["p"] == pytest.approx(float(row[token]), abs=1e-4)
@@ -60,13 +51,11 @@ def test_attention_is_read_from_the_position_that_decides_the_branch(name: str, 
     net = objective(name).eval()
     prompt, answer = example(TASK)
     found = anatomy(TASK, net, prompt, answer, [])
-    shown = answer if name == "next-token" else answer[::-1]
-    assert found["attention"]["read"] == TASK.vocab.decode([*prompt, *shown[:decided]])
+    read = [*prompt, *(answer if name == "next-token" else answer[::-1])[:decided]]
+    assert found["attention"]["read"] == TASK.vocab.decode(read)
     with torch.no_grad():
-        whole = net.backbone.attention(net.backbone.embed(torch.tensor([[*prompt, *shown[:decided]]])))
-    assert whole is not None
-    flat = torch.tensor(found["attention"]["layers"])
-    torch.testing.assert_close(flat, whole[:, 0, :, -1], atol=1e-4, rtol=0)
+        whole = net.backbone.attention(net.backbone.embed(torch.tensor([read])))
+    torch.testing.assert_close(torch.tensor(found["attention"]["layers"]), whole[:, 0, :, -1], atol=1e-4, rtol=0)
     assert "free" not in found
 
 
@@ -91,27 +80,20 @@ def test_a_place_is_scored_in_the_pass_that_decided_it() -> None:
     net = objective("masked-diffusion").eval()
     prompt, answer = example(TASK)
     with torch.no_grad():
-        wrote = net.generate(torch.tensor([prompt]), len(answer))[0]
+        shown = net.generate(torch.tensor([prompt]), len(answer))[0].clone()
         trace = net.trace(torch.tensor([prompt]), len(answer))
-        assert trace is not None
         last = int(trace.passes.argmax())
-        assert isinstance(net, MaskedDiffusion)
-        shown = wrote.clone()
         shown[last] = net.mask
         logits = net._logits(torch.tensor([prompt + shown.tolist()]), len(prompt), "full")
     torch.testing.assert_close(trace.log_probs[last], logits[0, last].log_softmax(-1))
 
 
-def test_what_has_no_meaning_is_absent() -> None:
+def test_what_has_no_meaning_is_absent_and_the_objective_is_left_as_it_was() -> None:
     prompt, answer = example(TASK)
     assert anatomy(TASK, objective("teacherless"), prompt, answer, []) == {"order": "parallel"}
     recurrent = anatomy(TASK, objective("next-token", "mamba:layers=1,width=16"), prompt, answer, answer)
     assert recurrent.keys() == {"order", "truth", "free"}
-
-
-def test_the_objective_is_left_as_it_was() -> None:
     net = objective("next-token").train()
-    prompt, answer = example(TASK)
     anatomy(TASK, net, prompt, answer, answer)
     assert net.training
     assert not net.backbone._forward_pre_hooks

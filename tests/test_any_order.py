@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from math import log
 from typing import Any
 
 import pytest
 import torch
 from objective_support import LEARNED, ROTARY, assert_loss, rng, scrambled
+from refusals import refused
 from support import Stub, build, random_batch, right_padded
 from torch import Tensor
 
 from foresee.backbones import Attend, Cap
 from foresee.core.batch import Batch
-from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives import any_order
 from foresee.objectives.any_order import AnyOrder, draw_order
@@ -107,7 +108,7 @@ def test_each_slot_predicts_from_what_came_before_it_in_the_drawn_order(backbone
     assert out.total.item() == pytest.approx(out.per_token[:, 6:].mean().item(), rel=1e-5)
 
 
-def test_orders_are_permutations_of_answers_and_of_nothing_else() -> None:
+def test_orders_are_permutations_of_answers_and_of_nothing_else_and_all_are_equally_likely() -> None:
     rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate([(3, 4), (6, 2), (4, 4), (3, 0)] * 50)]
     batch = right_padded(rows, 0)
     order = draw_order(batch, rng())
@@ -116,11 +117,8 @@ def test_orders_are_permutations_of_answers_and_of_nothing_else() -> None:
     assert torch.equal(order[~batch.in_answer()], columns[~batch.in_answer()])
     assert not torch.equal(order, columns)
     assert order.dtype == torch.int64
-
-
-def test_all_orders_are_equally_likely() -> None:
-    batch = Batch.of(torch.zeros(6000, 8, dtype=torch.int64), 5, 3)
-    drawn = Counter(map(tuple, draw_order(batch, rng())[:, 5:].tolist()))
+    many = Batch.of(torch.zeros(6000, 8, dtype=torch.int64), 5, 3)
+    drawn = Counter(map(tuple, draw_order(many, rng())[:, 5:].tolist()))
     assert len(drawn) == 6
     assert all(850 < times < 1150 for times in drawn.values())
 
@@ -153,17 +151,15 @@ def test_decoding_asks_for_the_places_in_its_order(backbone: str, decode: str, t
         assert trace.passes[torch.stack(decided, 1)[0]].tolist() == [1, 2, 3, 4]
 
 
-def test_the_surest_place_first_takes_a_backbone_that_obeys_masks() -> None:
-    backbone = Stub(torch.eye(4), "token")
+def test_the_surest_place_first_takes_a_backbone_that_obeys_masks_and_halves_of_one_table_an_even_width() -> None:
+    backbone, vocab = Stub(torch.eye(3), "token"), Vocabulary(tuple("abc"))
+    with refused("any-order: table=shared halves ", " width, so 3 must be even"):
+        AnyOrder(backbone, vocab, rng(), table="shared")
     backbone.has = frozenset({Cap.POSITIONS})
-    AnyOrder(backbone, Vocabulary(tuple("abcd")), rng(), decode="goal-first")
-    with pytest.raises(RequestError, match=r"^any-order: decode=confident needs VISIBILITY"):
-        AnyOrder(backbone, Vocabulary(tuple("abcd")), rng(), decode="confident")
-
-
-def test_halves_of_one_table_take_an_even_width() -> None:
-    with pytest.raises(RequestError, match=r"^any-order: table=shared halves .* width, so 3 must be even"):
-        AnyOrder(Stub(torch.eye(3), "token"), Vocabulary(tuple("abc")), rng(), table="shared")
+    unbounded = AnyOrder(backbone, vocab, rng(), decode="goal-first")
+    assert unbounded.target_table.shape == (1024, 3)
+    with refused("any-order: decode=confident needs VISIBILITY"):
+        AnyOrder(backbone, vocab, rng(), decode="confident")
 
 
 @pytest.mark.parametrize(
@@ -178,18 +174,13 @@ def test_its_only_parameters_are_the_table_of_places(options: str, shape: tuple[
     assert own["target_table"].std().item() == pytest.approx(0.02, rel=0.1)
 
 
-def test_a_backbone_without_bound_gets_a_table_of_1024_places() -> None:
-    objective = AnyOrder(Stub(torch.eye(3), "token"), Vocabulary(("a", "b", "c")), rng())
-    assert objective.target_table.shape == (1024, 3)
-
-
 def test_a_sequence_longer_than_the_table_is_refused() -> None:
     objective, batch = build("any-order:context=9", LEARNED), random_batch()
-    message = r"^any-order: a sequence of 10 tokens does not fit the 9 places of its table; set context=10 or more"
-    with pytest.raises(RequestError, match=message):
-        objective.loss(batch, rng())
-    with pytest.raises(RequestError, match=message):
-        objective.forced(batch)
-    with pytest.raises(RequestError, match=message):
-        objective.generate(batch.prompts, 4)
+    too_long: list[Callable[[], object]] = [
+        lambda: objective.loss(batch, rng()), lambda: objective.forced(batch),
+        lambda: objective.generate(batch.prompts, 4),
+    ]  # fmt: skip
+    for call in too_long:
+        with refused("any-order: a sequence of 10 tokens does not fit the 9 places of its table; set context=10"):
+            call()
     assert objective.generate(batch.prompts, 3).shape == (16, 3)

@@ -46,40 +46,32 @@ def test_works_take_turns_and_the_first_calls_are_not_counted() -> None:
     assert min(min(each) for each in seconds.values()) > 0
 
 
-def test_flops_are_six_times_parameters_times_tokens() -> None:
-    training = TrainingStep(spec())
+def test_flops_are_six_times_parameters_times_tokens_and_a_shared_prefix_is_counted_once() -> None:
+    training, paired = TrainingStep(spec()), TASK.replace("goals=one", "goals=all")
     # G(2, 3): 15 prompt and 3 answer tokens, of which the last is never read.
     assert tokens_read(training.batch()) == 8 * 17
     blocks = 4 * 32 * 32 + 2 * 32 * 128
     assert training.flops() == 6 * (blocks + 14 * 32) * 8 * 17
+    batch = TrainingStep(spec(paired)).batch()
+    assert tokens_read(batch) == 4 * (batch.layout.shared + 2 * (17 - batch.layout.shared)) < 8 * 17
+    with pytest.raises(RequestError, match="groups of 2"):
+        bench(task=paired, backbone=TINY, batch=7, device="cpu")
 
 
-def test_a_prefix_that_rows_share_is_counted_once() -> None:
-    batch = TrainingStep(spec(TASK.replace("goals=one", "goals=all"))).batch()
-    shared = batch.layout.shared
-    assert shared > 0
-    assert tokens_read(batch) == 4 * (shared + 2 * (17 - shared))
-
-
-def test_each_call_is_a_training_step_on_the_next_batch() -> None:
+def test_each_call_is_a_training_step_on_the_next_batch_and_recomputing_writes_what_cached_decoding_does() -> None:
     training = TrainingStep(spec(warmup=0))
     first = training.batch()
     before = [parameter.clone() for parameter in training.objective.parameters()]
     training()
     assert training.step == 1
     assert not torch.equal(training.batch().tokens, first.tokens)
-    moved = [not torch.equal(a, b) for a, b in zip(before, training.objective.parameters(), strict=True)]
-    assert all(moved)
-
-
-def test_recomputing_writes_what_cached_decoding_writes() -> None:
-    training = TrainingStep(spec())
+    assert not any(map(torch.equal, before, training.objective.parameters()))
     backbone, prompts = training.objective.backbone.eval(), training.batch().prompts
     with torch.inference_mode():
         assert torch.equal(recomputing(backbone, prompts, 3), decode_greedily(backbone, prompts, 3))
 
 
-def test_what_is_measured_fits_together(measured: dict[str, Any]) -> None:
+def test_what_is_measured_fits_together_and_is_shown_to_people(measured: dict[str, Any]) -> None:
     json.dumps(measured, allow_nan=False)
     assert {"task", "objective", "backbone", "batch", "device", "precision", "rounds", "environment"} <= measured.keys()
     training = measured["training"]
@@ -90,19 +82,10 @@ def test_what_is_measured_fits_together(measured: dict[str, Any]) -> None:
     assert measured["share"] == pytest.approx(training["model_flops"]["value"] / measured["matrix_rate"])
     for rate in (training["examples"], measured["data"], *measured["matrix_products"].values()):
         assert 0 < rate["low"] <= rate["value"] <= rate["high"]
-
-
-def test_it_is_shown_to_people(measured: dict[str, Any]) -> None:
     page = io.StringIO()
     show(measured, Console(file=page, width=120))
-    text = page.getvalue()
-    assert f"{measured['training']['examples']['value']:,.0f} examples" in text
-    assert f"{measured['share']:.0%} of the best" in text
-
-
-def test_a_batch_that_breaks_groups_is_refused() -> None:
-    with pytest.raises(RequestError, match="groups of 2"):
-        bench(task=TASK.replace("goals=one", "goals=all"), backbone=TINY, batch=7, device="cpu")
+    assert f"{training['examples']['value']:,.0f} examples" in page.getvalue()
+    assert f"{measured['share']:.0%} of the best" in page.getvalue()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from refusals import refused
 from support import numbered, transformer
 from torch import Tensor
 
@@ -122,7 +123,14 @@ def test_every_size_of_transformer_measures_the_same(options: dict[str, Any], po
     assert {net.has for net in built} == {expected}
 
 
-def test_a_kind_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_is_measured_once_and_measuring_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    for training in (True, False):
+        net = transformer().train(training)
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        measure(net, net.width, net.longest)
+        assert net.training is training
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
+        assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     counted = Mock(return_value=EVERYTHING)
     monkeypatch.setattr(capabilities, "measure", counted)
     monkeypatch.setattr(capabilities, "_found", {})
@@ -131,23 +139,12 @@ def test_a_kind_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted.call_count == 2
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_measuring_leaves_no_trace(training: bool) -> None:
-    net = transformer().train(training)
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    measure(net, net.width, net.longest)
-    assert net.training is training
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
-    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
-
-
 def test_a_missing_capability_is_refused_in_one_sentence() -> None:
     net = transformer(positions="none")
     refuse_missing(frozenset({Cap.LOOKAHEAD, Cap.VISIBILITY}), "masked", net, "transformer")
-    with pytest.raises(RequestError) as refusal:
-        refuse_missing(frozenset({Cap.POSITIONS, Cap.LOOKAHEAD}), "permuted", net, "transformer:positions=none")
-    assert str(refusal.value) == (
+    with refused(
         "objective 'permuted' needs POSITIONS (positions may be given, so that a token's place is not its index), "
         "which backbone 'transformer:positions=none' was measured not to have; "
         "a transformer with learned or rotary positions has it"
-    )
+    ):
+        refuse_missing(frozenset({Cap.POSITIONS, Cap.LOOKAHEAD}), "permuted", net, "transformer:positions=none")

@@ -61,12 +61,8 @@ def test_by_hand_is_by_machine(digits: int, order: DigitOrder, data: st.DataObje
         prompt, _ = task.read_line(f"{a:0{task.digits}d}{sign}{b:0{task.digits}d}=")
         result = task.write_answer(task.solve(prompt))
         assert int(result if order == "plain" else result[::-1]) == (a + b if sign == "+" else a * b)
-
-
-def test_the_largest_numbers_are_drawn_right() -> None:
-    for task in (Addition(digits=17), Multiplication(digits=9)):
-        for prompt, answer in task.sample(50, seeds.stream("large")).pairs():
-            assert task.solve(prompt) == answer
+        ((prompt, answer),) = task.sample(1, seeds.stream("drawn", digits)).pairs()
+        assert task.solve(prompt) == answer
 
 
 @pytest.mark.parametrize(
@@ -115,17 +111,10 @@ def test_slips_are_as_frequent_as_asked_independent_and_go_anywhere_else() -> No
     steps = walk.diff(dim=1) % 7
     moved = steps.flatten().bincount(minlength=7) / (20_000 * 12)
     assert abs(float(1 - moved[1]) - 0.1) < 0.003
-    others = moved[[0, 2, 3, 4, 5, 6]]
-    assert (others - 0.1 / 6).abs().max() < 0.002
-    whole = (steps == 1).all(1).double().mean()
-    assert abs(float(whole) - 0.9**12) < 0.01
-
-
-def test_references() -> None:
-    entropy = -0.9 * math.log(0.9) - 0.1 * math.log(0.1 / 6)
-    assert CHAIN.plateau == pytest.approx(entropy)
+    assert (moved[[0, 2, 3, 4, 5, 6]] - 0.1 / 6).abs().max() < 0.002
+    assert abs(float((steps == 1).all(1).double().mean()) - 0.9**12) < 0.01
+    assert CHAIN.plateau == pytest.approx(-0.9 * math.log(0.9) - 0.1 * math.log(0.1 / 6))
     assert math.isclose(CHAIN.chance, 0.9**12)
-    sure = NoisyChain(length=5, states=4, noise=0.0, key=2)
+    sure, copying = NoisyChain(length=5, states=4, noise=0.0, key=2), Copying(length=3, symbols=5)
     assert (sure.chance, sure.plateau) == (1.0, 0.0)
-    copying = Copying(length=3, symbols=5)
     assert (copying.chance, copying.plateau) == (1.0, None)

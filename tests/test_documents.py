@@ -46,7 +46,7 @@ def commands(path: Path) -> list[list[str]]:
     return [words[words.index("foresee") + 1 :] for words in found]
 
 
-def test_the_documentation_can_be_read_in_an_afternoon() -> None:
+def test_the_documentation_can_be_read_in_an_afternoon_and_the_paper_takes_ten_cells() -> None:
     words = {
         # Tables and findings grow with the committed rows.
         path.name: sum(bool(re.search(r"\w", word)) for word in BLOCK.sub("", path.read_text(encoding="utf-8")).split())
@@ -54,6 +54,9 @@ def test_the_documentation_can_be_read_in_an_afternoon() -> None:
         if path.name != "findings.md"
     }
     assert sum(words.values()) <= 15_000, words
+    assert len(commands(ROOT / "README.md")) > 10
+    assert [path.stem for path in NOTEBOOKS] == ["the_paper_in_ten_cells", "your_own_objective"]
+    assert len(code_cells(NOTEBOOKS[0])) == 10
 
 
 def test_a_training_that_lies_there_at_two_lengths_counts_once(tmp_path: Path) -> None:
@@ -92,15 +95,8 @@ def test_tables_are_those_of_the_committed_rows(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "by `make docs`" in text
     assert fill_tables(text, ROOT / "results") == text, "`make docs` has not been run since rows were committed"
-
-
-def test_an_unknown_table_is_refused() -> None:
     with pytest.raises(RequestError, match="demo"):
         fill_tables("<!-- table demos, by `make docs` -->\n<!-- end of table -->", ROOT / "results")
-
-
-def test_the_commands_of_readme_are_found() -> None:
-    assert len(commands(ROOT / "README.md")) > 10
 
 
 @pytest.mark.slow
@@ -169,11 +165,6 @@ def run_cell(source: str, names: dict[str, Any]) -> Any:
         tree.body.pop()
     exec(compile(tree, "cell", "exec"), names)  # noqa: S102  # a notebook of this repository
     return None if not isinstance(last, ast.Expr) else eval(compile(ast.Expression(last.value), "cell", "eval"), names)  # noqa: S307
-
-
-def test_the_paper_takes_ten_cells() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["the_paper_in_ten_cells", "your_own_objective"]
-    assert len(code_cells(NOTEBOOKS[0])) == 10
 
 
 @pytest.mark.slow

@@ -96,6 +96,7 @@ def test_mean_masks_any_number_of_tokens_alike_and_at_least_one() -> None:
 
 
 def test_mgdm_masks_by_twenty_levels_and_weighs_the_lowest_most() -> None:
+    """A batch without a masked token loses nothing."""
     rows = 4000
     masked, weight = draw_mask(Batch.of(torch.zeros(rows, 50, dtype=torch.int64), 10, 40), "mgdm", rng())
     remaining = weight[:, 0] * masked.sum() / (rows * 40)
@@ -104,11 +105,7 @@ def test_mgdm_masks_by_twenty_levels_and_weighs_the_lowest_most() -> None:
     assert sorted(set(step.tolist())) == list(range(20))
     for each in range(20):
         assert masked[step == each].float().mean().item() == pytest.approx((each + 1) / 20, abs=0.03)
-
-
-def test_a_batch_without_a_masked_token_loses_nothing() -> None:
-    objective = scrambled("masked-diffusion:weighting=mgdm")
-    batch = random_batch(1, 6, 1)
+    objective, batch = scrambled("masked-diffusion:weighting=mgdm"), random_batch(1, 6, 1)
     totals = [objective.loss(batch, rng(number)).total.item() for number in range(40)]
     assert all(map(math.isfinite, totals))
     assert 0 < totals.count(0.0) < 40

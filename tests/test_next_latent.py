@@ -138,13 +138,10 @@ def test_teachers_states_are_those_of_the_objectives_that_they_are_trained_by() 
 @pytest.mark.parametrize("teacher", TEACHERS)
 def test_no_gradient_passes_between_teacher_and_taught(teacher: str) -> None:
     made = scrambled(f"next-latent:teacher={teacher}")
-    out = made.loss(random_batch(), rng())
-    of_teacher = {name for name, _ in made.named_parameters() if name.startswith("teacher.backbone")}
-    learning = dict(made.named_parameters())
-    for part in out.parts:
-        gradients = torch.autograd.grad(
-            out.parts[part], list(learning.values()), materialize_grads=True, retain_graph=True
-        )
+    out, learning = made.loss(random_batch(), rng()), dict(made.named_parameters())
+    of_teacher = {name for name in learning if name.startswith("teacher.backbone")}
+    for part, loss in out.parts.items():
+        gradients = torch.autograd.grad(loss, list(learning.values()), materialize_grads=True, retain_graph=True)
         moved = {name for name, gradient in zip(learning, gradients, strict=True) if gradient.any()}
         assert moved
         assert moved <= of_teacher if part == "teacher" else not moved & of_teacher
@@ -166,15 +163,12 @@ def test_freezing_ends_as_it_began() -> None:
     assert len(set(before.values())) == 2
 
 
-def test_a_sequence_shorter_than_the_horizon_is_rolled_as_far_as_it_goes() -> None:
+def test_a_sequence_shorter_than_the_horizon_is_rolled_as_far_as_it_goes_by_a_network_of_the_published_size() -> None:
     made, read = scrambled("next-latent:horizon=8"), list[int]()
     made.dynamics.register_forward_hook(lambda _module, _inputs, output: read.append(output.shape[1]))
     assert made.loss(random_batch(4, 3, 2), rng()).total.isfinite()
     assert read == [3, 2, 1]
-
-
-@pytest.mark.parametrize(("width", "hidden", "published"), [(32, 128, 28_736), (384, 384, 590_592)])
-def test_parameters_of_the_network(width: int, hidden: int, published: int) -> None:
-    dynamics = Dynamics(width, rng())
-    assert len(dynamics.first) == hidden
-    assert sum(parameter.numel() for parameter in dynamics.parameters()) == published
+    for width, hidden, published in ((32, 128, 28_736), (384, 384, 590_592)):
+        dynamics = Dynamics(width, rng())
+        assert len(dynamics.first) == hidden
+        assert sum(parameter.numel() for parameter in dynamics.parameters()) == published

@@ -45,36 +45,27 @@ DECIDED = [
 
 @pytest.mark.parametrize("spec", DECIDED)
 def test_the_right_decision_implies_the_answer_and_a_wrong_one_another(spec: str) -> None:
-    task = built(spec)
+    task: Any = built(spec)
     batch = task.sample(200, seeds.stream("probes", spec))
     answers, branch = batch.padded_answers(), batch.facts["branch"]
     decided = (branch >= 0).nonzero().flatten()
     right = answers.gather(1, branch.clamp(min=0)[:, None])[:, 0]
-    implied = task.implied(batch, right)
-    assert implied is not None
-    assert torch.equal(implied[decided], answers[decided])
-    nowhere = task.implied(batch, torch.full_like(right, len(task.vocab) - 1))
-    assert nowhere is not None
-    assert (nowhere == NOTHING).all()
+    assert torch.equal(task.implied(batch, right)[decided], answers[decided])
+    assert (task.implied(batch, torch.full_like(right, len(task.vocab) - 1)) == NOTHING).all()
     turn = task.wrong_turn(batch, seeds.torch_stream("probes", spec))
-    assert turn is not None
     assert torch.equal(turn.rows, decided)
-    rows = torch.arange(len(turn.rows))
-    wrong = turn.answers[rows, turn.place]
+    wrong = turn.answers[torch.arange(len(turn.rows)), turn.place]
     assert (wrong != right[turn.rows]).all()
-    columns = torch.arange(answers.shape[1])
-    before = columns < turn.place[:, None]
+    before = torch.arange(answers.shape[1]) < turn.place[:, None]
     assert torch.equal(turn.answers[before], answers[turn.rows][before])
-    again = task.implied(batch, right.index_put((turn.rows,), wrong))
-    assert again is not None
-    assert torch.equal(again[turn.rows], turn.answers)
+    assert torch.equal(task.implied(batch, right.index_put((turn.rows,), wrong))[turn.rows], turn.answers)
 
 
-@pytest.mark.parametrize("spec", ["copying", "sorting", "noisy-chain", "addition", "countdown", BRANCH])
-def test_tasks_where_nothing_follows_from_a_decision_say_so(spec: str) -> None:
-    task = built(spec)
-    batch = task.sample(4, seeds.stream("probes", spec))
-    assert task.wrong_turn(batch, seeds.torch_stream("probes", spec)) is None
+def test_tasks_where_nothing_follows_from_a_decision_say_so() -> None:
+    for spec in ("copying", "sorting", "noisy-chain", "addition", "countdown", BRANCH):
+        task = built(spec)
+        batch = task.sample(4, seeds.stream("probes", spec))
+        assert task.wrong_turn(batch, seeds.torch_stream("probes", spec)) is None
 
 
 @pytest.mark.parametrize(("degree", "length"), [(3, 3), (3, 4), (5, 5), (20, 5)])
@@ -96,13 +87,10 @@ def test_edits_change_two_tokens_and_the_answer_or_nothing(degree: int, length: 
 
 
 def test_a_planner_heeds_the_edit_that_matters_and_a_follower_does_not() -> None:
-    task = PathStar(degree=5, length=5, nodes=50, goals="one")
-    found = []
+    task, found = PathStar(degree=5, length=5, nodes=50, goals="one"), []
     for objective in (Planner(task), Follower(task, rate=0.75), Follower(task), GoalCopier(task)):
         with evaluation_mode(objective):
-            row = LureProbe().measure(subject(objective, 1000))["heeds"]
-        assert isinstance(row, dict)
-        found.append(row["value"])
+            found.append(cast(Any, LureProbe().measure(subject(objective, 1000)))["heeds"]["value"])
     assert found[0] == 1.0
     assert 0.2 < found[1] < 0.6
     assert max(found[2:]) < 0.1
@@ -146,6 +134,7 @@ def test_each_distance_has_a_rate_of_its_own() -> None:
     assert [row["value"] for row in rows["exact_by_distance"]] == [1.0, 0.0, 1.0]
     assert sum(row["n"] for row in rows["exact_by_distance"]) == 90
     assert rows.keys() == {"exact_by_distance"}
+    assert measured(None, branch=BATCH.facts["branch"]) == {}  # where a task has no distances
 
 
 @pytest.mark.parametrize("decided", [True, False])
@@ -159,7 +148,3 @@ def test_the_decision_is_counted_where_there_is_one(decided: bool) -> None:
     rows = measured(scores, distance=DISTANCE, branch=branch)["branch_by_distance"]
     found = {row["distance"]: row["value"] for row in rows}
     assert found == ({1: 0.0} if decided else {}) | {2: 0.0, 3: 1.0}
-
-
-def test_tasks_without_distances_have_no_such_rows() -> None:
-    assert measured(None, branch=BATCH.facts["branch"]) == {}

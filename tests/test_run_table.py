@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fabricated_runs import fabricate_run
 from program import Program
+from refusals import refused
 
 from foresee.core.errors import RequestError
 from foresee.training.run import find_runs
@@ -77,18 +78,17 @@ def test_conditions(table: Any, conditions: str, found: int) -> None:
     assert len(filter_runs(table, conditions.split())) == found
 
 
-@pytest.mark.parametrize(
-    ("condition", "message"),
-    [
+def test_a_wrong_condition_is_one_sentence(table: Any) -> None:
+    for condition, message in (
         ("exakt>1", "no run has a column 'exakt'; did you mean 'exact'"),
         ("exact", "is no condition; write a column, one of"),
         ("__import__('os').getcwd()=1", "is no condition"),
         ("objective>1", "text has no order"),
-    ],
-)
-def test_a_wrong_condition_is_one_sentence(table: Any, condition: str, message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        filter_runs(table, [condition])
+        ("exact=>0.4", "is no condition"),
+        ("exact>=half", "exact holds numbers, and 'half' is none"),
+    ):
+        with refused(message):
+            filter_runs(table, [condition])
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -119,42 +119,27 @@ def test_exports_hold_every_cell(table: Any, tmp_path: Path) -> None:
     pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "runs.parquet"), table)
 
 
-def test_no_runs_make_an_empty_table(tmp_path: Path) -> None:
-    assert table_records(filter_runs(runs_table(find_runs(tmp_path)), ["exact>=0.5"])) == []
-
-
-def test_specs_are_cut_to_what_tells_them_apart() -> None:
-    assert without_common(["a:x=1,y=2", "a:x=1,y=3"]) == ["y=2", "y=3"]
-    assert without_common(["a:x=1", "b:x=1"]) == ["a", "b"]
-    assert without_common(["a", "a:y=3"]) == ["a", "a:y=3"]
-
-
 def test_the_command_lists_and_exports(root: Path, tmp_path: Path, program: Program) -> None:
     status, out, err = program("runs", str(root), "--where", "exact>=0", "--sort", "exact", "--descending")
     assert status == 0, err
     assert "3 runs" in out
     assert out.index("reversed") < out.index("next-token")
-    status, out, _ = program("runs", str(root), "--json")
-    assert status == 0
-    assert len(json.loads(out)["runs"]) == 5
-    status, _, err = program("runs", str(root), "--columns", "run,exakt")
-    assert (status, err.count("\n")) == (2, 1)
-    assert "exakt" in err
-    status, _, err = program("runs", str(tmp_path / "none"))
-    assert status == 2
-    assert "is no folder of runs" in err
+    assert len(program.json("runs", str(root))["runs"]) == 5
+    assert "exakt" in program.refusal("runs", str(root), "--columns", "run,exakt")
+    assert "is no folder of runs" in program.refusal("runs", str(tmp_path / "none"))
 
 
 def test_conditions_on_parts_take_presets_and_short_specs(tmp_path: Path) -> None:
+    assert table_records(filter_runs(runs_table(find_runs(tmp_path)), ["exact>=0.5"])) == []
     fabricate_run(tmp_path, task="path-star:degree=2,length=3,nodes=10,goals=all")
     fabricate_run(tmp_path, seed=1)
     table = runs_table(find_runs(tmp_path))
     for wanted in ("task=path-star-mini", "task=path-star:length=3,nodes=10", "task!=path-star:goals=one"):
         assert list(filter_runs(table, [wanted])["seed"]) == [0], wanted
     assert len(filter_runs(table, ["task=path-star"])) == 2
-    for wrong, why in (("exact=>0.4", "is no condition"), ("exact>=half", "exact holds numbers, and 'half' is none")):
-        with pytest.raises(RequestError, match=why):
-            filter_runs(table, [wrong])
+    assert without_common(["a:x=1,y=2", "a:x=1,y=3"]) == ["y=2", "y=3"]  # specs are cut to what tells them apart
+    assert without_common(["a:x=1", "b:x=1"]) == ["a", "b"]
+    assert without_common(["a", "a:y=3"]) == ["a", "a:y=3"]
 
 
 def test_a_number_that_is_too_large_hides_no_run(tmp_path: Path) -> None:

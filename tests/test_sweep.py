@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from program import Program
+from refusals import refused
 from tiny import BACKBONE, QUICK, TASK, tiny
 
-from foresee.core.errors import RequestError
 from foresee.experiments.sweep import read_sweep
 from foresee.training.loop import train
 from foresee.training.settings import Settings
@@ -18,73 +18,46 @@ FIRST = f"Settings.of('{TASK}', 'next-token', steps=3)"
 ONE = f"task: '{TASK}', objective: next-token"
 
 
-def yaml(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "sweep.yaml"
+def written(tmp_path: Path, text: str, name: str = "sweep.yaml") -> Path:
+    path = tmp_path / name
     path.write_text(text)
     return path
-
-
-def python(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "sweep.py"
-    path.write_text(text)
-    return path
-
-
-def said(path: Path) -> str:
-    """What reading a wrong file says, after its name."""
-    with pytest.raises(RequestError) as caught:
-        read_sweep(path)
-    assert str(caught.value).startswith(str(path))
-    return str(caught.value).removeprefix(str(path))
 
 
 def test_a_list_of_runs_with_every_setting(tmp_path: Path) -> None:
-    specs = read_sweep(
-        yaml(
-            tmp_path,
-            f"""
-            - {{task: '{TASK}', objective: reversed, backbone: '{BACKBONE}', steps: 30, batch: 32, lr: 2e-3, seed: 2,
-                data: 2000, test: 200, eval_every: 10, warmup: 5, until_solved: true, schedule: cosine, clip: 2}}
-            - {{{ONE}}}
-            """,
-        )
-    )
-    assert specs == [
-        tiny("reversed", seed=2, until_solved=True, schedule="cosine", clip=2.0),
-        Settings.of(TASK, "next-token"),
-    ]
+    text = f"""
+- {{task: '{TASK}', objective: reversed, backbone: '{BACKBONE}', steps: 30, batch: 32, lr: 2e-3, seed: 2,
+    data: 2000, test: 200, eval_every: 10, warmup: 5, until_solved: true, schedule: cosine, clip: 2}}
+- {{{ONE}}}
+"""
+    first = tiny("reversed", seed=2, until_solved=True, schedule="cosine", clip=2.0)
+    assert read_sweep(written(tmp_path, text)) == [first, Settings.of(TASK, "next-token")]
 
 
 def test_defaults_grids_and_runs(tmp_path: Path) -> None:
-    specs = read_sweep(
-        yaml(
-            tmp_path,
-            f"""
-            defaults: {{task: '{TASK}', backbone: '{BACKBONE}', steps: 30, seed: 9}}
-            grid:
-              - objective: [next-token, reversed]
-                seed: [0, 1]
-              - objective: [teacherless]
-                batch: [32, 64]
-            runs:
-              - {{objective: registers, steps: 7}}
-              - {{objective: registers, seeds: [3, 4]}}
-            """,
-        )
-    )
+    text = f"""
+defaults: {{task: '{TASK}', backbone: '{BACKBONE}', steps: 30, seed: 9}}
+grid:
+  - objective: [next-token, reversed]
+    seed: [0, 1]
+  - objective: [teacherless]
+    batch: [32, 64]
+runs:
+  - {{objective: registers, steps: 7}}
+  - {{objective: registers, seeds: [3, 4]}}
+"""
+    specs = read_sweep(written(tmp_path, text))
     found = [(spec.objective.partition(":")[0], spec.seed, spec.batch, spec.steps) for spec in specs]
     assert found == [
         ("next-token", 0, 128, 30), ("next-token", 1, 128, 30), ("reversed", 0, 128, 30), ("reversed", 1, 128, 30),
         ("teacherless", 9, 32, 30), ("teacherless", 9, 64, 30),
         ("registers", 9, 128, 7), ("registers", 3, 128, 30), ("registers", 4, 128, 30),
     ]  # fmt: skip
-
-
-def test_seeds_of_defaults_and_of_a_grid(tmp_path: Path) -> None:
-    text = f"defaults: {{{ONE}, seeds: [5, 6]}}\nruns: [{{steps: 7}}, {{steps: 8, seed: 1}}]"
-    assert [(spec.steps, spec.seed) for spec in read_sweep(yaml(tmp_path, text))] == [(7, 5), (7, 6), (8, 1)]
-    text = f"defaults: {{{ONE}}}\ngrid: {{steps: [7, 8], seeds: [1, 2]}}"
-    assert [(spec.steps, spec.seed) for spec in read_sweep(yaml(tmp_path, text))] == [(7, 1), (7, 2), (8, 1), (8, 2)]
+    for text, expected in (
+        (f"defaults: {{{ONE}, seeds: [5, 6]}}\nruns: [{{steps: 7}}, {{steps: 8, seed: 1}}]", [(7, 5), (7, 6), (8, 1)]),
+        (f"defaults: {{{ONE}}}\ngrid: {{steps: [7, 8], seeds: [1, 2]}}", [(7, 1), (7, 2), (8, 1), (8, 2)]),
+    ):
+        assert [(spec.steps, spec.seed) for spec in read_sweep(written(tmp_path, text))] == expected
 
 
 @pytest.mark.parametrize(
@@ -117,15 +90,19 @@ def test_seeds_of_defaults_and_of_a_grid(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_where(tmp_path: Path, text: str, says: str) -> None:
-    assert said(yaml(tmp_path, text)).startswith(says)
+    with refused(f"{tmp_path / 'sweep.yaml'}{says}"):
+        read_sweep(written(tmp_path, text))
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
-    assert said(tmp_path / "nothing.yaml") == ": no such file; give a YAML or Python file that lists runs"
-    (tmp_path / "sweep.json").write_text("[]")
-    assert said(tmp_path / "sweep.json") == ": a sweep is a file whose name ends in .yaml, .yml or .py"
+    written(tmp_path, "[]", "sweep.json")
     (tmp_path / "sweep.yaml").write_bytes(b"\xff\xfe\xff")
-    assert said(tmp_path / "sweep.yaml") == ": not UTF-8 text"
+    for name, says in (
+        ("nothing.yaml", "no such file; give a YAML or Python file that lists runs"),
+        ("sweep.json", "a sweep is a file whose name ends in .yaml, .yml or .py"), ("sweep.yaml", "not UTF-8 text"),
+    ):  # fmt: skip
+        with refused(f"{tmp_path / name}: {says}"):
+            read_sweep(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +113,8 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_python(tmp_path: Path, text: str) -> None:
-    specs = read_sweep(python(tmp_path, f"from foresee.training.settings import Settings\n{text}\n"))
+    text = f"from foresee.training.settings import Settings\n{text}\n"
+    specs = read_sweep(written(tmp_path, text, "sweep.py"))
     assert specs == [Settings.of(TASK, "next-token", steps=3), Settings.of(TASK, "reversed", seed=1)]
 
 
@@ -150,7 +128,8 @@ def test_python(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_wrong_python_is_said(tmp_path: Path, text: str, says: str) -> None:
-    assert said(python(tmp_path, text)).startswith(says)
+    with refused(f"{tmp_path / 'sweep.py'}{says}"):
+        read_sweep(written(tmp_path, text, "sweep.py"))
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -161,7 +140,7 @@ def listed(tmp_path: Path) -> Path:
     """A file of two runs."""
     spec = tiny(**QUICK)
     run = {"task": spec.task, "backbone": spec.backbone, "objective": "next-token", "seeds": [0, 1]}
-    return yaml(tmp_path, json.dumps([run | {"batch": spec.batch, "warmup": spec.warmup, **QUICK}]))
+    return written(tmp_path, json.dumps([run | {"batch": spec.batch, "warmup": spec.warmup, **QUICK}]))
 
 
 def test_a_dry_run_shows_what_would_be_done(listed: Path, tmp_path: Path, program: Program) -> None:

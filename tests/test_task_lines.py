@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from refusals import refused
 
-from foresee.core.errors import RequestError
 from foresee.core.spec import resolve
 from foresee.tasks import tasks
 
@@ -94,10 +94,9 @@ LINES = [
 
 @pytest.mark.parametrize(("spec", "line", "reason"), LINES)
 def test_bad_lines_say_why(spec: str, line: str, reason: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        resolve(tasks, spec).build().read_line(line)
-    assert reason in str(caught.value)
-    assert "\n" not in str(caught.value)
+    task = resolve(tasks, spec).build()
+    with refused(reason):
+        task.read_line(line)
 
 
 @pytest.mark.parametrize(
@@ -121,31 +120,24 @@ def test_bad_lines_say_why(spec: str, line: str, reason: str) -> None:
     ],
 )
 def test_impossible_options_are_refused(spec: str, reason: str) -> None:
-    with pytest.raises(RequestError) as caught:
+    with refused(reason):
         resolve(tasks, spec).build()
-    assert reason in str(caught.value)
 
 
 EVERY_SIGN = "/".join(",".join(clause) for clause in product(("1", "-1"), ("2", "-2"), ("3", "-3")))
 
 
-@pytest.mark.parametrize(
-    ("spec", "line", "reason"),
-    [
+def test_a_prompt_that_is_not_the_task_s_or_has_no_solution_is_refused() -> None:
+    for spec, line, reason in (
         (COUNT, "1,1,1/50=", "no arithmetic up to 50 on 1,1,1 leaves 50"),
         (GRID, "1230000400000000=", "the puzzle has no solution"),
         ("three-sat:variables=4,clauses=8", f"{EVERY_SIGN}=", "no assignment satisfies all clauses"),
-    ],
-)
-def test_problems_without_a_solution_are_refused(spec: str, line: str, reason: str) -> None:
-    task = resolve(tasks, spec).build()
-    with pytest.raises(RequestError, match=reason):
-        task.solve(task.read_line(line)[0])
-
-
-@pytest.mark.parametrize("spec", [SIBLINGS, CIRCLE, LINE])
-def test_a_prompt_that_is_not_the_task_s_is_refused(spec: str) -> None:
-    task = resolve(tasks, spec).build()
-    for prompt in ([], [0], [task.vocab.token("="), 0]):
-        with pytest.raises(RequestError, match="the prompt holds the tokens"):
-            task.solve(prompt)
+    ):
+        task = resolve(tasks, spec).build()
+        with refused(reason):
+            task.solve(task.read_line(line)[0])
+    for spec in (SIBLINGS, CIRCLE, LINE):
+        task = resolve(tasks, spec).build()
+        for prompt in ([], [0], [task.vocab.token("="), 0]):
+            with refused("the prompt holds the tokens"):
+                task.solve(prompt)
