@@ -43,23 +43,24 @@ def shown(compared: Comparison) -> list[str]:
     return captured.get().splitlines()
 
 
-def test_the_control_is_always_run_and_listed_last(solved: Comparison) -> None:
+def test_the_control_is_always_run_and_listed_last_and_runs_are_paired_by_seed(solved: Comparison) -> None:
     assert [group.objective for group in solved.groups] == ["next-token", "reversed"]
-    # It stops once it has solved: no more is asked of it.
-    assert solved.groups[1].runs[0].spec == solved.groups[0].runs[0].spec.control().replace(until_solved=True)
+    for group in solved.groups:
+        assert [run.spec.seed for run in group.runs] == [0, 1]
+    for one, other in zip(*(group.runs for group in solved.groups), strict=True):
+        # It stops once it has solved: no more is asked of it.
+        assert other.spec == one.spec.control().replace(until_solved=True)
+        assert one.spec.replace(objective=other.spec.objective, until_solved=True) == other.spec
 
 
-def test_a_control_that_was_asked_for_keeps_its_place(tmp_path: Path) -> None:
-    groups = compare(tiny(**QUICK), ["reversed", "teacherless", "next-token"], 1, tmp_path, engine="in-process").groups
-    assert [group.objective for group in groups] == ["reversed", "teacherless:hybrid=0.0", "next-token"]
-    assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_the_same_objective_under_two_spellings_is_run_once(tmp_path: Path) -> None:
-    groups = compare(
-        tiny(**QUICK), ["teacherless", "teacherless:hybrid=0.0", "teacherless:0"], 1, tmp_path, engine="in-process"
-    ).groups
-    assert [group.objective for group in groups] == ["teacherless:hybrid=0.0", "reversed"]
+def test_a_control_that_was_asked_for_keeps_its_place_and_two_spellings_are_one(tmp_path: Path) -> None:
+    for asked, listed in (
+        (["reversed", "teacherless", "next-token"], ["reversed", "teacherless:hybrid=0.0", "next-token"]),
+        (["teacherless", "teacherless:hybrid=0.0", "teacherless:0"], ["teacherless:hybrid=0.0", "reversed"]),
+    ):
+        groups = compare(tiny(**QUICK), asked, 1, tmp_path, engine="in-process").groups
+        assert [group.objective for group in groups] == listed
+        assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_task_of_one_token_is_vouched_for_by_the_whole_path(tmp_path: Path) -> None:
@@ -69,13 +70,6 @@ def test_a_task_of_one_token_is_vouched_for_by_the_whole_path(tmp_path: Path) ->
     (doubt, *_) = alone.runs[0].verdict.doubts
     assert "has not solved" in doubt
     assert "foresee train path-star:length=3,nodes=10,splits=1 --objective reversed" in doubt
-
-
-def test_runs_are_paired_by_seed_and_differ_in_nothing_else(solved: Comparison) -> None:
-    for group in solved.groups:
-        assert [run.spec.seed for run in group.runs] == [0, 1]
-    for one, other in zip(solved.groups[0].runs, solved.groups[1].runs, strict=True):
-        assert one.spec.replace(objective=other.spec.objective, until_solved=True) == other.spec
 
 
 def test_its_runs_are_those_of_train(solved: Comparison) -> None:

@@ -60,13 +60,6 @@ def test_the_callers_settings_of_torch_change_nothing_and_stay(world: str, plain
     assert written == load(plain.dir).generate(line)
 
 
-def test_ranks_that_torchrun_did_not_set_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "7")
-    with pytest.warns(ForeseeWarning, match="RANK=0 and WORLD_SIZE=7 are set, but not by torchrun"):
-        assert init_process_group().world_size == 1
-
-
 # Files
 
 
@@ -138,11 +131,15 @@ def test_a_narrow_terminal_and_a_closed_one_are_no_tracebacks(encoding: str) -> 
         assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_mps_is_a_device_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mps_is_a_device_where_torch_has_it_and_only_torchrun_sets_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError, match="where PyTorch has it, cuda or mps"):
         tiny(device="mps")
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     assert (tiny(device="mps").device, tiny(device="mps").precision) == ("mps", "float32")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    with pytest.warns(ForeseeWarning, match="RANK=0 and WORLD_SIZE=7 are set, but not by torchrun"):
+        assert init_process_group().world_size == 1
 
 
 # Paths, pairs of files, and going on
@@ -187,30 +184,21 @@ def test_a_pair_of_files_is_trained_and_tested_on(tmp_path: Path, program: Progr
 def test_a_finished_run_is_trained_further_as_a_new_run(tmp_path: Path) -> None:
     parent = train(tiny(steps=20), tmp_path)
     child = continue_run(parent, 10)
-    assert (child.spec.parent, child.spec.parent_steps, child.spec.steps, child.steps) == (
-        parent.spec.digest,
-        20,
-        30,
-        30,
-    )
-    assert child.spec.command == f"foresee train {parent.spec.digest} --more-steps 10"
+    spec = child.spec
+    assert (spec.parent, spec.parent_steps, spec.steps, child.steps) == (parent.spec.digest, 20, 30, 30)
+    assert spec.command == f"foresee train {parent.spec.digest} --more-steps 10"
     assert [line["examples"] for line in child.metrics] == [30 * 32]
     assert child.metrics[0]["loss"] < parent.metrics[0]["loss"]
-    again = continue_run(parent, 10)
-    assert outcome(again.dir) == outcome(child.dir)
+    # One that was killed before its start was written begins again.
+    first, begun = outcome(child.dir), child.dir.rename(tmp_path / "first")
+    (child.dir / "checkpoint").mkdir(parents=True)
+    assert outcome(continue_run(parent, 10).dir) == first == outcome(begun)
     with pytest.raises(RequestError, match="lacks its start"):
-        train(child.spec, tmp_path / "elsewhere")
+        train(spec, tmp_path / "elsewhere")
     with pytest.raises(RequestError, match="at least 1"):
         continue_run(parent, 0)
-    shared = child.spec.replace(processes=2)
-    assert shared.command == f"torchrun --nproc-per-node 2 -m foresee train {parent.spec.digest} --more-steps 10"
-
-
-def test_a_continued_run_that_was_killed_before_its_start_was_written_begins_again(tmp_path: Path) -> None:
-    parent = train(tiny(steps=4), tmp_path)
-    begun = tmp_path / continue_run(parent, 4, tmp_path / "whole").spec.digest
-    (begun / "checkpoint").mkdir(parents=True)
-    assert continue_run(parent, 4).steps == 8
+    shared = spec.replace(processes=2).command
+    assert shared == f"torchrun --nproc-per-node 2 -m foresee train {parent.spec.digest} --more-steps 10"
 
 
 def test_more_steps_keep_the_objective_and_lie_beside_the_run_or_where_they_are_wanted(
@@ -258,9 +246,5 @@ def test_a_run_that_is_continued_has_the_threads_it_began_with_and_a_damaged_rec
     path.write_text(json.dumps(recorded | {"threads": 2}))
     train(spec, tmp_path, notes)
     assert set(notes.seen) == {2}
-    assert torch.get_num_threads() == 1
-
-
-def test_without_a_record_the_number_stays(tmp_path: Path) -> None:
-    with use_threads(recorded_threads(tmp_path)):
+    with use_threads(recorded_threads(tmp_path)):  # without a record the number stays
         assert torch.get_num_threads() == 1
