@@ -67,6 +67,10 @@ def test_decoding_needs_one_constant_of_the_backward_encoder() -> None:
     assert torch.equal(objective.forced(batch), forced)
     objective.backward_encoder = Constant(state.flip(0))
     assert not torch.equal(objective.forced(batch), forced)
+    for recompute in (False, True):  # both encoders save memory, or neither
+        backbone = build("next-token", LEARNED).backbone
+        backbone.recompute = recompute
+        assert BeliefState(backbone, VOCAB.extended(["<end>"]), rng()).backward_encoder.recompute == recompute
 
 
 @pytest.mark.slow
@@ -78,11 +82,3 @@ def test_the_published_size() -> None:
     assert sum(parameter.numel() for parameter in backbone.parameters()) == 21_324_672
     objective = BeliefState(backbone, vocab, rng())
     assert sum(parameter.numel() for parameter in objective.parameters()) == 47_287_296
-
-
-@pytest.mark.parametrize("recompute", [False, True])
-def test_both_encoders_save_memory_or_neither(recompute: bool) -> None:
-    backbone = build("next-token", LEARNED).backbone
-    backbone.recompute = recompute
-    objective = BeliefState(backbone, VOCAB.extended(["<end>"]), rng())
-    assert objective.backward_encoder.recompute == recompute

@@ -69,23 +69,17 @@ def test_loss_by_hand() -> None:
     assert met == {0, 1}
 
 
-def some_rows(padding: int = 0) -> Batch:
-    """Rows of differing lengths, some of one token and some without an answer; no two prompts are the same."""
-    shapes = [(8, 4), (10, 2), (9, 5), (8, 1), (10, 0), (11, 3)] * 6
-    rows = [random_batch(1, *shape, seed=number) for number, shape in enumerate(shapes)]
-    return right_padded(rows, padding)
-
-
 @pytest.mark.parametrize("options", KINDS)
 def test_the_loss_is_that_of_rows_read_one_by_one(options: str) -> None:
     """Each shown row is recognised by its prompt, checked to be its own with a copy of its future, and scored alone."""
-    made, batch = made_on(options), some_rows()
+    shapes = [(8, 4), (10, 2), (9, 5), (8, 1), (10, 0), (11, 3)] * 6  # some without an answer; no prompts are the same
+    batch = right_padded([random_batch(1, *shape, seed=number) for number, shape in enumerate(shapes)], 0)
+    made = made_on(options)
     plain, futures = inputs_read(made, batch)
     out = made.loss(batch, rng())
     answers, inserted, places = [], [], set()
-    for row in range(len(batch)):
-        start, length = int(batch.prompt_len[row]), int(batch.answer_len[row])
-        prompt, answer = batch.tokens[row, :start].tolist(), batch.tokens[row, start : start + length].tolist()
+    for row, (prompt, answer) in enumerate(batch.pairs()):
+        start, length = len(prompt), len(answer)
         mine = [read for read in plain + futures if read[:start] == prompt]
         if not length:
             assert not out.per_token[row].any()
@@ -109,9 +103,9 @@ def test_the_loss_is_that_of_rows_read_one_by_one(options: str) -> None:
         with torch.no_grad():
             logits = made.backbone.logits(made.backbone(made.backbone.embed(torch.tensor([whole]))))[0]
         losses = [-logits[column - 1].log_softmax(-1)[whole[column]].item() for column in range(1, len(whole))]
-        answers += [losses[column - 1] for column in ours]
-        inserted += [losses[column - 1] for column in others]
         mean = [losses[column - 1] for column in ours]
+        answers += mean
+        inserted += [losses[column - 1] for column in others]
         assert out.per_token[row, start : start + length].tolist() == pytest.approx(mean, rel=1e-4)
         assert not out.per_token[row, :start].any()
         assert not out.per_token[row, start + length :].any()
@@ -122,32 +116,36 @@ def test_the_loss_is_that_of_rows_read_one_by_one(options: str) -> None:
     assert out.parts["inserted"].item() == pytest.approx(sum(inserted) / number, rel=1e-4)
 
 
-def test_a_share_of_rows_has_a_future_of_any_length_and_source() -> None:
-    """On answers of distinct tokens, so that a copy tells where it is from."""
-    made = made_on(":share=0.3,span=3")
-    tokens = random_batch(rows=4000, prompt=8).tokens
+def distinct_answers(rows: int) -> Batch:
+    """Answers of distinct tokens, so that a copy tells where it is from."""
+    tokens = random_batch(rows=rows, prompt=8).tokens
     tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
-    plain, futures = inputs_read(made, Batch.of(tokens, 8, 4))
+    return Batch.of(tokens, 8, 4)
+
+
+def assert_share(count: int, of: int, share: float) -> None:
+    """Within four standard deviations."""
+    assert count == pytest.approx(of * share, abs=4 * math.sqrt(of * share * (1 - share)))
+
+
+def test_a_share_of_rows_has_a_future_of_any_length_and_source() -> None:
+    plain, futures = inputs_read(made_on(":share=0.3,span=3"), distinct_answers(4000))
     assert len(plain) + len(futures) == 4000
-    assert len(futures) == pytest.approx(1200, abs=4 * math.sqrt(4000 * 0.3 * 0.7))
+    assert_share(len(futures), 4000, 0.3)
     copies = [future_in(row, 8)[1] for row in futures]
     for length in (1, 2, 3):
         sources = [copy[0] - 2 for copy in copies if len(copy) == length]
-        assert len(sources) == pytest.approx(len(copies) / 3, abs=4 * math.sqrt(len(copies) * 2 / 9))
+        assert_share(len(sources), len(copies), 1 / 3)
         for source in range(4 - length + 1):
-            share = 1 / (4 - length + 1)
-            spread = 4 * math.sqrt(len(sources) * share * (1 - share))
-            assert sources.count(source) == pytest.approx(len(sources) * share, abs=spread)
+            assert_share(sources.count(source), len(sources), 1 / (4 - length + 1))
 
 
 def test_a_random_place_is_uniform_and_what_is_copied_lies_behind_it() -> None:
     made = made_on(":share=1,place=random")
-    tokens = random_batch(rows=2000, prompt=8).tokens
-    tokens[:, 8:] = torch.tensor([2, 3, 4, 5])
-    futures = [future_in(row, 8) for row in inputs_read(made, Batch.of(tokens, 8, 4))[1]]
+    futures = [future_in(row, 8) for row in inputs_read(made, distinct_answers(2000))[1]]
     for place in range(4):
         at_place = [copy for at, copy in futures if at == place]
-        assert len(at_place) == pytest.approx(500, abs=4 * math.sqrt(2000 * 3 / 16))
+        assert_share(len(at_place), 2000, 1 / 4)
         assert {copy[0] - 2 for copy in at_place} == set(range(place, 4))
         assert {len(copy) for copy in at_place} == set(range(1, min(3, 4 - place) + 1))
 
@@ -160,6 +158,11 @@ def test_rows_that_share_a_prefix_are_drawn_together_and_read_once(
     batch = task.sample(32, stream("test")).sharing(task.group, task.shared_prefix)
     vocab = task.vocab.extended(FutureInsertion.symbols)
     made = FutureInsertion(SMALL[LEARNED](vocab, rng()), vocab, rng(), share=share)
+    # Rows that are no whole groups are read apart, however many of them are drawn: only one graph's share a prefix.
+    odd = batch.rows(torch.arange(0, 31, 2)[:7])
+    for draw in range(8):
+        claimed = made.loss(odd.sharing(task.group, task.shared_prefix), rng("odd", draw))
+        torch.testing.assert_close(claimed.per_token, made.loss(odd, rng("odd", draw)).per_token)
     with embedded_tokens(made) as once:
         joint = made.loss(batch, rng())
     monkeypatch.setattr(teacher_forcing, "can_share_prefix", lambda *_: False)
@@ -170,18 +173,6 @@ def test_rows_that_share_a_prefix_are_drawn_together_and_read_once(
     assert sum(map(torch.numel, once)) < 0.8 * sum(map(torch.numel, apart))
     assert [len(tokens) % 2 for tokens in apart] == [0] * len(apart)
     assert len(apart) == (2 if share < 1 else 1)
-
-
-def test_rows_that_are_no_whole_groups_are_read_apart() -> None:
-    """However many of them are drawn: only rows of one graph share a prefix."""
-    task = PathStar(degree=2, length=4, nodes=10, goals="all")
-    batch = task.sample(32, stream("test"))
-    odd = batch.rows(torch.arange(0, 31, 2)[:7])
-    vocab = task.vocab.extended(FutureInsertion.symbols)
-    made = FutureInsertion(SMALL[LEARNED](vocab, rng()), vocab, rng(), share=0.5)
-    for draw in range(8):
-        claimed = made.loss(odd.sharing(task.group, task.shared_prefix), rng("odd", draw))
-        torch.testing.assert_close(claimed.per_token, made.loss(odd, rng("odd", draw)).per_token)
 
 
 def test_a_span_beyond_the_answer_costs_no_columns() -> None:

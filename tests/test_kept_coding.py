@@ -99,21 +99,18 @@ def test_a_changed_file_is_named_once_and_read_by_the_runs_own_vocabulary(run: R
 
 
 def test_another_file_is_tested_on_as_a_whole_whatever_its_form(run: Run) -> None:
-    Path("other.csv").write_text("reply,question\n" + "".join(f"{a},{p}\n" for p, a in SUMS[:20]) + "7,1+1=\n7,1+1=\n")
-    Path("sums.jsonl").unlink()
-    with pytest.warns(ForeseeWarning, match=r"other.csv is not as it was"):
-        rows = evaluate(load(run.dir), Path("other.csv"))
-    assert rows["exact"]["n"] == 22  # type: ignore[call-overload]  # a single row
-    assert rows["exact"]["problems"] == 21  # type: ignore[call-overload]
-
-
-def test_a_pair_of_files_may_be_gone(run: Run) -> None:
+    """Also where both files of a pair are gone."""
     write_jsonl(Path("test.jsonl"), SUMS[:40], "question", "reply")
     paired = train(tiny(task=f"{run.spec.task},test_file=test.jsonl".replace("test_file=none,", ""), steps=2), "runs")
+    Path("other.csv").write_text("reply,question\n" + "".join(f"{a},{p}\n" for p, a in SUMS[:20]) + "7,1+1=\n7,1+1=\n")
     Path("sums.jsonl").rename("moved.jsonl")
+    with pytest.warns(ForeseeWarning, match=r"other.csv is not as it was"):
+        rows: Any = evaluate(load(run.dir), Path("other.csv"))
+    assert (rows["exact"]["n"], rows["exact"]["problems"]) == (22, 21)
     assert evaluate(load(paired.dir), Path("moved.jsonl")) == measured(paired)
     Path("test.jsonl").rename("moved_test.jsonl")
-    assert evaluate(load(paired.dir), Path("moved_test.jsonl"))["exact"]["n"] == 40  # type: ignore[call-overload]
+    rows = evaluate(load(paired.dir), Path("moved_test.jsonl"))
+    assert rows["exact"]["n"] == 40
     with pytest.raises(RequestError, match="no such file or folder"):
         evaluate(load(paired.dir), Path("none.jsonl"))
 
@@ -127,12 +124,13 @@ def test_folders_of_older_versions_need_their_file_as_it_was(run: Run) -> None:
         _ = load(run.dir).task
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"pieces": 3}', '"ids"'])
-def test_a_damaged_coding_is_named(damage: str, run: Run) -> None:
+def test_a_damaged_coding_is_named(run: Run) -> None:
     kept = run.dir / "coding.json"
-    kept.write_text(kept.read_text().replace('"chance"', '"share"') if damage == '"ids"' else damage)
-    with pytest.raises(RequestError, match=r"coding\.json is damaged: "):
-        _ = load(run.dir).task
+    whole = kept.read_text()
+    for damaged in ("{", "[]", '{"pieces": 3}', whole.replace('"chance"', '"share"')):
+        kept.write_text(damaged)
+        with pytest.raises(RequestError, match=r"coding\.json is damaged: "):
+            _ = load(run.dir).task
 
 
 @pytest.mark.parametrize("options", [
@@ -159,12 +157,14 @@ def test_what_is_kept_makes_the_same_task(options: dict[str, Any], checkpoint: P
 
 def test_a_changed_tokenizer_is_refused(checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811  # the fixture
     task = data(write_jsonl(tmp_path / "a.jsonl", SUMS), tokenizer=f"hf:{checkpoint}")
-    (tmp_path / "kept.json").write_text(json.dumps({**task.keep(), "tokenizer": "0" * 32}))
-    with pytest.raises(RequestError, match="is not the one that this run was trained with"):
-        Data.restore(vars(task), tmp_path / "kept.json")
-    (tmp_path / "kept.json").write_text(json.dumps({**task.keep(), "ids": [1, 1]}))
-    with pytest.raises(RequestError, match="'ids' must be different tokens"):
-        Data.restore(vars(task), tmp_path / "kept.json")
+    kept, own = tmp_path / "kept.json", task.keep()
+    for change, said in (
+        ({"tokenizer": "0" * 32}, "is not the one that this run was trained with"),
+        ({"ids": [1, 1]}, "'ids' must be different tokens"),
+    ):
+        kept.write_text(json.dumps({**own, **change}))
+        with pytest.raises(RequestError, match=said):
+            Data.restore(vars(task), kept)
     write_jsonl(tmp_path / "a.jsonl", [("abc", "def")])
     with pytest.raises(RequestError, match="holds the token 'a', which is none of the run's vocabulary"):
         task.at(tmp_path / "a.jsonl").rows("train")

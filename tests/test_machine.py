@@ -40,10 +40,15 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
 
 
-def test_without_control_groups(tmp_path: Path) -> None:
-    kernel = Kernel(tmp_path, "0::/")
+def test_without_control_groups_without_a_limit_and_without_these_files(tmp_path: Path) -> None:
+    kernel = Kernel(tmp_path / "none", "0::/")
+    assert (cores(kernel.proc, kernel.cgroup), kernel.free()) == (8, 12)
+    kernel = Kernel(tmp_path / "no limit", "3:cpu:/")
+    kernel.group("cpu/cpu.cfs_quota_us", -1)
+    kernel.group("cpu/cpu.cfs_period_us", 100_000)
     assert cores(kernel.proc, kernel.cgroup) == 8
-    assert kernel.free() == 12
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert (cores(tmp_path, tmp_path), free_memory(tmp_path, tmp_path)) == (8, total)
 
 
 def test_version_2_counts_the_tightest_group_on_the_way_up(tmp_path: Path) -> None:
@@ -67,15 +72,3 @@ def test_version_1(tmp_path: Path) -> None:
     kernel.group("memory/memory.limit_in_bytes", 9_223_372_036_854_771_712)
     assert cores(kernel.proc, kernel.cgroup) == 1, "half a core is still one"
     assert kernel.free() == 0
-
-
-def test_no_limit_in_version_1(tmp_path: Path) -> None:
-    kernel = Kernel(tmp_path, "3:cpu:/")
-    kernel.group("cpu/cpu.cfs_quota_us", -1)
-    kernel.group("cpu/cpu.cfs_period_us", 100_000)
-    assert cores(kernel.proc, kernel.cgroup) == 8
-
-
-def test_a_system_without_these_files(tmp_path: Path) -> None:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert (cores(tmp_path, tmp_path), free_memory(tmp_path, tmp_path)) == (8, total)

@@ -85,20 +85,14 @@ def test_reversed_is_next_token_on_a_batch_reversed_by_hand() -> None:
     out, expected = backwards.loss(batch, rng()), forwards.loss(by_hand, rng())
     assert torch.equal(out.total, expected.total)
     assert torch.equal(out.per_token[:, 6:].flip(1), expected.per_token[:, 6:])
-    forced, reference = backwards.forced(batch), forwards.forced(by_hand)
-    assert forced is not None
-    assert reference is not None
-    assert torch.equal(forced.flip(1), reference)
+    assert torch.equal(backwards.forced(batch).flip(1), forwards.forced(by_hand))
     assert torch.equal(backwards.generate(batch.prompts, 4).flip(1), forwards.generate(batch.prompts, 4))
-
-
-def test_flipping_is_its_own_inverse_and_leaves_prompts_and_padding() -> None:
-    batch = right_padded([random_batch(1, 3, 4), random_batch(1, 6, 2), random_batch(1, 2, 0)], 11)
-    once = flip_answers(batch)
-    assert torch.equal(flip_answers(once).tokens, batch.tokens)
-    outside = ~batch.in_answer()
-    assert torch.equal(once.tokens[outside], batch.tokens[outside])
-    assert once.tokens[0, 3:7].tolist() == batch.tokens[0, 3:7].flip(0).tolist()
+    # Flipping is its own inverse, and leaves prompts and padding.
+    ragged = right_padded([random_batch(1, 3, 4), random_batch(1, 6, 2), random_batch(1, 2, 0)], 11)
+    once, outside = flip_answers(ragged), ~ragged.in_answer()
+    assert torch.equal(flip_answers(once).tokens, ragged.tokens)
+    assert torch.equal(once.tokens[outside], ragged.tokens[outside])
+    assert once.tokens[0, 3:7].tolist() == ragged.tokens[0, 3:7].flip(0).tolist()
 
 
 @pytest.mark.parametrize("column", range(4))
@@ -168,7 +162,8 @@ def test_token_masking_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_prompts_stay_and_masked_tokens_are_replaced_in_place(kind: str) -> None:
+def test_prompts_stay_masked_tokens_are_replaced_in_place_and_labels_are_those_of_the_true_answer(kind: str) -> None:
+    """The loss is next-token's on the inputs shown, against the answer as it was."""
     made, batch = scrambled(kind), random_batch(rows=400, prompt=8, answer=6)
     inputs = inputs_of(made, batch)
     assert inputs.shape == (400, 13)
@@ -176,55 +171,36 @@ def test_prompts_stay_and_masked_tokens_are_replaced_in_place(kind: str) -> None
     changed = inputs != batch.tokens[:, :-1]
     assert changed.any(0)[8:].all()
     assert not changed[:, 8:].all()
-    mask = made.vocab.token("<mask>")
     if "random" in kind:
         assert set(inputs[:, 8:].flatten().tolist()) <= set(batch.answers.flatten().tolist())
     else:
-        assert (inputs[changed] == mask).all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_labels_are_those_of_the_true_answer(kind: str) -> None:
-    """The loss is next-token's on the inputs shown, against the answer as it was."""
-    made, batch = scrambled(kind), random_batch()
-    inputs = torch.cat((inputs_of(made, batch), batch.tokens[:, -1:]), 1)
-    expected = answer_loss(answer_logits(made.backbone, inputs, batch), batch, "reference")
+        assert (inputs[changed] == made.vocab.token("<mask>")).all()
+    shown = torch.cat((inputs, batch.tokens[:, -1:]), 1)
+    expected = answer_loss(answer_logits(made.backbone, shown, batch), batch, "reference")
     out = made.loss(batch, rng())
     assert torch.equal(out.total, expected.total)
     assert torch.equal(out.per_token, expected.per_token)
 
 
-def counts(values: Tensor) -> Counter[int]:
-    return Counter(values.tolist())
-
-
-def assert_uniform(found: Counter[int], expected: range) -> None:
+def assert_uniform(values: Tensor, expected: range) -> None:
     """Each of the expected values about equally often, within four standard deviations, and no other."""
-    number, share = sum(found.values()), 1 / len(expected)
-    spread = 4 * math.sqrt(number * share * (1 - share))
+    found, share = Counter(values.tolist()), 1 / len(expected)
+    spread = 4 * math.sqrt(len(values) * share * (1 - share))
     assert set(found) == set(expected)
-    assert all(abs(times - number * share) < spread for times in found.values())
+    assert all(abs(times - len(values) * share) < spread for times in found.values())
 
 
-def test_each_row_has_its_own_rate() -> None:
-    """With a rate from U(0, 1), every number of masked tokens is equally likely; and every place."""
-    made, batch = build("token-masking", LEARNED), random_batch(rows=3000, prompt=8, answer=7)
-    masked = inputs_of(made, batch)[:, 8:] == made.vocab.token("<mask>")
-    assert_uniform(counts(masked.sum(1)), range(7))
-    assert_uniform(counts(masked[masked.sum(1) == 1].int().argmax(1)), range(6))
-    spans = masked[:, 1:] & ~masked[:, :-1]
-    assert (spans.sum(1) > 1).any()
-
-
-def test_a_span_is_contiguous_and_of_any_length_and_place() -> None:
-    made, batch = build("token-masking:choose=span", LEARNED), random_batch(rows=3000, prompt=8, answer=7)
+@pytest.mark.parametrize("choose", ["tokens", "span"])
+def test_any_number_of_tokens_is_masked_equally_often_at_any_place(choose: str) -> None:
+    """As each row has a rate of its own, from U(0, 1); a span is contiguous."""
+    made, batch = build(f"token-masking:choose={choose}", LEARNED), random_batch(rows=3000, prompt=8, answer=7)
     masked = inputs_of(made, batch)[:, 8:] == made.vocab.token("<mask>")
     length = masked.sum(1)
-    begins = masked & ~torch.nn.functional.pad(masked, (1, 0))[:, :-1]
-    assert torch.equal(begins.sum(1), (length > 0).long())
-    assert_uniform(counts(length), range(7))
-    for each in range(1, 6):
-        assert_uniform(counts(masked[length == each].int().argmax(1)), range(6 - each + 1))
+    begins = (masked & ~functional.pad(masked, (1, 0))[:, :-1]).sum(1)
+    assert torch.equal(begins, (length > 0).long()) == (choose == "span")
+    assert_uniform(length, range(7))
+    for each in range(1, 6) if choose == "span" else (1,):
+        assert_uniform(masked[length == each].int().argmax(1), range(6 - each + 1))
 
 
 def test_random_tokens_are_drawn_from_the_answers_as_often_as_they_occur() -> None:

@@ -56,38 +56,6 @@ def test_a_mask_says_the_same_as_words_and_may_be_cut(net: Transformer) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("attend", ["causal", "full", "mask"])
-@pytest.mark.parametrize("place", [0, 4, 8])
-def test_a_position_reads_what_it_may_and_nothing_else(attend: Any, place: int) -> None:
-    """One layer, so that nothing is read at second hand."""
-    net = made("learned", layers=1)
-    x, nudged = states(9), states(9)
-    nudged[:, place] += states(1)[:, 0]
-    readers = {
-        "causal": torch.arange(9).ge(place).expand(3, -1),
-        "full": torch.ones(3, 9, dtype=torch.bool),
-        "mask": some_mask(9)[:, :, place],
-    }[attend]
-    attend = some_mask(9) if attend == "mask" else attend
-    moved = (net(x, attend=attend) != net(nudged, attend=attend)).any(-1)
-    assert torch.equal(moved, readers)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("kind", ["learned", "rotary"])
-def test_positions_given_for_every_row(kind: str) -> None:
-    net, x = made(kind), states(9)
-    torch.testing.assert_close(net(x, positions=torch.arange(9)), net(x))
-    each = torch.stack([torch.randperm(64, generator=seeds.torch_stream("row", row))[:9] for row in range(3)])
-    together = net(x, positions=each)
-    for row in range(3):
-        torch.testing.assert_close(together[row], net(x[row : row + 1], positions=each[row])[0])
-    assert not torch.allclose(together, net(x), atol=0.1)
-    # Relative or not: a shift of all places is seen by a table alone.
-    assert torch.allclose(net(x, positions=torch.arange(9) + 40), net(x), atol=1e-4) is (kind == "rotary")
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("kind", ["learned", "rotary"])
 def test_given_positions_may_repeat_beyond_the_context(kind: str) -> None:
     """Two rows read as one: each sees itself, at the positions it would have had."""
@@ -193,21 +161,15 @@ def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
         torch.autograd.backward(gradient.sum())
 
 
-@pytest.mark.parametrize("first", [0, 2])
-def test_causal_is_a_mask_of_earlier_positions(first: int) -> None:
-    """With more keys than queries reach, as in a decoding buffer."""
-    q, k, v = inputs()
-    visible = torch.ones(Q, K, dtype=torch.bool).tril(first)
+@pytest.mark.parametrize(("queries", "first"), [(Q, 0), (Q, 2), (K, 0)])
+def test_causal_is_a_mask_of_earlier_positions(queries: int, first: int) -> None:
+    """Also with more keys than queries reach, as in a decoding buffer."""
+    q, k, v = inputs(queries=queries)
+    visible = torch.ones(queries, K, dtype=torch.bool).tril(first)
     assert torch.equal(causal_attention(q, k, v, first), attention(q, k, v, visible))
-    reach = first + Q
+    reach = first + queries
     fused = functional.scaled_dot_product_attention(q, k[:, :, :reach], v[:, :, :reach], attn_mask=visible[:, :reach])
     torch.testing.assert_close(causal_attention(q, k, v, first), fused)
-
-
-def test_causal_of_a_square_equals_the_fused_causal_route() -> None:
-    q, k, v = inputs(queries=K)
-    fused = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(causal_attention(q, k, v), fused)
 
 
 @pytest.mark.parametrize("longest", [K, K - 1])
