@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -115,22 +116,49 @@ def test_a_run_trains_the_checkpoint_and_leaves_it_with_its_own_tokenizer(
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("tokenizer", ["checkpoint", "words", "characters"])
+@pytest.mark.parametrize("tokenizer", ["checkpoint", "words", "characters", "bytes"])
 def test_the_card_reads_a_prompt_as_prompts_were_trained(
     tokenizer: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the token that the tokenizer puts first, or the symbol that ends a prompt."""
+    """With the token that the tokenizer puts first, or the symbol that ends a prompt; and what was never seen."""
     spec, backbone = tokenizer, BACKBONE
     if tokenizer == "checkpoint":
         write_tokenizer(save(tmp_path / "begins", "gpt2"), begin=True)
         spec = backbone = f"hf:{tmp_path / 'begins'}"
     run = train(tiny(task=f"data:{file},tokenizer={spec}", backbone=backbone, steps=1, batch=8), tmp_path / "runs")
     monkeypatch.chdir(export(run, tmp_path / "out").parent)
-    prompt = run.task.write_prompt(run.task.sample(1, stream("card")).prompts[0].tolist())
-    names = run_card(tmp_path / "out", prompt)
-    tokens, _ = run.task.read_line(prompt)
+    prompts = [run.task.write_prompt(run.task.sample(1, stream("card")).prompts[0].tolist())]
+    prompts += [] if tokenizer == "checkpoint" else ["123456+1 = caf\u00e9", "a\u0301\n\n\u0935\u093f \u00bd"]
     ids = run.objective.backbone.counterpart_ids()
-    assert names["prompt"].input_ids[0].tolist() == [ids[token] for token in tokens]
+    for prompt in prompts:
+        names = run_card(tmp_path / "out", json.dumps(prompt)[1:-1])
+        tokens, _ = run.task.read_line(prompt)
+        assert names["prompt"].input_ids[0].tolist() == [ids[token] for token in tokens]
+        answer = run.objective.generate(torch.tensor([tokens]), run.task.answer_length)[0].tolist()
+        ended = answer[: answer.index(run.task.end) + 1] if run.task.end in answer else answer
+        assert names["answer"][0].tolist() == [ids[token] for token in ended]
+    for text in ["12", *prompts]:
+        cut = names["tokenizer"](text, add_special_tokens=False).input_ids
+        written = run.task.write_answer([ids.index(token) for token in cut])
+        assert names["tokenizer"].decode(cut).replace("<unknown>", "\ufffd") == written.replace("<unknown>", "\ufffd")
+
+
+@pytest.mark.parametrize("objective", ["next-token", "reversed"])
+def test_the_card_writes_what_the_run_writes_however_the_checkpoint_is_set_to_chat(
+    objective: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path / "chats", "gpt2", std=0.3)
+    write_tokenizer(folder)
+    (folder / "generation_config.json").write_text('{"eos_token_id": 0, "repetition_penalty": 9.0, "do_sample": true}')
+    spec = tiny(objective, f"data:{file},tokenizer=hf:{folder}", f"hf:{folder}", steps=1, batch=8, lr=1e-6)
+    run = train(spec, tmp_path / "runs")
+    monkeypatch.chdir(export(run, tmp_path / "out").parent)
+    ids = torch.tensor(run.objective.backbone.counterpart_ids())
+    for prompt in ("1+2=", "20+7=", "35+12="):
+        answer = run_card(tmp_path / "out", prompt)["answer"]
+        expected = run.objective.generate(torch.tensor([run.task.read_line(prompt)[0]]), run.task.answer_length)
+        whole = expected.shape[1] if run.task.end not in expected or objective == "reversed" else answer.shape[1]
+        assert torch.equal(answer, ids[expected[:, :whole]])
 
 
 def test_what_does_not_fit_is_refused(checkpoint: Path, file: Path, tmp_path: Path) -> None:
@@ -149,6 +177,9 @@ def test_what_does_not_fit_is_refused(checkpoint: Path, file: Path, tmp_path: Pa
         data(file, tokenizer=f"hf:{endless}")
     with pytest.raises(RequestError, match="boundary=symbol is not for a checkpoint"):
         data(file, tokenizer=f"hf:{checkpoint}", boundary="symbol")
+    spec = tiny(task=f"data:{file},tokenizer=hf:{checkpoint}", steps=1, batch=8)
+    with pytest.raises(RequestError, match="tokens of its own numbering"):
+        export(train(spec, tmp_path / "runs"), tmp_path / "out")
     within = write_jsonl(tmp_path / "a.jsonl", [("1", "2"), ("1", "2</s>3")])
     with pytest.raises(RequestError, match="line 2: the response holds the tokenizer's end-of-text token"):
         data(within, tokenizer=f"hf:{checkpoint}")

@@ -9,6 +9,7 @@ import io
 import json
 import runpy
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress, ".GZ": gzip.compress, ".bz2": bz2.compress, ".Bz2": bz2.compress,
     ".zst": lambda raw: pyarrow.compress(raw, codec="zstd", asbytes=True),
 }  # fmt: skip
+WITHIN = pyarrow.struct([("t", pyarrow.list_(pyarrow.float32()))])
 NUMBERS = [0.1, 2.5, 1e-5, 7]
 
 READ: dict[str, tuple[str, bytes, dict[str, Any], list[tuple[str, str]]]] = {
@@ -115,6 +117,12 @@ READ: dict[str, tuple[str, bytes, dict[str, Any], list[tuple[str, str]]]] = {
     "over lines": ("a.json", b'{\n "prompt": "a",\n "response": "b"\n}\n' * 2, {}, [("a", "b")] * 2),
     "nested": ("a.jsonl", b'{"q": {"t": ["x", "y"]}, "answer": 1.50}', {"prompt": "q.t.1"}, [("y", "1.50")]),
     "nested columns": ("a.parquet", packed(q=[{"t": ["x", "y"]}], answer=["z"]), {"prompt": "q.t.0"}, [("x", "z")]),
+    "numbers within columns": (
+        "a.parquet", packed(q=pyarrow.array([{"t": [0.1, None]}], WITHIN), answer=["z"]), {"prompt": "q.t.0"},
+        [("0.1", "z")],
+    ),
+    "semicolons": ("a.csv", b'prompt;response\n"a;b";c,d\n', {}, [("a;b", "c,d")]),
+    "tabs between commas' fields": ("a.csv", b"prompt\tresponse\na,b\tc\n", {}, [("a,b", "c")]),
     "template": (
         "a.json", b'[{"do": "add", "in": 2, "out": 3}]', {"template": r"{do}\n{in}", "response": "out"},
         [("add\n2", "3")],
@@ -215,6 +223,15 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     "bytes in a column": (
         "a.parquet", packed(prompt=NO_TEXT, response=["b", "b"]), {}, "row 2: field 'prompt' holds the byte 0xFF",
     ),
+    "a date within a column": (
+        "a.parquet", packed(q=[{"d": date(2020, 1, 2)}], response=["b"]), {"prompt": "q.d"},
+        "row 1: field 'q.d' is 2020-01-02; it must hold text or a number",
+    ),
+    "a date in a template": (
+        "a.parquet", packed(d=[date(2020, 1, 2)], response=["b"]), {"template": "on {d}"},
+        "row 1: field 'd' is 2020-01-02; it must hold text or a number",
+    ),
+    "the answer in the prompt": ("a.jsonl", GOOD, {"template": "{prompt} {response}"}, "name the same field"),
     "no Parquet": ("a.parquet", b"PAR1 and nothing more", {}, r"a.parquet: cannot be read"),
     "a value": ("a.json", b"[\n" + GOOD + b',{"prompt" 1}]', {}, r"line 3: not JSON: .*nothing after it is read"),
     "an open list": ("a.json", b"[" + GOOD, {}, "the list does not end"),
@@ -294,15 +311,17 @@ def test_several_files_patterns_and_paths_with_commas(tmp_path: Path) -> None:
             Data(path=str(tmp_path / missing))
 
 
-def test_shards_in_hub_layout_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_shards_in_hub_layout_and_what_is_left_out_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "set" / "data"
     folder.mkdir(parents=True)
     shards = {"train-00000-of-00002": "ab", "train-00001-of-00002": "cd"}
     shards |= {"validation-00000-of-00001": "ef", "test-00000-of-00001": "gh"}
     for name, letters in shards.items():
         (folder / f"{name}.parquet").write_bytes(packed(prompt=list(letters), response=["x", "y"], id=[1, 2]))
+    (tmp_path / "set" / "README.md").write_text("# Without metadata\n")
     task = data(tmp_path / "set", tokenizer="bytes")
     assert [prompt for prompt, _ in rows_of(task)] == list("abcdgh")
+    assert capfd.readouterr().err == ""
     assert len(task.rows("test")) == 2
     (tmp_path / "set" / "notes.txt").write_text("a=b\n")  # another format, which datasets would not mix with these
     assert inspect(task.stored.request).left_out == ("split validation", "file notes.txt", "field id")
@@ -337,7 +356,7 @@ def test_a_template_may_hold_commas(tmp_path: Path, program: Program) -> None:
     assert rows_of(task)[0] == ("add, 0", "1")
     assert resolve(tasks, resolved.text).options == resolved.options
     assert parse(r"a:x=1\,2,y=3")[1] == {"x": "1,2", "y": "3"}
-    found = program.json("inspect", f"{path},response=output", "--template", r"{instruction}, {input}")
+    found = program.json("inspect", str(path), "--response", "output", "--template", r"{instruction}, {input}")
     assert (found["rows"], found["left_out"]) == (3, [])
 
 

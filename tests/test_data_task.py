@@ -21,6 +21,7 @@ from foresee.core.files import cache_folder
 from foresee.datasets.inspection import DataSummary, inspect
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.training.data import StoredData, draw
+from foresee.training.examples import warn_of_rows
 from foresee.training.loop import train
 
 SUMS = sums(400)
@@ -85,6 +86,24 @@ def test_an_epoch_holds_every_training_row_once_and_at_most_as_many_as_asked_for
         assert len(set(seen[:expected])) == expected
         first, again = stored.batch_at(1, 16), StoredData(task, "data", 0, n).batch_at(1, 16)
         assert (first.tokens == again.tokens).all()
+
+
+def test_an_answer_of_nearly_every_row_is_warned_of(tmp_path: Path) -> None:
+    task = data(write_jsonl(tmp_path / "a.jsonl", [(str(n), "yes" if n % 40 else "no") for n in range(80)]))
+    with pytest.warns(ForeseeWarning, match=r"one answer is that of 97.5% of the rows"):
+        warn_of_rows(task, task.rows("test").batch([0]))
+
+
+def test_a_prompt_may_be_json_or_empty(tmp_path: Path) -> None:
+    prompts = ['{"x": 1}', '{"x": ', "{}", "", '{"prompt": "x"}']
+    path = write_jsonl(tmp_path / "a.jsonl", [(prompt, "b") for prompt in prompts])
+    task, bare = data(path), data(write_jsonl(tmp_path / "b.jsonl", [("a", "b")]), boundary="none")
+    for prompt in prompts:
+        tokens = task.coding.encode(prompt, "b")
+        assert task.read_line(task.write_line(*tokens)) == tokens
+        assert task.read_line(prompt)[0] == task.coding.encode("x" if "prompt" in prompt else prompt, "b")[0]
+    with pytest.raises(RequestError, match="the prompt holds nothing"):
+        bare.read_line("")
 
 
 def test_a_boundary_tells_a_short_prompt_from_the_start_of_a_longer_one(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny import TASK, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foresee.core import files
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, ForeseeWarning, RequestError
 from foresee.core.seeds import stream
 from foresee.objectives import objectives
 from foresee.training.export import export
@@ -119,7 +119,11 @@ def test_what_is_written_backwards_does_not_end_at_its_first_token(
     assert torch.equal(names["answer"], expected)
     tokenizer = names["tokenizer"]
     assert tokenizer.decode(tokenizer("3 4 ?").input_ids).startswith("3 4 ?")
-    assert "eos_token_id" not in (tmp_path / "checkpoint" / "README.md").read_text()
+    card = (tmp_path / "checkpoint" / "README.md").read_text()
+    assert "eos_token_id" not in card
+    assert "a shorter answer may come out wrong" in card
+    with pytest.warns(ForeseeWarning, match="here it writes 4 tokens, the most there are"):
+        run.generate("3 4 ?")
     assert names["model"].generation_config.eos_token_id is None
 
 

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foresee
 from foresee.backbones import Backbone, backbones
+from foresee.backbones.counterparts import word_tokenizer
 from foresee.backbones.hf import HuggingFace
 from foresee.backbones.hf.checks import LogitsForm
 from foresee.core import seeds
@@ -246,7 +247,7 @@ def test_the_counterpart_computes_the_same_once_saved(
     torch.testing.assert_close(
         net.logits(net(net.embed(shown))), model(ids[shown]).logits[..., ids], rtol=1e-4, atol=1e-5
     )
-    net.counterpart_tokenizer(vocab).save_pretrained(tmp_path)
+    word_tokenizer(vocab, net.counterpart_ids()).save_pretrained(tmp_path)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer("1,2|0,9/1,9=$")["input_ids"] == [ids[token] for token in vocab.encode("12|09/19=$")]
     table, original = model.get_input_embeddings().weight, whole(folder).get_input_embeddings().weight

@@ -177,7 +177,7 @@ def test_a_pair_of_files_is_trained_and_tested_on(tmp_path: Path, program: Progr
     assert status == 0, err
     assert f"foresee: warning: 1 of 60 problems of {test_file} are in the training file too" in err
     assert '"n": 30' in out  # half of them are watched
-    with pytest.raises(RequestError, match="goes with a file of training examples"):
+    with pytest.raises(RequestError, match="goes with data=FILE"):
         tiny(test_data=str(test_file))
 
 

@@ -18,7 +18,7 @@ from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 class Layer(nn.Module, ABC):
@@ -198,12 +198,6 @@ class Backbone(nn.Module, metaclass=_Measured):
     def label_words(self) -> tuple[str, ...]:
         """The word that is read in place of each of the first symbols; none but with a checkpoint's words."""
         return ()
-
-    def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
-        """The tokenizer that reads the task's text form into the counterpart's tokens."""
-        from foresee.backbones.counterparts import word_tokenizer
-
-        return word_tokenizer(vocab, self.counterpart_ids())
 
     def _refusal(self, what: str) -> RequestError:
         return RequestError(f"backbone {backbones.name_of(type(self))!r} {what}")

@@ -6,25 +6,30 @@ from typing import Annotated
 import typer
 
 import foresee
-from foresee.cli.options import AsJson, BackboneOption, Jobs, emit, output
+from foresee.cli.options import (
+    AnswerField,
+    AsJson,
+    BackboneOption,
+    Jobs,
+    PromptField,
+    Template,
+    TestData,
+    emit,
+    output,
+)
 from foresee.core.isolation import keep_large_blocks
 
 
 def command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A file of prompts and answers, or a task spec.")],
     *,
-    prompt: Annotated[str, typer.Option(help="The field of the prompts, where DATA is a file.")] = "prompt",
-    answer: Annotated[str, typer.Option("--answer", "--response", help="The field of the answers.")] = "answer",
-    template: Annotated[
-        str | None, typer.Option(help=r"The prompt of several fields, as in '{instruction}\n{input}'.")
-    ] = None,
+    prompt: PromptField = "prompt",
+    answer: AnswerField = "answer",
+    template: Template = None,
     tokenizer: Annotated[
         str, typer.Option(help="auto, characters, bytes, words or hf:CHECKPOINT, where DATA is a file.")
     ] = "auto",
-    test_file: Annotated[
-        str | None,
-        typer.Option("--test-data", "--test-file", help="A file of rows to test on; by default one prompt in eight."),
-    ] = None,
+    test_file: TestData = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be read.")] = False,
     minutes: Annotated[float, typer.Option(help="The time that all of it may take.")] = 10.0,
     steps: Annotated[int | None, typer.Option(help="Steps of every run, in place of --minutes.")] = None,

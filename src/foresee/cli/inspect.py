@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from foresee.cli.options import AsJson, emit, output
+from foresee.cli.options import AnswerField, AsJson, PromptField, Template, TestData, emit, output
 from foresee.core.errors import RequestError
 from foresee.core.spec import resolve, write_value
 
@@ -16,9 +16,10 @@ def command(
             metavar="DATA", help="As the task, as in notes.jsonl,prompt=question,answer=reply (data: may lead)."
         ),
     ],
-    template: Annotated[
-        str | None, typer.Option(help=r"The prompt of several fields, as in '{instruction}\n{input}'.")
-    ] = None,
+    prompt: PromptField = "",
+    answer: AnswerField = "",
+    template: Template = None,
+    test_file: TestData = None,
     bad: Annotated[int, typer.Option(min=0, help="How many bad rows to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
@@ -28,7 +29,8 @@ def command(
     from foresee.datasets.request import Request
     from foresee.tasks.base import tasks
 
-    more = "" if template is None else f",template={write_value(template)}"
+    given = {"prompt": prompt, "answer": answer, "template": template, "test_file": test_file}
+    more = "".join(f",{name}={write_value(value)}" for name, value in given.items() if value)
     resolved = resolve(tasks, f"data:{data.removeprefix('data:')}{more}")
     if resolved.name != "data":
         raise RequestError(f"{data} is not a data set")

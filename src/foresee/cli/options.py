@@ -57,6 +57,15 @@ Page = Annotated[Path | None, typer.Option("--report", help="Also write a page."
 DataMoved = Annotated[
     Path | None, typer.Option("--data", help="Where the run's own rows lie now, where they have moved.")
 ]
+PromptField = Annotated[str, typer.Option("--prompt", help="The field of the prompts, where DATA is a file.")]
+AnswerField = Annotated[str, typer.Option("--answer", "--response", help="The field of the answers.")]
+Template = Annotated[
+    str | None, typer.Option("--template", help=r"The prompt of several fields, as in '{instruction}\n{input}'.")
+]
+TestData = Annotated[
+    str | None,
+    typer.Option("--test-data", "--test-file", help="A file of rows to test on; by default one prompt in eight."),
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="The most runs at a time; by cores and memory by default.")]
 
 

@@ -77,17 +77,18 @@ class Coding:
     def encode(self, prompt: str, response: str | None) -> tuple[list[int], list[int]]:
         """Cuts a row into the vocabulary's tokens, with their frame; no response gives no tokens. Raises
         ``RequestError`` on a token that is not in the vocabulary."""
-        flat, lengths = self.tokenizer.encode([prompt, response or prompt])
-        flat, lengths = self.tokenizer.frame(flat.astype(numpy.int64), lengths.reshape(1, 2))
-        tokens = flat if response else flat[: lengths[0, 0]]
+        cut = self.tokenizer
+        asked, answer = (cut.encode([text])[0].tolist() for text in (prompt, response or ""))
+        asked = [*cut.before, *asked, *cut.after]
+        tokens = asked + (answer + ([] if cut.end is None else [cut.end]) if response else [])
         numbers: list[int] = self.number_of[tokens].tolist()
         if -1 in numbers:
-            symbol = self.tokenizer.symbols[tokens[numbers.index(-1)]]
+            symbol = cut.symbols[tokens[numbers.index(-1)]]
             raise RequestError(
                 f"data: the token {symbol!r} does not occur in the data, so it is none of this task's; tokens=all "
                 "keeps every token of the tokenizer"
             )
-        return numbers[: lengths[0, 0]], numbers[lengths[0, 0] :]
+        return numbers[: len(asked)], numbers[len(asked) :]
 
     def decode(self, prompt: Sequence[int], response: Sequence[int]) -> tuple[str, str]:
         """Writes a prompt without its frame, and a response up to its end. Symbols that an objective added are left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsFloat
 
 from foresee.core.errors import RequestError
 
@@ -132,6 +132,6 @@ def text_of(row: Mapping[str, Any], field: str, may_be_empty: bool = False) -> s
     if isinstance(value, list | dict):
         what = "a list" if isinstance(value, list) else "an object"
         raise BadRowError("nested value", f"field {field!r} holds {what}; it must hold text or a number")
-    if isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or not math.isfinite(value):
         raise BadRowError("wrong type", f"field {field!r} is {str(value).lower()}; it must hold text or a number")
     return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any, Literal, Self
 from foresee.core.checkpoint_files import checkpoint_folder, tokenizer_digest
 from foresee.core.errors import RequestError
 from foresee.datasets.cache import key_of
-from foresee.datasets.fields import Fields, check_template
+from foresee.datasets.fields import FIELD, Fields, check_template
 from foresee.datasets.sources import digest_of, field_names, find_files
 
 CHECKPOINT = "hf:"
@@ -59,8 +60,9 @@ class Request:
         """What of a row is its prompt and its answer: ``response`` where none is named and there is no ``answer``."""
         names = field_names(self.files()[0][0]) if self.answer == ANSWER else []
         answer = RESPONSE if RESPONSE in names and ANSWER not in names else self.answer
-        if self.prompt == answer:
-            raise RequestError(f"data: prompt and answer={answer} name the same field; name two fields")
+        if answer in (re.findall(FIELD, self.template) if self.template else [self.prompt]):
+            prompt = f"template={self.template}" if self.template else "prompt"
+            raise RequestError(f"data: {prompt} and answer={answer} name the same field; name two fields")
         return Fields(self.prompt, answer, self.template, self.turns)
 
     @property

@@ -16,15 +16,18 @@ import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Literal
 
 from foresee.core.errors import RequestError
 from foresee.datasets.fields import BadRowError, Fields, Record
 
+if TYPE_CHECKING:
+    import _csv
+
 LONGEST_LINE = 1 << 26
 """Bytes of a line above which it is taken for a file without line ends: a guard for memory."""
 
-NAME_FIELDS = "name the two fields, as in prompt=question,answer=reply (diagnose: --prompt question --answer reply)"
+NAME_FIELDS = "name the two fields, as in prompt=question,answer=reply (or: --prompt question --answer reply)"
 """What to do where a field is not there."""
 
 WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -148,11 +151,7 @@ def read_delimited(path: Path, fields: Fields, delimiter: str) -> Iterator[tuple
     """Reads the rows after the header. A row's number is the line it starts on, since a quoted field may hold line
     ends; blank lines are passed over. Between tabs a quotation mark is text, as tab-separated values are defined,
     unless the header is quoted. Raises ``RequestError`` where the header lacks a field or has it twice."""
-    # Bytes that are no UTF-8 are kept apart, so that only the rows that hold them are bad.
-    text: Iterator[str] = (line.decode("utf-8", "surrogateescape") for line in read_lines(path))
-    text = chain([first := next(text, "")], text)
-    bare = delimiter == "\t" and not first.startswith('"')
-    reader = csv.reader(text, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL)
+    reader, bare = open_delimited(path, delimiter)
     header: list[str] = []
     while True:
         number, limit = reader.line_num + 1, csv.field_size_limit(LONGEST_LINE)
@@ -181,6 +180,19 @@ def read_delimited(path: Path, fields: Fields, delimiter: str) -> Iterator[tuple
         else:
             why = f"the row has {len(values)} fields, but the header has {len(header)}; is a delimiter not quoted?"
             yield number, BadRowError("wrong number of fields", why)
+
+
+def open_delimited(path: Path, delimiter: str) -> tuple[_csv.Reader, bool]:
+    """A reader of the rows, header included, and whether quotation marks are text. Where the header does not hold the
+    delimiter, fields lie between semicolons, as spreadsheets write them in half of Europe, tabs, bars or commas."""
+    # Bytes that are no UTF-8 are kept apart, so that only the rows that hold them are bad.
+    text: Iterator[str] = (line.decode("utf-8", "surrogateescape") for line in read_lines(path))
+    first = next(text, "")
+    delimiter = next((mark for mark in (delimiter, *";\t|,") if mark in first), delimiter)
+    bare = delimiter == "\t" and not first.startswith('"')
+    lines = chain([first], text)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting), bare
 
 
 def check_names(place: str, what: str, names: list[str], fields: Sequence[str]) -> None:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from os.path import normpath
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
 import yaml
 
 from foresee.core.errors import RequestError
 from foresee.core.files import cache_folder, hash_file
 from foresee.datasets.fields import BadRowError, Fields, Record
-from foresee.datasets.rows import NAME_FIELDS, check_names, read_delimited, read_json, read_lines, read_text
+from foresee.datasets.rows import NAME_FIELDS, check_names, open_delimited, read_delimited, read_json, read_text
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TEXT = (".jsonl", ".ndjson", ".json", ".txt", *DELIMITERS)
@@ -107,9 +109,8 @@ def field_names(file: Path) -> list[str]:
             return _open_columns(file, None, closing)[0]
         return []
     if kind in DELIMITERS:
-        text = (line.decode("utf-8", "replace") for line in read_lines(file))
         with suppress(csv.Error):
-            return next(filter(None, csv.reader(text, delimiter=DELIMITERS[kind])), [])
+            return next(filter(None, open_delimited(file, DELIMITERS[kind])[0]), [])
         return []
     if kind == ".txt":
         return []
@@ -180,12 +181,18 @@ def _values(path: Path, field: str, column: Any, flat: bool) -> list[Any]:
         types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
     ):
         raise RequestError(f"{path}: column {field!r} holds {kind}; it must hold text or numbers")
-    if types.is_float32(kind) or types.is_float16(kind):
-        # As numbers of their own precision, which are written with fewer digits than the float64 nearest to them.
-        numbers = column.to_numpy(zero_copy_only=False)
-        return [number if there else None for number, there in zip(numbers, column.is_valid().to_pylist(), strict=True)]
     values: list[Any] = column.to_pylist()
-    return values
+    return [_at_own_precision(value, kind) for value in values] if "float" in str(kind) else values
+
+
+def _at_own_precision(value: Any, kind: Any) -> Any:
+    """A value with its numbers of float32 and float16, also within it, as such: they are written with fewer digits than
+    the float64 nearest to them."""
+    if isinstance(value, dict):
+        return {name: _at_own_precision(part, kind.field(name).type) for name, part in value.items()}
+    if isinstance(value, list) and hasattr(kind, "value_type"):  # a map is a list of pairs, and no text either
+        return [_at_own_precision(part, kind.value_type) for part in value]
+    return {"float": numpy.float32, "halffloat": numpy.float16}.get(str(kind), lambda same: same)(value)
 
 
 def _need(library: str, path: Path) -> Any:
@@ -254,9 +261,10 @@ def _find_splits(folder: Path) -> dict[str, list[Path]]:
                 raise ValueError("its rows are chosen by an indices file; save it again with flatten_indices()")
             found = {name: [each["filename"] for each in part.cache_files] for name, part in parts.items()}
         else:
-            if "://" in _read_declaration(folder):
-                raise ValueError("its card names files elsewhere, and nothing is fetched")
-            builder = datasets.load_dataset_builder(str(root), cache_dir=str(cache_folder() / "hub"))
+            with _quiet_hub():
+                if "://" in _read_declaration(folder):
+                    raise ValueError("its card names files elsewhere, and nothing is fetched")
+                builder = datasets.load_dataset_builder(str(root), cache_dir=str(cache_folder() / "hub"))
             found = {str(name): list(files) for name, files in builder.config.data_files.items()}
         return {
             name: [folder / Path(normpath(file)).relative_to(root) for file in files] for name, files in found.items()
@@ -266,6 +274,18 @@ def _find_splits(folder: Path) -> dict[str, list[Path]]:
             f"{folder} is read neither as a folder that datasets' save_to_disk wrote nor as one from the Hub: "
             f"{' '.join(str(error).split())}; give such a folder, or a file"
         ) from None
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keeps off standard error what the hub's library says of a card without metadata."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read_declaration(folder: Path) -> str:

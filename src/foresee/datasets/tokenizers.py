@@ -15,15 +15,19 @@ from functools import cache, cached_property
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
 from foresee.core.checkpoint_files import checkpoint_folder, load_tokenizer, tokenizer_digest
 from foresee.core.errors import RequestError
+from foresee.core.vocabulary import Vocabulary
 from foresee.datasets.cache import Array, Rows, key_of, load_or_build
 from foresee.datasets.request import Request
 from foresee.datasets.sources import BadRow, digest_of, read_rows, refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 UNKNOWN = "<unknown>"
 """The symbol of whatever else is not in a vocabulary of characters or words."""
@@ -39,6 +43,10 @@ def word_pattern() -> re.Pattern[str]:
     marks = [code for code in range(0x1E900 + 0x100) if unicodedata.category(chr(code))[0] == "M"]
     spans = "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in _runs(marks)) + "\U000e0100-\U000e01ef"
     return re.compile(rf"<unknown>|\w(?:[\w{spans}]|[\u200c\u200d](?=[\w{spans}]))*|[^\w\s]")
+
+
+LETTERS = r"\p{L}\p{N}_"
+"""What Python's \\w stands for, to the expressions of the library ``tokenizers``."""
 
 
 def _runs(numbers: list[int]) -> list[list[int]]:
@@ -72,6 +80,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
         """Writes tokens as text; those that stand for none are left out."""
+
+    @abstractmethod
+    def for_library(self, vocab: Vocabulary, ids: Sequence[int]) -> PreTrainedTokenizerBase:
+        """The transformers library's tokenizer that cuts text as this one does, for a model whose tokens ``ids`` are
+        the symbols of ``vocab``. Raises ``RequestError`` where it has none."""
 
     def frame(self, flat: Array, lengths: Rows) -> tuple[Array, Rows]:
         """Frames the texts that lie one after the other, prompt, response, prompt, ..., of ``lengths`` [rows, 2]."""
@@ -127,6 +140,33 @@ class PieceTokenizer(Tokenizer):
         if self.kind == "words":
             return " ".join(self.symbols[token] for token in known)
         return "".join(REPLACEMENT if token == self._unknown else self.symbols[token] for token in known)
+
+    def for_library(self, vocab: Vocabulary, ids: Sequence[int]) -> PreTrainedTokenizerBase:
+        from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        names, one = list(vocab), pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        cut: Any = one
+        decoder: Any = decoders.Fuse()
+        if self.kind == "words":  # its \w is not Python's
+            word = word_pattern().pattern.replace("[^\\w", rf"[^{LETTERS}").replace("[\\w", f"[{LETTERS}")
+            cut = pre_tokenizers.Split(Regex(word.replace("\\w", f"[{LETTERS}]")), "removed", invert=True)
+            decoder = None  # which writes a space between any two
+        elif self.kind == "bytes":
+            whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            cut, decoder = pre_tokenizers.Sequence([whole, one]), decoders.ByteLevel()
+            # The letters of bytes that are no letter follow those that stand for themselves, in the order of the bytes.
+            letters = sorted(whole.alphabet())
+            own = {ord(letter): letter for letter in letters if ord(letter) < 256}
+            others = iter(letters[len(own) :])
+            names[:256] = [own.get(byte) or next(others) for byte in range(256)]
+        made = Tokenizer(models.WordLevel(dict(zip(names, ids, strict=True)), unk_token=UNKNOWN))
+        made.pre_tokenizer, made.decoder = cut, decoder
+        made.add_special_tokens([AddedToken(symbol, normalized=False) for symbol in self.symbols[-2:]])
+        wrap: Any = PreTrainedTokenizerFast
+        ends = {} if self.end is None else dict.fromkeys(("eos_token", "pad_token"), self.symbols[self.end])
+        found: PreTrainedTokenizerBase = wrap(tokenizer_object=made, clean_up_tokenization_spaces=False, **ends)
+        return found
 
 
 def _count(rows: Sequence[Sized]) -> Rows:
@@ -206,6 +246,16 @@ class CheckpointTokenizer(Tokenizer):
         known = [token for token in tokens if 0 <= token < len(self.symbols)]
         text: str = self._tokenizer.decode(known, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+    def for_library(self, vocab: Vocabulary, ids: Sequence[int]) -> PreTrainedTokenizerBase:
+        numbers = vocab.checkpoint.ids if vocab.checkpoint else ()
+        if tuple(ids[: len(numbers)]) != numbers:
+            raise RequestError(
+                f"the model has {len(numbers):,} tokens of its own numbering, and the tokenizer of {self.path} writes "
+                f"its own {len(self.symbols):,}; train on --backbone hf:{self.path}, or with tokens=all, for an export"
+            )
+        found: PreTrainedTokenizerBase = load_tokenizer(checkpoint_folder(self.path), self.path)
+        return found
 
 
 def choose_tokenizer(request: Request, files: list[Path]) -> Tokenizer:

@@ -85,7 +85,8 @@ def _find_rule(rows: Rows, chance: float) -> tuple[str, str]:
         listed = _list_values(rows, ("creativity", "valid", "novel", "distinct"))
         return "open-ended", f"a prompt has many right answers, so exact decides nothing; {listed}"
     if exact is not None and exact >= SOLVED:
-        return "solved", f"exact {_shown(exact, SOLVED)} >= {SOLVED}"
+        guess = f", and the most frequent answer alone gives {chance:.3g}" if chance >= SOLVED else ""
+        return "solved", f"exact {_shown(exact, SOLVED)} >= {SOLVED}{guess}"
     if train is not None and branch is not None and guessed and train["low"] > branch["high"]:
         gap = train["value"] - branch["value"]
         if gap >= MEMORY_GAP - ROUNDING:

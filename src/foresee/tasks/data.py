@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -223,17 +224,16 @@ class Data(Request, Task):
         return self.coding.encode("", text)[1]
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        """Reads a JSON object with the two fields, or a bare prompt where the line does not begin with ``{``."""
+        """Reads a JSON object with the two fields, or with the prompt's; any other line is a bare prompt."""
         prompt, response = self.fields[:2]
         record: Any = {prompt: line}
         if line.lstrip().startswith("{"):
-            try:
-                record = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise RequestError(f"not JSON: {error}") from None
+            with suppress(json.JSONDecodeError, RecursionError):  # a prompt may be JSON, or begin like it
+                record = read if prompt in (read := json.loads(line)) else record
         for field in self.fields[:2]:
             if not isinstance(record.get(field, ""), str):
                 raise RequestError(f"field {field!r} must hold text")
-        if not record.get(prompt):
-            raise RequestError(f"field {prompt!r} is missing or empty")
-        return self.coding.encode(record[prompt], record.get(response))
+        tokens = self.coding.encode(record[prompt], record.get(response))
+        if not tokens[0]:
+            raise RequestError("the prompt holds nothing that the tokenizer keeps")
+        return tokens

@@ -16,6 +16,7 @@ from foresee.core.files import hash_file
 from foresee.core.fingerprints import Fingerprints
 from foresee.datasets.sources import parts_left_out
 from foresee.metrics.accuracy import holds_unknown
+from foresee.metrics.verdict import SOLVED
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
 from foresee.tasks.example_files import read_examples
@@ -167,10 +168,17 @@ def _read_test(spec: Settings, task: Task, trained: Fingerprints) -> Batch:
 
 
 def warn_of_rows(task: Task, test: Batch) -> None:
-    """Warns of what is not read of a user's folder, and of test answers that cannot be right because they hold
-    the task's ``unknown`` token."""
+    """Warns of what is not read of a user's folder, of an answer that is right for nearly all rows, and of test answers
+    that cannot be right because they hold the task's ``unknown`` token."""
     if isinstance(task, Data) and task.test_file is None and (left := parts_left_out(task.path)):
         warnings.warn(f"{task.path}: not read: {', '.join(left)}", ForeseeWarning, stacklevel=3)
+    if isinstance(task, Data) and task.chance >= SOLVED:
+        warnings.warn(
+            f"one answer is that of {task.chance:.1%} of the rows, so a model that always gives it counts as solved, "
+            "and knows nothing; give more rows of the others",
+            ForeseeWarning,
+            stacklevel=3,
+        )
     if unknown := int(holds_unknown(task, test).sum()):
         warnings.warn(
             f"{unknown:,} of {len(test):,} test answers hold a token that is not among the {len(task.vocab):,} of the "

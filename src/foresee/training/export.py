@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foresee.backbones.base import describe_backbone
-from foresee.backbones.counterparts import write_as_text
+from foresee.backbones.counterparts import word_tokenizer, write_as_text
 from foresee.core import files
 from foresee.core.checkpoint_files import quiet, require_package
 from foresee.core.errors import RequestError
@@ -47,20 +47,22 @@ def export(run: Run, folder: str | Path) -> Path:
             "standard checkpoint has no place; load the run with foresee.load instead"
         )
     model, ids = objective.backbone.counterpart(), objective.backbone.counterpart_ids()
-    tokenizer = objective.backbone.counterpart_tokenizer(objective.vocab)
-    if not isinstance(run.task, Data):
+    if isinstance(run.task, Data):
+        tokenizer = run.task.coding.tokenizer.for_library(objective.vocab, ids)
+    else:
+        tokenizer = word_tokenizer(objective.vocab, ids)
         end = None if run.task.end is None else objective.vocab.symbols[run.task.end]
         write_as_text(tokenizer, run.task.text, end)
-    elif run.task.tokenizer == "characters":
-        from tokenizers.decoders import Fuse
+    from transformers import GenerationConfig
 
-        tokenizer.backend_tokenizer.decoder = Fuse()  # else it would write a space between any two
-    # Rows of the table that were not trained have scores that nobody has brought down.
     table: Any = model.get_input_embeddings()
-    untrained = sorted(set(range(len(table.weight))) - set(ids))
-    model.generation_config.suppress_tokens = untrained or None
-    if run.task.end is not None and objective.order == "forward":  # else it is not what is written last
-        model.generation_config.eos_token_id = ids[run.task.end]
+    # A checkpoint's own settings, as a penalty on repetition, are for chatting and would change what is written.
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it without types
+        # Rows of the table that were not trained have scores that nobody has brought down.
+        suppress_tokens=sorted(set(range(len(table.weight))) - set(ids)) or None,
+        # Written in another order, it is not what comes last.
+        eos_token_id=None if run.task.end is None or objective.order != "forward" else ids[run.task.end],
+    )
     described = {
         **run.json(),
         "dir": run.dir.name,
@@ -113,6 +115,7 @@ def model_card(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
         settings=run.spec.model_dump(),
         verdict=run.verdict,
         words=plain_words(run.verdict),
+        told=longest if objective.usage and task.end is not None and end is None else None,
         usage=objective.usage.format(**filled),
         symbols=len(objective.vocab),
         own=[key for key, _ in objective.named_parameters() if not key.startswith("backbone.")],

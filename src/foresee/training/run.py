@@ -201,7 +201,7 @@ class Run:
         """The answer that the trained model writes for a prompt in the task's text form.
 
         It is as long as ``Task.answer_length_of`` says, or ends with the task's ``end``, ``answer_length`` at most.
-        Raises ``RequestError`` where the task cannot read the prompt.
+        Warns where that may be too long. Raises ``RequestError`` where the task cannot read the prompt.
         """
         if not isinstance(prompt, str):
             raise RequestError(f"a prompt is a text, not a {type(prompt).__name__}; give one at a time")
@@ -210,6 +210,13 @@ class Run:
         # What decides backwards or all at once must know where the answer ends before it writes any of it.
         stops = task.end is not None and self.objective.order == "forward"
         length = task.answer_length if stops else task.answer_length_of(tokens)
+        if task.end is not None and not stops:
+            warnings.warn(
+                f"{self.spec.objective} does not write from left to right: where it is measured it is told how long an "
+                f"answer is, and here it writes {length} tokens, the most there are; a shorter one may come out wrong",
+                ForeseeWarning,
+                stacklevel=3,
+            )
         device = next(self.objective.parameters()).device
         with torch.inference_mode():
             written = self.objective.generate(torch.tensor([tokens], device=device), length)[0].tolist()

@@ -126,7 +126,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     @model_validator(mode="after")
     def _require_equal_parts(self) -> Self:
         if self.test_data and self.data_file is None:
-            raise RequestError(f"test_data={self.test_data} goes with a file of training examples; give data=FILE too")
+            raise RequestError(f"test_data={self.test_data} goes with data=FILE; the task data takes test_file=FILE")
         parts = self.processes * self.accumulate
         if self.batch % parts:
             raise RequestError(

@@ -38,7 +38,7 @@ from foresee.core.seeds import torch_stream
 from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """What configurations call the longest sequence that was trained on."""
@@ -240,9 +240,3 @@ class HuggingFace(TableBackbone):
     def label_words(self) -> tuple[str, ...]:
         tokenizer = load_tokenizer(self.folder, self.path) if self.words else None
         return tuple(tokenizer.decode([token]) for token in self.token_ids[: self.words]) if tokenizer else ()
-
-    def counterpart_tokenizer(self, vocab: Vocabulary) -> PreTrainedTokenizerBase:
-        if vocab.checkpoint is not None and self.token_ids[: len(vocab.checkpoint.ids)] == vocab.checkpoint.ids:
-            own: PreTrainedTokenizerBase = load_tokenizer(self.folder, self.path)
-            return own
-        return super().counterpart_tokenizer(vocab)
