@@ -227,9 +227,7 @@ def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
 # The cache
 
 
-def test_a_changed_file_is_read_anew_an_unchanged_one_is_not_and_a_cache_that_was_cut_off_is_made_again(
-    tmp_path: Path,
-) -> None:
+def test_a_file_is_read_anew_where_it_changed_or_its_cache_was_cut_off(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", SUMS[:10])
     expected = rows_of(data(path))
     made = sorted(cache_folder().glob("rows/*/*.*[0-9]"))

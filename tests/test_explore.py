@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from data_files import write_jsonl
 from hypothesis import given
 from hypothesis import strategies as some
+from refusals import refused
 from scripted import Broken
 from support import SMALL, VOCAB, build, random_batch, scramble
 from tiny import EASY, SOLVING, tiny
+from torch import Tensor
 
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.explore import Server, Session
@@ -74,44 +77,33 @@ def test_stepping_decides_what_decoding_decides(name: str) -> None:
 def test_a_step_is_scored_after_any_symbols_whatever_fills_the_rest(name: str) -> None:
     objective = build(name, next(iter(SMALL))).eval()
     scramble(objective, 0.1)
-    prompt, begun = random_batch(1).prompts[0].tolist(), [3, 9]
-    scores = step_log_probs(objective, prompt, begun, 4)
-    assert scores is not None
+    prompt = random_batch(1).prompts[0].tolist()
+    scores, *same, other = (
+        cast(Tensor, step_log_probs(objective, prompt, begun, 4)) for begun in ([3, 9], [3, 9, 1], [3, 9, 7], [3, 8])
+    )
     assert scores.shape == (3, len(VOCAB))
-    for longer in ([3, 9, 1], [3, 9, 7]):
-        again = step_log_probs(objective, prompt, longer, 4)
-        assert again is not None
-        assert torch.equal(again[:3], scores)
-    other = step_log_probs(objective, prompt, [3, 8], 4)
-    assert other is not None
+    assert all(torch.equal(again[:3], scores) for again in same)
     assert not torch.allclose(other[2], scores[2])
 
 
 # Session -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_solved_run_is_right_and_told_so(solved: Session) -> None:
+def test_a_solved_run_is_right_and_told_so_and_a_forced_symbol_is_kept_and_judged(solved: Session) -> None:
     told = solved.describe()
     assert (told["verdict"], told["doubts"]) == (solved.run.verdict.label, list(solved.run.verdict.doubts))
     assert (told["order"], told["decoding"]) == ("forward", "scored")
     assert told["exact"] > 0.9
     problem = solved.draw(0)
     assert problem["truth"] == solved.task.solve(problem["prompt"])
-    assert problem["graph"]["goal"] == problem["truth"][-1]
-    assert problem["branch"] == 1
+    assert (problem["graph"]["goal"], problem["branch"]) == (problem["truth"][-1], 1)
     done = solved.decide(problem["prompt"], [], 99)
-    assert done["begun"] == problem["truth"]
-    assert done["complete"]
-    assert done["right"]
+    assert (done["begun"], done["complete"], done["right"]) == (problem["truth"], True, True)
     assert done["said"].startswith("right: ")
     for step, token in zip(done["steps"], done["begun"], strict=True):
         assert step["shares"][0][0] == token
         assert sum(share for _, share in step["shares"]) + step["others"] == pytest.approx(1)
         assert [share for _, share in step["shares"]] == sorted((share for _, share in step["shares"]), reverse=True)
-
-
-def test_a_forced_symbol_is_kept_and_judged(solved: Session) -> None:
-    problem = solved.draw(1)
     start, goal = problem["truth"]
     wrong = next(end for end in problem["graph"]["goals"] if end != goal)
     done = solved.decide(problem["prompt"], [start, wrong], 0)
@@ -122,7 +114,11 @@ def test_a_forced_symbol_is_kept_and_judged(solved: Session) -> None:
 
 
 def test_another_goal_and_another_order_of_edges_ask_on_the_same_graph(untrained: Session) -> None:
+    """Examples of the test split come by number."""
+    lines = [untrained.draw(number)["line"] for number in (0, 1, 2, 300)]
+    assert len(set(lines)) == 4
     problem = untrained.draw(2)
+    assert problem["line"] == lines[2]
     other = next(end for end in problem["graph"]["goals"] if end != problem["graph"]["goal"])
     asked = untrained.choose_goal(problem["prompt"], other)
     assert asked["truth"][-1] == asked["graph"]["goal"] == other
@@ -133,24 +129,18 @@ def test_another_goal_and_another_order_of_edges_ask_on_the_same_graph(untrained
         again = untrained.read(line)
         assert again["truth"] == problem["truth"]
         assert sorted(map(tuple, again["graph"]["paths"])) == sorted(map(tuple, problem["graph"]["paths"]))
-    with pytest.raises(RequestError, match="cannot be the goal"):
+    with refused("cannot be the goal"):
         untrained.choose_goal(problem["prompt"], problem["graph"]["start"])
-
-
-def test_examples_of_the_test_split_come_by_number(untrained: Session) -> None:
-    lines = [untrained.draw(number)["line"] for number in (0, 1, 300)]
-    assert len(set(lines)) == 3
-    assert untrained.draw(1)["line"] == lines[1]
+    with refused("4 symbols are decided, but the answer has 3"):
+        untrained.decide(problem["prompt"], [0, 0, 0, 0], 0)
 
 
 def test_reversed_decides_from_the_last_place(tmp_path: Path) -> None:
     it = session(tmp_path, "reversed", "path-star:degree=2,length=3,nodes=10,goals=one")
     problem = it.draw(0)
-    told = it.decide(problem["prompt"], [], 1)
-    assert [step["place"] for step in told["steps"]] == [2, 1]
+    assert [step["place"] for step in it.decide(problem["prompt"], [], 1)["steps"]] == [2, 1]
     done = it.decide(problem["prompt"], problem["truth"][::-1], 0)
-    assert done["right"]
-    assert done["said"].startswith("right: ")
+    assert (done["right"], done["said"].startswith("right: ")) == (True, True)
 
 
 @pytest.mark.parametrize(("name", "passes"), [("teacherless", 1), ("masked-diffusion", 3), ("insertion", 3)])
@@ -201,34 +191,24 @@ def test_a_model_that_diverged_is_said_to_have(untrained: Session) -> None:
 
 
 def test_a_task_with_an_end_is_not_told_how_long_its_answer_is(tmp_path: Path) -> None:
-    rows = [{"prompt": "ab" * (1 + n % 3) + "cdefgh"[n % 6] * n, "response": "x" * (1 + n % 4)} for n in range(60)]
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = f"data:path={file}"
+    rows = [("ab" * (1 + n % 3) + "cdefgh"[n % 6] * n, "x" * (1 + n % 4)) for n in range(60)]
+    task = f"data:path={write_jsonl(tmp_path / 'rows.jsonl', rows)}"
     forward = session(tmp_path / "runs", task=task, data="fixed:60")
     problem = next(each for each in map(forward.draw, range(50)) if len(each["truth"]) < forward.task.answer_length)
-    assert problem["length"] == forward.task.answer_length
-    assert problem["graph"] is None
+    assert (problem["length"], problem["graph"]) == (forward.task.answer_length, None)
     done = forward.decide(problem["prompt"], problem["truth"], 9)
-    assert done["complete"]
-    assert done["right"]
-    assert len(done["steps"]) == len(problem["truth"])
+    assert (done["complete"], done["right"], len(done["steps"])) == (True, True, len(problem["truth"]))
     backward = session(tmp_path / "runs", "reversed", task, data="fixed:60")
     assert backward.read(problem["line"])["length"] == len(problem["truth"])
-
     unknown = forward.read(json.dumps({"prompt": "hgfedc"}))
     assert unknown["truth"] is None
     written = forward.decide(unknown["prompt"], [], 99)
-    assert written["complete"]
-    assert written["right"] is None
-
-
-def test_what_may_be_anything_has_no_truth(tmp_path: Path) -> None:
-    it = session(tmp_path, task="sibling-discovery:parents=4,siblings=4")
-    problem = it.draw(0)
-    assert problem["truth"] is None
-    assert problem["branch"] is None
-    assert it.decide(problem["prompt"], [], 9)["complete"]
+    assert (written["complete"], written["right"]) == (True, None)
+    # Where an answer may be anything, none is the truth.
+    open_ended = session(tmp_path, task="sibling-discovery:parents=4,siblings=4")
+    problem = open_ended.draw(0)
+    assert (problem["truth"], problem["branch"]) == (None, None)
+    assert open_ended.decide(problem["prompt"], [], 9)["complete"]
 
 
 # Calls -------------------------------------------------------------------------------------------------------------
@@ -263,16 +243,8 @@ def test_what_may_be_anything_has_no_truth(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_call_is_one_sentence(untrained: Session, name: str, body: bytes, says: str) -> None:
-    with pytest.raises(RequestError) as refused:
+    with refused(says):
         answer(untrained, name, body)
-    assert says in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_too_many_symbols_are_refused(untrained: Session) -> None:
-    prompt = untrained.draw(0)["prompt"]
-    with pytest.raises(RequestError, match="4 symbols are decided, but the answer has 3"):
-        untrained.decide(prompt, [0, 0, 0, 0], 0)
 
 
 JSON = some.recursive(
@@ -317,12 +289,12 @@ def ask(
         connection.close()
 
 
-def test_the_page_and_its_files_are_served_with_strict_headers(server: Server) -> None:
+def test_the_page_and_its_files_are_served_with_strict_headers_and_nothing_comes_from_elsewhere(server: Server) -> None:
     assert set(page_files()) >= {"", "index.html", "style.css", "main.js", "icon.svg"}
+    foreign = re.compile(r"https?:|//[a-z]+\.|url\((?!#)|@import|innerHTML|insertAdjacent|eval\(|\son\w+=\"")
     for name, content in page_files().items():
         status, headers, body = ask(server, "GET", f"/{server.word}/{name}")
-        assert status == 200
-        assert body == content
+        assert (status, body) == (200, content)
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
@@ -331,22 +303,7 @@ def test_the_page_and_its_files_are_served_with_strict_headers(server: Server) -
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["Access-Control-Allow-Origin"] is None
         assert "Python" not in headers["Server"]
-
-
-def test_nothing_on_the_page_comes_from_elsewhere() -> None:
-    foreign = re.compile(r"https?:|//[a-z]+\.|url\((?!#)|@import|innerHTML|insertAdjacent|eval\(|\son\w+=\"")
-    for name, content in page_files().items():
         assert not foreign.search(content.decode("utf-8").replace("http://www.w3.org/2000/svg", "")), name
-
-
-def test_a_call_is_answered(server: Server) -> None:
-    status, _, body = ask(server, "POST", f"/{server.word}/api/run", b"{}", Content_Type="application/json")
-    assert status == 200
-    assert json.loads(body)["symbols"][:3] == ["0", "1", "2"]
-    path = f"/{server.word}/api/draw"
-    status, _, body = ask(server, "POST", path, b'{"number": "x"}', Content_Type="application/json")
-    assert status == 400
-    assert json.loads(body) == {"error": "number must be a whole number from 0 to 2147483647"}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -371,29 +328,27 @@ def test_only_the_page_itself_may_ask(server: Server, method: str, headers: dict
     assert ask(server, method, path, body, Content_Type="application/json", **filled)[0] == status
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/x/", "/{word}", "/{wrong}/", "/{word}/nothing", "/{word}/../pyproject.toml", "/{word}/%2e%2e/x"]
-)
-def test_without_the_word_there_is_nothing(server: Server, path: str) -> None:
-    filled = path.format(word=server.word, wrong=server.word[:-1] + ("a" if server.word[-1] != "a" else "b"))
-    assert ask(server, "GET", filled)[0] == 404
-
-
-def test_odd_requests_are_refused(server: Server) -> None:
-    call = f"/{server.word}/api/run"
-    assert ask(server, "POST", call, b"{}", Content_Type="text/plain")[0] == 415
-    assert ask(server, "POST", call, b"{}", Content_Type="application/json", Content_Length="x")[0] == 400
-    big = str(10**9)
-    assert ask(server, "POST", call, b"", Content_Type="application/json", Content_Length=big)[0] == 400
-    assert ask(server, "PUT", call, b"{}")[0] == 501
-    assert ask(server, "POST", f"/{server.word}/main.js", b"{}")[0] == 404
-
-
-def test_it_listens_on_this_machine_alone(server: Server) -> None:
+def test_a_call_is_answered_and_odd_requests_are_refused(server: Server) -> None:
+    """It listens on this machine alone, and without the word there is nothing."""
     assert server.server_address[0] == "127.0.0.1"
     assert len(server.word) >= 32
-    with pytest.raises(RequestError, match="cannot be used"):
+    with refused("cannot be used"):
         Server(server.session, server.server_port)
+    call, plain = f"/{server.word}/api", {"Content_Type": "application/json"}
+    status, _, body = ask(server, "POST", f"{call}/run", b"{}", **plain)
+    assert (status, json.loads(body)["symbols"][:3]) == (200, ["0", "1", "2"])
+    status, _, body = ask(server, "POST", f"{call}/draw", b'{"number": "x"}', **plain)
+    assert (status, json.loads(body)) == (400, {"error": "number must be a whole number from 0 to 2147483647"})
+    for content, headers, status in (
+        (b"{}", {"Content_Type": "text/plain"}, 415), (b"{}", plain | {"Content_Length": "x"}, 400),
+        (b"", plain | {"Content_Length": str(10**9)}, 400),
+    ):  # fmt: skip
+        assert ask(server, "POST", f"{call}/run", content, **headers)[0] == status
+    assert ask(server, "PUT", f"{call}/run", b"{}")[0] == 501
+    assert ask(server, "POST", f"/{server.word}/main.js", b"{}")[0] == 404
+    wrong, ours = server.word[:-1] + ("a" if server.word[-1] != "a" else "b"), f"/{server.word}"
+    for path in ("/", "/x/", ours, f"/{wrong}/", f"{ours}/nothing", f"{ours}/../pyproject.toml", f"{ours}/%2e%2e/x"):
+        assert ask(server, "GET", path)[0] == 404
 
 
 def test_the_command_prints_its_address_and_stops_when_told(tmp_path: Path) -> None:

@@ -75,9 +75,7 @@ def test_missing_files_are_named_and_a_folder_in_place_of_a_file_is_damage(tmp_p
             read(tmp_path)
 
 
-def test_a_failed_write_keeps_the_old_bytes_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_old_bytes_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the disk is found full only at the end; other failures say why."""
     path = tmp_path / "a.txt"
     files.write_text(path, "old")

@@ -173,7 +173,8 @@ def test_the_command_names_what_failed(listed: Path, tmp_path: Path, program: Pr
     (tmp_path / bad.digest / "spec.json").write_text("{")
     status, out, err = program("sweep", str(listed), "--json", "--runs", str(tmp_path))
     assert status == 1
-    assert err.splitlines()[-1].startswith("foresee: 1 of 2 runs failed, the others are finished: ")
+    failed = f"1 of 2 runs failed, the others are finished: next-token on path-star, seed 1 ({bad.digest}): "
+    assert err.splitlines()[-1].startswith(f"foresee: {failed}")
     shown = json.loads(out)
     assert [run["seed"] for run in shown["runs"]] == [0]
     assert [failed["run"] for failed in shown["failed"]] == [bad.digest]
