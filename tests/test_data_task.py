@@ -211,7 +211,7 @@ def test_without_the_extra_libraries_text_is_read_and_the_rest_names_them(
     assert len(data(write_jsonl(tmp_path / "a.jsonl", SUMS[:9]), tokenizer="words").stored) == 9
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     for path, library in ((tmp_path / "a.parquet", "pyarrow"), (tmp_path, "datasets")):
-        with pytest.raises(RequestError, match=rf"{library}; pip install 'foresee-lm\[data\]'"):
+        with pytest.raises(RequestError, match=rf"{library}, which is not installed; pip install 'foresee-lm\[data\]'"):
             data(path)
 
 

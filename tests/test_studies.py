@@ -34,7 +34,7 @@ from foresee.experiments.studies.base import (
     words,
 )
 from foresee.experiments.studies.result import BegunSeed, StudyResult
-from foresee.experiments.studies.run import plan, study
+from foresee.experiments.studies.run import plan
 from foresee.experiments.studies.show import show_study
 from foresee.metrics.intervals import Row, rate
 from foresee.metrics.survival import Times
@@ -277,7 +277,7 @@ def fill(root: Path, skip: int = 0, control: float = 1.0) -> None:
 
 
 def table(root: Path, **options: Any) -> StudyResult:
-    return study("made", runs=root, results=options.pop("results", []), train=False, **options)
+    return foresee.study("made", runs=root, results=options.pop("results", []), train=False, **options)
 
 
 def shown(result: StudyResult) -> str:

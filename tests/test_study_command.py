@@ -15,10 +15,11 @@ from program import Program
 from rich.console import Console
 from tiny import EASY, SOLVING, tiny
 
+import foresee
 from foresee.experiments.studies import Cell, Scale, Study, studies
 from foresee.experiments.studies.base import percent, unknown
 from foresee.experiments.studies.result import CellResult, SeedResult
-from foresee.experiments.studies.run import plan, read, study
+from foresee.experiments.studies.run import plan, read
 from foresee.experiments.studies.show import show_study
 
 Outcome = tuple[int, str, str]
@@ -55,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(studies._classes, "easy", Easy)
         patched.setitem(studies.later, "easy", frozenset())
-        assert study("easy", runs=root, results=[], engine="in-process", train=True).complete
+        assert foresee.study("easy", runs=root, results=[], engine="in-process", train=True, progress=False).complete
     return root
 
 

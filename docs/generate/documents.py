@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import foresee
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
 from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.demo import choose_pictured, demo_settings
 from foresee.experiments.studies import studies
-from foresee.experiments.studies.run import study
 from foresee.metrics.verdict import RELIABLE, SOLVED
 from foresee.objectives.base import objectives
 from foresee.report import write_picture
@@ -105,7 +105,7 @@ def tabulate_pitfalls(results: Path) -> str:
     lines = []
     for name in (each for each in studies.names() if each.startswith("pitfalls-") and each != PRETRAINED):
         # Runs count from the committed rows alone, whatever else was trained here.
-        for cell in (cell for cell in study(name, runs=results, results=[results]).cells if cell.seeds):
+        for cell in (cell for cell in foresee.study(name, runs=results, results=[results]).cells if cell.seeds):
             seeds = [f"{seed.value:.3f}" + UNSETTLED * seed.inconclusive for seed in cell.seeds]
             measured = ", ".join([*seeds, *([f"{len(cell.begun)} unfinished"] if cell.begun else [])])
             verdicts = ", ".join(f"`{each}`" for each in dict.fromkeys(seed.verdict for seed in cell.seeds))

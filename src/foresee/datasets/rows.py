@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
-from foresee.core.errors import RequestError
+from foresee.core.errors import RequestError, require_package
 from foresee.datasets.fields import BadRowError, Fields, Record
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def _open(path: Path) -> IO[bytes]:
     """Opens a file, decompressed where the end of its name says so."""
     ending = path.suffix.lower()
     if ending == ".zst":
+        require_package("pyarrow", "data", path)
         import pyarrow
 
         return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
@@ -68,8 +69,6 @@ def read_lines(path: Path) -> Iterator[bytes]:
         raise
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         raise RequestError(f"{path}: the compressed file is damaged after line {at}: {error}") from None
-    except ImportError:
-        raise RequestError(f"{path}: this is read with pyarrow; pip install 'foresee-lm[data]' adds it") from None
     except OSError as error:
         what = "cannot be read" if error.errno else f"the compressed file is damaged after line {at}"
         raise RequestError(f"{path}: {what}: {error.strerror or error}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy
 import yaml
 
-from foresee.core.errors import RequestError
+from foresee.core.errors import RequestError, require_package
 from foresee.core.files import cache_folder, hash_file
 from foresee.datasets.fields import BadRowError, Fields, Record
 from foresee.datasets.rows import NAME_FIELDS, check_names, open_delimited, read_delimited, read_json, read_text
@@ -104,7 +103,9 @@ def field_names(file: Path) -> list[str]:
     """The fields of a file's first good row, or the columns of a file of columns; none where there are none."""
     kind = format_of(file)
     if kind in COLUMNS:
-        pyarrow = _need("pyarrow", file)
+        require_package("pyarrow", "data", file)
+        import pyarrow
+
         with ExitStack() as closing, suppress(pyarrow.ArrowException, OSError):  # said where the rows are read
             return _open_columns(file, None, closing)[0]
         return []
@@ -134,7 +135,9 @@ def format_of(file: Path) -> str:
 def _read_columns(path: Path, fields: Fields) -> Iterator[tuple[int, Record]]:
     """Reads two columns of a Parquet or Arrow file, a batch at a time. Raises ``RequestError`` where the file is
     damaged, lacks a column, or has one of neither text nor numbers."""
-    pyarrow = _need("pyarrow", path)
+    require_package("pyarrow", "data", path)
+    import pyarrow
+
     numbers = count(1)
     try:
         with ExitStack() as closing:
@@ -195,14 +198,6 @@ def _at_own_precision(value: Any, kind: Any) -> Any:
     return {"float": numpy.float32, "halffloat": numpy.float16}.get(str(kind), lambda same: same)(value)
 
 
-def _need(library: str, path: Path) -> Any:
-    """Imports a library of the extra ``data``. Raises ``RequestError`` where it is not installed."""
-    try:
-        return importlib.import_module(library)
-    except ModuleNotFoundError:
-        raise RequestError(f"{path}: this is read with {library}; pip install 'foresee-lm[data]' adds it") from None
-
-
 def find_files(path: str) -> tuple[list[Path], list[Path]]:
     """Finds the files behind a path (a file, several joined by ``+``, a pattern with ``*``, or a folder), and those of
     its test split where it is a folder with splits.
@@ -252,7 +247,10 @@ def parts_left_out(path: str) -> list[str]:
 def _find_splits(folder: Path) -> dict[str, list[Path]]:
     """Split to files of a folder as ``save_to_disk`` writes it, or laid out as data sets on the Hub are: by the names
     of files, or as its card says. Nothing is fetched, nothing of the folder is run, and nothing is written into it."""
-    datasets, root = _need("datasets", folder), folder.resolve()
+    require_package("datasets", "data", folder)
+    import datasets
+
+    root = folder.resolve()
     try:
         if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
             saved = datasets.load_from_disk(str(root))

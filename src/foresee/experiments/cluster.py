@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.errors import ForeseeError, RequestError, require_package
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Order, Pending, train_one
 from foresee.experiments.machine import cores
 from foresee.training.environment import environment
@@ -53,14 +53,13 @@ class _Cluster(Engine):
     """What both clusters share."""
 
     library: str
+    extra: str
+    """Which brings the library, and is the engine's own name."""
 
     def __init__(self, *, jobs: int | None = None, threads: int | None = None) -> None:
         super().__init__(jobs=jobs, threads=threads)
-        try:
-            self.api: Any = import_module(self.library)
-        except ModuleNotFoundError:
-            needed = f"needs {self.library}, which is not installed: pip install {self.library}"
-            raise RequestError(f"this engine {needed}") from None
+        require_package(self.library, self.extra, f"engine {self.extra}")
+        self.api: Any = import_module(self.library)
         self.code = environment()["code"]
         self._calls: list[_RemoteRun] = []
 
@@ -75,7 +74,7 @@ class _Cluster(Engine):
 class RayCluster(_Cluster):
     """Runs as tasks of a Ray cluster, each of which asks for ``threads`` processors."""
 
-    library = "ray"
+    library = extra = "ray"
 
     def __init__(self, *, jobs: int | None = None, threads: int | None = None, address: str | None = None) -> None:
         """``address`` is that of a running cluster, as in ``10.0.0.1:6379`` or ``auto``; where it is None, a cluster of
@@ -138,7 +137,7 @@ class RayCluster(_Cluster):
 class Slurm(_Cluster):
     """Runs as jobs of Slurm, each of which asks for ``threads`` processors."""
 
-    library = "submitit"
+    library, extra = "submitit", "slurm"
 
     def __init__(
         self, *, jobs: int | None = None, threads: int | None = None, options: Sequence[str] = (),

@@ -20,6 +20,7 @@ from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.seeds import stream
 from foresee.explore.graph import describe_answer, read_graph, replace_goal, shuffle_edges
 from foresee.explore.steps import Decoding, decide, find_decoding, in_task_order, step_log_probs, trace
+from foresee.metrics.accuracy import is_ended
 from foresee.tasks.data import Data
 from foresee.training.data import draw
 from foresee.training.records import value_of
@@ -137,11 +138,11 @@ class Session:
 
     def _right(self, prompt: Sequence[int], answer: Sequence[int]) -> bool | None:
         """Whether a whole answer is right, by the rule of the measure ``exact``; None where nobody knows."""
-        end = self.task.end
         if not self.task.open_ended and self._truth(prompt) is None:
             return None
-        ended = end is None or (answer[-1] == end and list(answer).count(end) == 1)
-        return ended and (list(answer) == self._truth(prompt) if self._kept else self.task.verify(prompt, answer))
+        return is_ended(self.task, answer) and (
+            list(answer) == self._truth(prompt) if self._kept else self.task.verify(prompt, answer)
+        )
 
     def _length(self, prompt: Sequence[int]) -> int:
         """Symbols of the answer to be written, the most where only a symbol ends it. An objective that does not write

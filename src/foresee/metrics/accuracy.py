@@ -31,10 +31,14 @@ def right_answers(task: Task, batch: Batch, predictions: Tensor) -> Tensor:
         verified = []
         for row, length, written in zip(rows, lengths, predictions[doubtful].tolist(), strict=True):
             answer = [token for token in written if token != NOTHING]
-            ended = task.end is None or (answer[-1:] == [task.end] and answer.count(task.end) == 1)
-            verified.append(ended and task.verify(row[:length], answer))
+            verified.append(is_ended(task, answer) and task.verify(row[:length], answer))
         right[doubtful] = torch.tensor(verified, device=right.device)
     return right if task.unknown is None else right & (predictions != task.unknown).all(1)
+
+
+def is_ended(task: Task, answer: Sequence[int]) -> bool:
+    """Whether an answer ends with the task's ``end`` symbol and holds no other, where it has one."""
+    return task.end is None or (list(answer[-1:]) == [task.end] and list(answer).count(task.end) == 1)
 
 
 def _pad_to(tokens: Tensor, width: int) -> Tensor:
@@ -77,7 +81,7 @@ class Accuracy(Metric):
         batch, predictions, scores = subject.test, subject.predictions, subject.scores
         rows: Rows = {
             "exact": share(right_answers(subject.task, batch, predictions), subject.problems),
-            "free": share_by_position(*_compare(predictions, batch, subject.task.unknown), subject.problems),
+            "free": share_by_position(*compare_tokens(predictions, batch, subject.task.unknown), subject.problems),
         }
         if scores is not None:
             forced = share_by_position(scores.right, scores.mask, subject.problems)
@@ -93,7 +97,7 @@ def holds_unknown(task: Task, batch: Batch) -> Tensor:
     return (batch.padded_answers() == (NOTHING - 1 if task.unknown is None else task.unknown)).any(1)
 
 
-def _compare(predictions: Tensor, batch: Batch, unknown: int | None) -> tuple[Tensor, Tensor]:
+def compare_tokens(predictions: Tensor, batch: Batch, unknown: int | None) -> tuple[Tensor, Tensor]:
     """[B, A] bool, twice: where what was written is the answer's token, a known one, and where the answer has one."""
     answers = batch.padded_answers()
     width = answers.shape[1]

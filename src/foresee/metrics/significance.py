@@ -41,6 +41,11 @@ class Evidence:
         """Where the first of two things that are compared lies, by the sign of the statistic."""
         return "above" if self.statistic > 0 else "below"
 
+    @property
+    def is_least(self) -> bool:
+        """Whether the p-value is the smallest that there could have been."""
+        return self.least is not None and self.p <= self.least * (1 + 1e-9)
+
     def as_largest_of(self, count: int, one: str) -> Evidence:
         """The same, said to be that of the largest p-value of so many."""
         return replace(self, name=f"{self.name}; largest p-value of {count} {one}{'s' * (count > 1)}")

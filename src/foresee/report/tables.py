@@ -129,7 +129,7 @@ def claims_table(study: StudyResult) -> pd.DataFrame:
     rows = []
     for claim in study.claims:
         found = claim.evidence
-        least = " (least possible)" if found.least is not None and found.p <= found.least * (1 + 1e-9) else ""
+        least = " (least possible)" if found.is_least else ""
         rows.append({
             "claim": claim.sentence, "test": found.name, "statistic": f"{found.statistic:.3f}",
             "p": probability(found.p) + least, "corrected p": probability(claim.corrected),

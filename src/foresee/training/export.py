@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from foresee.backbones.base import describe_backbone
 from foresee.backbones.counterparts import word_tokenizer, write_as_text
 from foresee.core import files
-from foresee.core.checkpoint_files import quiet, require_package
-from foresee.core.errors import RequestError
+from foresee.core.checkpoint_files import quiet
+from foresee.core.errors import RequestError, require_package
 from foresee.core.seeds import stream
 from foresee.metrics.verdict import plain_words
 from foresee.tasks.base import Task

@@ -13,11 +13,11 @@ from typing import Any, TextIO
 
 from foresee.backbones.base import describe_backbone
 from foresee.core.errors import ForeseeError
-from foresee.core.spec import shorten
 from foresee.metrics.control import describe_shallow
 from foresee.training.records import Report, Timing
 from foresee.training.run import Run
-from foresee.training.settings import Settings, part_registries
+from foresee.training.settings import Settings
+from foresee.training.summary import describe_parts
 
 REDRAW_SECONDS = 0.1
 
@@ -68,10 +68,8 @@ def title(settings: Settings) -> str:
 
 
 def describe_start(settings: Settings, step: int) -> str:
-    """What begins, by what is not at its default of objective, task and backbone."""
-    kinds = ("objective", "task", "backbone")
-    parts = (shorten(part_registries()[kind], getattr(settings, kind)) for kind in kinds)
-    return "training {} on {} with {}".format(*parts) + (f", from step {step}" if step else "")
+    """What begins."""
+    return f"training {describe_parts(settings)}" + (f", from step {step}" if step else "")
 
 
 def clock(seconds: float) -> str:

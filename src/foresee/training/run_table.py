@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from foresee.core import files
-from foresee.core.errors import RequestError
+from foresee.core.errors import RequestError, require_package
 from foresee.core.registry import nearest
 from foresee.core.spec import parse, resolve
 from foresee.training.run import DamagedRun, Run
@@ -173,12 +173,9 @@ def write_table(table: pandas.DataFrame, path: Path, form: str | None = None) ->
     form = form or path.suffix.removeprefix(".")
     if form not in writers:
         raise RequestError(f"{path}: a table of runs is written as one of {', '.join(writers)}")
-    try:
-        files.replace_file(path, writers[form])
-    except ImportError:
-        raise RequestError(
-            f"{path}: Parquet needs pyarrow, which is not installed; pip install 'foresee-lm[data]'"
-        ) from None
+    if form == "parquet":
+        require_package("pyarrow", "data", path)
+    files.replace_file(path, writers[form])
 
 
 def _markdown(table: pandas.DataFrame) -> str:

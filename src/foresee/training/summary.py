@@ -11,7 +11,7 @@ from foresee.core.spec import shorten
 from foresee.metrics.base import Row, Rows
 from foresee.metrics.verdict import plain_words
 from foresee.training.run import Run
-from foresee.training.settings import part_registries
+from foresee.training.settings import Settings, part_registries
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,10 +40,16 @@ def interval_of(row: Row) -> str:
     return f"{row['low']:.3f} to {row['high']:.3f}" if "low" in row else ""
 
 
+def describe_parts(spec: Settings) -> str:
+    """Objective, task and backbone of a run, by what is not at its default."""
+    kinds = ("objective", "task", "backbone")
+    return "{} on {} with {}".format(*(shorten(part_registries()[kind], getattr(spec, kind)) for kind in kinds))
+
+
 def describe_run(run: Run) -> str:
     """What was run, and what came of it."""
-    asked = f"{_shorten(run, 'objective')} on {_shorten(run, 'task')} with {_shorten(run, 'backbone')}"
-    return f"{asked}, seed {run.spec.seed}: {run.steps:,} steps, {run.seconds:.0f} s\n{_outcome(run)}; {run.dir}"
+    asked = f"{describe_parts(run.spec)}, seed {run.spec.seed}"
+    return f"{asked}: {run.steps:,} steps, {run.seconds:.0f} s\n{_outcome(run)}; {run.dir}"
 
 
 def run_html(run: Run) -> str:
@@ -74,10 +80,6 @@ def _outcome(run: Run) -> str:
         verdict = "no verdict"
     rows = [(name, run.rows.get(name)) for name in ("exact", "branch", "follow")]
     return f"{verdict}: " + ", ".join(f"{name} {row['value']:.3f}" for name, row in rows if isinstance(row, dict))
-
-
-def _shorten(run: Run, kind: str) -> str:
-    return shorten(part_registries()[kind], getattr(run.spec, kind))
 
 
 def table_of(

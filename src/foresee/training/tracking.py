@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from foresee.core import files
-from foresee.core.checkpoint_files import first_line, require_package
-from foresee.core.errors import ForeseeError, RequestError
+from foresee.core.checkpoint_files import first_line
+from foresee.core.errors import ForeseeError, RequestError, require_package
 from foresee.core.registry import nearest
 from foresee.metrics.base import Rows
 from foresee.training.progress import Progress, on_standard_error

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from foresee.core.checkpoint_files import WEIGHT_FILES, matching_files, quiet, refusing, require_package
-from foresee.core.errors import RequestError
+from foresee.core.checkpoint_files import WEIGHT_FILES, matching_files, quiet, refusing
+from foresee.core.errors import RequestError, require_package
 from foresee.core.seeds import global_stream_from, torch_stream
 
 PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")

@@ -14,7 +14,7 @@ from torch import Tensor
 from foresee.core import files
 from foresee.core.batch import Batch
 from foresee.core.seeds import torch_stream
-from foresee.metrics.accuracy import right_answers
+from foresee.metrics.accuracy import compare_tokens, right_answers
 from foresee.metrics.intervals import Z95
 from foresee.metrics.measure import evaluation_mode
 from foresee.metrics.passes import predict_answers, score_answers, split_chunks
@@ -100,40 +100,30 @@ def measure_run(run: Run, batch: Batch, folder: Path) -> TokenScores:
 
 def measure(objective: Objective, task: Task, batch: Batch) -> TokenScores:
     """Measures an objective on a batch that lies on its device; the result is on the CPU."""
+    kind: Kind
     with evaluation_mode(objective):
-        kind, loss, right = _score(objective, batch)
         predictions = predict_answers(objective, batch, CHUNK, task)
         exact = right_answers(task, batch, predictions)
-    answers, mask = batch.padded_answers(), batch.answer_mask()
-    width = answers.shape[1]
-    padding = (0, max(0, width - predictions.shape[1]))
-    known = mask if task.unknown is None else mask & (answers != task.unknown)
-    free = (torch.nn.functional.pad(predictions[:, :width], padding, value=-1) == answers) & known
-    return TokenScores(kind, loss.float().cpu(), (right & known).cpu(), free.cpu(), exact.cpu())
+        free, mask = compare_tokens(predictions, batch, task.unknown)
+        free &= mask
+        if isinstance(objective, Teacherless) and not objective.hybrid:
+            kind, loss, right = "hidden", _losses_in_one_pass(objective, batch), free
+        elif (scores := score_answers(objective, batch, CHUNK, task.unknown)) is not None:
+            kind, loss, right = "forced", scores.loss, scores.right
+        else:
+            kind, loss, right = "none", torch.zeros(mask.shape), torch.zeros_like(mask)
+    return TokenScores(kind, loss.float().cpu(), right.cpu(), free.cpu(), exact.cpu())
 
 
-def _score(objective: Objective, batch: Batch) -> tuple[Kind, Tensor, Tensor]:
-    if isinstance(objective, Teacherless) and not objective.hybrid:
-        return "hidden", *_score_in_one_pass(objective, batch)
-    scores = score_answers(objective, batch, CHUNK)
-    if scores is None:
-        mask = batch.answer_mask()
-        return "none", torch.zeros(mask.shape, device=mask.device), torch.zeros_like(mask)
-    return "forced", scores.loss * scores.mask, scores.right & scores.mask
-
-
-def _score_in_one_pass(objective: Teacherless, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Loss and correctness of a model that predicts every token from the prompt alone. It draws nothing at random."""
-    mask = batch.answer_mask()
-    loss, right, rng = torch.zeros(mask.shape, device=mask.device), torch.zeros_like(mask), torch_stream("diagnose")
+def _losses_in_one_pass(objective: Teacherless, batch: Batch) -> Tensor:
+    """[B, A] of a model that predicts every token from the prompt alone. It draws nothing at random."""
+    loss = torch.zeros(batch.answer_mask().shape, device=batch.tokens.device)
+    rng = torch_stream("diagnose")
     for index, part in batch.uniform_parts():
-        losses, rights = [], []
-        for piece in split_chunks(part, CHUNK):
-            losses.append(objective.loss(piece, rng).per_token[:, piece.layout.first : piece.layout.last])
-            rights.append(objective.generate(piece.prompts, piece.layout.width) == piece.answers)
+        pieces = split_chunks(part, CHUNK)
+        losses = [objective.loss(each, rng).per_token[:, each.layout.first : each.layout.last] for each in pieces]
         loss[index, : part.layout.width] = torch.cat(losses).to(loss.dtype)
-        right[index, : part.layout.width] = torch.cat(rights)
-    return loss, right
+    return loss
 
 
 def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Estimate | None:

@@ -160,7 +160,7 @@ def committed() -> list[Path]:
 def plan(
     name: str, scale: str = "laptop", runs: str | Path = "runs", results: Sequence[str | Path] | None = None
 ) -> StudyPlan:
-    """What ``study`` would do. Raises ``RequestError`` on an unknown study or scale."""
+    """What ``foresee.study`` would do. Raises ``RequestError`` on an unknown study or scale."""
     resolved, wanted = resolve(studies, name), check_scale(scale)
     built = resolved.build()
     made = StudyPlan(resolved, built, wanted, built.cells(wanted))
@@ -169,26 +169,6 @@ def plan(
             raise RequestError(f"--results {folder}: no such folder; name one that holds finished runs")
     made.search(map(Path, [runs, *(committed() if results is None else results)]))
     return made
-
-
-def study(
-    name: str,
-    scale: str = "laptop",
-    runs: str | Path = "runs",
-    results: Sequence[str | Path] | None = None,
-    *,
-    train: bool = False,
-    **how: Unpack[Training],
-) -> StudyResult:
-    """The table of what is finished; with ``train``, trains what is missing under ``runs`` first.
-
-    Finished runs count from ``runs`` and from every folder below those of ``results``, by default ``committed``. Raises
-    ``RequestError`` on what cannot be asked for, and what ``run_all`` raises.
-    """
-    asked = plan(name, scale, runs, results)
-    if train:
-        train_missing([asked], runs, **how)
-    return read(asked)
 
 
 def plan_every(

@@ -211,7 +211,7 @@ def _notes(result: StudyResult) -> list[str]:
 
 def _claim(claim: Claim) -> tuple[str, Text]:
     found = claim.evidence
-    least = "" if found.least is None or found.p > found.least * (1 + 1e-9) else " (the least possible)"
+    least = " (the least possible)" if found.is_least else ""
     return "yes" if claim.shown else "no", Text(claim.sentence).append(
         f"\n{found.name}: statistic {found.statistic:.3f}, p {probability(found.p)}{least}, "
         f"corrected {probability(claim.corrected)}, n {found.n:,} {found.unit}",
