@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from support import scramble
-from tiny import TASK, tiny
+from tiny import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foresee.core import files
@@ -81,28 +82,26 @@ def test_the_card_says_what_it_is(run: Run, tmp_path: Path) -> None:
 def test_the_code_on_the_card_writes_what_the_run_writes(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(tiny(objective, steps=4, lr=0.03, warmup=1, test=20), tmp_path / "runs")
-    monkeypatch.chdir(export(run, tmp_path / "checkpoint").parent)
-    names = run_card(tmp_path / "checkpoint")
-    with torch.inference_mode():
-        expected = run.objective.generate(names["prompt"].input_ids, run.task.answer_length)
-    assert torch.equal(names["answer"], expected)
-    assert capsys.readouterr().out.strip() == run.task.write_answer(expected[0].tolist())
-
-
-@pytest.mark.parametrize("objective", EXPORTED)
-def test_the_code_on_the_card_decodes_as_the_objective_does(
-    objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With weights under which another way to decode writes something else."""
-    run = train(tiny(objective, "path-star:degree=2,length=7,nodes=14", steps=1, test=20), tmp_path / "runs")
-    for number, std in enumerate((0.2, 0.4, 0.8)):
-        scramble(run.objective, std)
-        monkeypatch.chdir(export(run, tmp_path / f"{number}" / "checkpoint").parent)
-        names = run_card(tmp_path / f"{number}" / "checkpoint")
+    """Also with weights under which another way to decode writes something else."""
+    trained = train(tiny(objective, steps=4, lr=0.03, warmup=1, test=20), tmp_path / "runs")
+    longer = train(tiny(objective, "path-star:degree=2,length=7,nodes=14", steps=1, test=20), tmp_path / "runs")
+    for std, run in ((0.0, trained), (0.2, longer), (0.4, longer), (0.8, longer)):
+        if std:
+            scramble(run.objective, std)
+        monkeypatch.chdir(export(run, tmp_path / f"{std}" / "checkpoint").parent)
+        names = run_card(tmp_path / f"{std}" / "checkpoint")
         with torch.inference_mode():
             expected = run.objective.generate(names["prompt"].input_ids, run.task.answer_length)
         assert torch.equal(names["answer"], expected)
+        printed = capsys.readouterr().out.strip()
+        assert std or printed == run.task.write_answer(expected[0].tolist())
+
+
+def test_a_card_says_where_the_model_alone_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(tiny("future-insertion:plan=true", steps=1), tmp_path / "runs")
+    monkeypatch.chdir(export(run, tmp_path / "checkpoint").parent)
+    assert "answer" not in run_card(tmp_path / "checkpoint")
+    assert "`foresee.load` does" in (tmp_path / "checkpoint" / "README.md").read_text()
 
 
 def test_what_is_written_backwards_does_not_end_at_its_first_token(
@@ -127,43 +126,27 @@ def test_what_is_written_backwards_does_not_end_at_its_first_token(
     assert names["model"].generation_config.eos_token_id is None
 
 
-def test_a_card_says_where_the_model_alone_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = train(tiny("future-insertion:plan=true", steps=1), tmp_path / "runs")
-    monkeypatch.chdir(export(run, tmp_path / "checkpoint").parent)
-    assert "answer" not in run_card(tmp_path / "checkpoint")
-    assert "`foresee.load` does" in (tmp_path / "checkpoint" / "README.md").read_text()
-
-
-def test_a_folder_that_holds_something_is_left_alone(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
+def test_an_empty_folder_is_used_and_one_that_holds_something_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert (export(run, tmp_path / "empty") / "config.json").exists()
     with pytest.raises(RequestError, match="exists and is not an empty folder"):
         export(run, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-def test_an_empty_folder_is_used(run: Run, tmp_path: Path) -> None:
-    assert (export(run, tmp_path) / "config.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_a_failed_export_leaves_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, value: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files, "write_json", full)
+    monkeypatch.setattr(files, "write_json", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(ForeseeError, match="the disk is full"):
         export(run, tmp_path / "checkpoint")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_has_no_counterpart_is_refused(tmp_path: Path) -> None:
-    odd = train(tiny(backbone="transformer:layers=1,width=16,heads=2,positions=none", steps=1), tmp_path / "runs")
-    with pytest.raises(RequestError, match="only GPT-2's parts together"):
-        export(odd, tmp_path / "checkpoint")
-    assert not (tmp_path / "checkpoint").exists()
-    assert TASK in odd.spec.task
-
-
-def test_an_objective_that_decodes_by_more_than_the_backbone_is_refused(tmp_path: Path) -> None:
-    trained = train(tiny("joint-multi-token", steps=1), tmp_path / "runs")
-    with pytest.raises(RequestError, match="decodes with weights of its own beside the backbone's"):
-        export(trained, tmp_path / "checkpoint")
+def test_what_has_no_counterpart_or_decodes_by_more_than_the_backbone_is_refused(tmp_path: Path) -> None:
+    odd = tiny(backbone="transformer:layers=1,width=16,heads=2,positions=none", steps=1)
+    for spec, why in (
+        (odd, "only GPT-2's parts together"),
+        (tiny("joint-multi-token", steps=1), "decodes with weights of its own beside the backbone's"),
+    ):
+        with pytest.raises(RequestError, match=why):
+            export(train(spec, tmp_path / "runs"), tmp_path / "checkpoint")
+        assert not (tmp_path / "checkpoint").exists()
