@@ -7,18 +7,19 @@ import functools
 import importlib
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_checkpoints
 import torch
+from refusals import refused
 from tiny import TASK, arguments, outcome, tiny
 
 import foresee
@@ -63,23 +64,6 @@ class Plan:
     """Between checkpoints; negative saves at every step."""
 
 
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def describe_world(rank: int, size: int, port: int) -> None:
-    """Sets what ``torchrun`` sets."""
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-        TORCHELASTIC_RUN_ID="none",
-    )  # fmt: skip
-    torch.set_num_threads(1)
-
-
 def befall(plan: Plan, rank: int) -> None:
     loop: Any = importlib.import_module("foresee.training.loop")  # ``foresee.train`` is also a function
     loop.SAVE_SECONDS = plan.save_seconds
@@ -105,27 +89,31 @@ def befall(plan: Plan, rank: int) -> None:
     os.fsync = fsync  # type: ignore[assignment]
 
 
-def _command(rank: int, size: int, port: int, errors: Path, plan: Plan, argv: list[str]) -> None:
-    for name, number in ((f"{errors}.{rank}", 2), (f"{errors}.{rank}.out", 1)):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
-    describe_world(rank, size, port)
+def run_command(plan: Plan, argv: list[str], rank: int) -> None:
+    """The command ``foresee`` with these arguments."""
     befall(plan, rank)
     sys.argv = ["foresee", *argv]
     main()
 
 
-def _call(rank: int, size: int, port: int, errors: Path, work: Callable[[], None]) -> None:
-    os.dup2(os.open(f"{errors}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 2)
-    describe_world(rank, size, port)
-    work()
+def child(rank: int, port: int, errors: Path, work: Callable[[int], None]) -> None:
+    """One of the processes: sets what ``torchrun`` sets."""
+    for name, number in ((f"{errors}.{rank}", 2), (f"{errors}.{rank}.out", 1)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="none",
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    work(rank)
 
 
-def _together(size: int, target: Callable[..., None], errors: Path, *more: Any) -> list[tuple[int, str]]:
-    """Exit status and standard error of each process."""
-    port = free_port()
-    started: list[BaseProcess] = [
-        processes.Process(target=target, args=(rank, size, port, errors, *more)) for rank in range(size)
-    ]
+def on_two(root: Path, work: Callable[[int], None]) -> list[tuple[int, str]]:
+    """``work``, a function of a module that takes a rank, in two processes: exit status and standard error of each."""
+    with socket.socket() as found:  # a port that nobody listens on now
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    started = [processes.Process(target=child, args=(rank, port, root / "errors", work)) for rank in range(2)]
     for process in started:
         process.start()
     for process in started:
@@ -134,54 +122,38 @@ def _together(size: int, target: Callable[..., None], errors: Path, *more: Any) 
     for process in started:
         process.kill()
     assert not hung, f"still running: {hung}"
-    return [
-        (process.exitcode or 0, _without_noise(Path(f"{errors}.{rank}").read_text()))
-        for rank, process in enumerate(started)
-    ]
+    # PyTorch says once that it looked for unused parameters and found none; nothing but its log level silences it.
+    noise = re.compile(r".*Warning: find_unused_parameters=True was specified in DDP constructor.*\n")
+    said = [noise.sub("", (root / f"errors.{rank}").read_text()) for rank in range(2)]
+    return [(process.exitcode or 0, text) for process, text in zip(started, said, strict=True)]
 
 
-def _without_noise(said: str) -> str:
-    """PyTorch says once that it looked for unused parameters and found none; nothing but its log level silences it."""
-    noise = "Warning: find_unused_parameters=True was specified in DDP constructor"
-    return "".join(line for line in said.splitlines(keepends=True) if noise not in line)
-
-
-def commands(root: Path, argv: list[str], plan: Plan | None = None, size: int = 2) -> list[tuple[int, str]]:
-    """The command ``foresee`` with these arguments in each process: exit status and standard error of each."""
-    return _together(size, _command, root / "errors", plan or Plan(), argv)
-
-
-def calls(root: Path, work: Callable[[], None], size: int = 2) -> list[tuple[int, str]]:
-    """``work``, a function of a module, in each process: exit status and standard error of each."""
-    return _together(size, _call, root / "errors", work)
-
-
-def train_all(specs: list[Settings], root: Path) -> None:
+def train_all(specs: list[Settings], root: Path, rank: int = 0) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "WATCHED", 50)  # there is an evaluation at every step
         for spec in specs:
             train(spec, root)
 
 
-def on_two(root: Path, specs: list[Settings]) -> list[Settings]:
-    """The same runs for two processes, trained by them under ``root``."""
-    both = [spec.replace(processes=2) for spec in specs]
-    for status, said in calls(root, functools.partial(train_all, both, root)):
-        assert (status, said) == (0, "")
-    return both
-
-
 def assert_same(root: Path, specs: list[Settings]) -> None:
-    """Trains each on one process and on two, and compares all that is reported of each step, and the weights."""
+    """Trains each on one process and on two, and compares all that is reported of each step, and the weights; what two
+    leave is a run like any other."""
     train_all(specs, root)
-    for alone, two in zip(specs, on_two(root, specs), strict=True):
-        for one, other in zip(*(foresee.load(root / spec.digest).metrics for spec in (alone, two)), strict=True):
+    both = [spec.replace(processes=2) for spec in specs]
+    assert on_two(root, functools.partial(train_all, both, root)) == [(0, "")] * 2
+    for alone, two in zip(specs, both, strict=True):
+        run, plain = foresee.load(root / two.digest), foresee.load(root / alone.digest)
+        assert run.spec == two
+        assert train(two, root).rows == run.rows  # finished: no other process is needed
+        assert run.generate(run.examples[0]["prompt"]) == run.examples[0]["wrote"]
+        assert {path.name for path in run.dir.iterdir()} == {path.name for path in plain.dir.iterdir()}
+        for one, other in zip(plain.metrics, run.metrics, strict=True):
             assert other["loss"] == pytest.approx(one["loss"], rel=1e-5), alone
             assert other["parts"] == pytest.approx(one["parts"], rel=1e-4), alone
             assert other["position_loss"] == pytest.approx(one["position_loss"], rel=1e-4), alone
             assert (other["step"], other["examples"], other["lr"]) == (one["step"], one["examples"], one["lr"])
             assert other["eval"].keys() == one["eval"].keys()
-        weights = [files.read_tensors(root / spec.digest / "model.safetensors")[0] for spec in (alone, two)]
+        weights = [files.read_tensors(each.dir / "model.safetensors")[0] for each in (plain, run)]
         assert weights[0].keys() == weights[1].keys()
         for name, value in weights[0].items():
             torch.testing.assert_close(weights[1][name], value, atol=2e-4, rtol=2e-3, msg=name)
@@ -259,36 +231,25 @@ def test_processes_and_seeds_draw_from_streams_of_their_own(monkeypatch: pytest.
     assert len(set(drawn)) == 4
 
 
-# What is saved ------------------------------------------------------------------------------------------------------
-
-
-def test_what_two_processes_leave_is_a_run_like_any_other(tmp_path: Path) -> None:
-    (spec,) = on_two(tmp_path, [tiny(steps=5)])
-    run = foresee.load(tmp_path / spec.digest)
-    assert run.spec == spec
-    assert train(spec, tmp_path).rows == run.rows  # finished: no other process is needed
-    shown = run.examples[0]
-    assert run.generate(shown["prompt"]) == shown["wrote"]
-    alone = train(tiny(steps=5), tmp_path)
-    assert {path.name for path in run.dir.iterdir()} == {path.name for path in alone.dir.iterdir()}
-
-
 # Requests -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_must_divide() -> None:
-    with pytest.raises(RequestError, match="batch=16 must be a multiple of 3, processes=3 times accumulate=1"):
-        tiny(batch=16, processes=3)
-    with pytest.raises(RequestError, match="batch=16 must be a multiple of 32, processes=8 times accumulate=4"):
-        tiny(batch=16, processes=8, accumulate=4)
-    with pytest.raises(RequestError, match="processes=0 must be at least 1"):
-        tiny(processes=0)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"processes": 3}, "batch=16 must be a multiple of 3, processes=3 times accumulate=1"),
+        ({"processes": 8, "accumulate": 4}, "batch=16 must be a multiple of 32, processes=8 times accumulate=4"),
+        ({"processes": 0}, "processes=0 must be at least 1"),
+    ]
+    for settings, said in wrong:
+        with refused(said):
+            tiny(batch=16, **settings)
 
 
 def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="this run is for processes=2, but 1 is running; start it with torchrun"):
         train(tiny(processes=2), tmp_path)
-    for rank, (status, said) in enumerate(calls(tmp_path, functools.partial(train_all, [tiny(processes=4)], tmp_path))):
+    wrong = functools.partial(train_all, [tiny(processes=4)], tmp_path)
+    for rank, (status, said) in enumerate(on_two(tmp_path, wrong)):
         assert status == 1
         assert said.splitlines()[-1] == (
             ("foresee.core.errors.RequestError", "foresee.core.errors.OtherProcessError")[rank]
@@ -314,7 +275,7 @@ def command(root: Path, plan: Plan | None = None, spec: Settings = SPEC) -> list
     """The command of ``spec`` under ``root`` on two processes."""
     small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
     argv = ["train", TASK, f"--objective={OBJECTIVE}", *arguments(root / "runs"), f"--backbone={spec.backbone}", *small]
-    return commands(root, [*argv, "--json"], plan)
+    return on_two(root, functools.partial(run_command, plan or Plan(), [*argv, "--json"]))
 
 
 def sentence(said: str) -> str:
@@ -355,24 +316,21 @@ def test_where_one_is_killed_the_other_ends_and_both_continue(
     assert outcome(tmp_path / "runs" / SPEC.digest) == undisturbed
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_asked_to_stop_all_stop_at_the_same_step(tmp_path: Path, undisturbed: dict[str, bytes], rank: int) -> None:
+@pytest.mark.parametrize(
+    ("rank", "update"), [pytest.param(0, 3, marks=pytest.mark.slow), (1, 3), pytest.param(1, 6, marks=pytest.mark.slow)]
+)
+def test_asked_to_stop_all_stop_at_the_same_step(
+    tmp_path: Path, undisturbed: dict[str, bytes], rank: int, update: int
+) -> None:
     # Nothing is saved but on being asked.
-    (status, said), other = command(tmp_path, Plan(rank, 3, signal.SIGTERM, save_seconds=1e9))
+    (status, said), other = command(tmp_path, Plan(rank, update, signal.SIGTERM, save_seconds=1e9))
     directory = tmp_path / "runs" / SPEC.digest
     assert (status, other) == (1, (1, ""))
-    assert sentence(said) == f"foresee: stopped at step 3 of 6 and saved in {directory}; the same command continues\n"
-    assert ", from step 3\n" in command(tmp_path)[0][1]
+    saved = f"stopped at step {update} of 6 and saved in {directory}; the same command continues\n"
+    assert sentence(said) == f"foresee: {saved}"
+    status, said = command(tmp_path)[0]
+    assert (status, f", from step {update}\n" in said) == (0, update < 6)
     assert outcome(directory) == undisturbed
-
-
-@pytest.mark.slow
-def test_asked_to_stop_at_the_last_step(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    (status, said), other = command(tmp_path, Plan(1, 6, signal.SIGTERM, save_seconds=1e9))
-    assert (status, other) == (1, (1, ""))
-    assert "stopped at step 6 of 6" in sentence(said)
-    assert command(tmp_path)[0][0] == 0
-    assert outcome(tmp_path / "runs" / SPEC.digest) == undisturbed
 
 
 @pytest.mark.slow
@@ -395,15 +353,13 @@ def test_what_the_first_cannot_write_ends_all(tmp_path: Path, undisturbed: dict[
 
 @pytest.mark.slow
 def test_killed_and_continued_shards_end_as_if_undisturbed(tmp_path: Path) -> None:
-    folder = tiny_checkpoints.save(tmp_path / "checkpoint")
-    spec = tiny(OBJECTIVE, backbone=f"hf:{folder}", **SMALL, processes=2)
-    (tmp_path / "whole").mkdir()
-    assert [status for status, _ in command(tmp_path / "whole", spec=spec)] == [0, 0]
-    (tmp_path / "cut").mkdir()
-    statuses = [status for status, _ in command(tmp_path / "cut", Plan(1, update=4), spec)]
-    assert statuses == [1, -signal.SIGKILL]
-    first, second = command(tmp_path / "cut", spec=spec)
+    spec = tiny(OBJECTIVE, backbone=f"hf:{tiny_checkpoints.save(tmp_path / 'checkpoint')}", **SMALL, processes=2)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for root in (whole, cut):
+        root.mkdir()
+    assert [status for status, _ in command(whole, spec=spec)] == [0, 0]
+    assert [status for status, _ in command(cut, Plan(1, update=4), spec)] == [1, -signal.SIGKILL]
+    first, second = command(cut, spec=spec)
     assert (first[0], second) == (0, (0, ""))
     assert ", from step 3\n" in first[1]
-    whole, cut = (outcome(tmp_path / name / "runs" / spec.digest) for name in ("whole", "cut"))
-    assert whole == cut
+    assert outcome(cut / "runs" / spec.digest) == outcome(whole / "runs" / spec.digest)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 import tiny_checkpoints
+from refusals import refused
 from scripted_worker import (
     BABBLES,
     DIES,
@@ -33,10 +35,11 @@ from tiny import QUICK, outcome, tiny
 
 from foresee.backbones.hf import loading
 from foresee.core.errors import ForeseeError, RequestError
+from foresee.experiments.cluster import Slurm
 from foresee.experiments.engine import InProcess, Job, Pending, make_engine
 from foresee.experiments.memory import estimate_memory
 from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
-from foresee.experiments.runner import FailedRunsError, Runner, run_all, state, unfinished
+from foresee.experiments.runner import Runner, run_all, state, unfinished
 from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.process import in_use, locked
 from foresee.training.progress import Progress
@@ -123,20 +126,18 @@ def test_a_worker_that_is_killed_between_two_runs_is_replaced(asked: Settings, t
 
 @pytest.mark.slow
 def test_a_run_whose_workers_die_without_getting_further_is_given_up(asked: Settings, tmp_path: Path) -> None:
-    found = trained(asked, tmp_path, DIES, FINISHES, jobs=2)
-    assert found[FINISHES] is None
+    """One that gets further each time is not."""
+    found = trained(asked, tmp_path, DIES, FINISHES, GETS_ON, jobs=2)
+    assert (found[FINISHES], found[GETS_ON]) == (None, None)
     assert str(found[DIES]).startswith("5 times in a row without getting further, its process was killed")
-    assert len(starts(tmp_path, DIES)) == 5
-
-
-@pytest.mark.slow
-def test_a_run_that_gets_further_each_time_is_not(asked: Settings, tmp_path: Path) -> None:
-    assert trained(asked, tmp_path, GETS_ON) == {GETS_ON: None}
-    assert len(starts(tmp_path, GETS_ON)) == 8
+    assert [len(starts(tmp_path, each)) for each in (DIES, GETS_ON)] == [5, 8]
 
 
 @pytest.mark.parametrize("threads", [3, pytest.param(None, marks=pytest.mark.slow)])
-def test_one_worker_serves_runs_of_one_size_and_no_others(asked: Settings, tmp_path: Path, threads: int | None) -> None:
+def test_one_worker_serves_runs_of_one_size_and_no_others(
+    asked: Settings, tmp_path: Path, threads: int | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What a worker prints is not a result."""
     alike = [job(asked, FINISHES), job(asked.replace(lr=0.5), FINISHES)]
     jobs = [*alike, job(asked, BABBLES, 2 * MIB)]
     assert not Runner(jobs, tmp_path, Scripted(jobs=1, threads=threads), Heard()).run()
@@ -144,29 +145,21 @@ def test_one_worker_serves_runs_of_one_size_and_no_others(asked: Settings, tmp_p
     assert first == second
     assert first[0] != other[0]
     assert {first[1], other[1]} == {str(threads or 1)}
-
-
-def test_what_a_worker_prints_is_not_a_result(
-    asked: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    trained(asked, tmp_path, BABBLES)
     assert capfd.readouterr() == ("", "for standard error\n")
 
 
-@pytest.mark.parametrize("options", [{"jobs": 0}, {"threads": 0}])
-def test_numbers_below_one_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match="=0 must be at least 1"):
-        WorkerPool(**options)
-
-
-def test_engines_by_name() -> None:
+def test_engines_by_name_and_what_is_wrong_about_them() -> None:
     assert isinstance(make_engine("in-process"), InProcess)
-    with pytest.raises(RequestError, match="unknown engine 'locale': did you mean 'local'"):
-        make_engine("locale")
-    with pytest.raises(RequestError, match="--address is that of a Ray cluster; give --engine ray with it"):
-        make_engine("local", address="10.0.0.1:6379")
-    with pytest.raises(RequestError, match="give --engine slurm with it"):
-        make_engine("ray", slurm=["partition=gpu"])
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (lambda: make_engine("locale"), "unknown engine 'locale': did you mean 'local'"),
+        (lambda: make_engine("local", address="10.0.0.1:6379"), "--address is that of a Ray cluster; give --engine"),
+        (lambda: make_engine("ray", slurm=["partition=gpu"]), "give --engine slurm with it"),
+        (lambda: WorkerPool(jobs=0), "jobs=0 must be at least 1"),
+        (lambda: WorkerPool(threads=0), "threads=0 must be at least 1"),
+    ]
+    for call, said in wrong:
+        with refused(said):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -175,9 +168,7 @@ def test_engines_by_name() -> None:
 )
 def test_a_wrong_option_of_slurm_is_one_sentence(option: str, message: str) -> None:
     pytest.importorskip("submitit")
-    from foresee.experiments.cluster import Slurm
-
-    with pytest.raises(RequestError, match=message):
+    with refused(message):
         Slurm(options=[option], cluster="local")
 
 
@@ -229,28 +220,29 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path, number: signal.Signals) -> None:
-    class Stops(Progress):
-        def report(self, settings: Settings, line: Report, timing: Timing) -> None:
+class Stops(Progress):
+    """Signals to this process at the first report."""
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self.numbers = numbers
+
+    def report(self, settings: Settings, line: Report, timing: Timing) -> None:
+        for number in self.numbers:
             os.kill(os.getpid(), number)
 
-    with pytest.raises(InterruptedTrainingError) as caught:
-        trained(asked, tmp_path, SLOW, FINISHES, progress=Stops(), jobs=1)
-    assert str(caught.value).startswith("stopped: 0 of 2 runs that were left are finished")
+
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+def test_asked_to_stop_it_has_every_worker_save(asked: Settings, tmp_path: Path, number: signal.Signals) -> None:
+    with pytest.raises(InterruptedTrainingError, match=r"^stopped: 0 of 2 runs that were left are finished"):
+        trained(asked, tmp_path, SLOW, FINISHES, progress=Stops(number), jobs=1)
     assert (tmp_path / job(asked, SLOW).settings.digest / "saved").exists()
     assert starts(tmp_path, FINISHES) == []
     assert not is_alive(int(starts(tmp_path, SLOW)[0][0]))
 
 
 def test_interrupted_twice_it_ends_its_workers_at_once(asked: Settings, tmp_path: Path) -> None:
-    class Stops(Progress):
-        def report(self, settings: Settings, line: Report, timing: Timing) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt):
-        trained(asked, tmp_path, SLOW, progress=Stops())
+        trained(asked, tmp_path, SLOW, progress=Stops(signal.SIGINT, signal.SIGINT))
     assert not is_alive(int(starts(tmp_path, SLOW)[0][0]))
 
 
@@ -303,7 +295,7 @@ def test_a_worker_saves_and_ends_when_the_process_that_leads_is_killed(tmp_path:
 
 
 def test_a_real_worker_gives_the_bytes_of_train_alone(tmp_path: Path) -> None:
-    asked = [tiny(objective, **QUICK) for objective in ("next-token", "reversed", "next-token")]
+    asked = [tiny(objective, **QUICK, seed=seed) for objective, seed in (("next-token", 1), ("reversed", 0)) * 2][:3]
     runs = run_all(asked, tmp_path / "many", jobs=1)
     assert [run.spec for run in runs] == asked
     assert sorted(path.name for path in (tmp_path / "many").iterdir()) == sorted({each.digest for each in asked})
@@ -317,31 +309,11 @@ def test_a_real_worker_gives_the_bytes_of_train_alone(tmp_path: Path) -> None:
     assert [run.rows for run in run_all(asked, tmp_path / "many", engine=Refuses())] == [run.rows for run in runs]
 
 
-def test_runs_come_in_the_order_given_and_equal_ones_once(tmp_path: Path) -> None:
-    runs = run_all([tiny(**QUICK, seed=seed) for seed in (2, 0, 2)], tmp_path, engine="in-process")
-    assert [run.spec.seed for run in runs] == [2, 0, 2]
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 def test_all_of_it_is_checked_before_any_of_it_is_trained(tmp_path: Path) -> None:
     short = tiny(**QUICK, backbone="transformer:layers=1,width=32,heads=2,context=8")
     with pytest.raises(RequestError, match=r"next-token on path-star, seed 0: .* positions, but backbone"):
         run_all([tiny(**QUICK), short], tmp_path, engine="in-process")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_failed_is_named_and_what_finished_is_kept(tmp_path: Path) -> None:
-    good, bad = tiny(**QUICK), tiny(**QUICK, seed=1)
-    (tmp_path / bad.digest).mkdir()
-    (tmp_path / bad.digest / "spec.json").write_text("{")
-    with pytest.raises(FailedRunsError) as caught:
-        run_all([bad, good], tmp_path, engine="in-process")
-    assert str(caught.value).startswith(
-        f"1 of 2 runs failed, the others are finished: next-token on path-star, seed 1 ({bad.digest}): "
-    )
-    assert [run.spec for run in caught.value.finished] == [good]
-    assert list(caught.value.failed) == [bad]
-    assert caught.value.status == 1
 
 
 # What is chosen -------------------------------------------------------------------------------------------------------
@@ -380,34 +352,28 @@ def test_room_is_cores_and_memory(asked: Settings, made: WorkerPool, memory: int
     ],
 )
 def test_a_gpu_is_one_runs_unless_more_jobs_are_asked_for(
-    asked: Settings, jobs: int | None, working: list[str], fits: bool
+    asked: Settings, jobs: int | None, working: list[str], fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = pool(8, 8, jobs=jobs)
     made.gpus = ["0", "1"]
     made._workers = [Mock(kind=(1, gpu), run=Mock(done=lambda: False)) for gpu in working]
-    cuda = Job(asked.model_copy(update={"device": "cuda"}), 1)
-    assert made.has_room(cuda, len(working)) is fits
-
-
-def test_runs_share_gpus_evenly(asked: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = asked.model_copy(update={"device": "cuda"})
+    assert made.has_room(Job(cuda, 1), len(working)) is fits
+    # They are shared evenly.
     monkeypatch.setattr("foresee.experiments.pool.ProcessPoolExecutor", Mock())
-    made = pool(8, 8, jobs=4)
-    made.gpus = ["0", "1"]
+    made._workers = []
     for seed in range(4):
-        made.start(Job(asked.model_copy(update={"device": "cuda", "seed": seed}), 1), tmp_path)
+        made.start(Job(cuda.model_copy(update={"seed": seed}), 1), tmp_path)
         made._workers[-1].run = Mock(done=lambda: False)
     assert [worker.kind[1] for worker in made._workers] == ["0", "1", "0", "1"]
 
 
-def test_the_plan_says_how_it_was_chosen(asked: Settings) -> None:
+def test_the_plan_says_how_it_was_chosen_and_estimates_grow_with_what_they_depend_on(asked: Settings) -> None:
     jobs = [job(asked, seed, GIB) for seed in range(3)]
     assert pool(2, 4 * GIB).plan(jobs) == (
         "2 runs at a time with 1 thread each: 2 cores usable, 4.0 GiB free, up to 1.0 GiB a run (estimated)"
     )
     assert pool(8, GIB, threads=2).plan(jobs).startswith("1 run at a time with 2 threads each")
-
-
-def test_estimates_grow_with_what_they_depend_on() -> None:
     for larger in (tiny(batch=64), tiny(backbone="transformer:layers=2,width=64,heads=2"), tiny(test=2_000_000)):
         assert estimate_memory(larger) > estimate_memory(tiny())
 
