@@ -292,6 +292,10 @@ def test_three_seeds_show_little_and_strata_add_up() -> None:
     assert three.p == pytest.approx(2 / 20**3)
     assert (three.name, three.n) == ("log-rank test, exact, stratified", 18)
     assert log_rank([(never, quick)]).statistic == pytest.approx(-one.statistic)
+    # Last of three on each of six graphs: rounded sums of sixths would leave out the very arrangement that was seen.
+    last, others = Times.of([300], [300]), Times.of([100, 200], [100, 200])
+    six = log_rank([(last, others)] * 6)
+    assert (six.statistic, six.p, six.least) == (pytest.approx(-5), 1 / 3**6, 1 / 3**6)
 
 
 @pytest.mark.parametrize(

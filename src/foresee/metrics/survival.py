@@ -12,11 +12,11 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 
 from foresee.metrics.significance import Evidence
 
-SLACK = 1e-9
 MOST_ARRANGEMENTS = 200_000
 """Arrangements of runs into groups up to which the p-value is exact."""
 
@@ -113,54 +113,61 @@ def log_rank(strata: Sequence[tuple[Times, Times]]) -> Evidence:
     """
     if not strata:
         raise ValueError("the log-rank test needs at least one pair of groups")
-    observed = [_excess(_runs(first), _runs(second)) for first, second in strata]
-    statistic = math.fsum(excess for excess, _ in observed)
-    n = sum(len(first.times) + len(second.times) for first, second in strata)
-    arrangements = math.prod(math.comb(len(a.times) + len(b.times), len(a.times)) for a, b in strata)
+    sizes, runs = [len(first.times) for first, _ in strata], [_runs(first) + _runs(second) for first, second in strata]
+    scores = [_scores(each) for each in runs]
+    statistic = sum((sum(each[:size], Fraction()) for each, size in zip(scores, sizes, strict=True)), Fraction())
+    n, name = sum(map(len, runs)), ", stratified" if len(strata) > 1 else ""
+    arrangements = math.prod(math.comb(len(each), size) for each, size in zip(runs, sizes, strict=True))
     if arrangements <= MOST_ARRANGEMENTS:
-        counts = _distribution(strata)
+        counts = _distribution(scores, sizes)
         most = max(map(abs, counts))
-        extreme = sum(count for value, count in counts.items() if abs(value) >= abs(statistic) - SLACK)
-        least = sum(count for value, count in counts.items() if abs(value) >= most - SLACK)
-        name = "log-rank test, exact" + (", stratified" if len(strata) > 1 else "")
-        return Evidence(name, statistic, extreme / arrangements, n, "runs", least / arrangements)
-    variance = math.fsum(each for _, each in observed)
-    p = math.erfc(math.sqrt(statistic**2 / variance / 2)) if variance > 0 else 1.0
-    return Evidence("log-rank test" + (", stratified" if len(strata) > 1 else ""), statistic, p, n, "runs")
+        extreme = sum(count for value, count in counts.items() if abs(value) >= abs(statistic))
+        least = sum(count for value, count in counts.items() if abs(value) == most)
+        name = f"log-rank test, exact{name}"
+        return Evidence(name, float(statistic), extreme / arrangements, n, "runs", least / arrangements)
+    variance = math.fsum(_variance(each, size) for each, size in zip(runs, sizes, strict=True))
+    p = math.erfc(math.sqrt(float(statistic) ** 2 / variance / 2)) if variance > 0 else 1.0
+    return Evidence(f"log-rank test{name}", float(statistic), p, n, "runs")
 
 
 def _runs(data: Times) -> list[Run]:
     return list(zip(data.times, data.came, strict=True))
 
 
-def _excess(first: Sequence[Run], second: Sequence[Run]) -> tuple[float, float]:
-    """Events of the first group minus those expected, and the variance of that (hypergeometric at each time)."""
-    excess = variance = 0.0
-    both = [*first, *second]
-    for time in sorted({time for time, came in both if came}):
-        at_risk, risk_first = sum(each >= time for each, _ in both), sum(each >= time for each, _ in first)
-        events = sum(each == time and came for each, came in both)
-        excess += sum(each == time and came for each, came in first) - events * risk_first / at_risk
+def _at_risk(runs: Sequence[Run]) -> list[tuple[float, int, int]]:
+    """Each time of an event, how many events it has, and how many runs were still looked at."""
+    times = sorted({time for time, came in runs if came})
+    return [
+        (time, sum(each == time and came for each, came in runs), sum(each >= time for each, _ in runs))
+        for time in times
+    ]
+
+
+def _scores(runs: Sequence[Run]) -> list[Fraction]:
+    """What each run adds to the statistic where it is of the first group: its event, less those expected of it. In
+    fractions, so that sums that are equal compare so."""
+    hazards = [(time, Fraction(events, at_risk)) for time, events, at_risk in _at_risk(runs)]
+    return [came - sum((hazard for at, hazard in hazards if at <= time), Fraction()) for time, came in runs]
+
+
+def _variance(runs: Sequence[Run], size: int) -> float:
+    """Of the events of the first ``size`` runs at each time, given all (hypergeometric)."""
+    variance = 0.0
+    for time, events, at_risk in _at_risk(runs):
         if at_risk > 1:
-            share = risk_first / at_risk
+            share = sum(each >= time for each, _ in runs[:size]) / at_risk
             variance += events * share * (1 - share) * (at_risk - events) / (at_risk - 1)
-    return excess, variance
+    return variance
 
 
-def _distribution(strata: Sequence[tuple[Times, Times]]) -> Counter[float]:
+def _distribution(scores: Sequence[Sequence[Fraction]], sizes: Sequence[int]) -> Counter[Fraction]:
     """How many arrangements give each value of the statistic."""
-    total: Counter[float] = Counter({0.0: 1})
-    for first, second in strata:
-        both, size = [*_runs(first), *_runs(second)], len(first.times)
-        here: Counter[float] = Counter()
-        for chosen in combinations(range(len(both)), size):
-            taken = set(chosen)
-            one = [both[index] for index in chosen]
-            other = [run for index, run in enumerate(both) if index not in taken]
-            here[round(_excess(one, other)[0], 9)] += 1
-        sums: Counter[float] = Counter()
+    total = Counter({Fraction(): 1})
+    for each, size in zip(scores, sizes, strict=True):
+        here = Counter(sum(chosen, Fraction()) for chosen in combinations(each, size))
+        sums: Counter[Fraction] = Counter()
         for value, count in total.items():
             for more, times in here.items():
-                sums[round(value + more, 9)] += count * times
+                sums[value + more] += count * times
         total = sums
     return total
