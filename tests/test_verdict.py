@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from objective_support import OBJECTIVES
 from planted import PLANTED, Planted, name_doubts, plant
 from scripted import Babbler, Broken, Follower, GoalCopier, Memoriser, Planner, Scripted, examples, known, subject
 
@@ -19,6 +20,8 @@ from foresee.metrics.measure import measure_all
 from foresee.metrics.verdict import PLAIN, Verdict, at_chance, judge, plain_words
 from foresee.tasks.path_star import PathStar
 from foresee.training.run_table import runs_table
+from foresee.training.settings import Settings
+from foresee.training.witnesses import is_represented
 
 TASK = PathStar(degree=2, length=5, nodes=50, goals="one")
 
@@ -218,6 +221,17 @@ def test_what_is_in_no_doubt() -> None:
     falling = replace(SURE, losses=[(step, 2.0 - step / 1000) for step in range(100, 1001, 100)])
     assert list_doubts(replace(falling, blind=0.69)) == []
     assert "still falling" in list_doubts(replace(falling, blind=1.5))[0]
+
+
+def test_what_writes_later_tokens_first_shows_nothing_of_depth() -> None:
+    """Two layers serve reversed training at any length, and so they do whatever puts look-ups one after the other."""
+    shallow = Settings.of("path-star", "next-token", "gpt-nano:layers=2")
+    no_proof = {name for name in OBJECTIVES if not is_represented(shallow, [(shallow.replace(objective=name), 1.0)])}
+    assert no_proof == {
+        "reversed", "insertion", "future-insertion:plan=true", "any-order:table=shared,decode=goal-first",
+        "any-order:decode=confident", *(name for name in OBJECTIVES if name.startswith("masked-diffusion")),
+    }  # fmt: skip
+    assert not is_represented(shallow, [(shallow, 0.9), (shallow.replace(backbone="gpt-nano"), 1.0)])
 
 
 def test_a_fall_is_more_than_noise_and_more_than_two_percent() -> None:

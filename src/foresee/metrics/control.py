@@ -34,7 +34,7 @@ class Circumstances:
     hops: int | None
     """``Task.hops``."""
     represented: bool
-    """Whether an objective that does not decide backwards has solved this task on this backbone."""
+    """Whether an objective that has to look ahead has solved this task on this backbone."""
     losses: Sequence[tuple[int, float]]
     """(step, mean training loss since the report before, of what was not learned in the end), ascending."""
     blind: float | None = None

@@ -25,8 +25,8 @@ Drawing:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -100,6 +100,10 @@ class AnyOrder(Objective):
         self.needs_length = decode != "left"
         places = context if backbone.longest is None else min(context, backbone.longest)
         self.target_table = draw_weights(generator, places, backbone.width // 2 if self.shared else backbone.width)
+
+    @classmethod
+    def looks_ahead(cls, options: Mapping[str, Any]) -> bool:
+        return _ORDERS[options["decode"]] == "forward"
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         order = draw_order(batch, rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,13 @@ class Objective(nn.Module, ABC):
     order: Literal["forward", "backward", "parallel"] = "forward"
     """The order in which answer tokens are decided. ``forward`` also promises that ``continue_answer`` works, which is
     what measuring the shortcut takes."""
+
+    @classmethod
+    def looks_ahead(cls, options: Mapping[str, Any]) -> bool:
+        """Whether, with these options of its spec, a decision is taken in one pass and before anything that follows it
+        is written, so that a task that it solves shows what the network can represent. Not so where answers are
+        written from the end, the surest token first, or after a plan."""
+        return cls.order == "forward"
 
     needs_length: bool = False
     """Whether what it writes depends on how much is to be written, as where the last place is filled in first or every

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,6 +93,10 @@ class FutureInsertion(NextToken):
         self.open, self.close = vocab.token(OPEN), vocab.token(CLOSE)
         if plan:
             self.usage = ""
+
+    @classmethod
+    def looks_ahead(cls, options: Mapping[str, Any]) -> bool:
+        return not options["plan"]
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         """Mean cross entropy in nats. ``per_token`` is that of the answer tokens, with a copy before them or not."""

@@ -18,7 +18,8 @@ Drawing:
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,10 @@ answer = tokens[model(read).logits[:, -{length}:, tokens].argmax(-1)]"""
         self.hybrid = hybrid
         self.batchable = hybrid == 0
         self.dummy = vocab.token(DUMMY)
+
+    @classmethod
+    def looks_ahead(cls, options: Mapping[str, Any]) -> bool:
+        return True
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         blind = batch.in_answer()

@@ -37,9 +37,9 @@ from foresee.training.settings import Settings
 from foresee.training.witnesses import (
     Witness,
     control_solved,
-    decides_backwards,
     find_witnesses,
     is_represented,
+    looks_ahead,
     settling_commands,
 )
 
@@ -168,7 +168,7 @@ class Run:
         """The answer positions that are not reliable in the end, where next-token training is all there is to the loss;
         what is left of the others' loss falls for long and can change no outcome."""
         forced = self.rows.get("forced")
-        if not isinstance(forced, list) or decides_backwards(self.spec):
+        if not isinstance(forced, list) or not looks_ahead(self.spec):
             return []
         if any(len(line["parts"]) > 1 or len(line.get("position_loss") or []) < len(forced) for line in self.metrics):
             return []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foresee.core.errors import RequestError
+from foresee.core.spec import resolve
 from foresee.metrics.control import Circumstances, find_remedies
 from foresee.metrics.verdict import SOLVED
 from foresee.objectives.base import objectives
@@ -34,9 +35,9 @@ def control_solved(spec: Settings, witnesses: Sequence[Witness]) -> bool | None:
 
 
 def is_represented(spec: Settings, witnesses: Sequence[Witness]) -> bool:
-    """Whether an objective that does not decide backwards solved this task on this backbone."""
+    """Whether an objective that has to look ahead solved this task on this backbone."""
     same = [other for other, exact in witnesses if exact >= SOLVED and other.task == spec.task]
-    return any(other.backbone == spec.backbone and not decides_backwards(other) for other in same)
+    return any(other.backbone == spec.backbone and looks_ahead(other) for other in same)
 
 
 def is_control_of(control: Settings, spec: Settings) -> bool:
@@ -48,11 +49,12 @@ def is_control_of(control: Settings, spec: Settings) -> bool:
     return control.model_dump(exclude=set(FREE)) == spec.model_dump(exclude=set(FREE))
 
 
-def decides_backwards(spec: Settings) -> bool:
-    """Whether the objective decides the answer from its end; also where it is a plug-in that is not loaded, since it
-    vouches for nothing then."""
-    name = spec.objective.partition(":")[0]
-    return name not in objectives.names() or objectives.get(name).order == "backward"
+def looks_ahead(spec: Settings) -> bool:
+    """``Objective.looks_ahead``; a plug-in that is not loaded vouches for nothing."""
+    if spec.objective.partition(":")[0] not in objectives.names():
+        return False
+    chosen = resolve(objectives, spec.objective)
+    return chosen.cls.looks_ahead(chosen.options)
 
 
 def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness, ...]:
