@@ -31,16 +31,21 @@ class Graph:
     path: Tensor  # [B, l] from the centre to the goal
 
 
+def prompt_length(task: PathStar, read: Tensor) -> int:
+    """Of prompts of one length [B, T], which may have been written after."""
+    return int((read[0] == task.vocab.token("=")).nonzero()[0, 0]) + 1
+
+
 def read(task: PathStar, prompt: Tensor) -> Graph:
     """Reads the prompt's tokens, vectorised; walks back from the goal."""
-    rows = len(prompt)
-    end = 3 * task.degree * (task.length - 1)
+    rows, end = len(prompt), prompt.shape[1] - 3
+    length = task.length if task.sizes == "fixed" else end // 3 // task.degree + 1
     parents, children = prompt[:, 0:end:3], prompt[:, 1:end:3]
     start, goal = prompt[:, end], prompt[:, end + 1]
     itself = torch.arange(len(task.vocab)).expand(rows, -1)
     child, parent = itself.scatter(1, parents, children), itself.scatter(1, children, parents)
     path = [goal]
-    for _ in range(task.length - 1):
+    for _ in range(length - 1):
         path.append(parent.gather(1, path[-1][:, None]).squeeze(1))
     firsts = children[parents == start[:, None]].view(rows, task.degree)
     return Graph(prompt, firsts, child, torch.stack(path[::-1], 1))
@@ -80,8 +85,8 @@ class Scripted(Objective):
         self.calls["generate"] += 1
         assert not self.training
         assert not torch.is_grad_enabled()
-        graph = read(self.task, prompt[:, : self.task.prompt_length])
-        written = prompt[:, self.task.prompt_length :]
+        asked = prompt_length(self.task, prompt)
+        graph, written = read(self.task, prompt[:, :asked]), prompt[:, asked:]
         given = written.shape[1]
         for _ in range(n):
             written = torch.cat([written, self.write_next(graph, written)[:, None]], 1)
@@ -210,7 +215,7 @@ class GoalCopier(Follower):
     """Guesses an arm, walks it, and writes the goal at its end whatever arm it is on."""
 
     def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
-        last = prefix.shape[1] == self.task.length - 1
+        last = prefix.shape[1] == graph.path.shape[1] - 1
         return graph.path[:, -1] if last else super().write_next(graph, prefix)
 
 

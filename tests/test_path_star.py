@@ -24,7 +24,7 @@ from foresee.core.seeds import stream, torch_stream
 from foresee.core.spec import describe, resolve
 from foresee.tasks import tasks
 from foresee.tasks.example_files import read_examples
-from foresee.tasks.path_star import PathStar
+from foresee.tasks.path_star import PathStar, PathStarBranch
 from foresee.tasks.path_star_draw import EdgeOrder, Generalised, Goals, Query, Shape, Sizes, distinct, edge_order
 from foresee.tasks.path_star_oracle import read_prompt
 from foresee.tasks.star import Star
@@ -272,22 +272,29 @@ def test_lengths_goals_and_ends_are_uniform() -> None:
     ("options", "prompt", "chance", "plateau"),
     [
         ({"order": "arm-wise", "query": "first"}, 39, 1 / 3, math.log(3) / 5),
-        ({"generalised": "arm"}, 39, 1 / 3, math.log(3) / 5),
-        ({"generalised": "path"}, 39, 1 / 3, math.log(3) / 3.5),
-        ({"sizes": "mixed"}, 39, 1 / 3, math.log(3) / 3.5),
-        ({"sizes": "mixed", "generalised": "path"}, 39, 1 / 3, math.log(3) / 2.75),
+        ({"generalised": "arm"}, 39, 1 / 2, 0.75 * math.log(3) / 5),
+        ({"generalised": "path"}, 39, 1 / 2, 0.75 * math.log(3) / 3.5),
+        ({"sizes": "mixed"}, 39, 1 / 2, 0.75 * math.log(3) / 3.5),
+        ({"sizes": "mixed", "generalised": "path"}, 39, 49 / 72, 23 / 48 * math.log(3) / 2.75),
         ({"splits": "1"}, 66, 1 / 6, math.log(6) / 5),
         ({"splits": "1+3"}, 84, 1 / 12, math.log(12) / 5),
     ],
 )
 def test_sizes_and_references(options: dict[str, Any], prompt: int, chance: float, plateau: float) -> None:
     task = PathStar(degree=3, length=5, nodes=60, **options, goals="one")
-    assert (task.prompt_length, task.answer_length, task.chance) == (prompt, 5, chance)
-    assert task.plateau == pytest.approx(plateau)
+    assert (task.prompt_length, task.answer_length) == (prompt, 5)
+    assert [task.chance, task.plateau] == pytest.approx([chance, plateau])
     batch = task.sample(20_000, seeds.stream("plateau"))
-    # The loss of blind decisions at all forks, over the answer tokens that there are.
-    measured = len(batch) * math.log(batch.facts["arms"].shape[1]) / int(batch.answer_len.sum())
-    assert math.isclose(measured, plateau, rel_tol=0.02)
+    # Blind decisions at all forks, but where the goal that is asked for is the node to step to.
+    goal = torch.tensor([asked[1 if task.query == "first" else -2] for asked, _ in batch.pairs()])
+    blind = (batch.padded_answers()[:, 1] != goal).float().mean().item()
+    ends = batch.facts["arms"].shape[1]
+    assert 1 - blind + blind / ends == pytest.approx(chance, abs=0.02)
+    measured = blind * len(batch) * math.log(ends) / int(batch.answer_len.sum())
+    assert math.isclose(measured, plateau, rel_tol=0.04)
+    alone = PathStarBranch(degree=3, length=5, nodes=60, **options, goals="one")
+    assert alone.chance == task.branch_chance
+    assert alone.plateau == pytest.approx(blind * math.log(3), rel=0.04)
 
 
 # What is refused

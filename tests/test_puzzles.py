@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import permutations, product
 
 import numpy
@@ -79,9 +80,14 @@ def test_the_path_and_its_reverse_are_right_and_distances_are_uniform() -> None:
     assert task.verify(prompt, answer[::-1])
     assert task.read_line(PATHS + "3,2/2,1")[1] == answer[::-1]
     assert not task.verify(prompt, [1, 2, task.vocab.token("/"), 2, 5])
-    batch = MinimalPlanning(steps=4, nodes=12).sample(8000, seeds.stream("uniform"))
+    task = MinimalPlanning(steps=4, nodes=12)
+    batch = task.sample(8000, seeds.stream("uniform"))
     shares = batch.facts["distance"].bincount(minlength=5)[1:] / 8000
     assert (shares - 0.25).abs().max() < 0.02
+    # At distance 1 the way on is the goal itself.
+    named = (batch.answers.gather(1, batch.facts["branch"][:, None])[:, 0] == batch.prompts[:, -2]).float().mean()
+    assert task.chance == pytest.approx((1 + named.item()) / 2, abs=0.02)
+    assert task.plateau == pytest.approx((1 - named.item()) * math.log(2) / 11, rel=0.05)
 
 
 # 3-SAT

@@ -295,7 +295,7 @@ def test_three_seeds_show_little_and_strata_add_up() -> None:
     # Last of three on each of six graphs: rounded sums of sixths would leave out the very arrangement that was seen.
     last, others = Times.of([300], [300]), Times.of([100, 200], [100, 200])
     six = log_rank([(last, others)] * 6)
-    assert (six.statistic, six.p, six.least) == (pytest.approx(-5), 1 / 3**6, 1 / 3**6)
+    assert (six.p, six.least) == (1 / 3**6, 1 / 3**6)
 
 
 @pytest.mark.parametrize(

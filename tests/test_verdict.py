@@ -64,6 +64,25 @@ def test_a_walker_that_copies_the_goal_misses_an_edge_and_nothing_else() -> None
     assert named(Broken(TASK), 50) == "solved"  # it writes the answers, whatever its probabilities say
 
 
+def test_a_goal_that_is_the_next_node_needs_no_guess() -> None:
+    """One in four of these arms has two nodes: the shortcut and a copied goal get the branch right there."""
+    task = replace(TASK, sizes="mixed")
+    rows: Any = measured(GoalCopier(task))
+    assert rows["branch"]["value"] == pytest.approx(task.chance, abs=0.02)
+    assert task.chance == 0.25 + 0.75 / 2
+    assert judge(rows, task.chance).name == "clever-hans"
+
+
+def test_a_decision_is_set_beside_a_guess_of_it_where_answers_take_two() -> None:
+    task = replace(TASK, splits="1")
+    rows: Any = measured(Follower(task))
+    assert (task.chance, rows["branch"]["reference"]) == (0.25, 0.5)
+    assert rows["branch"]["value"] == pytest.approx(0.5, abs=0.03)
+    assert "chance is 0.25, 0.5 of the decision, at it" in judge(rows, task.chance).because
+    hidden = {**rows, "follow": rate(999, 1000)}
+    assert judge(hidden, task.chance).because.endswith("is at chance 0.5")
+
+
 def rows_of(**counts: Any) -> Rows:
     """Rows from success counts out of 10,000; a float stands for a bare value, a list for a list row."""
     rows: Rows = {}

@@ -10,6 +10,7 @@ from foresee.metrics.accuracy import right_answers
 from foresee.metrics.base import Metric, Row, Rows, Subject, metrics, number_problems
 from foresee.metrics.intervals import mean, share
 from foresee.metrics.passes import predict_answers, score_answers
+from foresee.tasks.base import Task
 
 MOST_EDITED = 2000
 """Test examples that the lure edits."""
@@ -20,6 +21,12 @@ def select_branch(values: Tensor, batch: Batch) -> Tensor:
     branch = batch.facts["branch"]
     decided = branch >= 0
     return values[decided].gather(1, branch[decided, None]).squeeze(1)
+
+
+def share_of_decision(task: Task, flags: Tensor, problems: Tensor) -> Row:
+    """``share`` of rows that take the decision rightly, beside what a guess does where that is not ``chance``."""
+    row = share(flags, problems)
+    return row if task.branch_chance == task.chance else {**row, "reference": task.branch_chance}
 
 
 @metrics.register("branch")
@@ -35,6 +42,9 @@ class Branch(Metric):
     the answer's earlier tokens, and the token is a decision. A ``backward`` objective sees the later ones, so its
     branch token is the parent of a known node, a look-up: its ``branch`` shows that the look-up works, not that
     anything was planned.
+
+    Where a guess takes it rightly more often than ``Task.chance`` (``Task.branch_chance``), rates have that beside them
+    as ``reference``.
     """
 
     summary = "the decision token given the true prefix: on test and training examples, and its margin"
@@ -43,7 +53,7 @@ class Branch(Metric):
         scores, problems = subject.scores, subject.problems[subject.decided]
         if scores is None or not len(problems):
             return {}
-        rows: Rows = {"branch": share(select_branch(scores.right, subject.test), problems)}
+        rows: Rows = {"branch": share_of_decision(subject.task, select_branch(scores.right, subject.test), problems)}
         margins = select_branch(scores.margin, subject.test)
         if bool(torch.isfinite(margins).all()):
             rows["margin"] = mean(margins, problems)
@@ -53,7 +63,7 @@ class Branch(Metric):
             decided = train.facts["branch"] >= 0
             if learned is not None and bool(decided.any()):
                 problems = number_problems(subject.task, train)[decided]
-                rows["train_branch"] = share(select_branch(learned.right, train), problems)
+                rows["train_branch"] = share_of_decision(subject.task, select_branch(learned.right, train), problems)
         return rows
 
 
@@ -81,7 +91,8 @@ class Decision(Metric):
         written = torch.nn.functional.pad(written, (0, width - written.shape[1]), value=NOTHING)
         taken = written.gather(1, place)
         problems = subject.problems[rows]
-        found: Rows = {"decision": share((taken == answers.gather(1, place))[rows, 0], problems)}
+        right = (taken == answers.gather(1, place))[rows, 0]
+        found: Rows = {"decision": share_of_decision(subject.task, right, problems)}
         implied = subject.task.implied(batch, taken.squeeze(1))
         expected = [] if implied is None else [implied]
         if implied is None or subject.objective.order == "parallel":

@@ -35,7 +35,7 @@ class Row(TypedDict):
     distance: NotRequired[int]
     """The planning distance of the examples, in rows that are apart for each."""
     reference: NotRequired[float]
-    """The value of a perfect shortcut with a blind decision, where the task defines it."""
+    """The value of a perfect shortcut with a blind decision, where the task defines it and it is not ``chance``."""
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:

@@ -80,27 +80,29 @@ def _find_rule(rows: Rows, chance: float) -> tuple[str, str]:
     exact, follow, rest, compounded = (_value(rows, name) for name in ("exact", "follow", "rest", "compounded"))
     branch, decision, train = (_rate(rows, name) for name in ("branch", "decision", "train_branch"))
     forced, whole = _values(rows, "forced"), _rate(rows, "exact")
-    guessed = branch is not None and at_chance(branch, chance)
+    # What a guess of the decision alone is worth, where whole answers take more than that.
+    guess = next((row["reference"] for row in (branch, decision) if row is not None and "reference" in row), chance)
+    guessed = branch is not None and at_chance(branch, guess)
     if _value(rows, "valid") is not None:
         listed = _list_values(rows, ("creativity", "valid", "novel", "distinct"))
         return "open-ended", f"a prompt has many right answers, so exact decides nothing; {listed}"
     if exact is not None and exact >= SOLVED:
-        guess = f", and the most frequent answer alone gives {chance:.3g}" if chance >= SOLVED else ""
-        return "solved", f"exact {_shown(exact, SOLVED)} >= {SOLVED}{guess}"
+        easy = f"; chance is {chance:.3g}, so there was next to nothing to decide" if chance >= SOLVED else ""
+        return "solved", f"exact {_shown(exact, SOLVED)} >= {SOLVED}{easy}"
     if train is not None and branch is not None and guessed and train["low"] > branch["high"]:
         gap = train["value"] - branch["value"]
         if gap >= MEMORY_GAP - ROUNDING:
             return "memorised", (
                 f"train_branch {_interval(train)} exceeds branch by {_shown(gap, MEMORY_GAP)} >= {MEMORY_GAP} with "
-                f"disjoint intervals, and branch {_interval(branch)} is at chance {chance:.3g}"
+                f"disjoint intervals, and branch {_interval(branch)} is at chance {guess:.3g}"
             )
     if follow is not None and follow >= RELIABLE and branch is not None and guessed:
         shown = f"follow {_shown(follow, RELIABLE)} >= {RELIABLE}"
-        return "clever-hans", f"{shown}, and branch {_interval(branch)} is at chance {chance:.3g}"
-    decided = decision is not None and not at_chance(decision, chance)
+        return "clever-hans", f"{shown}, and branch {_interval(branch)} is at chance {guess:.3g}"
+    decided = decision is not None and not at_chance(decision, guess)
     if "follow" not in rows and rest is not None and rest >= RELIABLE and decision is not None and not decided:
         shown = f"rest {_shown(rest, RELIABLE)} >= {RELIABLE}"
-        return "undecided", f"{shown}, and decision {_interval(decision)} is at chance {chance:.3g}"
+        return "undecided", f"{shown}, and decision {_interval(decision)} is at chance {guess:.3g}"
     if exact is not None and compounded is not None and forced and min(forced) >= RELIABLE:
         spread = max(1 - each for each in forced) <= sum(1 - each for each in forced) / 2
         if spread and abs(exact - compounded) <= NEAR + ROUNDING:
@@ -113,7 +115,8 @@ def _find_rule(rows: Rows, chance: float) -> tuple[str, str]:
         return "unfitted", below + ("" if rest is None else f", and rest {_shown(rest, RELIABLE)} < {RELIABLE}")
     near = _list_values(rows, ("exact", "branch", "decision", "follow", "rest")) or "no finite measurement"
     first = branch or decision
-    where = "" if first is None else f", the decision {_place(first, chance)}"
+    of_decision = f"{guess:.3g} of the decision, " if guess != chance else "the decision "
+    where = "" if first is None else f", {of_decision}{_place(first, guess)}"
     return "partial", f"no other rule fits {near}; chance is {chance:.3g}{where}"
 
 

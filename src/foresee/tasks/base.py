@@ -73,6 +73,12 @@ class Task(ABC):
         raise NotImplementedError
 
     @cached_property
+    def branch_chance(self) -> float:
+        """How often a uniform guess takes the decision rightly (the fact ``branch``): ``chance``, unless whole answers
+        take more than that."""
+        return self.chance
+
+    @cached_property
     def prompt_length(self) -> int:
         """Longest prompt, in tokens."""
         raise NotImplementedError

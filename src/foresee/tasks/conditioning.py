@@ -60,6 +60,7 @@ class Conditioned(Task):
             prompt_length=self.seed_length + inner.prompt_length, answer_length=inner.answer_length,
         )  # fmt: skip
         vars(self).update(end=inner.end, unknown=inner.unknown, open_ended=inner.open_ended, group=inner.group)
+        vars(self).update(branch_chance=inner.branch_chance)
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         batch = self.inner.sample(n, rng)

@@ -39,8 +39,8 @@ class MinimalPlanning(Task):
     crossing. Two problems are the same where their sets of edges are, whichever path is asked for.
 
     Facts: ``distance`` [B], the planning distance: how many edges lead from the crossing to the goal, drawn uniformly
-    from 1 .. ``steps``; ``branch`` [B], the place in the answer of the node after the crossing. ``plateau`` takes every
-    distance for blind, also 1.
+    from 1 .. ``steps``; ``branch`` [B], the place in the answer of the node after the crossing. At distance 1 that is
+    the goal, which stands in the prompt: ``chance`` and ``plateau`` take all other distances for blind.
     """
 
     summary: ClassVar[str] = "which way on where two paths cross, at a known distance from the goal (Ye et al., MGDM)"
@@ -56,10 +56,11 @@ class MinimalPlanning(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_option(self, "nodes", 2 * self.steps + 1, 60_000)
-        answer_length = 3 * self.steps - 1
+        answer_length, named = 3 * self.steps - 1, 1 / self.steps if self.steps > 1 else 0.0
         self.declare(
-            vocab=label_vocabulary(self.labels, self.nodes, "/", "|", "="), chance=0.5,
-            prompt_length=3 * self.edges + 3, answer_length=answer_length, plateau=math.log(2) / answer_length,
+            vocab=label_vocabulary(self.labels, self.nodes, "/", "|", "="), chance=(1 + named) / 2,
+            prompt_length=3 * self.edges + 3, answer_length=answer_length,
+            plateau=(1 - named) * math.log(2) / answer_length,
         )  # fmt: skip
 
     @property

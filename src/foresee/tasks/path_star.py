@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from statistics import fmean
 from typing import Annotated, ClassVar
 
 import numpy
@@ -56,8 +57,8 @@ class PathStar(Task):
     Facts: ``arms`` [B, ends, length], the tokens from the centre to each end, padded with -1, in an order that says
     nothing about the goal; ``branch`` [B], where in the answer the decision lies (always at 1); on plain arms
     ``goal_arm`` [B], which of them the answer is or begins (on trees a wrong path may be right at first). ``chance``
-    and ``plateau`` take every step from a node with several children for a blind decision, the one to the goal itself
-    included.
+    and ``plateau`` take every step from a node with several children for a blind decision, but for the share ``named``
+    of rows that ask for the very node to step to.
     """
 
     summary: ClassVar[str] = (
@@ -94,11 +95,25 @@ class PathStar(Task):
         if self.generalised == "path":
             answer = (2 + answer) / 2
         self.declare(
-            vocab=label_vocabulary(self.labels, self.nodes, "|", "=", "/", "$"), chance=1 / shape.ends,
-            prompt_length=form.length(shape.edges), answer_length=self.length, plateau=math.log(shape.ends) / answer,
+            vocab=label_vocabulary(self.labels, self.nodes, "|", "=", "/", "$"),
+            chance=self.named + (1 - self.named) / shape.ends, prompt_length=form.length(shape.edges),
+            answer_length=self.length, plateau=(1 - self.named) * math.log(shape.ends) / answer,
         )  # fmt: skip
         if self.goals == "all":
             vars(self).update(group=shape.ends, shared_prefix=form.shared_columns(min(self.shapes)))
+
+    @cached_property
+    def named(self) -> float:
+        """The share of rows whose goal is the node after the centre: it stands in the prompt, and nobody need guess it.
+        0 on G(d, 2), where that is all that is asked for."""
+        lengths = range(2, self.length + 1) if self.sizes == "mixed" else [self.length]
+        if self.length == 2:
+            return 0.0
+        return fmean(1 / (length - 1) if self.generalised != "none" else float(length == 2) for length in lengths)
+
+    @cached_property
+    def branch_chance(self) -> float:
+        return self.named + (1 - self.named) / self.degree
 
     @cached_property
     def shape(self) -> Shape:
@@ -212,7 +227,8 @@ class PathStarBranch(PathStar):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        vars(self).update(chance=1 / self.degree, plateau=math.log(self.degree), answer_length=1)
+        plateau = (1 - self.named) * math.log(self.degree)
+        vars(self).update(chance=self.branch_chance, plateau=plateau, answer_length=1)
 
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return 1

@@ -66,6 +66,10 @@ class Retrieval(Task):
         longest = max(self.key_length, self.value_length)
         self.declare(vocab=vocab, chance=1 / self.pairs, prompt_length=2 + longest, answer_length=longest)
 
+    @cached_property
+    def branch_chance(self) -> float:
+        return 1 / self.symbols
+
     @property
     def _known(self) -> int:
         """Pairs trained in both directions: the first so many."""

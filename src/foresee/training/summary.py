@@ -34,10 +34,9 @@ def list_measurements(rows: Rows) -> Iterator[tuple[str, Row]]:
 
 
 def interval_of(row: Row) -> str:
-    """Its interval, or the number that it is set beside; empty where it has neither."""
-    if "reference" in row:
-        return f"beside {row['reference']:.4f}"
-    return f"{row['low']:.3f} to {row['high']:.3f}" if "low" in row else ""
+    """Its interval, and the number that it is set beside; empty where it has neither."""
+    interval = f"{row['low']:.3f} to {row['high']:.3f}" if "low" in row else ""
+    return f"{interval} beside {row['reference']:.4f}".lstrip() if "reference" in row else interval
 
 
 def describe_parts(spec: Settings) -> str:
