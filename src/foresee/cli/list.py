@@ -67,17 +67,8 @@ class _Source:
             kind: [node for path in sorted((here / folder).rglob("*.py")) for node in ast.parse(path.read_bytes()).body]
             for kind, folder in folders.items()
         }
-        self.classes: dict[str, ast.ClassDef] = {}
-        self.constants: dict[str, Any] = {}
-        for node in (node for body in self.bodies.values() for node in body):
-            match node:
-                case ast.ClassDef(name):
-                    self.classes[name] = node
-                case ast.Assign([ast.Name(name)], ast.Constant(value)):
-                    self.constants[name] = value
-                case ast.Assign([ast.Tuple(names)], ast.Tuple(values)):
-                    pairs = zip(map(ast.unparse, names), values, strict=True)
-                    self.constants |= {name: value.value for name, value in pairs if isinstance(value, ast.Constant)}
+        every = (node for body in self.bodies.values() for node in body)
+        self.classes = {node.name: node for node in every if isinstance(node, ast.ClassDef)}
 
     def entries(self, kind: str) -> dict[str, dict[str, Any]]:
         """As ``_entries`` has them."""
@@ -128,7 +119,7 @@ class _Source:
                 case ast.Subscript(ast.Name("Annotated"), ast.Tuple([declared, *_])):
                     kind = declared
             return f"<{ast.unparse(kind)}>" if kind else "<str>"
-        return write_value(eval(ast.unparse(value), dict(self.constants)))  # noqa: S307  # a default of this package
+        return write_value(eval(ast.unparse(value)))  # noqa: S307  # a default of this package, made of literals alone
 
 
 def find_entries() -> Listing:

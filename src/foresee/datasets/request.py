@@ -17,7 +17,7 @@ from foresee.datasets.sources import digest_of, field_names, find_files
 
 CHECKPOINT = "hf:"
 TOKENIZERS = ("characters", "bytes", "words")
-ANSWER, RESPONSE = "answer", "response"
+RESPONSE = "response"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Request:
 
     path: str
     prompt: str = "prompt"
-    answer: str = ANSWER
+    answer: str = "answer"
     tokenizer: str = "characters"
     test_file: str | None = None
     vocabulary: int = 50_000
@@ -58,8 +58,8 @@ class Request:
     @cached_property
     def fields(self) -> Fields:
         """What of a row is its prompt and its answer: ``response`` where none is named and there is no ``answer``."""
-        names = field_names(self.files()[0][0]) if self.answer == ANSWER else []
-        answer = RESPONSE if RESPONSE in names and ANSWER not in names else self.answer
+        names = field_names(self.files()[0][0]) if self.answer == Request.answer else []
+        answer = RESPONSE if RESPONSE in names and self.answer not in names else self.answer
         if answer in (re.findall(FIELD, self.template) if self.template else [self.prompt]):
             prompt = f"template={self.template}" if self.template else "prompt"
             raise RequestError(f"data: {prompt} and answer={answer} name the same field; name two fields")
