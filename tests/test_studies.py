@@ -116,7 +116,7 @@ def test_runs_can_be_built(name: str, scale: Scale, checkpoint: Path) -> None:
                 spec.build_objective(spec.build_task())
 
 
-def test_studies_share_their_runs() -> None:
+def test_studies_share_their_runs_and_objectives_are_all_that_there_are() -> None:
     def runs(name: str) -> set[str]:
         cells = resolve(studies, name).build().cells("laptop")
         return {spec.digest for cell in cells for spec in (*cell.runs, *cell.control_runs)}
@@ -124,9 +124,6 @@ def test_studies_share_their_runs() -> None:
     assert runs("pitfalls-clever-hans") == runs("pitfalls-next-token")
     assert runs("pitfalls-reversed") < runs("pitfalls-next-token")
     assert runs("pitfalls-reversed") < runs("pitfalls-first-token")
-
-
-def test_objectives_are_all_that_there_are() -> None:
     cells = resolve(studies, "objectives").build().cells("laptop")
     assert {resolve(objectives, cell.runs[0].objective).name for cell in cells} == set(objectives.names())
     assert {spec.digest for cell in cells for spec in cell.runs if cell.label == "reversed"} == {
@@ -164,6 +161,14 @@ def test_what_cannot_be_cited_is_refused(wrong: dict[str, Any]) -> None:
         dataclasses.replace(percent(50, "a table", "DIG"), **wrong)
 
 
+@pytest.mark.parametrize(
+    ("row", "value", "chance", "side"),
+    [
+        ("exact", 0.97, 0.5, "solved"), ("exact", 0.54, 0.5, "chance"), ("exact", 0.44, 0.5, "below chance"),
+        ("exact", 0.7, 0.5, "between"), ("exact", 0.02, 0.05, "below chance"), ("exact", 0.06, 0.05, "chance"),
+        ("exact", 0.001, 0.2, "below chance"), ("follow", 0.95, 0.5, "followed"), ("follow", 0.2, 0.5, "not followed"),
+    ],
+)  # fmt: skip
 def test_sides(row: str, value: float, chance: float, side: str) -> None:
     assert side_of(row, Row(value=value, low=value, high=value, n=0), chance) == side
     assert side in SIDES
@@ -411,9 +416,7 @@ def test_without_a_solved_control_nothing_is_concluded(made: Path, tmp_path: Pat
     assert not table(made, results=[tmp_path / "results"]).cells[0].inconclusive
 
 
-def test_committed_runs_count_wherever_they_lie_but_for_those_made_again_on_another_device(
-    made: Path, tmp_path: Path
-) -> None:
+def test_committed_runs_count_wherever_they_lie_but_for_another_device(made: Path, tmp_path: Path) -> None:
     for folder, missing in (("other-device", 18), ("some/folder", 0)):
         fill(tmp_path / "results" / folder)
         assert len(plan("made", runs=made, results=[tmp_path / "results"]).missing) == missing
@@ -434,9 +437,7 @@ def test_runs_of_another_kind_of_machine_count(made: Path) -> None:
     assert plan("made", runs=made, results=[]).find([tiny(seed=0, lr=0.5)]) == []
 
 
-def test_a_folder_that_cannot_be_read_is_named_and_left_out_and_a_row_that_is_missing_is_said(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_and_a_missing_row_are_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(made)
     spoiled = next(iter(sorted(made.iterdir())))
     (spoiled / "spec.json").write_text("{}")

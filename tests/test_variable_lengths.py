@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from test_diagnostics_lengths import Counting
+from test_diagnostics_lengths import Counting, Counts
 from tiny import tiny
 
+from foresee.core.errors import ForeseeWarning
 from foresee.experiments.bench import TrainingStep, bench, tokens_read
 from foresee.report import report
 from foresee.tasks.example_files import write_examples
@@ -48,29 +50,17 @@ def test_a_page_and_a_card_are_written(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_task_whose_answers_close_with_an_end_symbol_stops_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = torch.tensor([[3, 2, 5, 1, 0, 0]])
-
-    class Model(torch.nn.Module):
-        order = "forward"
-        asked: list[int]
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight, self.asked = torch.nn.Parameter(torch.zeros(1)), []
-
-        def generate(self, prompt: torch.Tensor, n: int) -> torch.Tensor:
-            self.asked.append(n)
-            return written[:, :n]
-
-    model, task = Model(), Counting()
+    model: Any = Counts()
+    model.weight = torch.nn.Parameter(torch.zeros(1))  # a model lies on a device
     monkeypatch.setattr(Run, "objective", model)
-    monkeypatch.setattr(Run, "task", task)
+    monkeypatch.setattr(Run, "task", Counting())
     run = Run(Path("none"), tiny())
-    assert run.generate("3") == "3,2,."
+    assert run.generate("3") == "3,2,1,0,."
     monkeypatch.setattr(Counting, "answer_length_of", lambda _self, prompt: prompt[0] + 2)
-    monkeypatch.setattr(Model, "order", "parallel")
-    assert run.generate("3") == "3,2,."
-    assert model.asked == [6, 5]
+    model.order = "parallel"
+    with pytest.warns(ForeseeWarning, match="does not write from left to right"):
+        assert run.generate("3") == "3,2,1,0,."
+    assert model.asked == [(1, 6), (1, 5)]
 
 
 def test_a_bench_counts_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
