@@ -154,18 +154,32 @@ class Memoriser(Follower):
         return torch.where(remembered, graph.path[:, prefix.shape[1]], blind)
 
 
-class Slipping(Scripted):
-    """Writes each token of the path rightly with chance ``sure``, and loses its way for good after a slip."""
+class Unsure(Scripted):
+    """Right with chance ``sure`` wherever it may slip."""
 
     def __init__(self, task: PathStar, *, sure: float) -> None:
         super().__init__(task)
         self.sure = sure
 
+    def slips(self, graph: Graph, purpose: str) -> Tensor:
+        return guess(graph.prompt, purpose, 10_000) >= round(10_000 * self.sure)
+
+
+class Slipping(Unsure):
+    """Writes each token of the path rightly with chance ``sure``, and loses its way for good after a slip."""
+
     def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
         at = prefix.shape[1]
-        slips = guess(graph.prompt, f"slip {at}", 10_000) >= round(10_000 * self.sure)
-        lost = (prefix != graph.path[:, :at]).any(1)
-        return torch.where(slips | lost, torch.full_like(slips, self.task.nodes, dtype=torch.int64), graph.path[:, at])
+        lost = self.slips(graph, f"slip {at}") | (prefix != graph.path[:, :at]).any(1)
+        return torch.where(lost, self.task.nodes, graph.path[:, at])
+
+
+class WeakPosition(Unsure):
+    """Knows every token but the third, which it gets right with chance ``sure``, and recovers after it."""
+
+    def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
+        right = graph.path[:, prefix.shape[1]]
+        return right if prefix.shape[1] != 2 else torch.where(self.slips(graph, "weak"), self.task.nodes, right)
 
 
 class Babbler(Scripted):
@@ -175,40 +189,34 @@ class Babbler(Scripted):
         return guess(graph.prompt, f"babble {prefix.shape[1]}", self.task.nodes)
 
 
-class Parallel(Planner):
-    """Plans, and cannot be forced, as a teacherless objective."""
-
-    order = "parallel"
-
-    def forced(self, batch: Batch) -> None:
-        return None
-
-
 class Backward(Planner):
     """Plans, and would decide from the goal backwards."""
 
     order = "backward"
 
 
-class ParallelGuesser(Follower):
-    """Decides every token at once, all rightly but the first step, which it guesses; cannot be forced."""
+class Unforced(Scripted):
+    """Decides every token at once, as a teacherless objective, and cannot be forced."""
 
     order = "parallel"
+
+    def forced(self, batch: Batch) -> None:
+        return None
+
+
+class Parallel(Unforced, Planner):
+    """Plans."""
+
+
+class ParallelGuesser(Unforced, Follower):
+    """Decides all rightly but the first step, which it guesses."""
 
     def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
         return self.first_step(graph) if prefix.shape[1] == 1 else graph.path[:, prefix.shape[1]]
 
-    def forced(self, batch: Batch) -> None:
-        return None
 
-
-class ParallelWalker(Follower):
-    """Decides every token at once: an arm that it guesses, whole; cannot be forced."""
-
-    order = "parallel"
-
-    def forced(self, batch: Batch) -> None:
-        return None
+class ParallelWalker(Unforced, Follower):
+    """Decides an arm that it guesses, whole."""
 
 
 class GoalCopier(Follower):
@@ -217,21 +225,6 @@ class GoalCopier(Follower):
     def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
         last = prefix.shape[1] == graph.path.shape[1] - 1
         return graph.path[:, -1] if last else super().write_next(graph, prefix)
-
-
-class WeakPosition(Scripted):
-    """Knows every token but the third, which it gets right with chance ``sure``, and recovers after it."""
-
-    def __init__(self, task: PathStar, *, sure: float) -> None:
-        super().__init__(task)
-        self.sure = sure
-
-    def write_next(self, graph: Graph, prefix: Tensor) -> Tensor:
-        right = graph.path[:, prefix.shape[1]]
-        if prefix.shape[1] != 2:
-            return right
-        slips = guess(graph.prompt, "weak", 10_000) >= round(10_000 * self.sure)
-        return torch.where(slips, torch.full_like(right, self.task.nodes), right)
 
 
 class Broken(Planner):

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from foresee.core import seeds
 from foresee.core.errors import RequestError
-from foresee.metrics.accuracy import are_edges, right_answers
+from foresee.metrics.accuracy import right_answers
 from foresee.metrics.base import Metric, Row, Rows, Subject, metrics
 from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers, score_answers
@@ -138,13 +138,6 @@ def test_branches_at_different_places_are_each_forced_at_their_own() -> None:
     assert Counter(prefix_lengths) == {2: 200, 3: 200, 4: 200}
 
 
-def test_child_counts_edges_away_from_the_centre() -> None:
-    arms = torch.tensor([[[0, 1, 2], [0, 3, 4]]])
-    paths = {(0, 1, 2): [1, 1], (0, 3, 4): [1, 1], (0, 1, 4): [1, 0], (2, 1, 0): [0, 0], (1, 2, 0): [1, 0]}
-    for path, edges in paths.items():
-        assert are_edges(torch.tensor([path]), arms).int().tolist() == [edges], path
-
-
 def test_child_on_a_babbler_is_the_share_counted_one_by_one() -> None:
     objective = Babbler(WIDE)
     rows = measure_all(subject(objective, 400))
@@ -173,17 +166,14 @@ def test_memory_shows_on_training_examples_alone() -> None:
 
 
 def test_what_cannot_be_forced_has_no_forced_rows() -> None:
+    """A backward objective is not put on an arm, but keeps its branch."""
     objective = Parallel(TASK)
     rows = measure_all(subject(objective, train=examples(TASK, 10, "train")))
     assert set(rows) == {"exact", "free", "child", "decision", "rest"}
     assert set(measure_quickly(TASK, objective, examples(TASK, 10))) == {"n", *rows}
-
-
-def test_a_backward_objective_is_not_put_on_an_arm_but_keeps_its_branch() -> None:
-    rows = measure_all(subject(Backward(TASK)))
-    assert "follow" not in rows
+    rows = measure_all(subject(Backward(TASK), train=examples(TASK, 0, "train")))
+    assert not {"follow", "train_branch"} & rows.keys()
     assert value(rows, "branch") == 1.0
-    assert "train_branch" not in measure_all(subject(Backward(TASK), 5, train=examples(TASK, 0, "train")))
 
 
 def test_rows_are_absent_where_they_have_no_meaning() -> None:
@@ -205,21 +195,14 @@ def test_numbers_that_are_not_finite_are_left_out() -> None:
     json.dumps(rows, allow_nan=False)
 
 
-def test_decoding_and_scoring_happen_once() -> None:
-    objective = Follower(TASK)
+@pytest.mark.parametrize("training", [True, False])
+def test_decoding_and_scoring_happen_once_and_the_objective_keeps_its_mode(training: bool) -> None:
+    objective, measured = Follower(TASK).train(training), Follower(TASK).train(training)
     measure_all(subject(objective, 100, chunk=100))
     assert objective.calls == {"generate": 2, "forced": 1}  # free, and from wrong arms
-    measured = Follower(TASK)
     measure_quickly(TASK, measured, examples(TASK, 100))
     assert measured.calls == {"generate": 1, "forced": 1}
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_objective_keeps_its_mode(training: bool) -> None:
-    objective = Planner(TASK).train(training)
-    measure_quickly(TASK, objective, examples(TASK, 10))
-    measure_all(subject(objective, 10))
-    assert objective.training is training
+    assert (objective.training, measured.training) == (training, training)
     assert torch.is_grad_enabled()
 
 

@@ -186,18 +186,8 @@ def test_keys_alone_are_enough(follower: Run, browser: Browser) -> None:
         for _ in range(40):
             browser.keys(Keys.TAB)
             reached.add(str(browser.run("return document.activeElement.id || document.activeElement.dataset.key")))
-        assert reached >= {
-            "draw",
-            "shuffle",
-            "step",
-            "end",
-            "undo",
-            "restart",
-            "bar 0",
-            "other-symbol",
-            "line",
-            "single-keys",
-        }
+        ids = "draw shuffle step end undo restart other-symbol line single-keys"
+        assert reached >= {"bar 0", *ids.split()}
         click(browser, "#single-keys")
         press(browser, "s")
         assert slots(browser) == [arms[0][0], "?", "·", "·"]

@@ -62,7 +62,7 @@ def test_weights_are_those_of_the_file_and_the_file_names_the_run(tmp_path: Path
     assert spec_of(other).backbone_digest != first.backbone_digest
 
 
-def test_words_are_chosen_by_the_rule_and_listed_on_the_card(tmp_path: Path) -> None:
+def test_words_are_chosen_by_the_rule_and_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "tiny.gguf"
     tiny_gguf.write(file)
     net = spec_of(file).build_objective(foresee.task(f"{TASK},labels=words")).backbone
@@ -71,9 +71,6 @@ def test_words_are_chosen_by_the_rule_and_listed_on_the_card(tmp_path: Path) -> 
         more = spec_of(file, task=f"path-star:degree=2,length=3,nodes=20,labels={labels}")
         with pytest.raises(RequestError, match=why):
             more.build_objective(more.build_task())
-
-
-def test_a_damaged_file_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(40))
     for name, why in (("bad.gguf", "cannot be read as GGUF"), ("none.gguf", "no such file")):
         with pytest.raises(RequestError, match=why):

@@ -89,14 +89,16 @@ def test_dropped_tokens_are_predicted_and_never_read(backbone: str) -> None:
     assert (~dropped).any(0).all()
 
 
-def test_one_row_is_shortened_and_not_padded() -> None:
+def test_one_row_is_shortened_and_not_padded_and_a_token_is_put_before_its_place() -> None:
     made, batch = scrambled("insertion"), random_batch(1)
     for seed in range(20):
         dropped, least = draw_dropped(batch, rng(seed))
-        assert inputs_of(made, batch, rng(seed))[0].tolist() == [
-            *batch.prompts[0].tolist(), *batch.answers[0][~dropped[0]].tolist(),
-        ]  # fmt: skip
+        left = batch.answers[0][~dropped[0]].tolist()
+        assert inputs_of(made, batch, rng(seed))[0].tolist() == [*batch.prompts[0].tolist(), *left]
         assert least == dropped.sum()
+    answers = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    found = insert(answers, torch.tensor([0, 1, 2]), torch.tensor([7, 8, 9]))
+    assert found.tolist() == [[7, 1, 2], [3, 8, 4], [5, 6, 9]]
 
 
 @per_backbone
@@ -117,9 +119,3 @@ def test_the_likeliest_place_and_token_are_inserted_each_time(backbone: str) -> 
         assert (trace.passes.tolist(), trace.log_probs.argmax(-1).tolist()) == (passes, answer)
         orders.add(tuple(passes))
     assert len(orders) > 2
-
-
-def test_a_token_is_put_before_its_place() -> None:
-    answers = torch.tensor([[1, 2], [3, 4], [5, 6]])
-    found = insert(answers, torch.tensor([0, 1, 2]), torch.tensor([7, 8, 9]))
-    assert found.tolist() == [[7, 1, 2], [3, 8, 4], [5, 6, 9]]

@@ -64,13 +64,9 @@ def test_a_row_without_an_answer_teaches_nothing() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize(("width", "heads"), [(32, 1), (64, 1), (128, 2), (384, 6), (100, 1)])
-def test_heads_have_64_dimensions_where_they_fit(width: int, heads: int) -> None:
-    stub = Stub(torch.zeros(width, 3), "token")
-    assert Autoencoder(stub, rng(), 2, 4).heads == heads
-
-
-def test_alpha_zero_leaves_the_planning_tokens_alone() -> None:
+def test_heads_have_64_dimensions_where_they_fit_and_alpha_zero_leaves_the_planning_tokens_alone() -> None:
+    for width, heads in ((32, 1), (64, 1), (128, 2), (384, 6), (100, 1)):
+        assert Autoencoder(Stub(torch.zeros(width, 3), "token"), rng(), 2, 4).heads == heads
     made, batch = scrambled("plan-tokens:alpha=0"), random_batch()
     out = made.loss(batch, rng())
     assert list(out.parts) == ["next-token"]
