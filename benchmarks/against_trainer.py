@@ -24,7 +24,7 @@ from common import Target, parser, write
 
 from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.bench import TrainingStep
-from foresee.training.environment import environment
+from foresee.training.process import environment
 from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=5,nodes=50,goals=all,labels=words"

@@ -39,9 +39,9 @@ from foresee.backbones.base import backbones
 from foresee.core.isolation import keep_large_blocks
 from foresee.core.spec import resolve
 from foresee.experiments.bench import TrainingStep, matrix_products, seconds_of, tokens_read
-from foresee.training.environment import environment
 from foresee.training.examples import batch_of
 from foresee.training.optimizer import autocast
+from foresee.training.process import environment
 from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=5,nodes=50,goals=one"

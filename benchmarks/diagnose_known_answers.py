@@ -21,7 +21,7 @@ import torch
 from diagnose_cases import CASES, KNOWN, MIXED, write_case
 
 from foresee.core import files
-from foresee.core.registry import load_plugin_file
+from foresee.core.plugins import load_plugin_file
 from foresee.experiments.diagnose import NAMES, DiagnosisSettings, diagnose, read_task
 from foresee.experiments.engine import InProcess
 from foresee.report.diagnosis import write_page

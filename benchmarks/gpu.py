@@ -42,11 +42,11 @@ from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import objectives
 from foresee.training.batched import Stack
 from foresee.training.data import FixedData, draw
-from foresee.training.environment import environment
 from foresee.training.examples import batch_of
 from foresee.training.loop import InterruptedTrainingError
 from foresee.training.loop import train as train_run
 from foresee.training.optimizer import autocast
+from foresee.training.process import environment
 from foresee.training.settings import Settings
 
 G25 = "path-star:degree=2,length=5,nodes=50,goals=all"

@@ -23,9 +23,9 @@ from torch.nn import functional
 
 from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.bench import TrainingStep, interleaved
-from foresee.training.environment import environment
 from foresee.training.examples import batch_of
 from foresee.training.optimizer import autocast
+from foresee.training.process import environment
 from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=5,nodes=50,goals=one"

@@ -21,8 +21,8 @@ from foresee.core.isolation import keep_large_blocks
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
-from foresee.training.environment import environment
 from foresee.training.optimizer import adamw, autocast
+from foresee.training.process import environment
 from foresee.training.settings import Settings
 
 KINDS = ("mamba", "mamba2")

@@ -26,7 +26,7 @@ from foresee.experiments.bench import TrainingStep, interleaved
 from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import answer_loss
-from foresee.training.environment import environment
+from foresee.training.process import environment
 from foresee.training.settings import Settings
 
 TASK = "path-star:degree=2,length=5,nodes=50,goals=one"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from foresee.core.registry import load_plugin_file
+from foresee.core.plugins import load_plugin_file
 from foresee.experiments.cluster import Slurm
 from foresee.experiments.engine import Engine, make_engine
 from foresee.experiments.runner import run_all

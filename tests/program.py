@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from foresee.cli import main
-from foresee.core.registry import PLUGIN
+from foresee.core import plugins
 from foresee.experiments.catalogue import all_registries
 from foresee.experiments.engine import InProcess
 
@@ -57,9 +57,10 @@ def forget_plugins() -> Iterator[None]:
         for registry in all_registries().values():
             registry.discover()
             patched.setattr(registry, "_classes", dict(registry._classes))
+        patched.setattr(plugins, "_sources", dict(plugins._sources))
         yield
     for name in set(sys.modules) - before:
-        if name.startswith(PLUGIN):
+        if name.startswith(plugins.PLUGIN):
             del sys.modules[name]
 
 

@@ -20,7 +20,7 @@ from foresee.backbones.base import Layer, matrix_weights
 from foresee.backbones.hf import HuggingFace
 from foresee.core import seeds, spec
 from foresee.core.errors import RequestError
-from foresee.core.registry import load_plugin_file
+from foresee.core.plugins import load_plugin_file
 
 WIDTH, VOCAB_SIZE, CONTEXT = 32, 13, 300
 ALL, NONE = frozenset(Cap), frozenset[Cap]()

@@ -18,7 +18,7 @@ from fabricated_runs import fabricate_run
 from foresee.backbones.base import backbones
 from foresee.cli.app import COMMANDS, program
 from foresee.core.errors import RequestError
-from foresee.core.registry import load_plugin_file
+from foresee.core.plugins import load_plugin_file
 from foresee.core.spec import resolve, split_list
 from foresee.experiments.engine import InProcess
 from foresee.objectives.base import objectives

@@ -16,7 +16,7 @@ from task_checks import check_all, check_changed_answers, check_lines, check_siz
 import foresee
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
-from foresee.core.registry import load_plugin_file
+from foresee.core.plugins import load_plugin_file
 from foresee.core.seeds import stream, torch_stream
 from foresee.experiments.catalogue import all_registries
 from foresee.objectives import LossOut, Objective

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foresee.core import seeds
 from foresee.core.batch import NOTHING
-from foresee.core.registry import load_plugin_file
+from foresee.core.plugins import load_plugin_file
 from foresee.core.spec import resolve
 from foresee.metrics.base import Subject
 from foresee.metrics.decision import ByDistance, LureProbe

@@ -22,7 +22,8 @@ import foresee.metrics
 import foresee.objectives
 import foresee.tasks
 from foresee.core.errors import ForeseeError, RequestError
-from foresee.core.registry import Registry, load_plugin_file, nearest, plugin_digest
+from foresee.core.plugins import load_plugin_file, loaded_plugin_files, note_source, plugin_digest
+from foresee.core.registry import Registry, nearest
 from foresee.core.spec import resolve
 
 KINDS: list[tuple[ModuleType, Registry[Any], Any]] = [
@@ -156,6 +157,50 @@ def test_a_plugin_file_registers_and_is_loaded_once(workshop: Workshop, things: 
     assert things.names() == ["fork", "knife", "spoon"]
 
 
+def test_a_changed_plugin_is_loaded_again(workshop: Workshop, things: Registry[Any]) -> None:
+    """As where its author edits it beside an open notebook."""
+    path = workshop.write("my_knife.py", KNIFE)
+    load_plugin_file(path)
+    before = things.get("knife")
+    workshop.write("my_knife.py", KNIFE.replace("...", "sharp = True"))
+    load_plugin_file(path)
+    assert things.get("knife").sharp
+    assert plugin_digest([before]) != plugin_digest([things.get("knife")])
+
+
+def test_what_a_program_imports_is_a_plugin_too(workshop: Workshop, things: Registry[Any]) -> None:
+    """Other processes load the same files: a script, what it imports, and modules of a package."""
+    workshop.write("tools/__init__.py", "")
+    workshop.write("tools/edge.py", "sharp = True\n")
+    packed = workshop.write("tools/saw.py", KNIFE.replace("knife", "saw") + "\nfrom .edge import sharp\n")
+    plain = workshop.write("plain.py", KNIFE)
+    importlib.import_module("plain")
+    load_plugin_file(packed)
+    assert set(loaded_plugin_files()) >= {packed, plain}
+    assert sys.modules["tools.saw"].sharp
+    load_plugin_file(plain)
+    assert things.names() == ["fork", "knife", "saw", "spoon"]
+
+
+def test_a_class_that_stands_in_no_file_is_refused_and_may_be_defined_again(
+    things: Registry[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook's cell that runs twice."""
+    monkeypatch.setitem(sys.modules, "session", ModuleType("session"))
+    for _ in range(2):
+        things.register("knife")(type("Knife", (), {"__module__": "session"}))
+    with pytest.raises(RequestError, match=r"Knife stands in no file, .*in a notebook: %%writefile"):
+        plugin_digest([things.get("knife")])
+
+
+def test_a_plugin_that_trains_as_it_is_imported_is_refused(workshop: Workshop) -> None:
+    path = workshop.write(
+        "eager.py", "from foresee.experiments.runner import run_all\nfrom tiny import tiny\nrun_all([tiny()], 'runs')\n"
+    )
+    with pytest.raises(RequestError, match="trains as it is imported; put that under `if __name__"):
+        load_plugin_file(path)
+
+
 def test_a_plugin_that_takes_a_built_in_name_is_the_one_to_rename(workshop: Workshop, things: Registry[Any]) -> None:
     """Also where it is loaded before anything was looked up, and again after it was mended."""
     path = workshop.write("bad_spoon.py", KNIFE.replace("knife", "spoon"))
@@ -214,9 +259,12 @@ def test_the_digest_of_a_plugin_covers_what_it_imports_of_its_own(workshop: Work
     for name, text in files.items():
         workshop.write(f"{folder}{name}.py", text)
     module = importlib.import_module("mine.idea" if packaged else "idea")
-    digests = [plugin_digest([module.Idea])]
-    for name in ("idea", "helper", "deep", "stranger"):
-        workshop.write(f"{folder}{name}.py", files[name] + "# edited\n")
+    digests: list[str] = []
+    for name in ("", "idea", "helper", "deep", "stranger"):
+        if name:
+            workshop.write(f"{folder}{name}.py", files[name] + "# edited\n")
+            assert not digests or plugin_digest([module.Idea]) == digests[-1], "what runs is what was registered"
+        note_source(module.Idea)
         digests.append(plugin_digest([module.Idea]))
     assert digests[4] == digests[3], "a module that nothing imports counts"
     assert len(set(digests)) == 4

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
@@ -130,9 +131,10 @@ def test_two_spellings_of_one_thing_have_one_text(spelling: str, same: str) -> N
 
 
 def test_build_passes_context_by_position_and_options_by_name() -> None:
-    built = resolve(gadgets, "tiny").build(7, "context")
+    generator = torch.Generator()
+    built = resolve(gadgets, "tiny").build(7, generator)
     assert isinstance(built, Built)
-    assert built.made == (7, "context", 1, 16)
+    assert [*built.made] == [7, generator, 1, 16]
     assert resolve(gadgets, "star:2").build() == Star(degree=2)
     assert list(options_of(Built)) == ["layers", "width"]
     assert Resolved("bare", Bare, {}).text == resolve(gadgets, "bare").text == "bare"

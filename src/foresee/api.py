@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from foresee.backbones.base import Backbone, backbones, refuse_missing
 from foresee.core.errors import RequestError
 from foresee.core.isolation import fresh_torch_state
-from foresee.core.registry import load_plugin_file
+from foresee.core.plugins import load_plugin_file
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import describe, resolve, split_list
 from foresee.core.vocabulary import Vocabulary

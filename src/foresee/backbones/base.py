@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from foresee.backbones.capabilities import Attend, Cap, measure_once
 from foresee.core.bounds import find_fault
@@ -19,6 +21,8 @@ from foresee.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+INIT_STD = 0.02
 
 
 class Layer(nn.Module, ABC):
@@ -201,6 +205,45 @@ class Backbone(nn.Module, metaclass=_Measured):
 
     def _refusal(self, what: str) -> RequestError:
         return RequestError(f"backbone {backbones.name_of(type(self))!r} {what}")
+
+
+class TableBackbone(Backbone):
+    """Embeds by ``token_table`` and scores by ``head``, or by the table where the two are tied (``head`` is None). A
+    twin has neither."""
+
+    token_table: nn.Parameter | None
+    head: nn.Parameter | None
+    undecayed = frozenset({"token_table", "position_table"})
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[B, T] -> [B, T, D]. Raises ``RuntimeError`` on a twin."""
+        if self.token_table is None:
+            raise RuntimeError("this backbone is a twin: it has no token table; embed with the one it was made from")
+        return functional.embedding(tokens, self.token_table)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., V]. Raises ``RuntimeError`` on a twin."""
+        return functional.linear(hidden, self.head_rows())
+
+    def head_rows(self) -> nn.Parameter:
+        """[V, D]: what scores the symbols. Raises ``RuntimeError`` on a twin."""
+        rows = self.token_table if self.head is None else self.head
+        if rows is None:
+            raise RuntimeError("this backbone is a twin: it has no output head; use the one it was made from")
+        return rows
+
+    def run_layer(self, layer: Callable[..., Tensor], *inputs: object) -> Tensor:
+        """``layer(*inputs)``; under ``recompute``, where gradients are wanted, only ``inputs`` are kept for them. A
+        layer must draw no random numbers."""
+        if not (self.recompute and is_grad_enabled()):
+            return layer(*inputs)
+        out: Tensor = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return out
+
+
+def draw_weights(generator: torch.Generator, *shape: int) -> nn.Parameter:
+    """New weights from N(0, 0.02), as tables, heads and positions of GPT-2 and of Mamba's code have them."""
+    return nn.Parameter(torch.empty(*shape).normal_(0.0, INIT_STD, generator=generator))
 
 
 @contextmanager

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.attention import attention, causal_attention
-from foresee.backbones.base import Layer
+from foresee.backbones.base import INIT_STD, Layer
 from foresee.backbones.capabilities import Attend
 
-INIT_STD = 0.02
 ROTARY_BASE = 10000.0
 NORM_EPS = {"layer": 1e-5, "rms": 1e-6}
 """As in GPT-2 and in Llama's code."""

@@ -74,6 +74,11 @@ def _measure(backbone: nn.Module, width: int, length: int) -> frozenset[Cap]:
         difference: Tensor = backbone(x, **options) - backbone(nudged, **options)
         return (difference.abs().amax(-1)[0] > SMALLEST).cpu()
 
+    if not isinstance(final := backbone(x), Tensor) or final.shape != x.shape:
+        given = list(final.shape) if isinstance(final, Tensor) else f"a {type(final).__name__}"
+        raise RequestError(
+            f"{type(backbone).__name__}.forward must give a tensor [B, T, D] of one [B, T, D], not {given}"
+        )
     causal = moved()
     if causal[:changed].any():
         raise ForeseeError(f"{type(backbone).__name__} leaks: in causal mode a position reads what comes after it")

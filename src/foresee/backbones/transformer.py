@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones.attention import causal_attention, causal_probabilities
-from foresee.backbones.base import backbones, matrix_weights
+from foresee.backbones.base import TableBackbone, backbones, draw_weights, matrix_weights
 from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles
 from foresee.backbones.capabilities import Attend
-from foresee.backbones.tables import TableBackbone, draw_table
 from foresee.core.bounds import Bounds
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
@@ -94,11 +93,11 @@ class Transformer(TableBackbone):
         self.context, self.positions, self.norm, self.mlp, self.bias = context, positions, norm, mlp, bias
         self.hidden = hidden or (4 * width if mlp != "swiglu" else 8 * width // 3)
         # GPT-2 numbers its positions by a table; rotary and none need nothing learned.
-        self.token_table = draw_table(len(vocab), width, generator) if vocab else None
-        self.position_table = draw_table(context, width, generator) if positions == "learned" else None
+        self.token_table = draw_weights(generator, len(vocab), width) if vocab else None
+        self.position_table = draw_weights(generator, context, width) if positions == "learned" else None
         self.blocks = nn.ModuleList(self._block(generator) for _ in range(layers))
         self.final_norm = build_norm(norm, width)
-        self.head = draw_table(len(vocab), width, generator) if vocab and not tied else None
+        self.head = draw_weights(generator, len(vocab), width) if vocab and not tied else None
 
     def _block(self, generator: torch.Generator) -> Block:
         return Block(self.width, self.heads, self.hidden, self.norm, self.mlp, self.bias, self.layers, generator)

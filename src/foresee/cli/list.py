@@ -13,7 +13,8 @@ from rich.table import Table
 import foresee
 from foresee.cli.options import AsJson, emit, output
 from foresee.core.errors import RequestError
-from foresee.core.registry import ENTRY_POINT_GROUP, Registry, loaded_plugin_files, nearest
+from foresee.core.plugins import ENTRY_POINT_GROUP, loaded_plugin_files
+from foresee.core.registry import Registry, nearest
 from foresee.core.spec import options_text, write_value
 
 ROOMS = {"tasks": "tasks", "objectives": "objectives", "backbones": "backbones", "metrics": "metrics",

@@ -100,7 +100,7 @@ class Machines:
 
 def _load_plugins(paths: list[Path]) -> list[Path]:
     """Imports plug-in files as the option is read, before any spec is."""
-    from foresee.core.registry import load_plugin_file
+    from foresee.core.plugins import load_plugin_file
 
     for path in paths:
         load_plugin_file(path)

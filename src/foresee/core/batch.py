@@ -51,8 +51,12 @@ class Batch:
     def of(
         tokens: Tensor, prompt_len: Tensor | int, answer_len: Tensor | int, facts: Mapping[str, Tensor] | None = None
     ) -> Batch:
-        """A batch from tokens [B, T] and lengths ([B], or one number for all rows). Raises ``ValueError`` on lengths
-        that do not fit."""
+        """A batch from tokens [B, T], of any whole numbers, and lengths ([B], or one number for all rows). Raises
+        ``ValueError`` on what does not fit."""
+        tokens, facts = torch.as_tensor(tokens), {name: torch.as_tensor(fact) for name, fact in (facts or {}).items()}
+        if tokens.dim() != 2 or tokens.is_floating_point():
+            raise ValueError(f"tokens are {tokens.dtype} {list(tokens.shape)}, and must be whole numbers [B, T]")
+        tokens = tokens.long()
         rows, columns = tokens.shape
 
         def lengths(value: Tensor | int) -> Tensor:
@@ -60,7 +64,7 @@ class Batch:
             return full.to(tokens.device)
 
         prompt, answer = lengths(prompt_len), lengths(answer_len)
-        for name, value in {"prompt_len": prompt, "answer_len": answer, **(facts or {})}.items():
+        for name, value in {"prompt_len": prompt, "answer_len": answer, **facts}.items():
             if value.shape[:1] != (rows,):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}, but there are {rows} rows of tokens")
         if isinstance(prompt_len, int) and isinstance(answer_len, int):
@@ -77,7 +81,7 @@ class Batch:
             raise ValueError(f"answers end at column {layout.last}, but rows have {columns} columns")
         if layout.first < 0 or layout.last < layout.first:
             raise ValueError("a prompt or answer length is negative")
-        return Batch(tokens, prompt, answer, layout, dict(facts or {}))
+        return Batch(tokens, prompt, answer, layout, facts)
 
     def __len__(self) -> int:
         return self.tokens.shape[0]

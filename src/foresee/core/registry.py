@@ -10,35 +10,27 @@ What a spec string may set is exactly the class's keyword-only constructor param
 once, in Python, and a misspelled option can never be swallowed. A preset is a name for a spec of the same kind.
 
 Built-in entries are found by importing every module of their package; other people's by the entry-point group
-``foresee.plugins`` (each entry point names a module, which registers when imported) or by ``load_plugin_file``.
+``foresee.plugins`` (each entry point names a module, which registers when imported) or as files (``core.plugins``).
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
-import hashlib
 import importlib
-import importlib.util
-import inspect
-import os
 import pkgutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from foresee.core import plugins
 from foresee.core.errors import ForeseeError, RequestError
-from foresee.core.files import hash_file
+from foresee.core.plugins import ENTRY_POINT_GROUP
 
 T = TypeVar("T")
 
-ENTRY_POINT_GROUP = "foresee.plugins"
 FEW = 24
 """Names that one sentence lists at most."""
-PLUGIN = "foresee_plugin_"
-"""How the modules of plug-in files are called."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -67,7 +59,8 @@ class Registry(Generic[T]):
     def register(
         self, name: str, *, later: Sequence[str] = (), renamed: Mapping[str, str] | None = None
     ) -> Callable[[type[T]], type[T]]:
-        """Class decorator that gives a class its name; raises ``RequestError`` when the name is taken.
+        """Class decorator that gives a class its name; raises ``RequestError`` when the name is taken, but by the same
+        class as it was before, as where a cell of a notebook runs again.
 
         ``later`` names options that the class gained after runs of it existed: canonical specs leave them out at their
         defaults, so those runs keep their digests and their random streams. ``renamed`` gives the present names of
@@ -78,6 +71,8 @@ class Registry(Generic[T]):
             if not cls.__module__.startswith(f"{self._package}."):
                 self.discover()  # so that a clash names the newcomer, not the built-in entry, as the one to rename
             self._claim(name, f"{cls.__module__}.{cls.__qualname__}")
+            if not cls.__module__.startswith(f"{self._package}."):
+                plugins.note_source(cls)
             self._classes[name] = cls
             self.later[name] = frozenset(later)
             self.renamed[name] = renamed or {}
@@ -111,8 +106,8 @@ class Registry(Generic[T]):
 
     def _claim(self, name: str, claimant: str) -> None:
         held = self._presets.get(name) or self._classes.get(name)
-        if held is not None:
-            holder = held if isinstance(held, str) else f"{held.__module__}.{held.__qualname__}"
+        holder = held if isinstance(held, str | None) else f"{held.__module__}.{held.__qualname__}"
+        if holder not in (None, claimant):
             raise RequestError(f"{self.kind} name {name!r} is taken by {holder}; {claimant} needs another name")
 
     def get(self, name: str) -> type[T]:
@@ -167,90 +162,3 @@ class Registry(Generic[T]):
                     f"plug-in {point.name!r} of {owner} names module {point.module!r}, which does not exist; "
                     "reinstall or uninstall that package"
                 ) from error
-
-
-def load_plugin_file(path: Path) -> None:
-    """Imports one Python file so that it registers what it defines.
-
-    The file is code that the user chose to run. Raises ``RequestError`` where it is missing or is not Python.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise RequestError(f"--plugin {path}: no such file; give the path of a Python file that registers something")
-    name = f"{PLUGIN}{path.stem}"
-    if name in sys.modules:
-        held = getattr(sys.modules[name], "__file__", None)
-        if held is not None and Path(held).resolve() == path.resolve():
-            return
-        raise RequestError(f"--plugin {path}: a plug-in file of that name is already loaded from {held}; rename one")
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise RequestError(f"--plugin {path}: not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module
-    try:
-        module_spec.loader.exec_module(module)
-    except SyntaxError as error:
-        del sys.modules[name]
-        at = Path(error.filename or path)
-        where = f"--plugin {path}" if at.resolve() == path.resolve() else f"--plugin {path}: in {at}"
-        raise RequestError(f"{where}: line {error.lineno or 1}: {error.msg}") from error
-    except BaseException:
-        del sys.modules[name]
-        raise
-
-
-def loaded_plugin_files() -> list[Path]:
-    """The files that ``load_plugin_file`` has imported, for processes that are to import the same."""
-    return [Path(str(module.__file__)) for name, module in sys.modules.items() if name.startswith(PLUGIN)]
-
-
-def loaded_plugin_options() -> list[str]:
-    """The words of a command line that make them known again."""
-    return [word for path in loaded_plugin_files() for word in ("--plugin", os.path.relpath(path))]
-
-
-def plugin_digest(classes: Sequence[type]) -> str:
-    """16 hexadecimal characters of the source of those classes that are not this package's own, and of what they import
-    from their own package or folder, so that an edited plug-in is another run; empty where there are none."""
-    files: set[Path] = set()
-    for cls in classes:
-        source = inspect.getsourcefile(cls) if not cls.__module__.startswith("foresee.") else None
-        if source is not None:
-            files |= _sources(Path(source).resolve(), sys.modules[cls.__module__].__package__ or "")
-    digests = sorted(hash_file(file)[:16] for file in files)
-    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if digests else ""
-
-
-def _sources(path: Path, package: str) -> set[Path]:
-    """A module's file and those that it imports, directly or not: of its own top-level package, or without one, of its
-    own folder."""
-    root, own = path.parents[package.count(".") + 1 if package else 0], package.partition(".")[0]
-    found, left = {path}, [path]
-    while left:
-        here = left.pop()
-        for name in _imported(here, here.relative_to(root).parts[:-1]):
-            if own and name.partition(".")[0] != own:
-                continue
-            place = root.joinpath(*name.split("."))
-            for file in (place.with_suffix(".py"), place / "__init__.py"):
-                if file.is_file() and file not in found and (own or "site-packages" not in file.parts):
-                    found.add(file)
-                    left.append(file)
-    return found
-
-
-def _imported(path: Path, package: Sequence[str]) -> Iterator[str]:
-    """Dotted names that a file of a package imports, packages around them included; some name no module."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = [*package[: len(package) + 1 - node.level]] if node.level else []
-            base += node.module.split(".") if node.module else []
-            names = [".".join([*base, alias.name]) for alias in node.names]
-        else:
-            continue
-        for name in names:
-            words = name.split(".")
-            yield from (".".join(words[: end + 1]) for end in range(len(words)))

@@ -17,6 +17,7 @@ import re
 import types
 import typing
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -137,9 +138,21 @@ class Resolved(Generic[T]):
         return f"{self.name}:{','.join(shown)}" if shown else self.name
 
     def build(self, *context: Any) -> T:
-        """Constructs the class; ``context`` holds its positional parameters (a vocabulary size, a backbone, ...)."""
+        """Constructs the class; ``context`` holds its positional parameters (a vocabulary size, a backbone, ...). The
+        last of them is the generator, which also decides what PyTorch's own initialisation draws."""
         shared = shared_options(self.wrapper)
-        built = self.cls(*context, **{key: value for key, value in self.options.items() if key not in shared})
+        with ExitStack() as held:
+            if context:
+                from foresee.core.seeds import global_stream_from  # here: reading specs needs no PyTorch
+
+                held.enter_context(global_stream_from(context[-1].clone_state()))
+            own = {key: value for key, value in self.options.items() if key not in shared}
+            try:
+                inspect.signature(self.cls.__init__).bind(self, *context, **own)
+            except TypeError as error:
+                given = ", ".join(type(each).__name__ for each in context)
+                raise RequestError(f"{self.name}: its constructor must take ({given}) by position: {error}") from None
+            built = self.cls(*context, **own)
         around = {key: self.options[key] for key in shared}
         if self.wrapper is None or all(value == shared[key].default for key, value in around.items()):
             return built
@@ -188,7 +201,10 @@ def resolve(registry: Registry[T], text: str) -> Resolved[T]:
     known = declared | shared
     for key in raw:
         if key not in known:
-            raise RequestError(f"{registry.kind} {name!r} has no option {key!r}: {nearest(key, list(known))}")
+            near = nearest(key, list(known))
+            if key in inspect.signature(cls.__init__).parameters:
+                near = "its constructor takes that by position too; make it keyword-only (*, or kw_only=True)"
+            raise RequestError(f"{registry.kind} {name!r} has no option {key!r}: {near}")
     needed = ",".join(f"{key}=..." for key, option in declared.items() if option.default is inspect.Parameter.empty)
     options: dict[str, Any] = {}
     for key, parameter in known.items():

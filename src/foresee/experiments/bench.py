@@ -28,10 +28,10 @@ from foresee.core.seeds import torch_stream
 from foresee.objectives.decoding import decode_greedily
 from foresee.training.data import WINDOW, draw
 from foresee.training.distributed import Model, World
-from foresee.training.environment import environment
 from foresee.training.examples import batch_of, training_data
 from foresee.training.loop import Training, train_steps
 from foresee.training.optimizer import autocast
+from foresee.training.process import environment
 from foresee.training.settings import Settings
 
 Work = Callable[[], object]

@@ -19,7 +19,7 @@ from typing import Any
 from foresee.core.errors import ForeseeError, RequestError, require_package
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Order, Pending, train_one
 from foresee.experiments.machine import cores
-from foresee.training.environment import environment
+from foresee.training.process import environment
 
 
 def train_here(code: str, order: Order) -> ForeseeError | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
+from foresee.core.plugins import loaded_plugin_options
 from foresee.core.spec import brief, resolve, shorten
 from foresee.experiments.runner import Training, run_all
 from foresee.metrics.control import find_remedies
@@ -113,6 +114,8 @@ class Comparison:
     def _command(self, remedies: Mapping[str, int]) -> str:
         asked = remedy(self.settings.replace(objective="next-token", seed=0), remedies)
         words = shlex.split(asked.command)
+        if not asked.plugins and any(run.spec.plugins for run in self.runs):
+            words += loaded_plugin_options()
         names = [brief(objectives, group.objective) for group in self.groups]
         names = [name for name in names if name != CONTROL] or names
         seeds = len(self.groups[0].runs)

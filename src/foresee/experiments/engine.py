@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.isolation import keep_large_blocks
-from foresee.core.registry import load_plugin_file, loaded_plugin_files, nearest
+from foresee.core.plugins import load_plugin_file, loaded_plugin_files
+from foresee.core.registry import nearest
 
 if TYPE_CHECKING:  # a worker starts without PyTorch, and imports it with its first run
     from foresee.training.settings import Settings

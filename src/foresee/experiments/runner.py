@@ -15,6 +15,7 @@ from pathlib import Path
 from typing_extensions import TypedDict, Unpack
 
 from foresee.core.errors import ForeseeError, InUseError, RequestError
+from foresee.core.plugins import refuse_while_loading
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, make_engine
 from foresee.experiments.memory import Size, estimate_memory
 from foresee.training.loop import InterruptedTrainingError
@@ -60,6 +61,7 @@ def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpa
     Raises ``RequestError`` where one of the runs cannot be, before any is trained; ``FailedRunsError`` once all others
     are finished; and ``InterruptedTrainingError`` on Ctrl-C and SIGTERM once all is saved. Calling it again continues.
     """
+    refuse_while_loading()
     root, progress, engine = Path(root), how.get("progress") or Progress(), how.get("engine", "local")
     engine = make_engine(engine, jobs=how.get("jobs")) if isinstance(engine, str) else engine
     wanted = unique(settings)

@@ -16,6 +16,8 @@ from typing import NotRequired, TypedDict
 import torch
 from torch import Tensor
 
+from foresee.core.errors import RequestError
+
 Z95 = 1.959963984540054
 """The standard normal quantile of a two-sided 95 % interval."""
 
@@ -36,6 +38,15 @@ class Row(TypedDict):
     """The planning distance of the examples, in rows that are apart for each."""
     reference: NotRequired[float]
     """The value of a perfect shortcut with a blind decision, where the task defines it and it is not ``chance``."""
+
+
+def is_measurement(row: object) -> bool:
+    """Whether it is a value with the number of examples it was measured on, and nothing but numbers."""
+    return (
+        isinstance(row, dict)
+        and {"value", "n"} <= row.keys()
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in row.values())
+    )
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
@@ -63,7 +74,10 @@ def rate(successes: int, n: int) -> Row:
 
 def share(flags: Tensor, problems: Tensor) -> Row:
     """The rate of true values among ``flags`` [n] bool, whose rows belong to ``problems`` [n] int64 (any numbers)."""
-    flags, problems, n = flags.cpu(), problems.cpu(), flags.numel()  # not every device has float64
+    if flags.dtype != torch.bool:
+        raise RequestError(f"share counts true and false, not {flags.dtype}; mean takes numbers")
+    flags, problems = _paired(flags, problems)
+    n = flags.numel()
     _, cluster = torch.unique(problems, return_inverse=True)
     size = torch.bincount(cluster).double()
     right = torch.bincount(cluster, weights=flags.double(), minlength=len(size))
@@ -80,6 +94,16 @@ def share(flags: Tensor, problems: Tensor) -> Row:
     return {"value": value, "low": low, "high": high, "n": n, "problems": count, "effective": effective}
 
 
+def _paired(values: Tensor, problems: Tensor) -> tuple[Tensor, Tensor]:
+    """Both on the CPU, since not every device has float64. Raises ``RequestError`` where they are not as many."""
+    values, problems = torch.as_tensor(values).cpu(), torch.as_tensor(problems).cpu()
+    if values.shape != problems.shape:
+        raise RequestError(
+            f"values {list(values.shape)} of problems {list(problems.shape)}: give each value its problem"
+        )
+    return values, problems
+
+
 def share_by_position(flags: Tensor, mask: Tensor, problems: Tensor) -> list[Row]:
     """[B, A] bool, counted where ``mask`` [B, A] is true -> a rate for each position, of the rows that have it."""
     return [share(flags[rows, at], problems[rows]) for at, rows in enumerate(mask.unbind(1)) if rows.any()]
@@ -93,10 +117,9 @@ def share_solved(solved: Sequence[bool]) -> Row:
 def mean(values: Tensor, problems: Tensor) -> Row:
     """The mean of ``values`` [n] with its 95 % interval, from the spread of the means of ``problems`` [n]; normal, so
     for a few dozen problems or more. One problem has no interval. Raises ``ValueError`` for n = 0."""
-    n = values.numel()
-    if not n:
+    values, problems = _paired(values, problems)
+    if not (n := values.numel()):
         raise ValueError("a mean of nothing is absent, not 0")
-    values, problems = values.cpu(), problems.cpu()
     _, cluster = torch.unique(problems, return_inverse=True)
     size = torch.bincount(cluster).double()
     value, count = float(values.mean(dtype=torch.float64)), len(size)

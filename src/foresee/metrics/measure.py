@@ -15,6 +15,7 @@ from foresee.core.spec import resolve
 from foresee.metrics.accuracy import Accuracy, Child
 from foresee.metrics.base import Row, Rows, Subject, metrics
 from foresee.metrics.decision import Branch, Decision
+from foresee.metrics.intervals import is_measurement
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 
@@ -40,13 +41,28 @@ def measure_all(subject: Subject) -> Rows:
     giver: dict[str, str] = {}
     with evaluation_mode(subject.objective):
         for name in metrics.names():
-            for row, measured in resolve(metrics, name).build().measure(subject).items():
+            for row, measured in measure_one(name, subject).items():
                 if row in rows:
                     raise RequestError(
                         f"metrics {giver[row]!r} and {name!r} both give a row {row!r}; one must rename its row"
                     )
                 rows[row], giver[row] = measured, name
     return rows
+
+
+def measure_one(name: str, subject: Subject) -> Rows:
+    """Rows of one registered diagnostic. Raises ``RequestError`` where they are none that a run's folder can hold."""
+    found = resolve(metrics, name).build().measure(subject)
+    if not isinstance(found, dict):
+        raise RequestError(f"metric {name!r} must return rows by name, not a {type(found).__name__}")
+    for row, measured in found.items():
+        for each in measured if isinstance(measured, list) else [measured]:
+            if not is_measurement(each):
+                raise RequestError(
+                    f"metric {name!r} gives {each!r} for {row!r}; give what foresee.metrics.share or mean gives "
+                    "(finite numbers of Python, 'value' and 'n' among them); leave out what has no meaning"
+                )
+    return found
 
 
 QUICK = (Accuracy, Branch, Child, Decision)

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from foresee.backbones import Backbone, Cap
+from foresee.backbones.base import draw_weights as draw_weights
 from foresee.core.batch import Batch
 from foresee.core.bounds import Bounds as Bounds
 from foresee.core.registry import Registry
 from foresee.core.vocabulary import Vocabulary
-
-INIT_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -143,11 +142,6 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
         """How ``generate`` comes to its answer of ``n`` tokens, at least one, to one prompt [1, P], for an objective
         that cannot be forced; None where it can be (``forced`` tells more), or where it does not say."""
         return None
-
-
-def draw_weights(generator: torch.Generator, *shape: int) -> nn.Parameter:
-    """New weights from N(0, 0.02), as a backbone's own."""
-    return nn.Parameter(torch.empty(*shape).normal_(0.0, INIT_STD, generator=generator))
 
 
 objectives: Registry[Objective] = Registry("objective", "foresee.objectives")

@@ -64,13 +64,13 @@ class Task(ABC):
     @cached_property
     def vocab(self) -> Vocabulary:
         """Every symbol that prompts and answers may hold."""
-        raise NotImplementedError
+        raise self._undeclared()
 
     @cached_property
     def chance(self) -> float:
         """``exact`` of a solver that knows everything but the decision and guesses that uniformly; where several
         answers are right it may be that of guessing one of them, which is less."""
-        raise NotImplementedError
+        raise self._undeclared()
 
     @cached_property
     def branch_chance(self) -> float:
@@ -81,12 +81,12 @@ class Task(ABC):
     @cached_property
     def prompt_length(self) -> int:
         """Longest prompt, in tokens."""
-        raise NotImplementedError
+        raise self._undeclared()
 
     @cached_property
     def answer_length(self) -> int:
         """Longest answer, in tokens."""
-        raise NotImplementedError
+        raise self._undeclared()
 
     @cached_property
     def text(self) -> TextForm:
@@ -136,9 +136,20 @@ class Task(ABC):
     def declare(
         self, *, vocab: Vocabulary, chance: float, prompt_length: int, answer_length: int, plateau: float | None = None
     ) -> None:
-        """Sets these properties of a frozen task; for use in ``__post_init__``."""
+        """Sets these properties of a frozen task; for use in ``__post_init__``. Raises ``RequestError`` where one of
+        them cannot be."""
+        if not isinstance(vocab, Vocabulary):
+            raise RequestError(f"{type(self).__name__}: vocab must be a Vocabulary, not a {type(vocab).__name__}")
+        if not 0 <= chance <= 1:
+            raise RequestError(f"{type(self).__name__}: chance={chance} must be a share from 0 to 1")
         vars(self).update(vocab=vocab, chance=chance, prompt_length=prompt_length)
         vars(self).update(answer_length=answer_length, plateau=plateau)
+
+    def _undeclared(self) -> RequestError:
+        return RequestError(
+            f"{type(self).__name__} does not say its vocab, chance, prompt_length and answer_length; in __post_init__ "
+            "call self.declare(...)"
+        )
 
     @abstractmethod
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
@@ -156,7 +167,7 @@ class Task(ABC):
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         """Why an answer is wrong, for people; None where it is right: where it is that of ``solve``, unless the task
         says otherwise."""
-        right = self.solve(prompt)
+        right = [int(token) for token in self.solve(prompt)]
         if [int(token) for token in answer] == right:
             return None
         return difference(self.vocab.decode(answer), self.vocab.decode(right), "a right answer")

@@ -184,21 +184,14 @@ class Model:
                 fsdp.fully_shard(part, mesh=mesh)
         self._root = cast(nn.Module, fsdp.fully_shard(self._root, mesh=mesh))
 
-    def _loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
-        out = self.objective.loss(batch, rng)
-        if not isinstance(out, LossOut):  # the first mistake in an objective of one's own
-            kind = f"{type(self.objective).__name__}.loss"
-            raise RequestError(f"{kind} must return a LossOut (foresee.objectives), not a {type(out).__name__}")
-        return out
-
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         """``objective.loss``, whose gradients are averaged over processes."""
         if self.world.world_size == 1:
-            return self._loss(batch, rng)
+            return self.objective.loss(batch, rng)
         found: list[LossOut] = []
 
         def compute() -> Tensor:  # PyTorch's hooks see the total alone
-            found.append(self._loss(batch, rng))
+            found.append(self.objective.loss(batch, rng))
             named = dict(self.objective.named_parameters())
             # What a loss leaves out may differ by process, but the gradients averaged may not.
             outer = (named[each].sum() * 0 for each in self._outer if named[each].requires_grad)

@@ -27,7 +27,6 @@ from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
 from foresee.tasks.example_files import read_examples
 from foresee.training.data import TrainingData
-from foresee.training.environment import has_device
 from foresee.training.examples import (
     first_trained,
     problems_trained,
@@ -36,7 +35,7 @@ from foresee.training.examples import (
     watched_and_measured,
 )
 from foresee.training.optimizer import autocast, learning_rate
-from foresee.training.process import locked
+from foresee.training.process import has_device, locked
 from foresee.training.progress import Progress
 from foresee.training.records import Report, Timing, rows_as_lines
 from foresee.training.run import Run

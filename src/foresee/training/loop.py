@@ -27,6 +27,7 @@ from foresee.objectives.base import Objective
 from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
 from foresee.training.checkpoint import Checkpoint, Position
+from foresee.training.conformance import check_model, check_task
 from foresee.training.data import TrainingData
 from foresee.training.distributed import Model, World, init_process_group
 from foresee.training.evaluate import evaluate_watched, measure_trained
@@ -92,13 +93,12 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
     is the folder beside it by default.
 
     A finished run keeps no optimizer state, so AdamW, its warm-up and the schedule begin anew; it keeps its vocabulary,
-    also on a file of its own that has changed since. Raises ``RequestError``
-    where the run's weights are gone or ``more`` is below 1, and what ``train`` raises.
+    also on a file of its own that has changed since. Raises ``RequestError`` where its weights are gone or ``more`` is
+    below 1, and what ``train`` raises.
     """
     if more < 1:
         raise RequestError(f"{more} more steps were asked for; ask for at least 1")
-    before, digest = run.steps, run.spec.digest
-    moved: dict[str, str] = {}
+    before, digest, moved = run.steps, run.spec.digest, dict[str, str]()
     if isinstance(run.task, Data):
         run.task.rows("train")  # refuses files that are gone
         moved["task"] = describe(tasks, run.task)
@@ -106,8 +106,7 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
         moved["data"] = f"file:{run.data}"
     spec = run.spec.replace(steps=before + more, parent=digest, parent_steps=before, **moved)
     root = run.dir.parent if root is None else Path(root)
-    directory = root / spec.digest
-    init_process_group().broadcast(lambda: _start(run, directory))
+    init_process_group().broadcast(lambda: _start(run, root / spec.digest))
     return train(spec, root, progress)
 
 
@@ -141,11 +140,12 @@ def build_parts(spec: Settings, directory: Path) -> Parts:
     """Everything that the settings may be refused for, before anything is written. ``directory`` is the run's, which
     may hold what the run that it continues has kept."""
     task = spec.build_task(directory / CODING)
-    objective = spec.build_objective(task)
-    data = training_data(spec, task)
+    check_task(task)
+    objective, data = spec.build_objective(task), training_data(spec, task)
     test = test_examples(spec, task, data)
     warn_of_rows(task, test)
     require_whole_parts(spec, task, data)
+    check_model(task, objective, test, spec.steps)
     return Parts(task, objective, data, test)
 
 

@@ -1,23 +1,29 @@
-"""What a run takes hold of: signals that wait for a step's end, its folder behind a lock, its threads."""
+"""What a run takes hold of: signals that wait for a step's end, its folder behind a lock, its threads; and what it is
+made with: versions, hardware and code."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
 from foresee.core import files
 from foresee.core.errors import InUseError, RequestError
+from foresee.core.plugins import refuse_while_loading
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
 from foresee.training.distributed import World
-from foresee.training.environment import environment
 from foresee.training.records import CODING, read_environment, read_spec
 from foresee.training.settings import Settings
 
@@ -78,6 +84,7 @@ def open_folder(spec: Settings, task: Task, objective: Objective, directory: Pat
     ``env.json`` also says how many numbers are trained and what chance is, so that both are known where the weights or
     the file behind the task are not kept.
     """
+    refuse_while_loading()
     with files.explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
     held.enter_context(locked(directory))
@@ -133,3 +140,62 @@ def require_processes(spec: Settings, world: World) -> None:
     gpu = torch.distributed.get_node_local_rank(0)
     if spec.device == "cuda" and world.world_size > 1 and gpu >= torch.cuda.device_count():
         raise RequestError(f"process {gpu + 1} here has no GPU; start at most one process a GPU")
+
+
+def environment() -> dict[str, Any]:
+    """What ``env.json`` records: versions, hardware and a digest of this package's code."""
+    import foresee
+
+    code = hashlib.sha256()
+    for path in sorted(Path(foresee.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    return {
+        "foresee": foresee.__version__,
+        "code": code.hexdigest()[:16],
+        "python": platform.python_version(),
+        # Asked of the installation: importing transformers would take a second.
+        **{name: found for name in ("torch", "numpy", "safetensors", "transformers") if (found := _installed(name))},
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def best_device() -> str:
+    """``cuda`` where PyTorch has it, else ``cpu``; ``mps`` has to be asked for, since nobody tests it."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def has_device(device: str) -> bool:
+    """Whether PyTorch has the device here."""
+    if device == "mps":
+        return torch.backends.mps.is_available()
+    return device == "cpu" or torch.cuda.is_available()
+
+
+def best_precision(device: str) -> str:
+    """``bf16`` where the device multiplies it in hardware, else ``float32``."""
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
+    if device == "mps":
+        return "float32"
+    quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if quick else "float32"
+
+
+def _installed(distribution: str) -> str | None:
+    """The version that is installed; None where it is not, as transformers need not be."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

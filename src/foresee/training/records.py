@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
@@ -13,6 +12,7 @@ from typing_extensions import TypedDict
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.metrics.base import Rows
+from foresee.metrics.intervals import is_measurement
 from foresee.training.settings import Settings
 
 T = TypeVar("T")
@@ -159,21 +159,12 @@ def read_rows(directory: Path) -> Rows:
     for number, line in enumerate(read_lines(path, ROW, required=True), start=1):
         name = line.pop("row", None)
         row: Any = line.get("values", line)
-        if not isinstance(name, str) or not all(map(_is_measurement, row if isinstance(row, list) else [row])):
+        if not isinstance(name, str) or not all(map(is_measurement, row if isinstance(row, list) else [row])):
             raise files.damaged(path, f"line {number} is not a measurement")
         rows[name] = row
     if not isinstance(rows.get("exact"), dict):
         raise files.damaged(path, "it has no row 'exact'")
     return rows
-
-
-def _is_measurement(row: Any) -> bool:
-    """Whether it is a value with the number of examples it was measured on, and nothing but numbers."""
-    return (
-        isinstance(row, dict)
-        and {"value", "n"} <= row.keys()
-        and all(isinstance(number, int | float) and math.isfinite(number) for number in row.values())
-    )
 
 
 def rows_as_lines(rows: Rows) -> list[dict[str, Any]]:

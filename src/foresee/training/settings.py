@@ -18,7 +18,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from foresee.core.errors import RequestError
 from foresee.core.files import hash_file
-from foresee.core.registry import Registry, loaded_plugin_options, nearest, plugin_digest
+from foresee.core.plugins import loaded_plugin_options, plugin_digest
+from foresee.core.registry import Registry, nearest
 from foresee.core.spec import Resolved, resolve
 from foresee.training.values import LIMITS, Real, Truth, Whole, canonical_data
 
@@ -89,7 +90,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     @staticmethod
     def of(task: str, objective: str = "next-token", backbone: str = "gpt-nano", **settings: Any) -> Settings:
         """Checks every value and spells specs canonically. Raises ``RequestError`` on the first thing that is wrong."""
-        from foresee.training.environment import has_device
+        from foresee.training.process import has_device
 
         _refuse_unknown(settings, [setting.name for setting in settable()])
         asked = _checked({"task": task, "objective": objective, "backbone": backbone, **settings})
@@ -117,7 +118,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         """Spells out what the machine decides."""
         device, precision = given.get("device", "auto"), given.get("precision", "auto")
         if "auto" in (device, precision):
-            from foresee.training.environment import best_device, best_precision
+            from foresee.training.process import best_device, best_precision
 
             device = best_device() if device == "auto" else device
             precision = best_precision(device) if precision == "auto" else precision

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foresee.backbones.base import backbones
+from foresee.backbones.base import TableBackbone, backbones
 from foresee.backbones.capabilities import Attend, Cap, measure_once
 from foresee.backbones.hf import checks, loading
 from foresee.backbones.hf.reading import REFUSALS, HuggingFaceLayer, Reader, undecayed_names
 from foresee.backbones.hf.symbols import Symbols, exported_ids, put_back, rows_of, token_ids
-from foresee.backbones.tables import TableBackbone
 from foresee.core.bounds import Bounds
 from foresee.core.checkpoint_files import (
     checkpoint_digest,

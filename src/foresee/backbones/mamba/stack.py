@@ -11,10 +11,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from foresee.backbones.base import Layer
+from foresee.backbones.base import Layer, TableBackbone, draw_weights
 from foresee.backbones.capabilities import Attend
 from foresee.backbones.mamba.convolution import causal_convolution, convolution_step, last_inputs
-from foresee.backbones.tables import TableBackbone, draw_table
 from foresee.core.errors import RequestError
 from foresee.core.vocabulary import Vocabulary
 
@@ -122,10 +121,10 @@ class RecurrentBackbone(TableBackbone):
     def build(self, vocab: Vocabulary, generator: torch.Generator, layers: int, width: int, tied: bool) -> None:
         """Draws the weights: table, layers from the first to the last, head."""
         self.vocab_size, self.width = len(vocab), width
-        self.token_table = draw_table(len(vocab), width, generator) if vocab else None
+        self.token_table = draw_weights(generator, len(vocab), width) if vocab else None
         self.layers = nn.ModuleList(self.fresh_layer(generator) for _ in range(layers))
         self.final_norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.head = draw_table(len(vocab), width, generator) if vocab and not tied else None
+        self.head = draw_weights(generator, len(vocab), width) if vocab and not tied else None
 
     @abstractmethod
     def fresh_layer(self, generator: torch.Generator) -> RecurrentLayer:

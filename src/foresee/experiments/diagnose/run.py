@@ -28,9 +28,8 @@ from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
 from foresee.training.data import draw
-from foresee.training.environment import best_device
 from foresee.training.examples import test_examples, training_data, watched_and_measured
-from foresee.training.process import locked
+from foresee.training.process import best_device, locked
 from foresee.training.progress import Progress
 from foresee.training.run import Run
 
