@@ -6,9 +6,10 @@ import json
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 
-from foresee.core.errors import ForeseeError, InUseError
+from foresee.core.errors import ForeseeError, ForeseeWarning, InUseError
 from foresee.experiments.engine import Order
 from foresee.experiments.pool import WorkerPool
 from foresee.training.settings import Settings
@@ -49,6 +50,7 @@ def work(order: Order) -> None:
             raise
     if seed == BABBLES:
         print("for standard error", flush=True)
+        warnings.warn("a file is not read", ForeseeWarning, stacklevel=1)
     if seed != LOST:
         (folder / "rows.jsonl").touch()
 

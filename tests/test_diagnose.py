@@ -95,11 +95,15 @@ def test_a_task_spec_is_data_too_and_what_is_neither_is_refused() -> None:
             read_task(asked)
 
 
-def test_a_question_that_cannot_be_is_refused(task: Task) -> None:
+def test_a_question_that_cannot_be_is_refused(task: Task, tmp_path: Path) -> None:
     wrong: dict[str, Any] = {"minutes": 0, "seeds": 0, "steps": 0, "batch": 0, "others": ["next-tokens"]}
     for name, value in wrong.items():
         with refused(f"{name}=0" if value == 0 else "next-token"):
             DiagnosisSettings.of(task, **{name: value})
+    alone = read_task(str(write_jsonl(tmp_path / "alone.jsonl", [("a", "b")] * 9)))
+    with refused("alone.jsonl: no row belongs to the test split"):
+        ask(DiagnosisSettings.of(alone, steps=3), alone, tmp_path / "out")
+    assert not (tmp_path / "out" / "plan.json").exists()
 
 
 def test_the_small_backbone_is_given_a_context_that_holds_the_rows() -> None:

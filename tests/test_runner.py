@@ -145,7 +145,7 @@ def test_one_worker_serves_runs_of_one_size_and_no_others(
     assert first == second
     assert first[0] != other[0]
     assert {first[1], other[1]} == {str(threads or 1)}
-    assert capfd.readouterr() == ("", "for standard error\n")
+    assert capfd.readouterr() == ("", "for standard error\nforesee: warning: a file is not read\n")
 
 
 def test_engines_by_name_and_what_is_wrong_about_them() -> None:

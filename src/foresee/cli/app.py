@@ -15,12 +15,10 @@ from typer.core import TyperGroup
 
 import foresee
 from foresee.cli.options import add_options
-from foresee.core.errors import ForeseeError, ForeseeWarning
+from foresee.core.errors import ForeseeError, show_warning
 
 # Typer carries its own copy of click and exports only the leaves of its exceptions; this is their common base.
 ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-
-SHOW_OTHERS = warnings.showwarning
 
 COMMANDS = (
     "demo", "list", "show", "generate", "train", "evaluate", "compare", "report", "runs", "explore", "export", "study",
@@ -87,7 +85,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare_streams()
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = show_warning
         sys.exit(status())
 
 
@@ -123,14 +121,6 @@ def status() -> int:
     except OSError as error:
         return failed(f"{error.filename or 'standard output'} could not be read or written: {error.strerror}", 1)
     return 0
-
-
-def _show_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-    """Says a warning of this package as one sentence; others as Python does."""
-    if issubclass(category, ForeseeWarning):
-        print(f"foresee: warning: {message}", file=sys.stderr)
-    else:
-        SHOW_OTHERS(message, category, *place, **more)
 
 
 def failed(sentence: str, exit_status: int) -> int:

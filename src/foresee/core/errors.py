@@ -5,9 +5,12 @@ The command line prints each as one sentence, and exits with ``status``; anythin
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 
 class ForeseeError(Exception):
@@ -28,6 +31,17 @@ class InUseError(RequestError):
 
 class ForeseeWarning(UserWarning):
     """What was asked for is done, but not as may have been thought."""
+
+
+SHOW_OTHERS = warnings.showwarning
+
+
+def show_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Says a warning of this package as one sentence; others as Python does."""
+    if issubclass(category, ForeseeWarning):
+        print(f"foresee: warning: {message}", file=sys.stderr)
+    else:
+        SHOW_OTHERS(message, category, *place, **more)
 
 
 class OtherProcessError(ForeseeError):

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +24,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from foresee.core.errors import show_warning
 from foresee.experiments import machine
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Order, Pending, train_one
 
@@ -146,6 +148,7 @@ def _begin_worker(pipe: Connection, gpu: str) -> None:
     os.setsid()  # a Ctrl-C is for the process that leads, which passes it on
     os.dup2(2, 1)  # standard output is for that process's results
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    warnings.showwarning = show_warning
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()

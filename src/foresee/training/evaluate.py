@@ -11,10 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy
+
 from foresee.core import files
 from foresee.core.batch import NOTHING, Batch
 from foresee.core.errors import ForeseeError, ForeseeWarning, RequestError
 from foresee.core.files import hash_file
+from foresee.core.fingerprints import Fingerprints
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import resolve
@@ -37,7 +40,7 @@ from foresee.training.examples import (
 from foresee.training.optimizer import autocast, learning_rate
 from foresee.training.process import has_device, locked
 from foresee.training.progress import Progress
-from foresee.training.records import Report, Timing, rows_as_lines
+from foresee.training.records import CODING, Report, Timing, rows_as_lines
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -170,6 +173,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
     elif isinstance(task, Data):
         task = task.at(data, whole=True)
         test = task.rows("test").batch(range(len(task.rows("test"))))
+        _warn_of_trained(run, task.identity(test), data)
     else:
         test = read_examples(data, task)
         if known := int((~task.held_out(test)).sum()):
@@ -191,6 +195,21 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
             trained=trained,
         )
         return measure_all(subject)
+
+
+def _warn_of_trained(run: Run, prompts: Fingerprints, data: Path) -> None:
+    """Warns where rows of a user's file have a prompt that a run was trained on, while its own rows are still there."""
+    with suppress(RequestError):
+        own = run.spec.build_task(run.dir / CODING)
+        assert isinstance(own, Data)
+        if own.digest() == run.spec.task_digest:
+            seen = numpy.isin(prompts, own.stored.prompts[own.stored.split("train")])
+            if known := int(seen.sum()):
+                warnings.warn(
+                    f"{known:,} of {len(seen):,} rows of {data} have a prompt that the run was trained on",
+                    ForeseeWarning,
+                    stacklevel=3,
+                )
 
 
 def keep_rows(run: Run, measured: Rows) -> None:

@@ -117,6 +117,8 @@ class Run:
         with suppress(RequestError):  # it is gone, which matters to whoever asks for its rows
             if task.digest() != self.spec.task_digest:
                 what = f"{task.path} is not as it was when {self.dir} was trained on it"
+                if self.data is not None:
+                    what = f"{task.path} holds other rows than {self.dir} was trained on"
                 warnings.warn(f"{what}; the run reads it by its own vocabulary", ForeseeWarning, stacklevel=3)
         return task
 

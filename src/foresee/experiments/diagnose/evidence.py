@@ -52,7 +52,7 @@ class SeedEvidence:
     over responses of the product of forced accuracies at their positions, ``exact`` if errors at different positions
     were independent and each spoiled the response.
     ``rows``, ``problems``: held-out examples, and different problems among them. ``cost``: steps until next-token first
-    solved over those of the control (``compare_steps``); None where it cannot be told.
+    solved over those of the control (``compare_steps``); None where it cannot be told. ``chance``: the task's.
     """
 
     exact: float
@@ -77,6 +77,7 @@ class SeedEvidence:
     rows: int
     problems: int
     cost: float | None
+    chance: float = 0.0
 
     def json(self) -> dict[str, Any]:
         """Everything as JSON values; what is infinite is left out."""
@@ -92,9 +93,10 @@ def gather_evidence(
     flags: Flags,
     places: Sequence[int],
     baseline: Tensor,
+    chance: float,
 ) -> list[SeedEvidence]:
     """The evidence of each next-token seed. ``places`` are the decision positions, counted from 0; ``baseline`` [E] is
-    ``baseline_losses``."""
+    ``baseline_losses``, and ``chance`` the task's."""
     forward, control = families[FORWARD], families[CONTROL]
     choosing, testing = split_problems(losses.problems)
     problems, whole = losses.problems[testing], torch.ones(int(testing.sum()))
@@ -125,7 +127,7 @@ def gather_evidence(
                 decision_positions=len(places),
                 decision_rise=measure_gain(accuracies_during(run, places), run.spec.steps), drop=drop["value"],
                 drop_low=drop.get("low", -math.inf), least_forced=least, compounded=compounded, rows=len(batch),
-                problems=drop["problems"], cost=compare_steps(forward, control),
+                problems=drop["problems"], cost=compare_steps(forward, control), chance=chance,
             )
         )  # fmt: skip
     return evidence

@@ -189,10 +189,10 @@ def make_plan(
     for run in runs:  # each can be built, before anything is trained
         run.build_objective(task)
     data = training_data(first, task)
+    watched, _ = watched_and_measured(test_examples(first, task, data), first, task)
     if asked.steps is not None:
         plan = DiagnosisPlan(asked.steps, max(1, asked.steps // STEPS_EVALUATIONS), MEASURED, None, {}, beside)
     else:
-        watched, _ = watched_and_measured(test_examples(first, task, data), first, task)
         whole, threads = asked.minutes * 60, torch.get_num_threads()
         say("measuring the speed of " + ", ".join(brief(objectives, run.objective) for run in runs))
         try:

@@ -92,7 +92,9 @@ def _measure(
     places = decisions.find_positions(losses, flags)
     train_rows = draw(task, asked.task, "train", BASELINE_ROWS, 0)
     baseline = baseline_losses(train_rows, batch, len(task.vocab))
-    evidence = gather_evidence(families, batch, losses, flags, [place["position"] for place in places], baseline)
+    evidence = gather_evidence(
+        families, batch, losses, flags, [place["position"] for place in places], baseline, task.chance
+    )
     verdict = judge(evidence, asked, plan)
     if not places and verdict.name != OPEN:  # a token that is hard by chance is no decision where nothing confirms it
         flags = flags.without_decisions()

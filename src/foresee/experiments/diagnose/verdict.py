@@ -111,7 +111,8 @@ def estimate_budget(control_steps: int | None, asked: DiagnosisSettings, plan: D
 def apply_rules(e: SeedEvidence) -> tuple[str, str]:
     """The first rule that holds gives the name.
 
-    1. ``exact`` >= 0.95: *learned, at a cost in samples* where ``cost`` >= 1.5, else *no lookahead needed*.
+    1. ``exact`` >= 0.95, and no one answer is right so often: *learned, at a cost in samples* where ``cost`` >= 1.5,
+       else *no lookahead needed*.
     2. *Not learned yet* where the best model saves less than half of the baseline's loss.
     3. The gap to the witness, on the half of the held-out problems that it was not picked by, less what next-token
        lost by overfitting, has a low end of at least 0.1 nats. Then *not learned yet* where next-token's loss still
@@ -126,7 +127,7 @@ def apply_rules(e: SeedEvidence) -> tuple[str, str]:
        is a decision position.
     7. *Not learned yet*: a decision is left that next-token guesses, and no other order has come as far.
     """
-    if e.exact >= SOLVED:
+    if e.exact >= SOLVED > e.chance:
         solved = f"next-token gets {e.exact:.3f} >= {SOLVED} of held-out responses right on its own"
         if e.cost is not None and e.cost >= COSTLY_FROM:
             return COSTLY, f"{solved}, but took {e.cost:.1f} times the steps of the control, reversed"
