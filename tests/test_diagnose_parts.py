@@ -27,7 +27,7 @@ from foresee.experiments.diagnose.evidence import (
 )
 from foresee.experiments.diagnose.measure import Family, TokenScores, measure, ratio
 from foresee.experiments.diagnose.plan import DiagnosisPlan, DiagnosisSettings
-from foresee.experiments.diagnose.result import find_gaps
+from foresee.experiments.diagnose.result import find_gaps, summarise
 from foresee.experiments.diagnose.verdict import (
     COMPOUNDING,
     COSTLY,
@@ -141,6 +141,14 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert apart["high"] == pytest.approx(2 + Z95 * math.sqrt(variance))
 
 
+def test_all_right_is_no_surer_than_so_few_rows_allow() -> None:
+    """Wilson's interval of n of n begins at n / (n + z^2)."""
+    family = _family("next-token", torch.zeros(2, 11))
+    (row,) = summarise({"next-token": family}, torch.zeros(11, 1, dtype=torch.bool), torch.arange(11))
+    assert (row.exact["value"], row.exact["high"]) == (1.0, 1.0)
+    assert row.exact["low"] == pytest.approx(11 / (11 + Z95**2))
+
+
 # The witness.
 
 
@@ -177,7 +185,7 @@ def _family(objective: str, nlls: torch.Tensor) -> Family:
     """Runs of which it is known what each held-out response costs, and nothing else."""
     right = torch.ones(nlls.shape[1], 1, dtype=torch.bool)
     scores = tuple(TokenScores("forced", nll[:, None], right, right, right[:, 0]) for nll in nlls)
-    run = cast(Run, SimpleNamespace(metrics=[], spec=SimpleNamespace(steps=10, eval_every=1)))
+    run = cast(Run, SimpleNamespace(metrics=[], seconds=0.0, spec=SimpleNamespace(steps=10, eval_every=1, digest="")))
     return Family(objective, (run,) * len(nlls), scores)
 
 

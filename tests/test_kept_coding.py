@@ -103,7 +103,8 @@ def test_another_file_is_tested_on_as_a_whole_whatever_its_form(run: Run) -> Non
     write_jsonl(Path("test.jsonl"), SUMS[:40], "question", "reply")
     paired = train(tiny(task=f"{run.spec.task},test_file=test.jsonl".replace("test_file=none,", ""), steps=2), "runs")
     Path("other.csv").write_text("reply,question\n" + "".join(f"{a},{p}\n" for p, a in SUMS[:20]) + "7,1+1=\n7,1+1=\n")
-    trained = {run.task.write_prompt(run.task.rows("train")[row][0]) for row in range(len(run.task.rows("train")))}
+    task: Any = run.task
+    trained = {task.write_prompt(task.rows("train")[row][0]) for row in range(len(task.rows("train")))}
     known = sum(prompt in trained for prompt in [*(prompt for prompt, _ in SUMS[:20]), "1+1=", "1+1="])
     with (
         pytest.warns(ForeseeWarning, match=r"other.csv holds other rows"),

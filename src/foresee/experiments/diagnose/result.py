@@ -128,9 +128,10 @@ def summarise(families: Mapping[str, Family], decisions: Tensor, problems: Tenso
         assert overall is not None
         # Wilson's interval has width at 0 and 1 too; the widest of the seeds', since they share their problems.
         alone = [one_share(each, problems) for each in exact]
-        half = max(row["high"] - row["low"] for row in alone) / 2
-        overall |= {"low": max(0.0, min(overall.get("low", 0.0), overall["value"] - half)),
-                    "high": min(1.0, max(overall.get("high", 1.0), overall["value"] + half))}  # fmt: skip
+        below = max(row["value"] - row["low"] for row in alone)
+        above = max(row["high"] - row["value"] for row in alone)
+        overall |= {"low": max(0.0, min(overall.get("low", 0.0), overall["value"] - below)),
+                    "high": min(1.0, max(overall.get("high", 1.0), overall["value"] + above))}  # fmt: skip
         rows.append(
             Learned(
                 objective=name, kind=family.kind, exact=overall, exact_by_seed=exact.double().mean(1).tolist(),
