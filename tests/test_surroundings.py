@@ -63,6 +63,18 @@ def test_the_callers_settings_of_torch_change_nothing_and_stay(world: str, plain
 # Files
 
 
+def test_a_new_folder_is_whole_or_absent_and_that_of_a_quicker_process_stays(tmp_path: Path) -> None:
+    with pytest.raises(ForeseeError, match="the disk is full"), files.new_folder(tmp_path / "new"):
+        raise OSError(errno.ENOSPC, "full")
+    assert list(tmp_path.iterdir()) == []
+    with files.new_folder(tmp_path / "new") as late:
+        (late / "a").write_text("late")
+        with files.new_folder(tmp_path / "new") as early:
+            (early / "a").write_text("early")
+    assert (tmp_path / "new" / "a").read_text() == "early"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
 def test_a_pipe_is_written_into_a_link_stays_and_the_umask_holds(tmp_path: Path, program: Program) -> None:
     command = ("generate", TASK, "-n", "3", "--out")
     assert program(*command, str(tmp_path / "plain"))[0] == 0

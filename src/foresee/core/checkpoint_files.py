@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
@@ -87,28 +85,19 @@ def _unpacked(file: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with files.explained(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        written = Path(tempfile.mkdtemp(dir=folder.parent, suffix=files.TEMPORARY))
-        # The library's reader raises whatever its parser, NumPy or the configuration does.
-        errors = (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, ImportError, EOFError)
-        try:
-            # Its progress bar is shown whatever the library's verbosity.
-            with refusing(f"{file} cannot be read as GGUF", *errors), quiet(), redirect_stderr(io.StringIO()):
-                given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
-                auto: Any = AutoModelForCausalLM
-                model = auto.from_pretrained(file.parent, dtype=torch.float32, **given)
-                if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
-                    quantizer.remove_quantization_config(model)  # the weights are plain numbers by now
-                model.save_pretrained(written)
-                AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(written)
-            try:
-                written.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was quicker
-                    raise
-        finally:
-            shutil.rmtree(written, ignore_errors=True)
+    # The library's reader raises whatever its parser, NumPy or the configuration does.
+    errors = (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, ImportError, EOFError)
+    with (
+        files.new_folder(folder) as written, refusing(f"{file} cannot be read as GGUF", *errors), quiet(),
+        redirect_stderr(io.StringIO()),  # its progress bar is shown whatever the library's verbosity
+    ):  # fmt: skip
+        given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+        auto: Any = AutoModelForCausalLM
+        model = auto.from_pretrained(file.parent, dtype=torch.float32, **given)
+        if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+            quantizer.remove_quantization_config(model)  # the weights are plain numbers by now
+        model.save_pretrained(written)
+        AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(written)
     return folder
 
 

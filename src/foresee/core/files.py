@@ -141,6 +141,24 @@ def remove_temporaries(directory: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to write into, which then takes the name ``folder``: that is whole or absent. Where another
+    process was quicker, its folder stays."""
+    with explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        written = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{TEMPORARY}")
+        written.mkdir()
+        try:
+            yield written
+            if not folder.is_dir() or not any(folder.iterdir()):
+                with suppress(FileNotFoundError):
+                    folder.rmdir()
+                written.rename(folder)
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces ``path`` by ``text``, atomically."""
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

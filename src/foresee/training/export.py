@@ -8,8 +8,6 @@ are not part of it: a standard model has no place for them.
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,21 +68,12 @@ def export(run: Run, folder: str | Path) -> Path:
         "vocabulary": list(objective.vocab),
         "tokens": list(ids),
     }
-    with files.explained(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        written = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{files.TEMPORARY}")
-        try:
-            written.mkdir()
-            with quiet():
-                model.save_pretrained(written)
-            tokenizer.save_pretrained(written)
-            files.write_json(written / "foresee.json", described)
-            files.write_text(written / "README.md", model_card(run, model, tokenizer, folder.name))
-            if folder.exists():
-                folder.rmdir()
-            written.rename(folder)
-        finally:
-            shutil.rmtree(written, ignore_errors=True)
+    with files.new_folder(folder) as written:
+        with quiet():
+            model.save_pretrained(written)
+        tokenizer.save_pretrained(written)
+        files.write_json(written / "foresee.json", described)
+        files.write_text(written / "README.md", model_card(run, model, tokenizer, folder.name))
     return folder
 
 
