@@ -59,6 +59,15 @@ def test_attention_is_read_from_the_position_that_decides_the_branch(name: str, 
     assert "free" not in found
 
 
+def test_nothing_is_shown_to_decide_where_nothing_is_decided() -> None:
+    task = foresee.task("in-weights-path-star:degree=3,length=3")
+    net = foresee.objective(
+        "next-token", foresee.backbone("transformer:layers=1,width=16,heads=2", task.vocab), task.vocab
+    )
+    for prompt, answer in task.sample(20, stream("edges")).pairs():
+        assert ("branch" in anatomy(task, net, prompt, answer, [])) == (task.write_prompt(prompt)[:5] == "path:")
+
+
 @pytest.mark.parametrize(
     ("name", "passes"), [("teacherless", 1), ("masked-diffusion:steps=2", 2), ("masked-diffusion", 4), ("insertion", 4)]
 )

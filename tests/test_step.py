@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,6 +219,19 @@ def test_a_batch_in_goes_is_the_batch_at_once(objective: str, ragged: bool) -> N
     for part, whole in zip(parts, gradients_in(1, objective, batch, Recorded(goes, again=True)), strict=True):
         # Gradients reach 25, and float32 rounds their sums by that.
         torch.testing.assert_close(part, whole, rtol=1e-3, atol=1e-5 * max(1.0, float(whole.abs().max()) / 5))
+
+
+def test_a_batch_on_two_processes_is_the_batch_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means over terms that processes have in unlike numbers: of rolls, which are no answer tokens."""
+    made, batch = scrambled("next-latent"), ragged_batch()
+    halves, total = split_batch(batch, 2), torch.zeros(())
+    for rank, half in enumerate(halves):
+        others = iter(made.count_terms(halves[1 - rank], rng()).values())
+        monkeypatch.setattr(World, "all_reduce", lambda self, value, others=others: value + next(others))
+        model: Any = SimpleNamespace(objective=made, world=World(rank, 2))
+        (shares,) = term_shares(model, [half], rng())
+        total = total + weigh(made.loss(half, rng()), part_share(half, batch), shares).total
+    torch.testing.assert_close(total, made.loss(batch, rng()).total)
 
 
 @pytest.mark.parametrize("padding", [0, 7])

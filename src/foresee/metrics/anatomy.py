@@ -59,8 +59,8 @@ def anatomy(
             assert written is not None
             found["free"] = steps(objective, written[0], predictions)
         branch = task.facts_of(truth).get("branch")
-        if branch is not None and read is not None and read.shape[1] == len(prompt) + len(answer) - 1:
-            place = int(branch[0])
+        place = -1 if branch is None else int(branch[0])  # negative where the example holds no decision
+        if place >= 0 and read is not None and read.shape[1] == len(prompt) + len(answer) - 1:
             decided = place if objective.order == "forward" else len(answer) - 1 - place
             attention = branch_attention(objective.backbone, read, len(prompt) - 1 + decided)
             if attention is not None:

@@ -69,14 +69,16 @@ def sums_in(device: torch.device) -> torch.dtype:
 
 
 def term_shares(model: Model, parts: list[Batch], rng: torch.Generator) -> list[dict[str, Tensor]]:
-    """For each part of a batch, by name of a loss that does not average over answer tokens: its share of that loss's
-    terms ([K] of its ``means``). None where there is one part, or several processes. Leaves ``rng`` as it was."""
-    if len(parts) == 1 or model.world.world_size > 1:
+    """For each part of this process's batch, by name of a loss that does not average over answer tokens: its share of
+    that loss's terms in all processes' ([K] of its ``means``). None where there is one part in all. Leaves ``rng`` as
+    it was."""
+    if len(parts) == model.world.world_size == 1:
         return [{} for _ in parts]
     state = rng.get_state()
     counts = [model.objective.count_terms(part, rng) for part in parts]
     rng.set_state(state)
-    totals = {name: torch.stack([each[name] for each in counts]).sum(0).clamp_min(1) for name in counts[0]}
+    own = {name: torch.stack([each[name] for each in counts]).sum(0) for name in counts[0]}
+    totals = {name: model.world.all_reduce(each).to(each).clamp_min(1) for name, each in own.items()}
     return [{name: each[name] / total for name, total in totals.items()} for each in counts]
 
 
