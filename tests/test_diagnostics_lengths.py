@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import pytest
 import torch
-from scripted import Babbler, Follower, Planner, Scripted, Slipping
+from scripted import Babbler, Follower, Planner, Slipping
 from torch import Tensor
 
 from foresee.core import seeds
@@ -18,37 +18,16 @@ from foresee.core.batch import NOTHING, Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.metrics.accuracy import compounded, right_answers
 from foresee.metrics.base import Row, Rows, Subject
+from foresee.metrics.decision import Decision
 from foresee.metrics.measure import measure_all, measure_quickly
 from foresee.metrics.passes import predict_answers, score_answers, stop_at_end
 from foresee.objectives.base import LossOut, Objective
 from foresee.tasks.base import Task
 from foresee.tasks.path_star import PathStar
+from foresee.tasks.star import Star
 
 MIXED = PathStar(degree=2, length=5, nodes=30, sizes="mixed", goals="one")
 STOPS = PathStar(degree=3, length=5, nodes=30, generalised="path", goals="one")
-
-
-class BySize(Scripted):
-    """A script of its own for each size of graph, which the number of prompt tokens tells."""
-
-    def __init__(self, script: Any, **options: Any) -> None:
-        super().__init__(MIXED)
-        sizes = [PathStar(degree=2, length=length, nodes=30, goals="one") for length in range(2, 6)]
-        self.scripts = torch.nn.ModuleDict({str(size.length): script(size, **options) for size in sizes})
-
-    def script(self, tokens: int) -> Scripted:
-        found = self.scripts[str((tokens - 3) // 6 + 1)]
-        assert isinstance(found, Scripted)
-        return found
-
-    def write_next(self, graph: Any, prefix: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def generate(self, prompt: Tensor, n: int) -> Tensor:
-        return self.script(prompt.shape[1]).generate(prompt, n)
-
-    def forced(self, batch: Batch) -> Tensor | None:
-        return self.script(batch.layout.first).forced(batch)
 
 
 def drawn(task: PathStar, n: int = 600) -> Batch:
@@ -81,7 +60,7 @@ def mean_of(rows: Sequence[Row], weights: Sequence[int] = ()) -> Any:
 
 def test_a_planner_of_mixed_sizes_is_right_everywhere() -> None:
     batch = drawn(MIXED)
-    rows = measure_all(examined(BySize(Planner), MIXED, batch))
+    rows = measure_all(examined(Planner(MIXED), MIXED, batch))
     having = [int((batch.answer_len > place).sum()) for place in range(5)]
     assert having[0] == having[1] == 600 > having[2] > having[4] > 0
     for name in ("free", "forced"):
@@ -97,7 +76,7 @@ def test_a_planner_of_mixed_sizes_is_right_everywhere() -> None:
 
 
 def test_counts_are_those_of_each_length_added_up() -> None:
-    batch, script = drawn(MIXED), BySize(Slipping, sure=0.8)
+    batch, script = drawn(MIXED), Slipping(MIXED, sure=0.8)
     together = measure_all(examined(script, MIXED, batch))
     parts = [part for _, part in batch.uniform_parts()]
     apart = [measure_all(examined(script, MIXED, part)) for part in parts]
@@ -114,7 +93,7 @@ def test_counts_are_those_of_each_length_added_up() -> None:
 
 
 def test_a_follower_of_mixed_sizes_walks_each_arm_to_its_own_end() -> None:
-    rows = measure_all(examined(BySize(Follower), MIXED, drawn(MIXED)))
+    rows = measure_all(examined(Follower(MIXED), MIXED, drawn(MIXED)))
     for name, least in (("follow", 4), ("follow_to_end", 3)):
         walked = int((drawn(MIXED).answer_len >= least).sum())
         assert (one(rows, name)["value"], one(rows, name)["n"]) == (1.0, walked)
@@ -131,8 +110,35 @@ def test_where_answers_stop_at_the_goal_a_wrong_arm_is_walked_as_far() -> None:
         assert (one(rows, name)["value"], one(rows, name)["n"]) == (1.0, int((left >= least).sum()))
 
 
+def test_where_the_way_taken_ends_early_what_is_written_after_it_is_no_fault() -> None:
+    """Paths of a star differ in length: a walker is told the right one's, and must write something after a shorter."""
+    task = Star(degree=3, shortest=3, longest=6, plan=2, nodes=20)
+    batch = task.sample(400, seeds.stream("walker"))
+
+    class Walker(Objective):
+        order, needs_length = "parallel", True
+
+        def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
+            raise NotImplementedError
+
+        def generate(self, prompt: Tensor, n: int) -> Tensor:
+            written = []
+            for row in prompt.tolist():
+                before, ways, _ = task._walk(row)
+                written.append([*before, *ways[sum(row) % 3], *[0] * n][:n])
+            return torch.tensor(written)
+
+        def forced(self, batch: Batch) -> None:
+            return None
+
+    walker = Walker(cast(Any, torch.nn.LayerNorm(1)), task.vocab)
+    rows = Decision().measure(examined(walker, task, batch))
+    assert one(rows, "rest")["value"] == 1.0
+    assert one(rows, "decision")["low"] < 1 / 3 < one(rows, "decision")["high"]
+
+
 def test_the_objective_is_never_shown_padding_or_rows_of_two_lengths() -> None:
-    class Watches(BySize):
+    class Watches(Planner):
         def forced(self, batch: Batch) -> Tensor | None:
             assert batch.tokens.shape[1] == batch.layout.last
             assert batch.layout.uniform
@@ -142,21 +148,21 @@ def test_the_objective_is_never_shown_padding_or_rows_of_two_lengths() -> None:
     seen: list[int] = []
     batch = drawn(MIXED, 200)
     padded = Batch.of(torch.nn.functional.pad(batch.tokens, (0, 7)), batch.prompt_len, batch.answer_len, batch.facts)
-    assert measure_quickly(MIXED, Watches(Planner), padded, chunk=30) == measure_quickly(MIXED, BySize(Planner), batch)
+    assert measure_quickly(MIXED, Watches(MIXED), padded, chunk=30) == measure_quickly(MIXED, Planner(MIXED), batch)
     assert sum(seen) == 200
     assert max(seen) == 30
 
 
 def test_chunks_change_nothing_where_lengths_differ() -> None:
     whole, pieces = (
-        measure_all(examined(BySize(Slipping, sure=0.7), MIXED, drawn(MIXED, 300), chunk)) for chunk in (500, 7)
+        measure_all(examined(Slipping(MIXED, sure=0.7), MIXED, drawn(MIXED, 300), chunk)) for chunk in (500, 7)
     )
     for name in whole:
         assert whole[name] == (pieces[name] if isinstance(whole[name], list) else pytest.approx(pieces[name]))
 
 
 def test_scores_and_answers_are_put_back_in_their_places() -> None:
-    batch, script = drawn(MIXED, 100), BySize(Babbler).eval()
+    batch, script = drawn(MIXED, 100), Babbler(MIXED).eval()
     found, wrote = score_answers(script, batch, 7), predict_answers(script, batch, 7)
     assert found is not None
     assert found.mask.tolist() == (wrote != NOTHING).tolist() == batch.answer_mask().tolist()

@@ -74,8 +74,9 @@ class Decision(Metric):
 
     What a decision implies is the task's to say (``Task.implied``). Where it does not, the other tokens are compared
     with the true answer's; an objective that decides in parallel may agree with either. The last token may be the true
-    one instead, a goal copied from the prompt, as for ``follow``. An impossible decision implies nothing, and its
-    answer does not count. Both are absent where the task has no decision, ``rest`` where it is the whole answer.
+    one instead, a goal copied from the prompt, as for ``follow``. Where the way taken ends before the answer does,
+    nothing is asked of what is written after it. An impossible decision implies nothing, and its answer does not count.
+    Both are absent where the task has no decision, ``rest`` where it is the whole answer.
     """
 
     summary = "free-running answers: the decision alone, and all but the decision"
@@ -101,7 +102,8 @@ class Decision(Metric):
         free, last = columns == place, columns == (batch.answer_len - 1)[:, None]
         goes_on = torch.zeros_like(place[:, 0], dtype=torch.bool)
         for rest in expected:
-            fits = (written == rest) | (last & (written == answers)) | free
+            over = (rest == NOTHING) & batch.answer_mask()
+            fits = (written == rest) | (last & (written == answers)) | free | over
             goes_on |= fits.all(1) & (rest != NOTHING).any(1)
         others = batch.answer_len[rows] > 1
         if bool(others.any()):
