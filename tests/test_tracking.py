@@ -139,9 +139,12 @@ def test_offline_mirrors_in_weights_and_biases_hold_everything(tmp_path: Path, m
 def test_a_sweep_mirrors_its_runs_and_those_finished_before(tmp_path: Path) -> None:
     specs = [tiny(seed=seed) for seed in range(3)]
     train(specs[0], tmp_path)
+    written = []
     for _ in range(2):
         progress = Mirrored(Progress(), "tensorboard", tmp_path)
         runs = run_all(specs, tmp_path, engine="in-process", progress=progress)
+        written.append(sorted(tmp_path.glob("*/tensorboard/*")))
+    assert written[0] == written[1], "each is mirrored once"
     for run in runs:
         found = scalars(run)
         assert same(found["train/loss"], curve(run, "loss"))
