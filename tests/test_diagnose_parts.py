@@ -49,11 +49,6 @@ from foresee.training.run import Run
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
-    return resolve(tasks, "copying:length=4,symbols=10").build()
-
-
-@pytest.fixture(scope="module")
 def ragged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Data, Batch]:
     """Sums of one to three digits, in characters, with an end symbol."""
     folder = tmp_path_factory.mktemp("diagnose")
@@ -99,6 +94,7 @@ def test_losses_agree_with_one_token_at_a_time(name: str, ragged: tuple[Data, Ba
 
 
 def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[Data, Batch]) -> None:
+    """An objective without probabilities has none."""
     task, batch = ragged
     objective = on(task, "next-token")
     found = measure(objective, task, batch)
@@ -109,10 +105,8 @@ def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[Data, B
         expected = [n < len(wrote) and wrote[n] == token for n, token in enumerate(answer)]
         assert found.free[row, : len(answer)].tolist() == expected
         assert bool(found.exact[row]) == (wrote == answer)
-
-
-def test_an_objective_without_probabilities_has_none(task: Task) -> None:
-    found = measure(on(task, "masked-diffusion"), task, task.sample(8, stream("x")))
+    copying = resolve(tasks, "copying:length=4,symbols=10").build()
+    found = measure(on(copying, "masked-diffusion"), copying, copying.sample(8, stream("x")))
     assert found.kind == "none"
     assert not found.loss.any()
 
@@ -235,12 +229,10 @@ def test_decisions_are_hard_and_what_is_shown_after_them_is_easy(
 # Tables.
 
 
-def test_the_share_absorbed_is_of_sums_over_responses() -> None:
+def test_positions_count_from_the_start_and_from_the_end() -> None:
+    """The share absorbed is of sums over responses."""
     row: Any = decisions.absorbed(losses_of([PATH], [GIVEN]))
     assert row["value"] == pytest.approx((0.01 + 2.1 + 0.01 - 0.75) / (0.01 + 2.1 + 0.01))
-
-
-def test_positions_count_from_the_start_and_from_the_end() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
     shown = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]]])
     nothing = torch.zeros_like(shown, dtype=torch.bool)
@@ -404,13 +396,18 @@ def test_the_first_rule_that_holds_gives_the_name(base: dict[str, Any], changes:
     assert apply_rules(SeedEvidence(**(base | changes)))[0] == name
 
 
-def test_a_verdict_has_its_rule_its_numbers_and_advice() -> None:
+def test_a_verdict_has_its_rule_its_numbers_and_advice_and_seeds_vote() -> None:
+    assert set(PLAIN) == set(NAMES)
     found = judged(CHEATED)
     assert (found.name, found.seeds) == (OPEN, (OPEN,))
     assert "reversed pays 0.03 nats a response where next-token pays 0.72" in found.because
     assert "0.68 nats of its loss sit on decision tokens" in found.because
     assert any("budget was enough" in remark for remark in found.remarks)
     assert any("reversed" in advice for advice in found.advice)
+    found = judged(SOLVED, CHEATED, CHEATED)
+    assert (found.name, found.seeds) == (OPEN, (NONE_NEEDED, OPEN, OPEN))
+    assert "do not agree" in found.remarks[0]
+    assert judged(SOLVED, CHEATED).name == OPEN
 
 
 @pytest.mark.parametrize(
@@ -445,17 +442,6 @@ def test_a_budget_too_small_is_told_what_would_do(minutes: float | None, control
     found = judged(CHEATED | {"fall": math.inf, "control_steps": control}, minutes=minutes)
     assert found.name == TOO_SMALL
     assert found.advice[0].startswith(advice)
-
-
-def test_seeds_vote_and_disagreement_is_said() -> None:
-    found = judged(SOLVED, CHEATED, CHEATED)
-    assert (found.name, found.seeds) == (OPEN, (NONE_NEEDED, OPEN, OPEN))
-    assert "do not agree" in found.remarks[0]
-    assert judged(SOLVED, CHEATED).name == OPEN
-
-
-def test_every_verdict_has_plain_words() -> None:
-    assert set(PLAIN) == set(NAMES)
 
 
 def test_fall_and_gain_are_from_the_middle_of_training_to_its_end() -> None:

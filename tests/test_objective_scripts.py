@@ -157,9 +157,6 @@ def test_a_script_is_one_short_page_that_needs_torch_alone(name: str) -> None:
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
     imported = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in nodes}
     assert {str(module).partition(".")[0] for module in imported} - set(sys.stdlib_module_names) == {"torch"}
-
-
-def test_every_script_is_of_an_objective() -> None:
     assert {path.stem for path in SCRIPTS.iterdir() if path.suffix == ".py"} == set(NAMES)
 
 
