@@ -466,7 +466,7 @@ def test_the_mamba_table_is_rebuilt_from_committed_runs(tmp_path: Path) -> None:
 
 
 def test_auxiliary_losses_train_as_their_sources_do() -> None:
-    """Their horizon counts tokens beyond the next, their weight is of the mean; 106 symbols make theirs."""
+    """NextLat's horizon counts tokens beyond the next, its weight is of the mean; 106 symbols; TOP's heads add up."""
     for cell in resolve(studies, "nextlat-figure").build().cells("paper"):
         run = cell.runs[0]
         horizon = run.build_task().answer_length - 2
@@ -476,6 +476,6 @@ def test_auxiliary_losses_train_as_their_sources_do() -> None:
     theirs = sum(each.numel() for each in run.replace(objective="next-token").build_objective(task).parameters())
     width, symbols = 384, 106
     assert theirs + 2 * width * (symbols - len(task.vocab)) == 21_324_672
-    assert {
-        (cell.runs[0].beta2, cell.runs[0].clip) for cell in resolve(studies, "top-table").build().cells("paper")
-    } == {(0.95, 0.0)}
+    summed = [cell.runs[0] for cell in resolve(studies, "top-table").build().cells("paper")]
+    assert {(run.beta2, run.clip) for run in summed} == {(0.95, 0.0)}
+    assert all("weight=1.0" in run.objective for run in summed if run.objective.startswith("multi-token:"))
