@@ -137,7 +137,7 @@ def apply_rules(e: SeedEvidence) -> tuple[str, str]:
     if saved < EXPLAINED:
         return TOO_SMALL, (
             f"the best model pays {best:.2f} nats a response, where knowing only how frequent tokens are costs "
-            f"{e.baseline:.2f}: {saved:.0%} is saved, less than {EXPLAINED:.0%}"
+            f"{e.baseline:.2f}: {max(saved, 0.0):.0%} is saved, less than {EXPLAINED:.0%}"
         )
     return _with_a_gap(e) if e.gap_low - e.overfit >= GAP else _without_a_gap(e)
 
@@ -278,7 +278,7 @@ ADVICE = {
     ),
     TOO_SMALL: (
         (
-            "Or, from scratch so far, start from a checkpoint (--backbone hf:...); shorter responses or a finer "
+            "A checkpoint in place of a network from scratch (--backbone hf:...), shorter responses or a finer "
             "--tokenizer make a small budget go further too."
         ),
     ),
