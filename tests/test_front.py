@@ -173,7 +173,7 @@ def test_runs_and_comparisons_show_themselves(runs: list[Run], compared: Compari
 def test_the_charts(compared: Comparison, runs: list[Run], tmp_path: Path) -> None:
     drawn = {
         "curves": foresee.plot.curves(compared, measure="exact"),
-        "positions": foresee.plot.positions(compared),
+        "positions": foresee.plot.positions([compared]),
         "survival": foresee.plot.survival(*(run.dir for run in compared.runs)),
         "supervision": foresee.plot.supervision(compared.runs[0]),
     }
@@ -219,7 +219,23 @@ def test_python_is_told_what_it_should_have_been_given(tmp_path: Path) -> None:
         (foresee.train, ("path-star",), {"stpes": 3, "runs": tmp_path}, "no setting 'stpes': did you mean 'steps'"),
         (foresee.compare, ("path-star", "next-token"), {"seed": 1, "runs": tmp_path}, "did you mean seeds"),
         (foresee.compare, ("path-star-mini", "next-token"), {"seeds": [0, 1]}, "seeds=[0, 1] must be a whole number"),
-        (foresee.runs, (["runs"],), {}, "put * before a list"),
+        (
+            foresee.compare,
+            ("path-star-mini", None),
+            {},
+            "objectives must be specs, as in",
+        ),
+        (
+            foresee.compare,
+            ("path-star-mini", "next-token"),
+            {"jobs": "2", "runs": tmp_path},
+            "jobs='2' must be a whole",
+        ),
+        (foresee.train, (Path("rows.jsonl"),), {}, "unknown task 'rows.jsonl'"),
+        (foresee.train, ("path-star", foresee.train), {}, "objective must be a spec, as on the command line, not a"),
+        (foresee.train, ("path-star",), {"track": True, "runs": tmp_path}, "unknown tracker True"),
+        (foresee.load, (None,), {}, "a run is named by its folder or its digest, not by a NoneType"),
+        (foresee.report, (3,), {}, "a run is named by its folder or its digest, not by a int"),
         (foresee.study, ("defaults",), {"results": tmp_path / "nowhere"}, "nowhere: no such folder"),
     ]
     for call, given, named, said in wrong:

@@ -26,10 +26,8 @@ class Gru(Backbone):
     def __init__(self, vocab: Vocabulary, generator: torch.Generator, *, layers: int = 2, width: int = 128) -> None:
         super().__init__()
         self.vocab_size, self.width = len(vocab), width
-        with torch.device("meta"):  # where PyTorch's own initialisation draws no random numbers
-            self.table = nn.Embedding(len(vocab), width)
-            self.cells = nn.GRU(width, width, layers, batch_first=True)
-        self.to_empty(device="cpu")
+        self.table = nn.Embedding(len(vocab), width)
+        self.cells = nn.GRU(width, width, layers, batch_first=True)
         for parameter in self.parameters():
             parameter.detach().normal_(0.0, width**-0.5, generator=generator)
 

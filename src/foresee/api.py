@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from foresee.tasks.base import Task, tasks
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
+from foresee.training.values import whole_number
 
 if TYPE_CHECKING:
     import pandas
@@ -38,6 +39,8 @@ __all__ = [
 
 RunName = Run | str | Path
 """A run, its folder, or its digest or the start of that."""
+Runs = RunName | Sequence[RunName]
+"""Runs, alone or in lists."""
 
 SCRATCH_RATE, CHECKPOINT_RATE = 2e-3, 1e-5
 """Learning rates of a diagnosis."""
@@ -134,9 +137,12 @@ def compare(
     from foresee.experiments.compare import compare as compare_runs
     from foresee.training.tracking import show_progress
 
+    if not isinstance(objectives, Iterable):  # a built objective, or none
+        raise RequestError(
+            f"objectives must be specs, as in ['next-token', 'reversed'], not a {type(objectives).__name__}"
+        )
     names = split_list(objectives) if isinstance(objectives, str) else list(objectives)
-    if not isinstance(seeds, int):
-        raise RequestError(f"seeds={seeds!r} must be a whole number: how many seeds, from 0")
+    seeds = whole_number("seeds", seeds, 0)
     if "seed" in settings:
         raise RequestError("a comparison has no setting 'seed': did you mean seeds=3, for seeds 0, 1 and 2?")
     asked = _settings(task, names[0] if names else "next-token", backbone, settings)
@@ -230,18 +236,21 @@ def diagnose(
 
 
 def runs(
-    *folders: str | Path, where: str | Sequence[str] = (), sort: str | None = None, descending: bool = False
+    *folders: RunName | Sequence[RunName],
+    where: str | Sequence[str] = (),
+    sort: str | None = None,
+    descending: bool = False,
 ) -> pandas.DataFrame:
     """A row for each run in ``folders`` (``runs`` by default), finished or not, with every setting and measurement.
 
     ``where`` keeps those that meet conditions such as ``exact>=0.95`` and ``task.degree=2``.
     """
-    from foresee.training.records import locate_run
+    from foresee.training.records import locate_run, one_by_one
     from foresee.training.run import find_runs
     from foresee.training.run_table import filter_runs, runs_table, sort_runs
 
-    _refuse_lists("runs", folders)
-    table = runs_table(find_runs(*map(locate_run, folders or ["runs"])))
+    named = one_by_one(folders) or ["runs"]
+    table = runs_table(find_runs(*(each.dir if isinstance(each, Run) else locate_run(each) for each in named)))
     table = filter_runs(table, [where] if isinstance(where, str) else where)
     return table if sort is None else sort_runs(table, sort, descending=descending)
 
@@ -269,7 +278,7 @@ def export(run: RunName, out: str | Path, *, runs: str | Path = "runs") -> Path:
 
 
 def report(
-    *about: RunName | Comparison | StudyResult, out: str | Path = "report.html", runs: str | Path = "runs",
+    *about: Runs | Comparison | StudyResult, out: str | Path = "report.html", runs: str | Path = "runs",
     title: str | None = None, figures: str | Path | None = None, tables: str | Path | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Path:  # fmt: skip
@@ -278,16 +287,13 @@ def report(
     ``warn`` is told of damaged runs, which are left out."""
     from foresee.report import report as write
 
-    _refuse_lists("report", about)
     return write(*about, out=out, runs=runs, title=title, figures=figures, tables=tables, warn=warn)
 
 
-def _refuse_lists(function: str, given: Sequence[Any]) -> None:
-    if any(isinstance(each, list | tuple) for each in given):
-        raise RequestError(f"foresee.{function} takes what it is about one by one: put * before a list")
-
-
 def _settings(task: str | Task, objective: str, backbone: str | None, settings: dict[str, Any]) -> Settings:
-    text = task if isinstance(task, str) else describe(tasks, task)
-    chosen = {} if backbone is None else {"backbone": backbone}
-    return Settings.of(text, objective, **chosen, **settings)
+    chosen: dict[str, Any] = {"task": describe(tasks, task) if isinstance(task, Task) else task, "objective": objective}
+    chosen |= {} if backbone is None else {"backbone": backbone}
+    for name, given in chosen.items():
+        if not isinstance(given, str | Path):
+            raise RequestError(f"{name} must be a spec, as on the command line, not a {type(given).__name__}")
+    return Settings.of(**{name: str(given) for name, given in chosen.items()}, **settings)

@@ -13,6 +13,7 @@ from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.isolation import keep_large_blocks
 from foresee.core.plugins import load_plugin_file, loaded_plugin_files
 from foresee.core.registry import nearest
+from foresee.training.values import whole_number
 
 if TYPE_CHECKING:  # a worker starts without PyTorch, and imports it with its first run
     from foresee.training.settings import Settings
@@ -70,10 +71,8 @@ class Engine(ABC):
     def __init__(self, *, jobs: int | None = None, threads: int | None = None) -> None:
         """``jobs`` bounds how many runs go beside each other; ``threads`` is how many each has, 1 by default: a run's
         bytes depend on it, so it does not depend on how many runs there are. Raises ``RequestError`` below 1."""
-        for name, value in (("jobs", jobs), ("threads", threads)):
-            if value is not None and value < 1:
-                raise RequestError(f"{name}={value} must be at least 1")
-        self.jobs, self.threads = jobs, threads or 1
+        self.jobs = None if jobs is None else whole_number("jobs", jobs)
+        self.threads = 1 if threads is None else whole_number("threads", threads)
 
     @property
     def each(self) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
@@ -18,7 +19,7 @@ from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
 from foresee.report.style import Mark, assign_marks
 from foresee.tasks.base import tasks
-from foresee.training.records import locate_run, value_of
+from foresee.training.records import locate_run, one_by_one, value_of
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -172,10 +173,10 @@ def arrange(runs: Sequence[Run]) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def folders_of(*about: Run | Comparison | str | Path, runs: str | Path = "runs") -> list[Path]:
-    """The folders of runs, of all runs of comparisons, and those that are named."""
+def folders_of(*about: Any, runs: str | Path = "runs") -> list[Path]:
+    """The folders of runs, of all runs of comparisons, and those that are named, alone or in lists."""
     found: list[Path] = []
-    for each in about:
+    for each in one_by_one(about):
         if isinstance(each, Comparison):
             found += [run.dir for run in each.runs]
         else:

@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.experiments.compare import Comparison
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, StudyResult
 from foresee.metrics import verdict
@@ -22,13 +22,14 @@ from foresee.report.picture import write_figures
 from foresee.report.rendering import listed, render_page
 from foresee.report.star import draw_star, nodes_of
 from foresee.report.style import KINDS, assign_marks
+from foresee.training.records import one_by_one
 from foresee.training.run import DamagedRun, Run, find_runs
 
 TITLE = "Does it look ahead?"
 
 
 def report(
-    *about: Run | Comparison | StudyResult | str | Path, out: str | Path = "report.html", runs: str | Path = "runs",
+    *about: Any, out: str | Path = "report.html", runs: str | Path = "runs",
     title: str | None = None, figures: str | Path | None = None, tables: str | Path | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Path:  # fmt: skip
@@ -43,6 +44,7 @@ def report(
     """
     if Path(out).suffix.lower().removeprefix(".") in KINDS:
         raise RequestError(f"{out}: a report is a page, whose name ends in .html; --figures FOLDER writes pictures")
+    about = tuple(one_by_one(about))
     studies = [each for each in about if isinstance(each, StudyResult)]
     named = folders_of(*(each for each in about if not isinstance(each, StudyResult)), runs=runs)
     directories = [*named, *(Path(each) for study in studies for each in study.dirs)] if about else [Path(runs)]

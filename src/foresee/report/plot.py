@@ -6,7 +6,7 @@ as SVG, PDF, PNG, HTML or JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from foresee.training.run import Run, find_runs
 
 __all__ = ["anatomy", "curves", "positions", "supervision", "survival"]
 
-Source = Run | Comparison | str | Path
+One = Run | Comparison | str | Path
+Source = One | Sequence[One]
 
 
 def curves(*about: Source, measure: str | None = None, runs: str | Path = "runs") -> alt.VConcatChart:
@@ -62,7 +63,7 @@ def anatomy(run: Source, example: int = 0, *, runs: str | Path = "runs") -> alt.
     return _stacked([*shown, *([] if read.empty else [[charts.attention(read)]])], "probabilities")
 
 
-def _sections(about: tuple[Source, ...] | list[Source], runs: str | Path) -> tuple[Section, ...]:
+def _sections(about: Sequence[Source], runs: str | Path) -> tuple[Section, ...]:
     folders = folders_of(*about, runs=runs) if about else [Path(runs)]
     found = [each for each in find_runs(*folders) if isinstance(each, Run)]
     if not found:

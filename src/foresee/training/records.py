@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeVar
 
@@ -193,9 +195,16 @@ def _checked(path: Path, kind: TypeAdapter[T], text: str, where: str) -> T:
     raise files.damaged(path, f"{where}{place}: {first['msg']}" if place else f"{where}{first['msg']}")
 
 
+def one_by_one(given: Iterable[Any]) -> list[Any]:
+    """What is given, alone or in lists of it."""
+    return [part for each in given for part in (one_by_one(each) if isinstance(each, list | tuple) else [each])]
+
+
 def locate_run(name: str | Path, runs: str | Path = "runs") -> Path:
     """The folder of a run that is named by it, or by its digest or the start of that, anywhere below ``runs``. Raises
     ``RequestError`` where none is, or several are."""
+    if not isinstance(name, str | PathLike):
+        raise RequestError(f"a run is named by its folder or its digest, not by a {type(name).__name__}")
     if Path(name).exists() or not re.fullmatch(r"[0-9a-f]{1,16}", str(name)):
         return Path(name)
     found = sorted({path.parent for path in Path(runs).rglob(f"{name}*/spec.json")})

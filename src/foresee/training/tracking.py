@@ -100,7 +100,7 @@ class Mirrored(Progress):
         kind, or where its library is not installed."""
         self._shown, self._root, self._kind = shown, root, kind
         if kind not in TRACKERS:
-            raise RequestError(f"unknown tracker {kind!r}: {nearest(kind, list(TRACKERS))}")
+            raise RequestError(f"unknown tracker {kind!r}: {nearest(str(kind), list(TRACKERS))}")
         require_package(kind, "tracking", f"--track {kind}")
         self._open: dict[str, TensorBoard | WeightsAndBiases] = {}
         self.plan, self.step, self.say, self.note = shown.plan, shown.step, shown.say, shown.note  # type: ignore[method-assign]  # not mirrored

@@ -46,6 +46,17 @@ def _whole(given: object) -> int:
     raise ValueError("a whole number")
 
 
+def whole_number(name: str, given: object, least: int = 1) -> int:
+    """``given`` as a whole number; raises ``RequestError`` where it is none, or below ``least``."""
+    try:
+        found = _whole(given)
+    except ValueError:
+        raise RequestError(f"{name}={given!r} must be a whole number: how many") from None
+    if found < least:
+        raise RequestError(f"{name}={found} must be at least {least}")
+    return found
+
+
 def _real(given: object) -> float:
     if isinstance(given, numbers.Real) and not isinstance(given, bool):
         return float(given)
