@@ -71,7 +71,7 @@ def loss(model, prompt, answer, rng):
     """Mean cross entropy of everything after the prompt but <T>, over all rows together."""
     inserted = torch.rand(len(prompt), generator=rng) < SHARE
     _, place, size = torch.rand(3, int(inserted.sum()), dtype=torch.float64, generator=rng)
-    copied = 1 + (size * SPAN).long()  # 1 to SPAN tokens, at any place where they fit
+    copied = 1 + (size * min(SPAN, LENGTH)).long()  # 1 to SPAN tokens, at any place where they fit
     spans = zip((place * (LENGTH - copied + 1)).long().tolist(), copied.tolist(), strict=True)
     tokens = []
     for true, has_future in zip(answer.tolist(), inserted, strict=True):
