@@ -121,13 +121,10 @@ def test_options_say_how_many_are_drawn_and_how() -> None:
             Creativity(**cast(Any, options))
 
 
-def test_absent_where_it_has_no_meaning() -> None:
+def test_absent_where_it_has_no_meaning_and_greedy_with_seeds() -> None:
     assert Creativity().measure(subject(TASK, Lister(TASK, RIGHT, draws=False), 4, [])) == {}
     closed = PathStar(degree=2, length=3, nodes=10, goals="one")
     assert Creativity().measure(subject(closed, Lister(closed, ["0,1,2"]), 4, None)) == {}
-
-
-def test_with_seeds_it_decodes_greedily() -> None:
     task = Conditioned(TASK, seed_length=2)
     lister = Lister(task, RIGHT)
     rows = Creativity().measure(subject(task, lister, 4, RIGHT[:1]))
@@ -162,12 +159,18 @@ def test_a_run_reports_creativity(tmp_path: Path, seed: str) -> None:
 # Drawing at a temperature
 
 
-def test_draws_have_the_probabilities_of_the_softmax() -> None:
+def test_draws_have_the_probabilities_of_the_softmax_and_are_a_function_of_their_stream() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -30.0]).expand(40_000, -1)
     for temperature in (0.5, 1.0, 3.0):
         tokens = choose_at(temperature, seeds.torch_stream("draws", str(temperature)))(logits)
         shares = torch.bincount(tokens, minlength=4) / 40_000
         assert torch.allclose(shares, (logits[0] / temperature).softmax(-1), atol=0.012)
+    objective: Any = build("next-token", "recurrent").eval()
+    prompt = torch.zeros(50, 3, dtype=torch.int64)
+    first, again, other = (objective.sample(prompt, 4, 2.0, seeds.torch_stream("draw", n)) for n in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(torch.unique(first, dim=0)) > 10
 
 
 def test_a_low_temperature_is_greedy() -> None:
@@ -179,15 +182,6 @@ def test_a_low_temperature_is_greedy() -> None:
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(RequestError, match="must be above 0; decoding without chance is greedy"):
             choose_at(temperature, torch.Generator())
-
-
-def test_a_draw_is_a_function_of_its_stream() -> None:
-    objective: Any = build("next-token", "recurrent").eval()
-    prompt = torch.zeros(50, 3, dtype=torch.int64)
-    first, again, other = (objective.sample(prompt, 4, 2.0, seeds.torch_stream("draw", n)) for n in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert len(torch.unique(first, dim=0)) > 10
 
 
 @pytest.mark.parametrize(

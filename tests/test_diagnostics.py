@@ -151,14 +151,11 @@ def test_child_on_a_babbler_is_the_share_counted_one_by_one() -> None:
     assert one(rows, "child")["value"] == count / 1200
 
 
-def test_slips_compound() -> None:
+def test_slips_compound_and_memory_shows_on_training_examples_alone() -> None:
     rows = measure_all(subject(Slipping(TASK, sure=0.97)))
     assert value(rows, "compounded") == pytest.approx(math.prod(values(rows, "forced")))
     assert value(rows, "exact") == pytest.approx(0.97**5, abs=0.03)
     assert sorted(values(rows, "free"), reverse=True) == values(rows, "free")
-
-
-def test_memory_shows_on_training_examples_alone() -> None:
     train = examples(TASK, 500, "train")
     rows = measure_all(subject(Memoriser(TASK, known(train.prompts), walks=True), train=train))
     assert value(rows, "train_branch") == 1.0
@@ -186,13 +183,6 @@ def test_rows_are_absent_where_they_have_no_meaning() -> None:
         rows = measure_all(subject(Follower(task), 50))
         assert "follow" not in rows
         assert value(rows, "child") == 1.0
-
-
-def test_numbers_that_are_not_finite_are_left_out() -> None:
-    rows = measure_all(subject(Broken(TASK), 50))
-    assert not {"margin", "plateau"} & set(rows)
-    assert "forced_loss" not in measure_quickly(TASK, Broken(TASK), examples(TASK, 50))
-    json.dumps(rows, allow_nan=False)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -252,7 +242,11 @@ def test_scores_take_the_first_of_equal_logits_as_decoding_does_and_are_reduced_
         assert found.loss.dtype == found.margin.dtype == torch.float32
 
 
-def test_an_empty_test_set_is_refused() -> None:
+def test_numbers_that_are_not_finite_are_left_out_and_an_empty_test_set_is_refused() -> None:
+    rows = measure_all(subject(Broken(TASK), 50))
+    assert not {"margin", "plateau"} & set(rows)
+    assert "forced_loss" not in measure_quickly(TASK, Broken(TASK), examples(TASK, 50))
+    json.dumps(rows, allow_nan=False)
     with pytest.raises(RequestError, match="test set holds no examples"):
         subject(Planner(TASK), 0)
     with pytest.raises(RequestError, match="chunk of 0 rows"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fabricated_runs import PROMPTS, TASK, add_anatomy, add_position_loss, fabricate_run
+from fabricated_runs import PROMPTS, add_anatomy, add_position_loss, fabricate_run
 
 from foresee.core.seeds import stream
 from foresee.experiments.compare import steps_to_solve
@@ -121,7 +121,7 @@ def test_survival_steps_down_where_runs_solve_and_marks_where_others_end(tmp_pat
     assert [(row.step, row.share, row.ended) for row in ended.itertuples()][-1] == (500, 1.0, True)
 
 
-def test_shares_of_the_loss_are_means_over_seeds(tmp_path: Path) -> None:
+def test_shares_of_the_loss_are_means_over_seeds_and_where_the_supervision_goes_is_said(tmp_path: Path) -> None:
     runs = [fabricate_run(tmp_path, seed=seed, steps=100) for seed in range(2)]
     for run, nats in zip(runs, ([3.0, 1.0], [1.0, 3.0]), strict=True):
         read = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
@@ -131,6 +131,11 @@ def test_shares_of_the_loss_are_means_over_seeds(tmp_path: Path) -> None:
     assert list(found["step"]) == [50, 50, 100, 100]
     assert list(found["share"]) == [0.5] * 4
     assert list(found["nats"]) == [2.0] * 4
+    run = fabricate_run(tmp_path / "page")
+    add_position_loss(run)
+    html = page_of([run, fabricate_run(tmp_path / "page", "reversed", "solves")], tmp_path)
+    assert "The branch takes 28% of the loss at first and 100% at last." in html
+    assert "Not recorded: reversed." in html
 
 
 RATES = {"objective": "next-token", "seed": 0, "step": 5, "position": 1, "value": 0.5, "low": 0.4, "high": 0.6}
@@ -294,18 +299,11 @@ def test_other_tasks_are_shown_as_text_and_so_is_a_measurement_of_ones_own(tmp_p
         assert absent not in html
 
 
-def test_where_the_supervision_goes_is_said(tmp_path: Path) -> None:
-    run = fabricate_run(tmp_path)
-    add_position_loss(run)
-    html = page_of([run, fabricate_run(tmp_path, "reversed", "solves")], tmp_path)
-    assert "The branch takes 28% of the loss at first and 100% at last." in html
-    assert "Not recorded: reversed." in html
-
-
 # Tables ------------------------------------------------------------------------------------------------------------
 
 
 def test_tables_for_papers_are_escaped() -> None:
+    """A task is called by what is not at its default."""
     table = pd.DataFrame([("x & y", "[0.1, 0.2] <i>"), ("$1", "line\nbreak")], columns=["a_b", "c|d"])
     lines = write_table(table, "100 % of {it}", ["do it"], "md").splitlines()
     assert lines[2:6] == [r"| a\_b | c\|d |", "| --- | --- |", r"| x & y | [0.1, 0.2] \<i\> |", "| $1 | line break |"]
@@ -315,11 +313,9 @@ def test_tables_for_papers_are_escaped() -> None:
     for line in (r"\caption{100 \% of \{it\}}", r"\begin{tabular}{ll}", r"a\_b & c\textbar{}d \\",
                  r"x \& y & {[}0.1, 0.2{]} \textless{}i\textgreater{} \\", r"\$1 & line break \\"):  # fmt: skip
         assert line in drawn
-    assert TASK not in drawn
-
-
-def test_a_task_is_called_by_what_is_not_at_its_default() -> None:
-    assert task_title("path-star:degree=2,length=3,nodes=10,goals=all") == "path-star G(2, 3), 10 node labels"
-    assert task_title("sorting:length=8,symbols=30") == "sorting"
-    assert task_title("data:path=notes.jsonl,prompt=question,answer=answer") == "data:path=notes.jsonl,prompt=question"
-    assert task_title("of-a-plug-in:size=3") == "of-a-plug-in:size=3"
+    for spec, title in (
+        ("path-star:degree=2,length=3,nodes=10,goals=all", "path-star G(2, 3), 10 node labels"),
+        ("sorting:length=8,symbols=30", "sorting"), ("of-a-plug-in:size=3", "of-a-plug-in:size=3"),
+        ("data:path=notes.jsonl,prompt=question,answer=answer", "data:path=notes.jsonl,prompt=question"),
+    ):  # fmt: skip
+        assert task_title(spec) == title
