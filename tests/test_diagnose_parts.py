@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,6 +21,7 @@ from foresee.experiments.diagnose.evidence import (
     SeedEvidence,
     accuracies_during,
     baseline_losses,
+    charge_for_length,
     gather_evidence,
     measure_fall,
     measure_gain,
@@ -152,6 +154,19 @@ def test_a_problem_lies_in_one_half() -> None:
     assert choosing.tolist() == [True, True, False, True, True, False]
     assert torch.equal(testing, ~choosing)
     assert all(each.all() for each in split_problems(torch.zeros(3, dtype=torch.int64)))
+
+
+def test_what_writes_backwards_pays_for_where_a_response_ends_as_next_token_does() -> None:
+    """Whoever is told a length that is a matter of chance has learned nothing."""
+    families = {name: _family(name, torch.ones(2, 3)) for name in ("next-token", "reversed", "teacherless")}
+    assert charge_for_length(families) == families
+    stops = torch.tensor([[[0.1], [0.2], [0.3]], [[0.3], [0.4], [0.5]]])
+    own = families["next-token"]
+    scores = tuple(replace(each, stops=stop) for each, stop in zip(own.scores, stops, strict=True))
+    charged = charge_for_length(families | {"next-token": replace(own, scores=scores)})
+    for name, expected in (("next-token", [1, 1, 1]), ("reversed", [1.2, 1.3, 1.4]), ("teacherless", [1, 1, 1])):
+        for each in charged[name].scores:
+            assert each.nll.tolist() == pytest.approx(expected)
 
 
 def test_the_witness_is_not_judged_by_the_rows_that_it_was_picked_by() -> None:

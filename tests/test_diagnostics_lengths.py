@@ -163,8 +163,10 @@ def test_chunks_change_nothing_where_lengths_differ() -> None:
 
 def test_scores_and_answers_are_put_back_in_their_places() -> None:
     batch, script = drawn(MIXED, 100), Babbler(MIXED).eval()
-    found, wrote = score_answers(script, batch, 7), predict_answers(script, batch, 7)
+    closing = int(batch.padded_answers()[0, 1])
+    found, wrote = score_answers(script, batch, 7, end=closing), predict_answers(script, batch, 7)
     assert found is not None
+    assert found.stops is not None
     assert found.mask.tolist() == (wrote != NOTHING).tolist() == batch.answer_mask().tolist()
     assert not found.right[~found.mask].any()
     assert not found.loss[~found.mask].any()
@@ -176,6 +178,12 @@ def test_scores_and_answers_are_put_back_in_their_places() -> None:
         assert again is not None
         assert torch.equal(again.loss[0], found.loss[row, :length])
         assert torch.equal(again.right[0], found.right[row, :length])
+        with torch.inference_mode():
+            log_probs = script.forced(alone)
+        assert log_probs is not None
+        stop = log_probs[0, :, closing].exp()
+        here = torch.where(alone.answers[0] == closing, stop, 1 - stop).clamp(min=1e-6)
+        torch.testing.assert_close(found.stops[row, :length], -here.log(), rtol=1e-3, atol=1e-5)
     assert found.mean_loss() == pytest.approx(float(found.loss.double().sum() / found.mask.sum()))
 
 

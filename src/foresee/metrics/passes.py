@@ -33,6 +33,9 @@ class Scores:
     """[B, A] float32: the true token's logit minus the best other one's, in nats."""
     mask: Tensor
     """[B, A] bool: which places hold a token of the answer."""
+    stops: Tensor | None = None
+    """[B, A] float32: the part of ``loss`` that says where the answer ends, which is minus the log-probability of the
+    symbol that closes it, or before it of any other. None where there is no such symbol."""
 
     def mean_loss(self) -> float:
         """Mean over all answer tokens, in nats a token."""
@@ -116,9 +119,12 @@ def _scatter(batch: Batch, parts: list[tuple[Tensor, Tensor]], blank: float = NO
 
 
 @torch.inference_mode()
-def score_answers(objective: Objective, batch: Batch, chunk: int, unknown: int | None = None) -> Scores | None:
-    """Scores of a batch, or None where the objective cannot be forced. The token ``unknown`` is never right."""
-    scored: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]] = []
+def score_answers(
+    objective: Objective, batch: Batch, chunk: int, unknown: int | None = None, end: int | None = None
+) -> Scores | None:
+    """Scores of a batch, or None where the objective cannot be forced. The token ``unknown`` is never right, and the
+    token ``end`` closes every answer."""
+    scored: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]] = []
     ragged_forward = objective.order == "forward" and not batch.layout.uniform
     for index, part in split_by_prompt(batch) if ragged_forward else batch.uniform_parts():
         pieces = []
@@ -126,18 +132,23 @@ def score_answers(objective: Objective, batch: Batch, chunk: int, unknown: int |
             log_probs = objective.forced(piece)
             if log_probs is None:
                 return None
-            pieces.append(_reduce(log_probs.float(), piece.answers))
-        right, loss, margin = (torch.cat(values) for values in zip(*pieces, strict=True))
-        scored.append((index, (right, loss, margin)))
+            pieces.append(_reduce(log_probs.float(), piece.answers, end))
+        right, loss, margin, stops = (torch.cat(values) for values in zip(*pieces, strict=True))
+        scored.append((index, (right, loss, margin, stops)))
     mask = batch.answer_mask()
-    right, loss, margin = (_scatter(batch, [(index, each[n]) for index, each in scored], 0) for n in range(3))
-    if ragged_forward:  # scores of padding are no scores
-        right, loss, margin = (values.masked_fill(~mask, 0) for values in (right, loss, margin))
-    return Scores(right if unknown is None else right & (batch.padded_answers() != unknown), loss, margin, mask)
+    # Scores of padding are no scores.
+    right, loss, margin, stops = (
+        _scatter(batch, [(index, each[n]) for index, each in scored], 0).masked_fill(~mask, 0) for n in range(4)
+    )
+    right = right if unknown is None else right & (batch.padded_answers() != unknown)
+    return Scores(right, loss, margin, mask, None if end is None else stops)
 
 
-def _reduce(log_probs: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _reduce(log_probs: Tensor, truth: Tensor, end: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gold = log_probs.gather(-1, truth[..., None]).squeeze(-1)
     right = log_probs.argmax(-1) == truth
     best, second = log_probs.topk(2, -1).values.unbind(-1)
-    return right, -gold, gold - torch.where(right, second, best)
+    closing = 0 if end is None else end
+    stop = log_probs[..., closing]
+    stops = -torch.where(truth == closing, stop, (-stop.exp().clamp(max=1 - 1e-6)).log1p())
+    return right, -gold, gold - torch.where(right, second, best), stops

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
+from foresee.core.spec import resolve
 from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.diagnose.decisions import Flags, TokenLosses
 from foresee.experiments.diagnose.measure import Family, TokenScores, ratio
 from foresee.experiments.diagnose.plan import FORWARD
+from foresee.objectives.base import objectives
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL
 
@@ -84,6 +86,24 @@ class SeedEvidence:
         return {
             name: value for name, value in asdict(self).items() if not isinstance(value, float) or math.isfinite(value)
         }  # fmt: skip
+
+
+def charge_for_length(families: Mapping[str, Family]) -> dict[str, Family]:
+    """Has objectives that write backwards pay for where a response ends what next-token pays, the mean of its seeds.
+
+    They write its end first and are told how many tokens follow, so that their own losses are those of responses of a
+    known length: where lengths are a matter of chance, they would seem to have learned something.
+    """
+    stops = [each.stops for each in families[FORWARD].scores if each.stops is not None]
+    if not stops:
+        return dict(families)
+    cost = torch.stack(stops).mean(0)
+    return {
+        name: replace(family, scores=tuple(replace(each, loss=each.loss + cost) for each in family.scores))
+        if resolve(objectives, family.objective).cls.order == "backward"
+        else family
+        for name, family in families.items()
+    }
 
 
 def gather_evidence(

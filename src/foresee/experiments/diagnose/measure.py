@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -39,7 +39,8 @@ class TokenScores:
     token given the true ones before it in the objective's own order; ``hidden``, given the prompt alone; ``none``,
     nothing (zeros). Of both real kinds the sum over a response is minus the log-probability of one normalised model for
     the whole response. ``right`` [E, A] bool: the true token is the likeliest, under the same conditions; ``free``
-    [E, A] bool: what was written freely (greedily) has the true token there; ``exact`` [E] bool: it is right.
+    [E, A] bool: what was written freely (greedily) has the true token there; ``exact`` [E] bool: it is right. ``stops``
+    [E, A]: the part of ``loss`` that says where a response ends, where it is forced and a symbol closes responses.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class TokenScores:
     right: Tensor
     free: Tensor
     exact: Tensor
+    stops: Tensor | None = None
 
     @property
     def nll(self) -> Tensor:
@@ -86,14 +88,16 @@ def measure_run(run: Run, batch: Batch, folder: Path) -> TokenScores:
     path = folder / f"{run.spec.digest}.safetensors"
     if path.exists():
         tensors, note = files.read_tensors(path)
-        if set(tensors) != {"loss", "right", "free", "exact"} or note.get("kind") not in ("forced", "hidden", "none"):
+        if set(tensors) - {"stops"} != {"loss", "right", "free", "exact"} or note.get("kind") not in get_args(Kind):
             raise files.damaged(path, "it does not hold a run's measurements")
-        if tensors["loss"].shape == batch.answer_mask().shape:
+        known = run.task.end is None or note["kind"] != "forced" or "stops" in tensors  # as older versions did not
+        if known and tensors["loss"].shape == batch.answer_mask().shape:
             return TokenScores(note["kind"], **tensors)
     objective = run.objective.to(run.spec.device)
     with autocast(run.spec):
         found = measure(objective, run.task, batch.to(run.spec.device))
     tensors = {"loss": found.loss, "right": found.right, "free": found.free, "exact": found.exact}
+    tensors |= {} if found.stops is None else {"stops": found.stops}
     files.write_tensors(path, tensors, {"kind": found.kind})
     return found
 
@@ -101,6 +105,7 @@ def measure_run(run: Run, batch: Batch, folder: Path) -> TokenScores:
 def measure(objective: Objective, task: Task, batch: Batch) -> TokenScores:
     """Measures an objective on a batch that lies on its device; the result is on the CPU."""
     kind: Kind
+    stops = None
     with evaluation_mode(objective):
         predictions = predict_answers(objective, batch, CHUNK, task)
         exact = right_answers(task, batch, predictions)
@@ -108,11 +113,12 @@ def measure(objective: Objective, task: Task, batch: Batch) -> TokenScores:
         free &= mask
         if isinstance(objective, Teacherless) and not objective.hybrid:
             kind, loss, right = "hidden", _losses_in_one_pass(objective, batch), free
-        elif (scores := score_answers(objective, batch, CHUNK, task.unknown)) is not None:
-            kind, loss, right = "forced", scores.loss, scores.right
+        elif (scores := score_answers(objective, batch, CHUNK, task.unknown, task.end)) is not None:
+            kind, loss, right, stops = "forced", scores.loss, scores.right, scores.stops
         else:
             kind, loss, right = "none", torch.zeros(mask.shape), torch.zeros_like(mask)
-    return TokenScores(kind, loss.float().cpu(), right.cpu(), free.cpu(), exact.cpu())
+    stops = None if stops is None else stops.cpu()
+    return TokenScores(kind, loss.float().cpu(), right.cpu(), free.cpu(), exact.cpu(), stops)
 
 
 def _losses_in_one_pass(objective: Teacherless, batch: Batch) -> Tensor:

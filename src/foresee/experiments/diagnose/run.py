@@ -14,7 +14,7 @@ from foresee.core.spec import resolve
 from foresee.datasets.inspection import inspect
 from foresee.experiments import machine
 from foresee.experiments.diagnose import decisions
-from foresee.experiments.diagnose.evidence import baseline_losses, gather_evidence
+from foresee.experiments.diagnose.evidence import baseline_losses, charge_for_length, gather_evidence
 from foresee.experiments.diagnose.measure import Estimate, measure_families
 from foresee.experiments.diagnose.plan import FORWARD, HIDDEN, DiagnosisPlan, DiagnosisSettings, make_plan
 from foresee.experiments.diagnose.result import Diagnosis, choose_examples, summarise
@@ -85,7 +85,7 @@ def _measure(
     batch = watched_and_measured(test_examples(runs[0].spec, task, data), runs[0].spec, task)[1].trimmed()
     names = {resolve(objectives, name).text: name for name in (FORWARD, HIDDEN)}
     measured = measure_families(runs, batch, folder / "measured")
-    families = {names.get(name, name): family for name, family in measured.items()}
+    families = charge_for_length({names.get(name, name): family for name, family in measured.items()})
     shown, hidden = families[FORWARD].stack("loss"), families[HIDDEN].stack("loss")
     losses = decisions.TokenLosses(shown, hidden, batch.answer_mask(), number_problems(task, batch))
     flags = decisions.flag_tokens(losses)
