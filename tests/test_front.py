@@ -22,6 +22,7 @@ from foresee.cli.display import show_comparison, show_records
 from foresee.core.errors import RequestError
 from foresee.core.plugins import load_plugin_file
 from foresee.experiments.compare import Comparison, ObjectiveRuns
+from foresee.experiments.engine import Job, train_one
 from foresee.experiments.scaffold import KINDS, write_plugin
 from foresee.training.bars import Bars
 from foresee.training.progress import Lines, Progress
@@ -262,6 +263,16 @@ def test_a_scaffold_runs_as_it_is(kind: str, tmp_path: Path, program: Program) -
     assert f"my-{kind}" in program("show", f"my-{kind}")[1]
     with pytest.raises(RequestError, match="there already"):
         write_plugin(kind, f"my-{kind}", tmp_path / "elsewhere")
+
+
+@pytest.mark.usefixtures("forget_plugins")
+def test_a_plugin_that_is_edited_meanwhile_trains_nothing_under_its_old_name(tmp_path: Path) -> None:
+    path = write_plugin("objective", "my-edited", tmp_path)
+    load_plugin_file(path)
+    job = Job(Settings.of("path-star-mini", "my-edited", steps=1), 0)
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    with refused("my_edited.py changed since this run was asked for"):
+        train_one(job.order(tmp_path / "runs", 1))
 
 
 @pytest.mark.parametrize(

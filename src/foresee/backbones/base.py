@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -16,6 +16,7 @@ from foresee.backbones.capabilities import Attend, Cap, measure_once
 from foresee.core.bounds import find_fault
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
+from foresee.core.seeds import global_stream_from
 from foresee.core.spec import resolve
 from foresee.core.vocabulary import Vocabulary
 
@@ -40,7 +41,11 @@ class _Measured(ABCMeta):
         if (fault := find_fault(cls, options)) is not None:
             named: Any = cls
             raise RequestError(f"{backbones.name_of(named)}: {fault}")
-        made = super().__call__(*given, **options)
+        with ExitStack() as held:  # PyTorch's own initialisation follows the generator too
+            for each in given:
+                if isinstance(each, torch.Generator):
+                    held.enter_context(global_stream_from(each.clone_state()))
+            made = super().__call__(*given, **options)
         made.options = options
         if "has" not in vars(made):  # a checkpoint measures itself, before its weights are changed in kind
             made.has = measure_once((cls, *sorted(options.items())), made, made.width, made.longest)

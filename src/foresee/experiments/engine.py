@@ -39,7 +39,6 @@ class Job:
 def train_one(order: Order) -> None:
     """Trains a run in a process of an engine's. Raises what ``train`` does."""
     fields, root, threads, plugins = order
-    keep_large_blocks()
     for path in plugins:
         load_plugin_file(Path(path))
     import torch
@@ -47,8 +46,12 @@ def train_one(order: Order) -> None:
     from foresee.training.loop import train
     from foresee.training.settings import Settings
 
+    settings = Settings.read(fields)
+    if settings.replace(objective=settings.objective).plugins != settings.plugins:
+        raise RequestError(f"{', '.join(plugins)} changed since this run was asked for; ask for it again")
+    keep_large_blocks()
     torch.set_num_threads(threads)
-    train(Settings.read(fields), root)
+    train(settings, root)
 
 
 class Pending(Protocol):
