@@ -70,7 +70,7 @@ FIGURE_6: dict[str, Any] = {"source": "NextLat, arXiv 2511.05963v4, Fig. 6", "ta
 
 
 def minutes_of(objective: str) -> float:
-    """What a run takes at most; belief-state reads every pair of a prefix and a suffix, a teacher is a second network."""
+    """The most a run takes; belief-state reads every pair of prefix and suffix, and a teacher is a second network."""
     return 17.0 if objective == "belief-state" else 40.0 if "teacher=" in objective else 10.0
 
 
