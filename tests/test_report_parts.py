@@ -319,3 +319,8 @@ def test_tables_for_papers_are_escaped() -> None:
         ("data:path=notes.jsonl,prompt=question,answer=answer", "data:path=notes.jsonl,prompt=question"),
     ):  # fmt: skip
         assert task_title(spec) == title
+
+
+@pytest.mark.parametrize(("task", "said"), [("path-star:length=3", "one decision"), ("data:path=a", "most frequent")])
+def test_chance_is_said_to_be_what_it_is(task: str, said: str) -> None:
+    assert said in Section(task, "", 0.5, ()).guess

@@ -122,6 +122,12 @@ class Section:
         return BRANCH_PLACE if found is None and "path-star" in self.task.partition(":")[0] else found
 
     @property
+    def guess(self) -> str:
+        """Who is right as often as ``chance``."""
+        own = self.task.startswith("data:")
+        return "always giving the most frequent answer" if own else "a solver that guesses the one decision"
+
+    @property
     def branch_position(self) -> int | None:
         """The same, counted from 1."""
         return None if self.branch is None else self.branch + 1

@@ -92,7 +92,7 @@ def lead(sections: Sequence[Section]) -> str:
     parts = [f"{listed(who['solved'])} solved it"] if who["solved"] else []
     parts += [f"{listed(who['failed'])} did not{'' if parts else ' solve it'}"] if who["failed"] else []
     parts += [f"{listed(who['waiting'])} {'are' if who['waiting'][1:] else 'is'} unfinished"] if who["waiting"] else []
-    guess = f" A solver that guesses the one decision gets {sections[0].chance:.3g}." if sections[0].chance else ""
+    guess = f" {sections[0].guess.capitalize()} gets {sections[0].chance:.3g}." if sections[0].chance else ""
     return f"On {sections[0].short_title}: {'; '.join(parts)}.{guess}"
 
 

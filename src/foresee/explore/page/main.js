@@ -73,9 +73,10 @@ function say(message) {
 function introduce(run) {
   const name = run.objective.split(":")[0];
   const rate = run.exact.toFixed(3);
+  const guess = run.task.startsWith("data:") ? "always giving the most frequent answer" : "guessing the decision";
   find("about").replaceChildren(
     make("b", {}, name), " on ", make("span", { class: "mono" }, run.task),
-    `: ${rate} of new examples exactly right, where guessing the decision gives ${run.chance.toPrecision(2)}. Verdict: `,
+    `: ${rate} of new examples exactly right, where ${guess} gives ${run.chance.toPrecision(2)}. Verdict: `,
     make("b", {}, run.verdict), ".", ...run.doubts.map((doubt) => ` Not conclusive: ${doubt}.`),
   );
   find("order").textContent = run.decoding === "whole" ? ORDERS.parallel : ORDERS[run.order];
