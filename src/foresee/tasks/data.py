@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -224,12 +223,15 @@ class Data(Request, Task):
         return self.coding.encode("", text)[1]
 
     def read_line(self, line: str) -> tuple[list[int], list[int]]:
-        """Reads a JSON object with the two fields, or with the prompt's; any other line is a bare prompt."""
+        """Reads a JSON object with the two fields, or with the prompt's; any other line is a bare prompt, also JSON in
+        which that field is not named."""
         prompt, response = self.fields[:2]
         record: Any = {prompt: line}
-        if line.lstrip().startswith("{"):
-            with suppress(json.JSONDecodeError, RecursionError):  # a prompt may be JSON, or begin like it
+        if line.lstrip().startswith("{") and json.dumps(prompt, ensure_ascii=False) in line:
+            try:
                 record = read if prompt in (read := json.loads(line)) else record
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise RequestError(f"not JSON, though it names the field {prompt!r}: {error}") from None
         for field in self.fields[:2]:
             if not isinstance(record.get(field, ""), str):
                 raise RequestError(f"field {field!r} must hold text")
