@@ -256,7 +256,10 @@ def test_what_writes_later_tokens_first_shows_nothing_of_depth() -> None:
 def test_a_fall_is_more_than_noise_and_more_than_two_percent() -> None:
     assert find_fall(FLAT) is None
     assert find_fall([]) is None
-    assert find_fall([(100, 2.0), (200, 1.0)]) is None  # too few reports to tell
+    # Too few reports to test a trend: a steep end counts, a slow one does not.
+    assert find_fall([(100, 2.0), (200, 1.0)]) == (2.0, 1.0)
+    assert find_fall([(100, 2.0), (200, 1.9)]) is None
+    assert find_fall([(100, 2.0)]) is None
     slow = [(step, 1.0 - step / 100_000) for step in range(100, 1001, 100)]
     assert find_fall(slow) is None
     noisy = [(step, 1.0 + (0.5 if step % 200 else -0.5) - step / 4000) for step in range(100, 1001, 100)]

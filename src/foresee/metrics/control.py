@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 LEAST_FALL = 0.02
 """Least share by which the loss must fall from the third to the last quarter of training to count as falling."""
+UNTESTED_FALL = 0.1
+"""The same from one report to the next, where there are too few to test."""
 NOISE = 0.025
 """How often a loss that does not fall may be called falling."""
 MORE = 2
@@ -86,13 +88,14 @@ def describe_shallow(layers: int | None, hops: int | None) -> str | None:
 
 def find_fall(losses: Sequence[tuple[int, float]]) -> tuple[float, float] | None:
     """Mean loss of the third and of the last quarter of training where it fell: by 2 % or more from one to the other,
-    and as a trend over both that is no noise (the slope's t test, one-sided at 2.5 %). None where it did not, or where
-    a quarter holds fewer than two reports."""
+    and as a trend over both that is no noise (the slope's t test, one-sided at 2.5 %). Where a quarter holds fewer than
+    two reports there is no trend to test, and the last two reports count, from 10 % on. None where it did not fall."""
     half = [(step, loss) for step, loss in losses if step > losses[-1][0] / 2]
     before = [loss for step, loss in half if step <= 3 * losses[-1][0] / 4]
     after = [loss for _, loss in half[len(before) :]]
     if min(len(before), len(after)) < 2:
-        return None
+        first, last = [loss for _, loss in losses[-2:]] if len(losses) > 1 else (0.0, 0.0)
+        return (first, last) if last < (1 - UNTESTED_FALL) * first else None
     first, last = statistics.fmean(before), statistics.fmean(after)
     if first - last < LEAST_FALL * first:
         return None
