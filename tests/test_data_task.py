@@ -278,7 +278,12 @@ def test_conversations_of_several_turns_are_inspected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "source", "why"), [(9, "fresh", "are those of its file"), (1, "fixed:9", "no row bel")]
+    ("rows", "source", "why"),
+    [
+        (9, "fresh", "are those of its file"),
+        (1, "fixed:9", "no row bel"),
+        (9, "file:tests/own_data.jsonl", "file of its own"),
+    ],
 )
 def test_what_a_run_cannot_be_trained_on(rows: int, source: str, why: str, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", SUMS[:rows])

@@ -76,6 +76,10 @@ def part_share(part: Batch, whole: Batch) -> float | Tensor:
 def training_data(spec: Settings, task: Task) -> TrainingData:
     """Where the run's batches come from. Raises ``RequestError`` where a file cannot be used or has changed."""
     if spec.data_file is not None:
+        if isinstance(task, Data):
+            raise RequestError(
+                f"data={spec.data_file}: task data reads a file of its own; ask for data:path=FILE alone"
+            )
         for file, digest in ((spec.data_file, spec.data_digest), (Path(spec.test_data), spec.test_data_digest)):
             if digest and hash_file(file)[:16] != digest:
                 raise RequestError(f"{file} has changed since this run was asked for; ask for a new run")
