@@ -156,11 +156,18 @@ class NextLatentTeachers(OpenQuestion):
     """Next-latent whose targets are its own states, or those of a network trained backwards or teacherless beside it.
 
     The control solves within 300 steps, so a reversed teacher soon has states that hold the whole arm; teacherless
-    training takes longer on this graph than these runs have, so its states may hold little.
+    training takes longer on this graph than these runs have, so its states may hold little. The last two ask which of
+    the two losses does it, each weighed next to nothing in turn.
     """
 
     summary = "next-latent on G(2, 5) with targets of its own, of a reversed and of a teacherless teacher"
-    question = "Does next-latent choose the arm where its targets come from a teacher that sees further?"
+    question = "From which teacher does next-latent learn to choose the arm, and by which of its two losses?"
     baseline = "next-latent"
     minutes = 50.0
-    variants = ("next-latent", "next-latent:teacher=reversed", "next-latent:teacher=teacherless")
+    variants = (
+        "next-latent",
+        "next-latent:teacher=reversed",
+        "next-latent:teacher=teacherless",
+        "next-latent:teacher=reversed,latent_weight=1e-9",
+        "next-latent:teacher=reversed,kl_weight=1e-9",
+    )
