@@ -120,7 +120,7 @@ class _Source:
                 case ast.Subscript(ast.Name("Annotated"), ast.Tuple([declared, *_])):
                     kind = declared
             return f"<{ast.unparse(kind)}>" if kind else "<str>"
-        return write_value(eval(ast.unparse(value)))  # noqa: S307  # a default of this package, made of literals alone
+        return write_value(eval(ast.unparse(value)))  # noqa: S307  # a default of this package: literals, and arithmetic on them
 
 
 def find_entries() -> Listing:

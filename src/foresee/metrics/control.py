@@ -94,7 +94,9 @@ def find_fall(losses: Sequence[tuple[int, float]]) -> tuple[float, float] | None
     before = [loss for step, loss in half if step <= 3 * losses[-1][0] / 4]
     after = [loss for _, loss in half[len(before) :]]
     if min(len(before), len(after)) < 2:
-        first, last = [loss for _, loss in losses[-2:]] if len(losses) > 1 else (0.0, 0.0)
+        if len(losses) < 2:
+            return None
+        (_, first), (_, last) = losses[-2:]
         return (first, last) if last < (1 - UNTESTED_FALL) * first else None
     first, last = statistics.fmean(before), statistics.fmean(after)
     if first - last < LEAST_FALL * first:
