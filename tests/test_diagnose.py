@@ -162,7 +162,7 @@ def test_an_interrupted_diagnosis_continues_and_ends_the_same(
     found: Diagnosis, task: Task, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = sys.modules["foresee.training.loop"]
-    whole, calls = loop.rank_batch, 0
+    whole, calls = loop.take_step, 0
 
     def stops(*given: Any) -> Any:
         nonlocal calls
@@ -171,12 +171,12 @@ def test_an_interrupted_diagnosis_continues_and_ends_the_same(
             raise InterruptedTrainingError("stopped")
         return whole(*given)
 
-    monkeypatch.setattr(loop, "rank_batch", stops)
+    monkeypatch.setattr(loop, "take_step", stops)
     question = replace(found.question, seeds=1)
     with pytest.raises(InterruptedTrainingError):
         ask(question, task, tmp_path / "out")
     assert len(list((tmp_path / "out" / "runs").glob("*/rows.jsonl"))) == 1
-    monkeypatch.setattr(loop, "rank_batch", whole)
+    monkeypatch.setattr(loop, "take_step", whole)
     ask(question, task, tmp_path / "out")
     for run in (each.runs[0] for each in found.learned):
         assert outcome(tmp_path / "out" / "runs" / run) == outcome(folder / "runs" / run)

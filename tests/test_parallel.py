@@ -31,8 +31,9 @@ from foresee.objectives.base import LossOut
 from foresee.training import examples
 from foresee.training.distributed import Model, World
 from foresee.training.examples import batch_of, rank_batch, training_data
-from foresee.training.loop import Training, train, train_steps
+from foresee.training.loop import train, train_steps
 from foresee.training.settings import Settings
+from foresee.training.step import Training
 
 MIXED = "path-star:degree=2,length=4,nodes=12,goals=one,sizes=mixed"
 PAIRED = TASK.replace("goals=one", "goals=all")
@@ -200,7 +201,7 @@ def test_processes_take_the_rows_of_a_batch_in_turn(task: str) -> None:
     built = spec.build_task()
     data = training_data(spec, built)
     whole = batch_of(data, built, spec, 3)
-    owns = [rank_batch(data, built, spec, 3, rank) for rank in range(4)]
+    owns = [rank_batch(whole, spec, rank) for rank in range(4)]
     assert [row for own, _ in owns for row in own.pairs()] == list(whole.pairs())
     assert {(len(own), own.layout.group, own.layout.shared) for own, _ in owns} == {
         (6, built.group, built.shared_prefix)

@@ -24,10 +24,11 @@ from foresee.objectives.teacher_forcing import answer_loss
 from foresee.training.checkpoint import saved_weights
 from foresee.training.distributed import Model, World
 from foresee.training.examples import part_share, require_whole_parts, split_batch, training_data
-from foresee.training.loop import Training, train, train_steps
+from foresee.training.loop import train, train_steps
 from foresee.training.losses import term_shares, weigh
 from foresee.training.optimizer import adamw, learning_rate, restore, state_tensors
 from foresee.training.settings import Settings
+from foresee.training.step import Training
 
 PAIRED = TASK.replace("goals=one", "goals=all")
 

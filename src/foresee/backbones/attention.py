@@ -70,7 +70,7 @@ def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -
     """As ``attention``, by the unfused route whatever the device and length."""
     wide = torch.promote_types(q.dtype, torch.float32)
     mask = None if visible is None else additive(visible, wide)
-    if torch._C._are_functorch_transforms_active():  # of which a backward pass of our own knows nothing
+    if _are_batched():  # of which a backward pass of our own knows nothing
         scores = (q @ k.transpose(-1, -2)).to(wide) / math.sqrt(q.shape[-1])
         return torch.softmax(scores if mask is None else scores + mask, -1).to(q.dtype) @ v
     out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]  # torch leaves apply without types
@@ -78,7 +78,13 @@ def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -
 
 
 def _is_short(q: Tensor, k: Tensor) -> bool:
-    return q.device.type == "cpu" and k.shape[-2] <= LONGEST_UNFUSED
+    # The fused kernel of a GPU refuses a mask under ``vmap``.
+    return (q.device.type == "cpu" or _are_batched()) and k.shape[-2] <= LONGEST_UNFUSED
+
+
+def _are_batched() -> bool:
+    """Whether this is a call for several networks at once (``torch.func.vmap``)."""
+    return bool(torch._C._are_functorch_transforms_active())
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:

@@ -68,6 +68,8 @@ class Backbone(nn.Module, metaclass=_Measured):
 
     batchable: ClassVar[bool] = False
     """Whether ``torch.func.vmap`` can compute several networks at once."""
+    recordable: ClassVar[bool] = False
+    """Whether a GPU may record what it computes once (``Objective.recordable``)."""
 
     width: int
     vocab_size: int

@@ -66,6 +66,7 @@ class Transformer(TableBackbone):
 
     summary = "decoder-only Transformer from scratch (GPT-2 style; rotary, RMSNorm and SwiGLU by option)"
     batchable = True
+    recordable = True
 
     def __init__(
         self,

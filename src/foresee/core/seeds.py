@@ -32,10 +32,12 @@ def stream(*key: Key) -> numpy.random.Generator:
 
 def torch_stream(*key: Key, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator for this key, on ``device`` (Philox on CUDA; a keyed Mersenne twister on the CPU)."""
-    generator = torch.Generator(device=device)
-    # 63 bits: manual_seed takes a signed 64-bit number.
-    generator.manual_seed(int.from_bytes(digest(*key)[:8], "little") >> 1)
-    return generator
+    return torch.Generator(device=device).manual_seed(torch_seed(*key))
+
+
+def torch_seed(*key: Key) -> int:
+    """What ``torch_stream`` seeds its generator with: 63 bits, since ``manual_seed`` takes a signed 64-bit number."""
+    return int.from_bytes(digest(*key)[:8], "little") >> 1
 
 
 @contextmanager

@@ -29,10 +29,11 @@ from foresee.objectives.decoding import decode_greedily
 from foresee.training.data import WINDOW, draw
 from foresee.training.distributed import Model, World
 from foresee.training.examples import batch_of, training_data
-from foresee.training.loop import Training, train_steps
+from foresee.training.loop import train_steps
 from foresee.training.optimizer import autocast
 from foresee.training.process import environment
 from foresee.training.settings import Settings
+from foresee.training.step import Training
 
 Work = Callable[[], object]
 

@@ -73,6 +73,7 @@ class AnyOrder(Objective):
     """
 
     summary = "next-token in random orders, each input with the position to predict next (sigma-GPT)"
+    recordable = True
     backbone_alone = False
     needs = frozenset({Cap.POSITIONS})
     undecayed = frozenset({"target_table"})

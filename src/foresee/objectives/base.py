@@ -93,8 +93,16 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
     """Whether ``torch.func.vmap`` can compute the loss of several networks at once, which takes one that draws no
     random numbers."""
 
+    recordable: bool = False
+    """Whether its loss is the same computation at every step, so that a GPU may record it once: it reads no values of
+    tensors, keeps nothing from one step to the next, and draws random numbers from ``rng`` alone, on its device."""
+
     extra_positions: int = 0
     """How many positions it reads beyond a prompt and its answer."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.recordable = vars(cls).get("recordable", False)  # not inherited: it may compute otherwise
 
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator | None = None) -> None:
         super().__init__()

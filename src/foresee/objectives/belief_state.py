@@ -78,6 +78,7 @@ class BeliefState(Objective):
 
     summary = "forward and backward encoders predict both neighbours of every gap in the answer (BST)"
     batchable = True
+    recordable = True
     backbone_alone = False
     symbols = (END,)
 

@@ -44,6 +44,7 @@ class FutureBag(NextToken):
     """
 
     summary = "next-token, and a second head that says which symbols come after the next one (FSP)"
+    recordable = True
 
     def __init__(
         self,

@@ -57,6 +57,7 @@ class JointMultiToken(Objective):
 
     summary = "one hidden state predicts several tokens, each given the ones before it (JTP)"
     batchable = True
+    recordable = True
     backbone_alone = False
 
     def __init__(

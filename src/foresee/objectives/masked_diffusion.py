@@ -85,6 +85,7 @@ class MaskedDiffusion(Objective):
     """
 
     summary = "predict masked answer tokens with bidirectional attention; decode the surest first"
+    recordable = True
     needs = frozenset({Cap.LOOKAHEAD, Cap.POSITIONS})
     symbols = (MASK,)
     order = "parallel"
@@ -113,6 +114,7 @@ for step in range(steps):
     ) -> None:
         super().__init__(backbone, vocab, generator)
         self.weighting, self.steps = weighting, steps
+        self.recordable = weighting != "elbo"  # which shuffles rows
         self.mask = vocab.token(MASK)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:

@@ -53,6 +53,7 @@ class MultiToken(NextToken):
     """
 
     summary = "parallel heads beside the last layer predict the next n tokens from each position (MTP)"
+    recordable = True
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class MultiToken(NextToken):
         self.weight = 1 / (heads - 1) if weight is None else weight
         self.further_heads = nn.ModuleList(create_layer("multi-token", backbone, generator) for _ in range(heads - 1))
         self.curriculum = curriculum
+        self.recordable = curriculum == "constant"
         self.trained = heads - 1  # of the further heads, the nearest first
 
     def begin_step(self, step: int, steps: int) -> None:

@@ -51,6 +51,7 @@ class MultiTokenSequential(NextToken):
     """
 
     summary = "sequential modules, each predicting one token further ahead (DeepSeek-V3)"
+    recordable = True
 
     def __init__(
         self,

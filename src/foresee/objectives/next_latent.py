@@ -63,6 +63,7 @@ class NextLatent(NextToken):
 
     summary = "next-token, and states from which a small network can tell the next states (NextLat)"
     batchable = False
+    recordable = True
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class NextToken(Objective):
 
     summary = "predict each answer token from the true tokens before it (teacher forcing)"
     batchable = True
+    recordable = True
 
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         return answer_loss(answer_logits(self.backbone, batch.tokens, batch), batch, "next-token")

@@ -60,6 +60,7 @@ class PlanTokens(Objective):
     """
 
     summary = "learned planning tokens after the prompt, trained to encode the whole answer (Semformer)"
+    recordable = True
     backbone_alone = False
     undecayed = frozenset({"plan_table"})
 

@@ -49,6 +49,7 @@ class RankingFuture(NextToken):
     """
 
     summary = "hinge losses rank the rest of the answer, in order, above all other symbols"
+    recordable = True
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class Registers(NextToken):
 
     summary = "next-token, and registers between the tokens that predict further ahead (MuToR)"
     batchable = False
+    recordable = True
     needs = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
     undecayed = frozenset({"register_table"})
 

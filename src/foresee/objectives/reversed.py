@@ -42,6 +42,7 @@ class Reversed(NextToken):
     """Teacher forcing from the last answer token to the first."""
 
     summary = "teacher forcing on the reversed answer, last token first: the positive control"
+    recordable = True
     order = "backward"
     usage = NextToken.usage.replace("left to right", "the last to the first") + ".flip(1)"
 

@@ -44,6 +44,7 @@ class Teacherless(Objective):
     """
 
     summary = "predict the whole answer in one pass from the prompt and dummy tokens"
+    recordable = True
     symbols = (DUMMY,)
     order = "parallel"
     usage = """\

@@ -46,6 +46,7 @@ class TokenMasking(NextToken):
 
     summary = "teacher forcing with a random part of the answer masked in the input"
     batchable = False
+    recordable = True
     symbols = (MASK,)
 
     def __init__(

@@ -45,6 +45,7 @@ class TokenOrder(NextToken):
     """
 
     summary = "next-token, and a second head that ranks symbols by how soon they come (TOP)"
+    recordable = True
 
     def __init__(
         self,

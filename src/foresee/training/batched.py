@@ -25,12 +25,11 @@ from foresee.core.errors import RequestError
 from foresee.core.isolation import fresh_torch_state
 from foresee.objectives.base import LossOut, Objective
 from foresee.training.distributed import World
-from foresee.training.examples import rank_batch
+from foresee.training.examples import batch_of
 from foresee.training.loop import (
     SAVE_SECONDS,
     InterruptedTrainingError,
     Started,
-    Training,
     build_parts,
     train_steps,
 )  # fmt: skip
@@ -39,6 +38,7 @@ from foresee.training.process import open_folder, stop_signals, use_threads
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
+from foresee.training.step import Training
 
 
 def refuse_batched(spec: Settings, objective: Objective) -> str:
@@ -125,6 +125,8 @@ class Stack:
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         self.trainings = trainings
+        for training in trainings:
+            training.recorded = None  # it knows the weights by where they lie
         self._losses = [_Loss(training.model.objective).train() for training in trainings]
         self._weights, self._buffers = stack_module_state(self._losses)
         named = [dict(loss.named_parameters()) for loss in self._losses]
@@ -137,7 +139,7 @@ class Stack:
         """Gradients of one batch each, in place of those that are there. Raises ``RequestError`` where answers of one
         batch differ in length."""
         trainings, spec = self.trainings, self.trainings[0].spec
-        batches = [rank_batch(each.data, each.task, each.spec, step, 0)[0] for each in trainings]
+        batches = [batch_of(each.data, each.task, each.spec, step).to(spec.device) for each in trainings]
         like = batches[0]
         if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
             raise RequestError("these runs cannot train as one program: their answers differ in length")

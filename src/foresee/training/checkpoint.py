@@ -15,7 +15,7 @@ from foresee.objectives.base import Objective
 from foresee.training.optimizer import restore, state_tensors
 
 if TYPE_CHECKING:
-    from foresee.training.loop import Training
+    from foresee.training.step import Training
 
 
 @dataclass

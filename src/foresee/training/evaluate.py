@@ -45,7 +45,7 @@ from foresee.training.run import Run
 from foresee.training.settings import Settings
 
 if TYPE_CHECKING:
-    from foresee.training.loop import Training
+    from foresee.training.step import Training
 
 SOLVED_ENOUGH = 0.97
 """``until_solved`` stops at this ``exact`` of watched examples: the final ones must not miss 0.95 by chance."""

@@ -48,10 +48,9 @@ def batch_of(data: TrainingData, task: Task, spec: Settings, step: int) -> Batch
     return dataclasses.replace(batch, facts={})
 
 
-def rank_batch(data: TrainingData, task: Task, spec: Settings, step: int, rank: int) -> tuple[Batch, float]:
+def rank_batch(batch: Batch, spec: Settings, rank: int) -> tuple[Batch, float]:
     """The rows of ``batch_of`` that one of the run's processes learns from, on its device, and their share of the
     batch's answer tokens. The device is not asked for anything."""
-    batch = batch_of(data, task, spec, step)
     if spec.processes == 1:
         return batch.to(spec.device), 1.0
     own = split_batch(batch, spec.processes)[rank].trimmed()

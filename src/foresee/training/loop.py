@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ import torch
 
 from foresee.core import files
 from foresee.core.batch import Batch
-from foresee.core.errors import ForeseeError, RequestError, explain_lost_process
+from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.isolation import fresh_torch_state
-from foresee.core.seeds import torch_stream
 from foresee.core.spec import describe
 from foresee.objectives.base import Objective
 from foresee.tasks.base import Task, tasks
@@ -32,22 +31,18 @@ from foresee.training.data import TrainingData
 from foresee.training.distributed import Model, World, init_process_group
 from foresee.training.evaluate import evaluate_watched, measure_trained
 from foresee.training.examples import (
-    part_share,
-    rank_batch,
     require_whole_parts,
-    split_batch,
     test_examples,
     training_data,
     warn_of_rows,
     watched_and_measured,
 )  # fmt: skip
-from foresee.training.losses import Losses, term_shares, weigh
-from foresee.training.optimizer import adamw, autocast, learning_rate, own_steps
 from foresee.training.process import locked, open_folder, require_processes, stop_signals, use_threads
 from foresee.training.progress import Progress
 from foresee.training.records import CODING
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
+from foresee.training.step import Training, take_step
 
 SAVE_SECONDS = 20.0
 """Between the end of one save and the start of the next."""
@@ -211,32 +206,6 @@ class Started:
         world.broadcast(lambda: results.save(directory) if results is not None else None)
 
 
-@dataclass
-class Training:
-    """What the loop works on: a run in memory, at some step."""
-
-    spec: Settings
-    task: Task
-    data: TrainingData
-    model: Model
-    position: Position = field(default_factory=Position)
-
-    def __post_init__(self) -> None:
-        self.optimizer = adamw(self.model.objective, self.spec)
-        self.losses = Losses(self.task.answer_length, self.spec.device, self.model.world)
-
-    def update(self) -> None:
-        """Clips the gradients, sets the learning rate and takes AdamW's step."""
-        groups = self.optimizer.param_groups
-        if self.spec.clip:
-            weights = [parameter for group in groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(weights, self.spec.clip, foreach=True)
-        for group in groups:
-            group["lr"] = learning_rate(self.spec, self.position.step)
-        self.optimizer.step()
-        self.position.step += 1
-
-
 def train_steps(
     training: Training,
     until: int,
@@ -249,31 +218,12 @@ def train_steps(
 
     Raises ``InterruptedTrainingError`` once the state is saved where ``stopping`` says so.
     """
-    spec, model, optimizer, position = training.spec, training.model, training.optimizer, training.position
+    spec, model, position = training.spec, training.model, training.position
     world, first_step, seconds_before = model.world, position.step, position.seconds
-    own_stream = () if world.world_size == 1 else ("rank", world.rank)
     began = saved = time.perf_counter()
     model.objective.train()
     while position.step < until and not position.solved:
-        # Data: this process's rows of the step's batch, and their share of the batch.
-        batch, own_share = rank_batch(training.data, training.task, spec, position.step, world.rank)
-        stream = torch_stream("objective", spec.objective, spec.seed, position.step, *own_stream)
-        parts = split_batch(batch, spec.accumulate)
-
-        # Loss and backward pass, part by part, so that only one part's activations are held at a time.
-        model.objective.begin_step(*own_steps(spec, position.step))
-        optimizer.zero_grad()
-        for part, shares in zip(parts, term_shares(model, parts, stream), strict=True):
-            model.average_gradients(last=part is parts[-1])
-            with explain_lost_process():
-                with autocast(spec):
-                    out = model.loss(part, stream)
-                out = weigh(out, part_share(part, batch) * own_share, shares)
-                # Gradients are averaged over processes, but theirs add up to the whole batch's.
-                (out.total * world.world_size).backward()  # type: ignore[no-untyped-call]  # torch's
-            training.losses.add(part, out)
-
-        training.update()
+        take_step(training)
 
         # Evaluation.
         elapsed = time.perf_counter() - began

@@ -19,22 +19,24 @@ class Losses:
     def __init__(self, longest: int, device: str, world: World) -> None:
         """``longest`` is the task's longest answer."""
         self._places, self._device, self._world = min(longest, PLACES_SHOWN), device, world
-        self.clear()
+        self._parts: dict[str, Tensor] = {}
+        kind = sums_in(torch.device(device))
+        self._by_position = torch.zeros(2, self._places, dtype=kind, device=device)
 
     def clear(self) -> None:
-        """Begins anew."""
-        self._parts: dict[str, Tensor] = {}
-        kind = sums_in(torch.device(self._device))
-        self._by_position = torch.zeros(2, self._places, dtype=kind, device=self._device)
+        """Begins anew, in the same memory: a recorded step adds to it where it lay when it was recorded."""
+        for value in (*self._parts.values(), self._by_position):
+            value.zero_()
 
     def add(self, batch: Batch, out: LossOut) -> None:
         """The losses of a part of a step's batch, as ``weigh`` gives them."""
-        before = self._parts
+        before, losses = self._parts, {"loss": out.total, **out.parts}
         # In the objective's order, also after ``restore``, so that a resumed run writes the same lines.
         self._parts = {
-            name: before.get(name, torch.zeros_like(value)) + value.detach()
-            for name, value in {"loss": out.total, **out.parts}.items()
+            name: before[name] if name in before else torch.zeros_like(value) for name, value in losses.items()
         }
+        for name, value in losses.items():
+            self._parts[name] += value.detach()
         self._by_position += losses_by_position(batch, out.per_token, self._places)
 
     def means(self, steps: int) -> dict[str, float]:

@@ -57,6 +57,7 @@ class HuggingFace(TableBackbone):
     given. Every dropout is set to 0."""
 
     summary = "any causal language model of transformers: a checkpoint folder or hub id, or its architecture"
+    recordable = True
 
     def __init__(
         self,

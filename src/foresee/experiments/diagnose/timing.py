@@ -17,9 +17,10 @@ from foresee.metrics.measure import measure_quickly
 from foresee.tasks.base import Task
 from foresee.training.data import TrainingData
 from foresee.training.distributed import Model, World
-from foresee.training.loop import Training, train_steps
+from foresee.training.loop import train_steps
 from foresee.training.optimizer import autocast
 from foresee.training.settings import Settings
+from foresee.training.step import Training
 
 UNTIMED = 2
 """First steps of a warm-up, in which memory is allocated."""

@@ -205,7 +205,7 @@ class GraphSize(Study):
                 minutes=2 * minutes_of(name),
             )
             for graph, (options, own) in graphs.items()
-            for name in ("next-token", "belief-state", "joint-multi-token")
+            for name in ("next-token", *(name for name, changed in BEST.items() if changed == "equal settings"))
         ]  # fmt: skip
 
 
