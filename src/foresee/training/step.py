@@ -108,11 +108,12 @@ class RecordedStep:
     """The recording of a training's step, once there is one."""
 
     def __init__(self, training: Training) -> None:
+        """``ordinary`` is how many steps are still taken as ever before one is recorded."""
         self.training = training
         self.stream = torch.Generator(training.spec.device)
+        self.ordinary = ORDINARY
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: Batch | None = None
-        self._ordinary = 0
         # Numbers that a recording reads must lie on the device.
         for group in training.optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=training.spec.device)
@@ -120,8 +121,8 @@ class RecordedStep:
     def play(self, batch: Batch) -> bool:
         """Takes the step on ``batch``, which may lie on the CPU. False where it must be taken as ever: the first ones,
         batches unlike the recorded one in form, and all of them where recording failed (which is said once)."""
-        if self._ordinary < ORDINARY or not batch.layout.uniform:
-            self._ordinary += 1
+        if self.ordinary or not batch.layout.uniform:
+            self.ordinary = max(0, self.ordinary - 1)
             return False
         if self._batch is None:
             self._batch = replace(
@@ -137,6 +138,11 @@ class RecordedStep:
         self._graph.replay()
         self.training.position.step += 1
         return True
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it was."""
+        return self._graph is not None
 
     def seeded(self) -> torch.Generator:
         """The stream, as it stands at the beginning of the step."""
