@@ -103,6 +103,8 @@ def test_the_table(tmp_path: Path) -> None:
         (with_exact(first, {2: 0.96, 4: 0.94}, 0.9625), with_exact(second, {2: 0.2, 4: 0.5}, 0.5)),
     )
     assert made_up.steps_to_solve == [2, None]
+    lucky = with_exact(first, {2: 0.2, 4: 0.952}, 0.944)  # of the watched examples, not of those that are measured
+    assert ObjectiveRuns("teacherless:hybrid=0.0", (lucky,)).steps_to_solve == [None]
     assert made_up.solved["value"] == 0.5
     control = groups[1]
     lines = shown(replace(compared, groups=(made_up, control)))

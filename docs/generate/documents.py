@@ -12,7 +12,7 @@ import foresee
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.spec import brief
-from foresee.experiments.compare import steps_to_solve
+from foresee.experiments.compare import steps_to_reach
 from foresee.experiments.demo import choose_pictured, demo_settings
 from foresee.experiments.studies import studies
 from foresee.metrics.verdict import RELIABLE, SOLVED
@@ -23,7 +23,7 @@ from foresee.training.records import value_of
 from foresee.training.run import Run
 from generate.findings import FOLDERS, STUDY, Line, choose_best, gather, read_runs
 
-DOCUMENTS = ("README.md", "docs/choosing.md")
+DOCUMENTS = ("README.md", "docs/choosing.md", "docs/checkpoints.md")
 UNSETTLED = r" \*"
 PRETRAINED = "pitfalls-pretrained"
 BLOCK = re.compile(r"(<!-- table ([\w-]+), by `make docs` -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -89,7 +89,7 @@ def tabulate_defaults(results: Path) -> str:
         found.setdefault((_graph(run), _name(run)), []).append(run)
     lines = []
     for (graph, name), runs in sorted(found.items()):
-        steps = [steps_to_solve(run, "rest", RELIABLE) for run in runs]
+        steps = [steps_to_reach(run, "rest", RELIABLE) for run in runs]
         found_by = [step for step in steps if step is not None]
         by = _range(found_by, "{:,}") + ", some never" * (0 < len(found_by) < len(steps)) or "never"
         exact = _range([value_of(run.rows) for run in runs], "{:.3f}")
@@ -101,7 +101,7 @@ def tabulate_defaults(results: Path) -> str:
 def tabulate_pitfalls(results: Path) -> str:
     """The paper's tables, published beside measured: each cell of the studies that has a finished run. A star marks a
     value that settles nothing, and ``docs/reading.md`` says why that may be. The study of a checkpoint cannot be asked
-    for without it; ``tabulate_pretrained`` has its runs."""
+    for without it; ``tabulate_tuning`` has its runs."""
     lines = []
     for name in (each for each in studies.names() if each.startswith("pitfalls-") and each != PRETRAINED):
         # Runs count from the committed rows alone, whatever else was trained here.
@@ -116,17 +116,28 @@ def tabulate_pitfalls(results: Path) -> str:
 
 
 def tabulate_pretrained(results: Path) -> str:
-    """The runs of the study of a checkpoint, a line for all seeds of one training."""
+    """The runs of the study of a checkpoint that train all weights at the larger rate."""
+    runs = read_finished(results, [PRETRAINED])
+    return _tabulate_tuned([run for run in runs if "lora=none" in run.spec.backbone and run.spec.lr == 1e-4])
+
+
+def tabulate_tuning(results: Path) -> str:
+    """All runs of the study of a checkpoint."""
+    return _tabulate_tuned(read_finished(results, [PRETRAINED]))
+
+
+def _tabulate_tuned(runs: Sequence[Run]) -> str:
+    """A line for all seeds of one training."""
     alike: dict[tuple[str, ...], list[Run]] = {}
-    for run in sorted(read_finished(results, [PRETRAINED]), key=lambda run: run.spec.seed):
+    for run in sorted(runs, key=lambda run: run.spec.seed):
         network = f"`{short_backbone(run.spec.backbone)}`"
-        alike.setdefault((_name(run), _graph(run), network, f"{run.spec.lr:g}"), []).append(run)
+        alike.setdefault((_graph(run), network, f"{run.spec.lr:g}", _name(run)), []).append(run)
     lines = []
-    for key, runs in sorted(alike.items()):
-        looked = ", ".join(_by(run, steps_to_solve(run, "rest", RELIABLE)) for run in runs)
-        verdicts = dict.fromkeys(f"`{run.verdict.label}`" for run in runs)
-        lines.append([*key, looked, ", ".join(f"{value_of(run.rows):.3f}" for run in runs), ", ".join(verdicts)])
-    head = ["trained with", "graph", "network", "learning rate", "look-ups by step", "`exact` by seed", "verdict"]
+    for key, seeds in sorted(alike.items()):
+        looked = ", ".join(_by(run, steps_to_reach(run, "rest", RELIABLE)) for run in seeds)
+        verdicts = ", ".join(dict.fromkeys(f"`{run.verdict.label}`" for run in seeds))
+        lines.append([*key, looked, ", ".join(f"{value_of(run.rows):.3f}" for run in seeds), verdicts])
+    head = ["graph", "network", "learning rate", "trained with", "look-ups by step", "`exact` by seed", "verdict"]
     return _write(head, lines)
 
 
@@ -170,6 +181,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "defaults": tabulate_defaults,
     "pitfalls": tabulate_pitfalls,
     "pretrained": tabulate_pretrained,
+    "tuning": tabulate_tuning,
     "repairs": tabulate_repairs,
 }
 

@@ -54,7 +54,7 @@ class ObjectiveRuns:
 
     @property
     def steps_to_solve(self) -> list[int | None]:
-        """For each seed, the first evaluation during training that reached 0.95, or None where none did."""
+        """For each seed, the step at which it solved, or None where it did not."""
         return [steps_to_solve(run) for run in self.runs]
 
     def json(self) -> dict[str, Any]:
@@ -153,9 +153,15 @@ class Comparison:
         return f"<b>{html.escape(self.title)}</b>{self.table.to_html(index=False, float_format='%.3f')}{below}"
 
 
-def steps_to_solve(run: Run, row: str = "exact", least: float = SOLVED) -> int | None:
-    """The step of the first evaluation during training with ``row`` of at least ``least``: unless given, the one that
-    solved."""
+def steps_to_solve(run: Run) -> int | None:
+    """The step of the first evaluation during training that reached 0.95; None where none did, and where the final
+    measurement, on more and other examples, says that the run has not solved."""
+    failed = "exact" in run.rows and value_of(run.rows) < SOLVED
+    return None if failed else steps_to_reach(run, "exact", SOLVED)
+
+
+def steps_to_reach(run: Run, row: str, least: float) -> int | None:
+    """The step of the first evaluation during training with ``row`` of at least ``least``."""
     return next((line["step"] for line in run.metrics if line.get("eval", {}).get(row, 0) >= least), None)
 
 

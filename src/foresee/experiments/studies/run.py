@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from foresee.core.errors import RequestError
 from foresee.core.spec import Resolved, resolve
-from foresee.experiments.compare import steps_to_solve
+from foresee.experiments.compare import steps_to_reach, steps_to_solve
 from foresee.experiments.runner import Training, run_all, unique
 from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_scale, judge_agreement, studies
 from foresee.experiments.studies.result import BegunSeed, CellResult, SeedResult, StudyResult, make_claims
@@ -252,7 +252,7 @@ def _read_seed(
         exact_effective=exact.get("effective", exact["n"]), solved=exact["value"] >= SOLVED,
         verdict=verdict.name, inconclusive=verdict.inconclusive, doubts=verdict.doubts, because=verdict.because,
         steps=run.steps, solved_at=steps_to_solve(run), seconds=run.seconds,
-        look_ups_at=steps_to_solve(run, "rest", RELIABLE),
+        look_ups_at=steps_to_reach(run, "rest", RELIABLE),
     )  # fmt: skip
 
 
