@@ -115,7 +115,8 @@ def write_findings(root: Path = Path()) -> Path:
     files.write_text(out, page)
     if curves := [line for line in best if is_drawn(line)]:
         groups = [Group(f"line-{at}", line.label, line.begun) for at, line in enumerate(curves)]
-        files.write_text(out.with_suffix(".svg"), draw_svg(charts.survival(frames.survival(groups))))
+        figure = charts.survival(frames.survival(groups)).properties(width=820, height=300)  # as wide as its legend
+        files.write_text(out.with_suffix(".svg"), draw_svg(figure))
     return out
 
 
