@@ -286,12 +286,7 @@ def seeds_step(size: str, way: str, options: argparse.Namespace) -> tuple[Callab
         on_device(training)
     stack = Stack([training.training for training in each])
 
-    def step() -> None:
-        stack.backward(each[0].training.position.step)
-        for training in each:
-            training.training.update()
-
-    return step, SEEDS * each[0].flops()
+    return stack.take_step, SEEDS * each[0].flops()
 
 
 def library_step(size: str, way: str, options: argparse.Namespace) -> tuple[Callable[[], object], int]:

@@ -38,7 +38,7 @@ from foresee.training.process import open_folder, stop_signals, use_threads
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
-from foresee.training.step import Training
+from foresee.training.step import RecordedStep, Training, can_record
 
 
 def refuse_batched(spec: Settings, objective: Objective) -> str:
@@ -98,10 +98,9 @@ def train_together(going: list[Started], stopping: Callable[[], bool] = lambda: 
         trainings = [each.training for each in going]
         spec, position, stack = trainings[0].spec, trainings[0].position, Stack(trainings)
         while position.step < spec.steps and not any(each.position.solved for each in trainings):
-            stack.backward(position.step)
+            stack.take_step()
             now = time.perf_counter()
             for each in trainings:
-                each.update()
                 each.position.seconds += now - last
             last = now
             if position.step % spec.eval_every == 0 or position.step == spec.steps:
@@ -134,17 +133,27 @@ class Stack:
         for weight, parameters in zip(self._weights.values(), self._parameters, strict=True):
             for parameter, own in zip(parameters, weight.detach(), strict=True):
                 parameter.data = own
+        self.recorded = RecordedStep(trainings, self.backward) if all(map(can_record, trainings)) else None
 
-    def backward(self, step: int) -> None:
-        """Gradients of one batch each, in place of those that are there. Raises ``RequestError`` where answers of one
-        batch differ in length."""
+    def take_step(self) -> None:
+        """One update of each, on a batch of its own."""
+        batches = [batch_of(each.data, each.task, each.spec, each.position.step) for each in self.trainings]
+        if self.recorded is not None and self.recorded.play(batches):
+            return
+        batches = [batch.to(self.trainings[0].spec.device) for batch in batches]
+        for training, batch, out in zip(self.trainings, batches, self.backward(batches), strict=True):
+            training.losses.add(batch, out)
+            training.update()
+
+    def backward(self, batches: Sequence[Batch], rng: torch.Generator | None = None) -> list[LossOut]:
+        """Losses and gradients of a batch each, in place of those that are there. ``rng`` is not drawn from. Raises
+        ``RequestError`` where answers of one batch differ in length."""
         trainings, spec = self.trainings, self.trainings[0].spec
-        batches = [batch_of(each.data, each.task, each.spec, step).to(spec.device) for each in trainings]
         like = batches[0]
         if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
             raise RequestError("these runs cannot train as one program: their answers differ in length")
         for loss in self._losses:
-            loss.objective.begin_step(*own_steps(spec, step))
+            loss.objective.begin_step(*own_steps(spec, trainings[0].position.step))
         tokens = torch.stack([batch.tokens for batch in batches])
         try:
             with autocast(spec):
@@ -159,9 +168,10 @@ class Stack:
         for weight, parameters in zip(self._weights.values(), self._parameters, strict=True):
             for at, parameter in enumerate(parameters):
                 parameter.grad = None if weight.grad is None else weight.grad[at]
-        for at, (training, batch) in enumerate(zip(trainings, batches, strict=True)):
-            own = LossOut(total[at], {name: value[at] for name, value in parts.items()}, per_token[at])
-            training.losses.add(batch, own)
+        return [
+            LossOut(total[at], {name: value[at] for name, value in parts.items()}, per_token[at])
+            for at in range(len(trainings))
+        ]
 
     def release(self) -> None:
         """Gives each parameter memory of its own again."""

@@ -8,7 +8,9 @@ on the device, from a stream keyed by the step's number as ever.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeWarning, explain_lost_process
 from foresee.core.seeds import torch_seed, torch_stream
+from foresee.objectives.base import LossOut
 from foresee.tasks.base import Task
 from foresee.training.checkpoint import Position
 from foresee.training.data import TrainingData
@@ -39,7 +42,15 @@ class Training:
     def __post_init__(self) -> None:
         self.optimizer = adamw(self.model.objective, self.spec)
         self.losses = Losses(self.task.answer_length, self.spec.device, self.model.world)
-        self.recorded = RecordedStep(self) if can_record(self) else None
+        self.recorded = RecordedStep([self], self._backward) if can_record(self) else None
+
+    def _backward(self, batches: Sequence[Batch], rng: torch.Generator) -> list[LossOut]:
+        """Of one batch, whole: what ``RecordedStep`` asks for."""
+        self.optimizer.zero_grad()
+        with autocast(self.spec):
+            out = self.model.objective.loss(batches[0], rng)
+        out.total.backward()  # type: ignore[no-untyped-call]  # torch's
+        return [out]
 
     def update(self) -> None:
         """Sets the learning rate, clips the gradients and takes AdamW's step."""
@@ -69,7 +80,7 @@ def take_step(training: Training) -> None:
     if training.recorded is None:
         own_stream = () if model.world.world_size == 1 else ("rank", model.world.rank)
         _update_on(training, batch, torch_stream("objective", spec.objective, spec.seed, position.step, *own_stream))
-    elif not training.recorded.play(batch):
+    elif not training.recorded.play([batch]):
         _update_on(training, batch, training.recorded.seeded())
 
 
@@ -104,86 +115,102 @@ def can_record(training: Training) -> bool:
     return spec.device == "cuda" and alone and objective.recordable and objective.backbone.recordable
 
 
+def record(work: Callable[[], object], rehearse: Callable[[], object], rng: torch.Generator) -> Callable[[], object]:
+    """``work`` on the current CUDA device as one launch, which is called to do it; its random numbers are of ``rng`` as
+    that stands when it is called. What it reads must stay where it is. ``rehearse`` is done first, ``work`` is not."""
+    own, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]  # torch's
+    own.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(own):
+        for _ in range(REHEARSALS):
+            rehearse()
+    torch.cuda.current_stream().wait_stream(own)
+    graph.register_generator_state(rng)
+    with torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
+        work()
+    return graph.replay
+
+
 class RecordedStep:
-    """The recording of a training's step, once there is one."""
+    """A step of one training, or of several at the same step, that is recorded once it has been taken a few times."""
 
-    def __init__(self, training: Training) -> None:
-        """``ordinary`` is how many steps are still taken as ever before one is recorded."""
-        self.training = training
-        self.stream = torch.Generator(training.spec.device)
+    def __init__(
+        self, trainings: Sequence[Training], backward: Callable[[Sequence[Batch], torch.Generator], Sequence[LossOut]]
+    ) -> None:
+        """``backward`` computes a loss and its gradients for each, which take the place of those that are there."""
+        self.trainings, self.backward = trainings, backward
         self.ordinary = ORDINARY
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._batch: Batch | None = None
+        """How many steps are still taken as ever."""
+        self._device = trainings[0].spec.device
+        self._stream = torch.Generator(self._device)
+        self._batches: list[Batch] = []
+        self._replay: Callable[[], object] | None = None
         # Numbers that a recording reads must lie on the device.
-        for group in training.optimizer.param_groups:
-            group["lr"] = torch.tensor(float(group["lr"]), device=training.spec.device)
-
-    def play(self, batch: Batch) -> bool:
-        """Takes the step on ``batch``, which may lie on the CPU. False where it must be taken as ever: the first ones,
-        batches unlike the recorded one in form, and all of them where recording failed (which is said once)."""
-        if self.ordinary or not batch.layout.uniform:
-            self.ordinary = max(0, self.ordinary - 1)
-            return False
-        if self._batch is None:
-            self._batch = replace(
-                batch.to(self.training.spec.device), tokens=batch.tokens.to(self.training.spec.device, copy=True)
-            )
-            self._record(self._batch)
-        held = self._batch
-        if self._graph is None or batch.layout != held.layout or batch.tokens.shape != held.tokens.shape:
-            return False
-        held.tokens.copy_(batch.tokens)
-        self.seeded()
-        self.training.set_learning_rate()
-        self._graph.replay()
-        self.training.position.step += 1
-        return True
+        for group in self._groups():
+            group["lr"] = torch.tensor(float(group["lr"]), device=self._device)
 
     @property
     def recorded(self) -> bool:
         """Whether it was."""
-        return self._graph is not None
+        return self._replay is not None
+
+    def play(self, batches: Sequence[Batch]) -> bool:
+        """Takes the step on a batch for each, which may lie on the CPU. False where it must be taken as ever: the first
+        ones, batches unlike the recorded ones in form, and all of them where recording failed (which is said once)."""
+        if self.ordinary or not all(batch.layout.uniform for batch in batches):
+            self.ordinary = max(0, self.ordinary - 1)
+            return False
+        if not self._batches:
+            self._batches = [
+                replace(batch.to(self._device), tokens=batch.tokens.to(self._device, copy=True)) for batch in batches
+            ]
+            self._record()
+        forms = ([(batch.layout, batch.tokens.shape) for batch in each] for each in (batches, self._batches))
+        if self._replay is None or next(forms) != next(forms):
+            return False
+        for held, batch in zip(self._batches, batches, strict=True):
+            held.tokens.copy_(batch.tokens)
+        self.seeded()
+        for training in self.trainings:
+            training.set_learning_rate()
+        self._replay()
+        for training in self.trainings:
+            training.position.step += 1
+        return True
 
     def seeded(self) -> torch.Generator:
-        """The stream, as it stands at the beginning of the step."""
-        spec = self.training.spec
-        return self.stream.manual_seed(torch_seed("objective", spec.objective, spec.seed, self.training.position.step))
+        """The randomness of the objective, as it stands at the beginning of the step."""
+        spec, position = self.trainings[0].spec, self.trainings[0].position
+        return self._stream.manual_seed(torch_seed("objective", spec.objective, spec.seed, position.step))
 
-    def _record(self, batch: Batch) -> None:
-        training, optimizer = self.training, self.training.optimizer
-        own = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's
-        own.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(own):
-            for _ in range(REHEARSALS):
-                self._backward(batch)
-        torch.cuda.current_stream().wait_stream(own)
-        optimizer.zero_grad()  # so that the recording takes memory of its own for gradients
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.stream)
+    def _record(self) -> None:
         try:
-            for group in optimizer.param_groups:
+            for group in self._groups():
                 group["capturable"] = True
-            with torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
-                self._backward(batch)
-                training.apply_gradients()
-            self._graph = graph
+            self._replay = record(self._work, self._rehearse, self._stream)
         except RuntimeError as error:
             warnings.warn(
-                f"steps of {training.spec.objective} could not be recorded, and are taken one by one: {error}",
+                f"steps of {self.trainings[0].spec.objective} could not be recorded, and are taken one by one: {error}",
                 ForeseeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         finally:
-            for group in optimizer.param_groups:
+            for group in self._groups():
                 group["capturable"] = False
-            optimizer.zero_grad()
+            self._forget_gradients()
 
-    def _backward(self, batch: Batch) -> None:
-        """Gradients of the loss, which is added to the sums only where this is recorded, as it is then played."""
-        training = self.training
-        training.optimizer.zero_grad()
-        with autocast(training.spec):
-            out = training.model.objective.loss(batch, self.stream)
-        out.total.backward()  # type: ignore[no-untyped-call]  # torch's
-        if torch.cuda.is_current_stream_capturing():
+    def _rehearse(self) -> None:
+        self.backward(self._batches, self._stream)
+        self._forget_gradients()  # so that a recording takes memory of its own for them
+
+    def _work(self) -> None:
+        losses = self.backward(self._batches, self._stream)
+        for training, batch, out in zip(self.trainings, self._batches, losses, strict=True):
             training.losses.add(batch, out)
+            training.apply_gradients()
+
+    def _forget_gradients(self) -> None:
+        for training in self.trainings:
+            training.optimizer.zero_grad()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for training in self.trainings for group in training.optimizer.param_groups]
