@@ -17,7 +17,7 @@ from foresee.backbones.mamba import convolution
 from foresee.backbones.mamba import selective_scan as selective
 from foresee.backbones.mamba import state_space_dual as dual
 from foresee.backbones.mamba.convolution import causal_convolution, convolution_step
-from foresee.backbones.mamba.gated_norm import gated_norm
+from foresee.backbones.mamba.mamba2 import gated_norm
 from foresee.core import seeds
 
 LENGTHS = [1, 2, 31, dual.CHUNK, dual.CHUNK + 1, 200]
@@ -295,7 +295,7 @@ def test_the_convolution_sums_in_float32() -> None:
 @pytest.mark.parametrize("block_bytes", [1, 4 * 8 * 5, 1 << 20])
 def test_the_gated_norm_by_its_formula(monkeypatch: pytest.MonkeyPatch, groups: int, block_bytes: int) -> None:
     """Whatever the blocks, where a tensor is a slice of another, and in float32 where it is given less."""
-    monkeypatch.setattr("foresee.backbones.mamba.gated_norm.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("foresee.backbones.mamba.mamba2.BLOCK_BYTES", block_bytes)
     draw = drawer("gated norm")
     inputs = tracked([draw(3, 4, 8), draw(3, 4, 16), draw(8)])
     y, both, weight = inputs
