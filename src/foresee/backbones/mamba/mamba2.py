@@ -146,8 +146,8 @@ class Mamba2(RecurrentBackbone):
 backbones.preset("mamba2-nano", "mamba2:layers=3,width=128")
 
 
-# The gated norm at the end of a layer has a backward pass of its own: a dozen passes over activations would otherwise go
-# through memory, and half as many be kept for the backward pass. Here a CPU works on blocks of rows that stay in its
+# The gated norm at the end of a layer has a backward pass of its own: a dozen passes over activations would otherwise
+# go through memory, and half as many be kept for the backward pass. Here a CPU works on blocks of rows that stay in its
 # cache, always in float32, and nothing but the inputs is kept.
 
 BLOCK_BYTES = 1 << 19
@@ -156,8 +156,9 @@ twice of this cost the same, and no blocks at all a third more."""
 
 
 def gated_norm(y: Tensor, gate: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
-    """``rms_norm(y * silu(gate)) * weight``: y and gate [..., D], weight [D] -> [..., D] in y's type. Each of ``groups`` equal parts of the channels is
-    divided by its own root mean square, in float32 (float64). Not differentiable twice."""
+    """``rms_norm(y * silu(gate)) * weight``: y and gate [..., D], weight [D] -> [..., D] in y's type. Each of
+    ``groups`` equal parts of the channels is divided by its own root mean square, in float32 (float64). Not
+    differentiable twice."""
     out: Tensor = _GatedNorm.apply(y, gate, weight, groups, eps)  # type: ignore[no-untyped-call]  # torch leaves apply without types
     return out
 
