@@ -194,7 +194,9 @@ def _family(objective: str, nlls: torch.Tensor) -> Family:
     """Runs of which it is known what each held-out response costs, and nothing else."""
     right = torch.ones(nlls.shape[1], 1, dtype=torch.bool)
     scores = tuple(TokenScores("forced", nll[:, None], right, right, right[:, 0]) for nll in nlls)
-    run = cast(Run, SimpleNamespace(metrics=[], seconds=0.0, spec=SimpleNamespace(steps=10, eval_every=1, digest="")))
+    run = cast(
+        Run, SimpleNamespace(metrics=[], rows={}, seconds=0.0, spec=SimpleNamespace(steps=10, eval_every=1, digest=""))
+    )
     return Family(objective, (run,) * len(nlls), scores)
 
 
@@ -347,10 +349,10 @@ NOISE = CHAIN | {"drop": 0.0, "drop_low": -0.01, "exact": 0.53}
 """The same errors where none spoils another: label noise."""
 
 
-def judged(*seeds: dict[str, Any], minutes: float | None = 10.0) -> DiagnosisVerdict:
+def judged(*seeds: dict[str, Any], minutes: float | None = 10.0, backbone: str = "transformer") -> DiagnosisVerdict:
     """The verdict on seeds of 100 steps each, in this time or in no time that was given."""
     steps = None if minutes else 100
-    asked = DiagnosisSettings("copying", "", (), "transformer", 1, minutes or 10.0, steps, 64, 1e-3)
+    asked = DiagnosisSettings("copying", "", (), backbone, 1, minutes or 10.0, steps, 64, 1e-3)
     return judge([SeedEvidence(**each) for each in seeds], asked, DiagnosisPlan(100, 5, 1000, None, {}))
 
 
@@ -457,6 +459,12 @@ def test_a_budget_too_small_is_told_what_would_do(minutes: float | None, control
     found = judged(CHEATED | {"fall": math.inf, "control_steps": control}, minutes=minutes)
     assert found.name == TOO_SMALL
     assert found.advice[0].startswith(advice)
+    assert "A checkpoint in place of" in found.advice[1]
+
+
+def test_who_asks_about_a_checkpoint_is_not_told_to_take_one() -> None:
+    found = judged(CHEATED | {"fall": math.inf}, backbone="hf:path=checkpoint")
+    assert found.advice[1:] == ("Shorter responses make a small budget go further too.",)
 
 
 def test_fall_and_gain_are_from_the_middle_of_training_to_its_end() -> None:

@@ -84,7 +84,8 @@ def judge(seeds: Sequence[SeedEvidence], asked: DiagnosisSettings, plan: Diagnos
         remarks = (f"The seeds do not agree ({listed}).", *remarks)
     advice = give_advice(name, seeds[first])
     if name == TOO_SMALL:
-        advice = (estimate_budget(seeds[first].control_steps, asked, plan), *advice)
+        further = SHORTER if asked.backbone.startswith("hf:") else FURTHER
+        advice = (estimate_budget(seeds[first].control_steps, asked, plan), further)
     return DiagnosisVerdict(name, ruled[first][1], remarks, advice, tuple(each for each, _ in ruled))
 
 
@@ -265,9 +266,15 @@ def give_advice(name: str, e: SeedEvidence) -> tuple[str, ...]:
             ),
             "Or put the decision's reasons into the response before it, so that the prefix has to hold them.",
         )
-    return ADVICE[name]
+    return ADVICE.get(name, ())
 
 
+FURTHER = (
+    "A checkpoint in place of a network from scratch (--backbone hf:...), shorter responses or a finer --tokenizer "
+    "make a small budget go further too."
+)
+SHORTER = "Shorter responses make a small budget go further too."
+"""Where the network is a checkpoint, which has a tokenizer of its own."""
 ADVICE = {
     COMPOUNDING: (
         "Another training order will not help: the errors are small and spread over all positions.",
@@ -276,16 +283,10 @@ ADVICE = {
             "errors from adding up."
         ),
     ),
-    TOO_SMALL: (
-        (
-            "A checkpoint in place of a network from scratch (--backbone hf:...), shorter responses or a finer "
-            "--tokenizer make a small budget go further too."
-        ),
-    ),
     COSTLY: (
         "Next-token is good enough here; reversed needs fewer samples, which matters where rows are few.",
         "If the order of the response is yours to choose, write first what is worked out first.",
     ),
     NONE_NEEDED: ("Next-token training is the right choice for these responses; nothing here calls for another.",),
 }
-"""Of every verdict but ``OPEN``, whose advice depends on the witness."""
+"""Of every verdict but ``OPEN``, whose advice depends on the witness, and ``TOO_SMALL``, on what was asked."""
