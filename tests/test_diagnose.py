@@ -22,6 +22,7 @@ from tiny import BACKBONE, outcome, tiny
 from tiny_checkpoints import save
 
 from foresee.core.errors import ForeseeWarning, RequestError
+from foresee.core.spec import resolve
 from foresee.experiments.diagnose import Diagnosis, DiagnosisSettings, diagnose, measure, read_task
 from foresee.experiments.diagnose.timing import (
     FINAL_MEASUREMENTS,
@@ -38,7 +39,7 @@ from foresee.experiments.diagnose.verdict import OPEN
 from foresee.experiments.engine import InProcess
 from foresee.experiments.pool import ignored_warnings
 from foresee.report.diagnosis import page, write_page
-from foresee.tasks.base import Task
+from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
 from foresee.training.data import FixedData, draw
 from foresee.training.loop import InterruptedTrainingError
@@ -274,6 +275,20 @@ def test_workers_keep_to_themselves_what_their_leader_ignores() -> None:
         warnings.filterwarnings("ignore", "not read", ForeseeWarning)
         warnings.filterwarnings("ignore", "of another kind", UserWarning)
         assert ignored_warnings() == ["not read"]
+
+
+def test_the_paper_s_text_form_is_diagnosed(tmp_path: Path) -> None:
+    star = resolve(tasks, "path-star:degree=2,length=3,nodes=10").build()
+    drawn = draw(star, "star", "train", 120, 0)
+    lines = [star.write_line(*pair) for pair in drawn.pairs()]
+    (tmp_path / "star.txt").write_text("".join(f"{line}\n" for line in lines))
+    task = read_task(str(tmp_path / "star.txt"))
+    found = ask(DiagnosisSettings.of(task, **SETTINGS | {"steps": 2}), task, tmp_path / "out")
+    assert found.data is not None
+    assert (found.data.rows, found.data.left_out) == (120, ())
+    assert [each.objective for each in found.learned] == ["next-token", "reversed", "teacherless"]
+    prompts = {shown.prompt.replace(" ", "").rstrip("=") for shown in found.examples}
+    assert prompts <= {line.partition("=")[0] for line in lines}
 
 
 @pytest.mark.slow
