@@ -79,14 +79,6 @@ def test_pipes_and_devices_are_written_into_a_link_stays_and_the_umask_holds(tmp
     command = ("generate", TASK, "-n", "3", "--out")
     assert program(*command, str(tmp_path / "plain"))[0] == 0
     text = (tmp_path / "plain").read_text()
-    os.mkfifo(tmp_path / "pipe")
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
-    reader.start()
-    assert program(*command, str(tmp_path / "pipe"))[0] == 0
-    reader.join(30)
-    assert read == [text]
-    assert (tmp_path / "pipe").is_fifo()
     # A terminal first: none of its folder can be replaced, whatever goes wrong, as /dev/null could.
     ours, theirs = os.openpty()
     null = Path("/dev/null").stat()
@@ -97,6 +89,14 @@ def test_pipes_and_devices_are_written_into_a_link_stays_and_the_umask_holds(tmp
     assert (Path("/dev/null").stat().st_ino, Path("/dev/null").stat().st_rdev) == (null.st_ino, null.st_rdev)
     os.close(ours)
     os.close(theirs)
+    os.mkfifo(tmp_path / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    assert program(*command, str(tmp_path / "pipe"))[0] == 0
+    reader.join(30)
+    assert read == [text]
+    assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "behind").write_text("old")
     (tmp_path / "behind").chmod(0o640)
     (tmp_path / "link").symlink_to("behind")
