@@ -144,7 +144,7 @@ def ignored_warnings() -> list[str]:
     ignored = [
         message for action, message, kind, *_ in warnings.filters if (action, kind) == ("ignore", ForeseeWarning)
     ]
-    return [getattr(message, "pattern", message) for message in ignored if message is not None]
+    return [message.pattern for message in ignored if message is not None]
 
 
 # In a worker ----------------------------------------------------------------------------------------------------------
