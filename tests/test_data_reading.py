@@ -325,7 +325,7 @@ def test_shards_in_hub_layout_and_what_is_left_out_is_said(tmp_path: Path, capfd
     assert len(task.rows("test")) == 2
     (tmp_path / "set" / "notes.txt").write_text("a=b\n")  # another format, which datasets would not mix with these
     assert inspect(task.stored.request).left_out == ("split validation", "file notes.txt", "field id")
-    with pytest.warns(ForeseeWarning, match="set: not read: split validation, file notes.txt"):
+    with pytest.warns(ForeseeWarning, match="set: not read: split validation, file notes.txt, field id; prompt, "):
         warn_of_rows(task, task.rows("test").batch([0]))
     (folder / "test-00000-of-00001.parquet").unlink()
     assert [prompt for prompt, _ in rows_of(data(tmp_path / "set", tokenizer="bytes"))] == list("abcdef")

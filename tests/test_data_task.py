@@ -21,7 +21,7 @@ from foresee.core.files import cache_folder
 from foresee.datasets.inspection import DataSummary, inspect
 from foresee.tasks.example_files import read_examples, write_examples
 from foresee.training.data import StoredData, draw
-from foresee.training.examples import warn_of_rows
+from foresee.training.examples import say_unread, warn_of_rows
 from foresee.training.loop import train
 
 SUMS = sums(400)
@@ -92,6 +92,22 @@ def test_an_answer_of_nearly_every_row_is_warned_of(tmp_path: Path) -> None:
     task = data(write_jsonl(tmp_path / "a.jsonl", [(str(n), "yes" if n % 40 else "no") for n in range(80)]))
     with pytest.warns(ForeseeWarning, match=r"one answer is that of 97.5% of the rows"):
         warn_of_rows(task, task.rows("test").batch([0]))
+
+
+def test_fields_that_are_not_read_are_said_in_one_sentence_and_nothing_where_all_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"id": n, "prompt": f"{n}", "answer": f"{n % 7}"}) + "\n" for n in range(80)))
+    with pytest.warns(ForeseeWarning) as said:
+        train(tiny(task=f"data:{path}", steps=2), tmp_path / "runs")
+    sentences = [str(each.message) for each in said]
+    assert sentences == [f"{path}: not read: field id; prompt, answer or template says which fields are"]
+    named = data(path, template="{id} {prompt}")
+    turns = [{"role": "user", "content": "a", "name": "b"}, {"role": "assistant", "content": "c"}]
+    (tmp_path / "chat.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 2)
+    for task in (named, data(tmp_path / "chat.jsonl"), tiny().build_task()):
+        assert say_unread(task) == ""
+    path.write_text(json.dumps(dict.fromkeys(("prompt", "answer", *"abcdefgh"), "x")))
+    assert "field e, 3 more fields; " in say_unread(data(path))
 
 
 def test_a_prompt_may_be_json_or_empty(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from test_data_checkpoint import write_tokenizer
 from tiny import BACKBONE, outcome, tiny
 from tiny_checkpoints import save
 
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeWarning, RequestError
+from foresee.core.spec import resolve
 from foresee.experiments.diagnose import Diagnosis, DiagnosisSettings, diagnose, measure, read_task
 from foresee.experiments.diagnose.timing import (
     FINAL_MEASUREMENTS,
@@ -35,8 +37,9 @@ from foresee.experiments.diagnose.timing import (
 )
 from foresee.experiments.diagnose.verdict import OPEN
 from foresee.experiments.engine import InProcess
+from foresee.experiments.pool import ignored_warnings
 from foresee.report.diagnosis import page, write_page
-from foresee.tasks.base import Task
+from foresee.tasks.base import Task, tasks
 from foresee.tasks.data import Data
 from foresee.training.data import FixedData, draw
 from foresee.training.loop import InterruptedTrainingError
@@ -256,6 +259,36 @@ def test_a_wrong_field_is_one_sentence(notes: Path, tmp_path: Path, program: Pro
     status, _, err = program("diagnose", str(notes), f"--out={tmp_path / 'out'}")
     assert (status, "'prompt'" in err, "Traceback" in err) == (2, True, False)
     assert not (tmp_path / "out").exists()
+
+
+def test_fields_that_are_not_read_are_said_once_and_not_by_each_run(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"id": n, "prompt": f"{n}", "answer": f"{n % 7}"}) + "\n" for n in range(99)))
+    task = read_task(str(path))
+    with pytest.warns(ForeseeWarning, match="not read: field id; ") as said:
+        ask(DiagnosisSettings.of(task, **SETTINGS | {"steps": 2}), task, tmp_path / "out")
+    assert sum("not read" in str(each.message) for each in said) == 1
+
+
+def test_workers_keep_to_themselves_what_their_leader_ignores() -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "not read", ForeseeWarning)
+        warnings.filterwarnings("ignore", "of another kind", UserWarning)
+        assert ignored_warnings() == ["not read"]
+
+
+def test_the_paper_s_text_form_is_diagnosed(tmp_path: Path) -> None:
+    star = resolve(tasks, "path-star:degree=2,length=3,nodes=10").build()
+    drawn = draw(star, "star", "train", 120, 0)
+    lines = [star.write_line(*pair) for pair in drawn.pairs()]
+    (tmp_path / "star.txt").write_text("".join(f"{line}\n" for line in lines))
+    task = read_task(str(tmp_path / "star.txt"))
+    found = ask(DiagnosisSettings.of(task, **SETTINGS | {"steps": 2}), task, tmp_path / "out")
+    assert found.data is not None
+    assert (found.data.rows, found.data.left_out) == (120, ())
+    assert [each.objective for each in found.learned] == ["next-token", "reversed", "teacherless"]
+    prompts = {shown.prompt.replace(" ", "").rstrip("=") for shown in found.examples}
+    assert prompts <= {line.partition("=")[0] for line in lines}
 
 
 @pytest.mark.slow

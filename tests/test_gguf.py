@@ -67,6 +67,8 @@ def test_words_are_chosen_by_the_rule_and_what_cannot_be_read_is_refused(tmp_pat
     tiny_gguf.write(file)
     net = spec_of(file).build_objective(foresee.task(f"{TASK},labels=words")).backbone
     assert tuple(word.strip() for word in net.label_words()) == tiny_gguf.WORDS
+    star = spec_of(file, task="star:degree=2,shortest=3,longest=4,plan=1,nodes=10,labels=words")
+    assert star.build_objective(star.build_task()).backbone.label_words() == net.label_words()
     for labels, why in (("numbers", r"splits symbol '10'.*labels=words"), ("words", r"needs 20 words.*has 10")):
         more = spec_of(file, task=f"path-star:degree=2,length=3,nodes=20,labels={labels}")
         with pytest.raises(RequestError, match=why):

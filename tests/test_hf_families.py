@@ -27,7 +27,9 @@ from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Objective
 from foresee.objectives.next_token import NextToken
 from foresee.objectives.reversed import Reversed
+from foresee.objectives.teacher_forcing import SHARING
 from foresee.objectives.teacherless import Teacherless
+from foresee.tasks.path_star import PathStar
 from foresee.training.checkpoint import saved_weights
 
 VOCAB = Vocabulary(tuple("0123456789|=/$"))
@@ -117,6 +119,27 @@ def test_decoding_agrees_and_reads_rows_once_until_they_part(checkpoints: Checkp
     assert sum(read) == (3 * 6 + 6 * 2 if net._decoder.shares else 6 * 8)
     assert net._decoder.shares or family not in ("gpt2", "llama", "qwen3")
     assert (net._decoder.name is None) == (family in CACHELESS), "a cache is used where it agrees"
+
+
+@every_family
+def test_training_reads_the_prompt_that_a_group_shares_once_where_the_family_allows(
+    checkpoints: Checkpoints, family: str
+) -> None:
+    task = PathStar(degree=2, length=3, nodes=10, goals="all")
+    net, batch = checkpoints.load(family, task.vocab), task.sample(8, seeds.stream("family rows"))
+    made, read = NextToken(net, task.vocab, tiny.generator()), [0]
+    net.body.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["inputs_embeds"].shape[:2].numel()), with_kwargs=True
+    )
+    apart, together = (
+        made.loss(each, tiny.generator()).total for each in (batch, batch.sharing(task.group, task.shared_prefix))
+    )
+    close(together, apart)
+    columns = task.prompt_length + task.answer_length - 1
+    own = columns - task.shared_prefix
+    shares = MEASURED.get(family, frozenset()) >= SHARING
+    assert read[1:] == [8 * columns, 4 * (task.shared_prefix + 2 * own) if shares else 8 * columns]
+    assert shares == (family in ("gpt2", "gpt_neox", "llama", "qwen3"))
 
 
 @pytest.mark.parametrize("mistake", ["one state for all", "stale state", "raises"])

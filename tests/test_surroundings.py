@@ -75,10 +75,20 @@ def test_a_new_folder_is_whole_or_absent_and_that_of_a_quicker_process_stays(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
-def test_a_pipe_is_written_into_a_link_stays_and_the_umask_holds(tmp_path: Path, program: Program) -> None:
+def test_pipes_and_devices_are_written_into_a_link_stays_and_the_umask_holds(tmp_path: Path, program: Program) -> None:
     command = ("generate", TASK, "-n", "3", "--out")
     assert program(*command, str(tmp_path / "plain"))[0] == 0
     text = (tmp_path / "plain").read_text()
+    # A terminal first: none of its folder can be replaced, whatever goes wrong, as /dev/null could.
+    ours, theirs = os.openpty()
+    null = Path("/dev/null").stat()
+    for device in (os.ttyname(theirs), "/dev/null"):
+        assert program(*command, device) == (0, "", "")
+        assert Path(device).is_char_device()
+    assert os.read(ours, 4096).decode().replace("\r\n", "\n") == text
+    assert (Path("/dev/null").stat().st_ino, Path("/dev/null").stat().st_rdev) == (null.st_ino, null.st_rdev)
+    os.close(ours)
+    os.close(theirs)
     os.mkfifo(tmp_path / "pipe")
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
@@ -166,12 +176,18 @@ def test_a_path_may_hold_an_equals_sign(tmp_path: Path, program: Program) -> Non
     assert program.json("inspect", f"{place},skip_bad=true")["rows"] == 3
 
 
-def test_a_file_that_leaves_problems_to_test_on_is_taken(tmp_path: Path, program: Program) -> None:
-    """Of G(2, 3) on 10 labels, 73 % of whose problems the file holds."""
-    task = "path-star:degree=2,length=3,nodes=10"
+@pytest.mark.parametrize(("length", "nodes"), [(3, 10), (2, 50)])
+def test_a_file_that_leaves_problems_to_test_on_is_taken(
+    length: int, nodes: int, tmp_path: Path, program: Program
+) -> None:
+    """Of G(2, 3) on 10 labels, 73 % of whose problems the file holds, and G(2, 2) on 50, of which it holds 29 %."""
+    task = f"path-star:degree=2,length={length},nodes={nodes}"
     assert program("generate", task, "-n", "20000", "--out", str(tmp_path / "train.txt"))[0] == 0
     spec = tiny(task=task, steps=2, data=f"file:{tmp_path / 'train.txt'}")
     assert train(spec, tmp_path).rows["exact"]["n"] == 200  # type: ignore[call-overload]  # a single row
+
+
+def test_a_file_that_leaves_hardly_any_problems_is_refused(tmp_path: Path, program: Program) -> None:
     everything = tmp_path / "test.txt"
     assert program("generate", "path-star:degree=2,length=2,nodes=5", "-n", "3000", "--out", str(everything))[0] == 0
     with pytest.raises(RequestError, match="holds nearly every problem"):

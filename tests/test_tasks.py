@@ -187,6 +187,22 @@ def test_any_output_of_a_model_is_judged_and_shown(case: Case) -> None:
     check()
 
 
+@specs
+def test_labels_may_be_words_of_a_checkpoint_and_what_is_drawn_and_how_runs_are_named_stay(case: Case) -> None:
+    plain = resolve(tasks, case.spec)
+    assert ("labels" in plain.options) == (built(case.spec.partition(",seed_length")[0]).text.noun == "label")
+    if "labels" not in plain.options:
+        return
+    words = resolve(tasks, f"{case.spec},labels=words")
+    assert resolve(tasks, f"{case.spec},labels=numbers").text == plain.text
+    assert "labels" not in plain.text
+    assert "labels=words" in words.text
+    task = words.build()
+    assert [*task.vocab] == [*built(case.spec).vocab]
+    assert task.vocab.words == sum(symbol.isdecimal() for symbol in task.vocab) > 0
+    assert torch.equal(task.sample(ROWS, seeds.stream("test tasks", case.spec)).tokens, sampled(case.spec).tokens)
+
+
 # The text form
 
 

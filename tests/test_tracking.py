@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 from tiny import outcome, tiny
 
 from foresee.core import files
@@ -157,3 +158,15 @@ def test_an_unknown_tracker_and_a_missing_library_are_named(monkeypatch: pytest.
     for name, said in wrong.items():
         with pytest.raises(RequestError, match=said):
             Mirrored(Progress(), name, Path())
+
+
+def test_without_a_login_one_sentence_says_how_to_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb", reason="the extra 'tracking' is not installed")
+
+    def without_login(**_: Any) -> None:
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.\nTraceback: more of it")
+
+    monkeypatch.setattr(wandb, "init", without_login)
+    with refused("--track wandb: No API key configured", "or set WANDB_MODE=offline") as caught:
+        train(tiny(), tmp_path, Mirrored(Progress(), "wandb", tmp_path))
+    assert "Traceback" not in str(caught.value)

@@ -11,10 +11,11 @@ from typing import Any
 import foresee
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.core.spec import brief
+from foresee.core.spec import brief, parse
 from foresee.experiments.compare import steps_to_reach
 from foresee.experiments.demo import choose_pictured, demo_settings
 from foresee.experiments.studies import studies
+from foresee.experiments.studies.pretrained import published
 from foresee.metrics.verdict import RELIABLE, SOLVED
 from foresee.objectives.base import objectives
 from foresee.report import write_picture
@@ -109,9 +110,8 @@ def tabulate_pitfalls(results: Path) -> str:
             seeds = [f"{seed.value:.3f}" + UNSETTLED * seed.inconclusive for seed in cell.seeds]
             measured = ", ".join([*seeds, *([f"{len(cell.begun)} unfinished"] if cell.begun else [])])
             verdicts = ", ".join(f"`{each}`" for each in dict.fromkeys(seed.verdict for seed in cell.seeds))
-            published = cell.published_text + (f" [{cell.tag}]" if cell.tag != "unknown" else "")
-            where = f"{cell.graph}, {cell.label}"
-            lines.append([f"`{name}`", where, f"`{cell.row}`", published, measured, verdicts, cell.agreement])
+            where, said = f"{cell.graph}, {cell.label}", _published(cell.published_text, cell.tag)
+            lines.append([f"`{name}`", where, f"`{cell.row}`", said, measured, verdicts, cell.agreement])
     return _write(["`foresee study`", "trained", "row", "published", "measured", "verdict", "outcome"], lines)
 
 
@@ -136,9 +136,16 @@ def _tabulate_tuned(runs: Sequence[Run]) -> str:
     for key, seeds in sorted(alike.items()):
         looked = ", ".join(_by(run, steps_to_reach(run, "rest", RELIABLE)) for run in seeds)
         verdicts = ", ".join(dict.fromkeys(f"`{run.verdict.label}`" for run in seeds))
-        lines.append([*key, looked, ", ".join(f"{value_of(run.rows):.3f}" for run in seeds), verdicts])
-    head = ["graph", "network", "learning rate", "trained with", "look-ups by step", "`exact` by seed", "verdict"]
-    return _write(head, lines)
+        known = published(seeds[0].spec.objective, int(parse(seeds[0].spec.task)[1]["degree"]))
+        said, exact = _published(known.text, known.tag), ", ".join(f"{value_of(run.rows):.3f}" for run in seeds)
+        lines.append([*key, looked, said, exact, verdicts])
+    head = ["graph", "network", "learning rate", "trained with", "look-ups by step", "published", "`exact` by seed"]
+    return _write([*head, "verdict"], lines)
+
+
+def _published(text: str, tag: str) -> str:
+    """What was published, and how surely it is known."""
+    return text + f" [{tag}]" * (tag != "unknown")
 
 
 def tabulate_gpu(results: Path) -> str:

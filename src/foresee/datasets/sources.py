@@ -36,7 +36,7 @@ TESTS = ("test", "validation", "dev")
 DESCRIPTIONS = ("state.json", "dataset_info.json", "dataset_dict.json")
 """Files of a folder that say something of its rows and hold none."""
 FEW = 5
-"""Files of a folder that are left out, named at most."""
+"""Files of a folder, and fields, that are left out, named at most."""
 
 AT_ONCE = 4096
 """Rows of a Parquet file that are decoded at a time."""

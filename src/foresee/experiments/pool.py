@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from foresee.core.errors import show_warning
+from foresee.core.errors import ForeseeWarning, show_warning
 from foresee.experiments import machine
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Order, Pending, train_one
 
@@ -99,7 +99,7 @@ class WorkerPool(Engine):
         self.release_idle()  # those of other kinds hold memory
         context = get_context("spawn")
         theirs, ours = context.Pipe(duplex=False)
-        executor = ProcessPoolExecutor(1, context, _begin_worker, (theirs, gpu))
+        executor = ProcessPoolExecutor(1, context, _begin_worker, (theirs, gpu, ignored_warnings()))
         with _no_main_module(), theirs:
             run = executor.submit(_work, self.work, order)
         self._workers.append(_Worker(executor, ours, kind, run))
@@ -139,16 +139,26 @@ def _no_main_module() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def ignored_warnings() -> list[str]:
+    """Patterns of this package's warnings that this process ignores, as its workers are to."""
+    ignored = [
+        message for action, message, kind, *_ in warnings.filters if (action, kind) == ("ignore", ForeseeWarning)
+    ]
+    return [message.pattern for message in ignored if message is not None]
+
+
 # In a worker ----------------------------------------------------------------------------------------------------------
 
 _busy = threading.Lock()
 
 
-def _begin_worker(pipe: Connection, gpu: str) -> None:
+def _begin_worker(pipe: Connection, gpu: str, ignored: Sequence[str]) -> None:
     os.setsid()  # a Ctrl-C is for the process that leads, which passes it on
     os.dup2(2, 1)  # standard output is for that process's results
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.showwarning = show_warning
+    for message in ignored:
+        warnings.filterwarnings("ignore", message, ForeseeWarning)
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()

@@ -21,22 +21,21 @@ from torch import Tensor
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
-from foresee.core.vocabulary import Vocabulary
 from foresee.tasks import path_star_oracle as oracle
 from foresee.tasks.arms import follow_arms
-from foresee.tasks.base import Bounds, Task, WrongTurn, require_option, tasks
+from foresee.tasks.base import Bounds, Labels, Task, WrongTurn, label_vocabulary, require_option, tasks
 from foresee.tasks.path_star_draw import PromptForm, Query, Tokens
 from foresee.tasks.text import TextForm
 
 
-@tasks.register("star")
+@tasks.register("star", later=("labels",))
 @dataclass(frozen=True, kw_only=True)
 class Star(Task):
     """``degree`` paths through one centre, each of ``shortest`` .. ``longest`` nodes, all lengths equally likely. The
     centre's place in each is uniform too, with at least ``plan`` nodes after it. Labels are drawn without replacement
     from ``nodes``, edges are in random order, and the text form is that of ``path-star``. Lengths alone tell a little,
     of which ``chance`` takes no account: who goes by them is right on 0.36 of ``star-medium`` and 0.23 of
-    ``star-hard``.
+    ``star-hard``. With ``labels`` "words" a checkpoint reads a word of its own in place of each number.
 
     Facts: ``branch`` [B], where in the answer the decision lies: after the centre; ``distance`` [B], the look-ups that
     it needs, which are the nodes after the centre on the right path; ``arms`` [B, degree, longest], what can be walked
@@ -59,6 +58,7 @@ class Star(Task):
     longest: int
     plan: Annotated[int, Bounds(1)]
     nodes: int
+    labels: Labels = "numbers"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,7 +66,7 @@ class Star(Task):
         require_option(self, "longest", self.shortest)
         require_option(self, "nodes", self.degree * (self.longest - 1) + 1)
         self.declare(
-            vocab=Vocabulary((*map(str, range(self.nodes)), "|", "=", "/", "$")), chance=1 / self.degree,
+            vocab=label_vocabulary(self.labels, self.nodes, "|", "=", "/", "$"), chance=1 / self.degree,
             prompt_length=self.form.length(self.degree * (self.longest - 1)), answer_length=self.longest,
             plateau=2 * math.log(self.degree) / (self.shortest + self.longest),
         )  # fmt: skip

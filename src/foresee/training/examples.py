@@ -14,7 +14,7 @@ from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import hash_file
 from foresee.core.fingerprints import Fingerprints
-from foresee.datasets.sources import parts_left_out
+from foresee.datasets.sources import FEW, other_fields, parts_left_out
 from foresee.metrics.accuracy import holds_unknown
 from foresee.metrics.verdict import SOLVED
 from foresee.tasks.base import Task
@@ -171,10 +171,10 @@ def _read_test(spec: Settings, task: Task, trained: Fingerprints) -> Batch:
 
 
 def warn_of_rows(task: Task, test: Batch) -> None:
-    """Warns of what is not read of a user's folder, of an answer that is right for nearly all rows, and of test answers
-    that cannot be right because they hold the task's ``unknown`` token."""
-    if isinstance(task, Data) and task.test_file is None and (left := parts_left_out(task.path)):
-        warnings.warn(f"{task.path}: not read: {', '.join(left)}", ForeseeWarning, stacklevel=3)
+    """Warns of what is not read of a user's rows, of an answer that is right for nearly all of them, and of test
+    answers that cannot be right because they hold the task's ``unknown`` token."""
+    if left := say_unread(task):
+        warnings.warn(left, ForeseeWarning, stacklevel=3)
     if isinstance(task, Data) and task.chance >= SOLVED:
         warnings.warn(
             f"one answer is that of {task.chance:.1%} of the rows, so a model that always gives it counts as solved, "
@@ -189,6 +189,17 @@ def warn_of_rows(task: Task, test: Batch) -> None:
             ForeseeWarning,
             stacklevel=3,
         )
+
+
+def say_unread(task: Task) -> str:
+    """What of a user's rows is not read, in a sentence: splits and files of a folder, and fields; empty for nothing."""
+    if not isinstance(task, Data):
+        return ""
+    parts = parts_left_out(task.path) if task.test_file is None else []
+    names = other_fields(task.stored.files, task.fields)
+    fields = [f"field {name}" for name in names[:FEW]] + [f"{len(names) - FEW} more fields"] * (len(names) > FEW)
+    remedy = "; prompt, answer or template says which fields are" if fields else ""
+    return f"{task.path}: not read: {', '.join(parts + fields)}{remedy}" if parts or fields else ""
 
 
 def draw_problems(task: Task, task_text: str, n: int, seed: int, without: Fingerprints = NO_PROBLEMS) -> Batch:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
 from foresee.core import files
+from foresee.core.errors import ForeseeWarning
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.spec import resolve
 from foresee.datasets.inspection import inspect
@@ -28,7 +32,7 @@ from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
 from foresee.training.data import draw
-from foresee.training.examples import test_examples, training_data, watched_and_measured
+from foresee.training.examples import say_unread, test_examples, training_data, watched_and_measured
 from foresee.training.process import best_device, locked
 from foresee.training.progress import Progress
 from foresee.training.run import Run
@@ -64,12 +68,25 @@ def diagnose(
         runs = len(asked.objectives) * asked.seeds
         beside = min(runs, jobs or machine.slots(best_device())) if engine is None else 1
         plan = make_plan(asked, task, folder, began, say, clock, beside)
-        trained = run_all(plan.runs(asked), folder / "runs", engine=engine or WorkerPool(jobs=beside),
-                          progress=progress)  # fmt: skip
+        with _said_once(say_unread(task)):
+            trained = run_all(plan.runs(asked), folder / "runs", engine=engine or WorkerPool(jobs=beside),
+                              progress=progress)  # fmt: skip
         say("measuring what was learned")
         found = _measure(asked, task, plan, trained, folder, lambda: clock() - began)
         files.write_json(folder / "diagnosis.json", found.json())
     return found
+
+
+@contextmanager
+def _said_once(sentence: str) -> Iterator[None]:
+    """Warns with a sentence, unless it is empty, which the runs that are trained within need not say again."""
+    if not sentence:
+        yield
+        return
+    warnings.warn(sentence, ForeseeWarning, stacklevel=4)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", re.escape(sentence), ForeseeWarning)
+        yield
 
 
 def _measure(
