@@ -76,9 +76,11 @@ def test_odd_tokenizers(tmp_path: Path) -> None:
     with refused("gives symbols 'A' and 'a' the same token; symbols=first"):
         found(Vocabulary(("A", "b", "a")), lower)
     tiny.config("gpt2").save_pretrained(tmp_path / "damaged")
-    (tmp_path / "damaged" / "tokenizer.json").write_text("{}")
-    with refused("the tokenizer of ", " cannot be loaded (", "symbols=first does without it"):
-        found(tiny.path_star(8), tmp_path / "damaged")
+    tokenizer_file = tiny.single_digits(tmp_path / "whole") / "tokenizer.json"
+    for damage in ("{}", tokenizer_file.read_text().replace('"ByteLevel"', '"ByteLeve"')):
+        (tmp_path / "damaged" / "tokenizer.json").write_text(damage)
+        with refused("the tokenizer of ", " cannot be loaded (", "symbols=first does without it"):
+            found(tiny.path_star(8), tmp_path / "damaged")
 
 
 def test_symbols_in_angle_brackets_have_no_token_and_a_token_beyond_the_table_is_refused(tmp_path: Path) -> None:

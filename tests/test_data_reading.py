@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import Program
 from pyarrow import ipc, parquet
+from refusals import refused
 
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.files import cache_folder
@@ -277,6 +278,23 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(case: str, tmp_path: Pat
         data(tmp_path / name, **options)
     assert "\n" not in str(refusal.value)
     assert not list(cache_folder().rglob("*.part"))
+
+
+def misplaced(offset: int, within: bool) -> pyarrow.Array:
+    """Two texts, or two lists of one text each, of which the first ends at ``offset``."""
+    places = pyarrow.py_buffer(numpy.array([0, offset, 2], numpy.int32))
+    texts = pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, places, pyarrow.py_buffer(b"ab")])
+    return pyarrow.ListArray.from_arrays(pyarrow.array([0, 1, 2], pyarrow.int32()), texts) if within else texts
+
+
+@pytest.mark.parametrize("offset", [-5, 1 << 30])
+@pytest.mark.parametrize(("field", "within"), [("q", False), ("q.0", True)])
+def test_a_place_outside_of_an_arrow_file_is_not_followed(
+    offset: int, field: str, within: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "a.arrow").write_bytes(arrow(q=misplaced(offset, within), response=["c", "d"]))
+    with refused("a.arrow: cannot be read: "):
+        data(tmp_path / "a.arrow", prompt=field)
 
 
 @given(lines=st.lists(st.binary(max_size=40), max_size=8), kind=st.sampled_from([".jsonl", ".csv", ".tsv"]))

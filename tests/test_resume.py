@@ -303,6 +303,44 @@ def test_reports_that_a_checkpoint_speaks_of_must_be_there_and_half_a_line_after
     assert outcome(train(SPEC, broken.parent).dir) == undisturbed
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_damaged_report_is_refused_before_anything_is_trained(broken: Path, name: str) -> None:
+    path, checkpoint = broken / name, broken / "checkpoint" / "latest.safetensors"
+    path.write_bytes(path.read_bytes().replace(b":", b";", 1))
+    before = checkpoint.read_bytes()
+    with refused(f"{path} is damaged: line 1: Invalid JSON"):
+        train(SPEC, broken.parent)
+    assert checkpoint.read_bytes() == before
+    assert not (broken / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("step", "5", "its header does not say how far the run had come"),
+        ("metrics_bytes", 1.5, "its header does not say how far the run had come"),
+        ("seconds", -1.0, "its header does not say how far the run had come"),
+        ("optimiser.exp_avg.", None, "it does not hold what the optimizer kept of weight "),
+        ("optimiser.exp_avg_sq.", torch.zeros(1), "it does not hold what the optimizer kept of weight "),
+        ("by_position", torch.zeros(2, 1), "sums of losses are not this task's"),
+    ],
+)
+def test_a_whole_checkpoint_that_lacks_what_it_must_hold_is_refused(
+    broken: Path, part: str, value: Any, said: str
+) -> None:
+    path = broken / "checkpoint" / "latest.safetensors"
+    tensors, note = files.read_tensors(path)
+    if part in note:
+        note[part] = value
+    else:
+        name = next(each for each in tensors if each.startswith(part))
+        tensors = {each: tensor for each, tensor in tensors.items() if each != name or value is not None}
+        tensors |= {} if value is None else {name: value}
+    files.write_tensors(path, tensors, note)
+    with refused(said):
+        train(SPEC, broken.parent)
+
+
 def test_a_checkpoint_of_another_model_is_refused(broken: Path, tmp_path: Path) -> None:
     other: Settings = tiny(**SMALL, backbone="transformer:layers=1,width=16,heads=2")
     target = tmp_path / "other" / other.digest

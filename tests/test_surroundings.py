@@ -112,21 +112,6 @@ def test_pipes_and_devices_are_written_into_a_link_stays_and_the_umask_holds(tmp
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_system_without_locks_is_named_and_can_be_done_without(
-    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock", without_locks)
-    monkeypatch.delenv(files.NO_LOCKS, raising=False)
-    more = arguments(tmp_path, "--steps=4", "--json")
-    assert "its file system knows no locks" in program.refusal("train", TASK, *more)
-    monkeypatch.setenv(files.NO_LOCKS, "")  # so that what the option sets is undone
-    assert program("train", TASK, *more, "--no-lock")[0] == 0
-    assert os.environ[files.NO_LOCKS] == "1"
-
-
 # Windows, terminals
 
 

@@ -151,7 +151,7 @@ def _read_columns(path: Path, fields: Fields) -> Iterator[tuple[int, Record]]:
                 ]
                 for values in zip(*columns, strict=True):
                     yield next(numbers), dict(zip(wanted, values, strict=True))
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise RequestError(f"{path}: cannot be read: {' '.join(str(error).split()).rstrip('.')}") from None
 
 
@@ -173,17 +173,21 @@ def _open_columns(path: Path, fields: Fields | None, closing: ExitStack) -> tupl
 
 
 def _values(path: Path, field: str, column: Any, flat: bool) -> list[Any]:
-    """A column's values; of one that is not ``flat`` lists and structures too."""
+    """A column's values, once its offsets are checked; of one that is not ``flat`` lists and structures too."""
     from pyarrow import binary, types
 
-    column = column.dictionary_decode() if types.is_dictionary(column.type) else column
+    if types.is_dictionary(column.type):
+        column.validate(full=True)
+        column = column.dictionary_decode()
     kind = column.type
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        column.validate(full=types.is_string_view(kind))
         column = column.cast(binary())  # Arrow does not check that its text is UTF-8
     elif flat and not (
         types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
     ):
         raise RequestError(f"{path}: column {field!r} holds {kind}; it must hold text or numbers")
+    column.validate(full=True)
     values: list[Any] = column.to_pylist()
     return [_at_own_precision(value, kind) for value in values] if "float" in str(kind) else values
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.objectives.base import Objective
-from foresee.training.optimizer import restore, state_tensors
+from foresee.training import records
+from foresee.training.optimizer import MOMENTS, restore, state_tensors
 
 if TYPE_CHECKING:
     from foresee.training.step import Training
@@ -53,11 +54,16 @@ class Checkpoint:
             return self.path.exists()
 
         def cut() -> None:
-            files.truncate(self.directory / "metrics.jsonl", self.training.position.metrics_bytes)
-            files.truncate(self.directory / "timing.jsonl", self.training.position.timing_bytes)
+            metrics, timing = self.directory / "metrics.jsonl", self.directory / "timing.jsonl"
+            files.truncate(metrics, self.training.position.metrics_bytes)
+            files.truncate(timing, self.training.position.timing_bytes)
+            # What would be refused once all is trained is refused now.
+            records.read_lines(metrics, records.REPORT)
+            records.read_lines(timing, records.TIMING)
 
         if self.world.broadcast(find):
             tensors = self._load(self.path, "model.")
+            self.world.run_on_all(lambda: self._check_moments(tensors))
             restore(self.objective, self.training.optimizer, tensors, self.model.scatter)
             self.training.losses.restore(tensors)
         self.world.broadcast(cut)
@@ -83,10 +89,10 @@ class Checkpoint:
         tensors, note = self.world.broadcast_tensors(lambda: files.read_tensors(path, self.training.spec.device))
 
         def load() -> None:
-            try:
-                self.training.position = Position(**note)
-            except TypeError:
-                raise files.damaged(path, "its header does not say how far the run had come") from None
+            kinds = {name: type(value) for name, value in asdict(Position()).items()}
+            if not all(type(value) is kinds.get(name) and value >= 0 for name, value in note.items()):
+                raise files.damaged(path, "its header does not say how far the run had come")
+            self.training.position = Position(**note)
             own = saved_weights(self.objective)
             weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             fitting = {name for name in weights.keys() & own.keys() if weights[name].shape == own[name].shape}
@@ -96,6 +102,14 @@ class Checkpoint:
 
         self.world.run_on_all(load)
         return tensors
+
+    def _check_moments(self, tensors: dict[str, Tensor]) -> None:
+        """Raises ``RequestError`` unless what the optimizer kept of a parameter is there in full, or not at all."""
+        for name, parameter in self.objective.named_parameters():
+            shapes = {f"optimiser.{key}.{name}": () if key == "step" else tuple(parameter.shape) for key in MOMENTS}
+            found = {key: tuple(tensors[key].shape) for key in shapes if key in tensors}
+            if found and (found != shapes or not all(tensors[key].isfinite().all() for key in shapes)):
+                raise files.damaged(self.path, f"it does not hold what the optimizer kept of weight {name!r}")
 
 
 def saved_weights(objective: Objective) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from foresee.core.batch import Batch
+from foresee.core.errors import RequestError
 from foresee.objectives.base import LossOut
 from foresee.training.distributed import Model, World
 
@@ -60,9 +61,11 @@ class Losses:
             return (value if self._world.world_size == 1 else value[self._world.rank]).to(self._device)
 
         parts = {name.removeprefix("sum."): own(value) for name, value in tensors.items() if name.startswith("sum.")}
+        places = own(tensors["by_position"]) if "by_position" in tensors else self._by_position
+        if places.shape != self._by_position.shape or any(value.dim() for value in parts.values()):
+            raise RequestError("the checkpoint's sums of losses are not this task's; delete it and train again")
         self._parts |= parts
-        if "by_position" in tensors:
-            self._by_position = own(tensors["by_position"])
+        self._by_position = places
 
 
 def sums_in(device: torch.device) -> torch.dtype:
