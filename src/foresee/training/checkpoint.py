@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from foresee.core import files
@@ -106,10 +107,18 @@ class Checkpoint:
     def _check_moments(self, tensors: dict[str, Tensor]) -> None:
         """Raises ``RequestError`` unless what the optimizer kept of a parameter is there in full, or not at all."""
         for name, parameter in self.objective.named_parameters():
-            shapes = {f"optimiser.{key}.{name}": () if key == "step" else tuple(parameter.shape) for key in MOMENTS}
-            found = {key: tuple(tensors[key].shape) for key in shapes if key in tensors}
-            if found and found != shapes:
+            kept = [tensors.get(f"optimiser.{key}.{name}") for key in MOMENTS]
+            step, *moments = kept
+            if any(value is not None for value in kept) and not (
+                step is not None
+                and _fits(step, torch.zeros(()))
+                and all(value is not None and _fits(value, parameter) for value in moments)
+            ):
                 raise files.damaged(self.path, f"it does not hold what the optimizer kept of weight {name!r}")
+
+
+def _fits(kept: Tensor, like: Tensor) -> bool:
+    return kept.shape == like.shape and kept.dtype == like.dtype and bool(kept.isfinite().all())
 
 
 def saved_weights(objective: Objective) -> dict[str, Tensor]:
