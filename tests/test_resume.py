@@ -304,6 +304,15 @@ def test_reports_that_a_checkpoint_speaks_of_must_be_there_and_half_a_line_after
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_report_that_does_not_end_is_refused_before_anything_is_trained(broken: Path, name: str) -> None:
+    path = broken / name
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    with refused(f"{path} is damaged: its last line does not end"):
+        train(SPEC, broken.parent)
+    assert (broken / "checkpoint" / "latest.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
 def test_a_damaged_report_is_refused_before_anything_is_trained(broken: Path, name: str) -> None:
     path, checkpoint = broken / name, broken / "checkpoint" / "latest.safetensors"
     path.write_bytes(path.read_bytes().replace(b":", b";", 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,9 @@ class Checkpoint:
             # What would be refused once all is trained is refused now.
             records.read_lines(metrics, records.REPORT)
             records.read_lines(timing, records.TIMING)
+            for path in filter(Path.exists, (metrics, timing)):
+                if path.read_bytes()[-1:] not in (b"", b"\n"):
+                    raise files.damaged(path, "its last line does not end")
 
         if self.world.broadcast(find):
             tensors = self._load(self.path, "model.")
@@ -91,7 +95,7 @@ class Checkpoint:
 
         def load() -> None:
             kinds = {name: type(value) for name, value in asdict(Position()).items()}
-            if not all(type(value) is kinds.get(name) and value >= 0 for name, value in note.items()):
+            if not all(type(value) is kinds.get(name) and 0 <= value < math.inf for name, value in note.items()):
                 raise files.damaged(path, "its header does not say how far the run had come")
             self.training.position = Position(**note)
             own = saved_weights(self.objective)

@@ -62,7 +62,10 @@ class Losses:
 
         parts = {name.removeprefix("sum."): own(value) for name, value in tensors.items() if name.startswith("sum.")}
         places = own(tensors["by_position"]) if "by_position" in tensors else self._by_position
-        if places.shape != self._by_position.shape or any(value.dim() for value in parts.values()):
+        fit = places.shape == self._by_position.shape and places.dtype == self._by_position.dtype
+        if not fit or any(
+            value.dim() or not value.is_floating_point() or not value.isfinite() for value in parts.values()
+        ):
             raise RequestError("the checkpoint's sums of losses are not this task's; delete it and train again")
         self._parts |= parts
         self._by_position = places
