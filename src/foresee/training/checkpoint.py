@@ -6,9 +6,10 @@ import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from foresee.core import files
@@ -56,14 +57,17 @@ class Checkpoint:
             return self.path.exists()
 
         def cut() -> None:
-            metrics, timing = self.directory / "metrics.jsonl", self.directory / "timing.jsonl"
-            files.truncate(metrics, self.training.position.metrics_bytes)
-            files.truncate(timing, self.training.position.timing_bytes)
-            # What would be refused once all is trained is refused now.
-            records.read_lines(metrics, records.REPORT)
-            records.read_lines(timing, records.TIMING)
-            for path in filter(Path.exists, (metrics, timing)):
-                if path.read_bytes()[-1:] not in (b"", b"\n"):
+            position = self.training.position
+            reports: list[tuple[str, int, TypeAdapter[Any]]] = [
+                ("metrics.jsonl", position.metrics_bytes, records.REPORT),
+                ("timing.jsonl", position.timing_bytes, records.TIMING),
+            ]
+            for name, end, kind in reports:
+                path = self.directory / name
+                files.truncate(path, end)
+                # What would be refused once all is trained is refused now.
+                records.read_lines(path, kind)
+                if end and not path.read_bytes().endswith(b"\n"):
                     raise files.damaged(path, "its last line does not end")
 
         if self.world.broadcast(find):

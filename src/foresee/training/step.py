@@ -164,11 +164,12 @@ class RecordedStep:
                 replace(batch.to(self._device), tokens=batch.tokens.to(self._device, copy=True)) for batch in batches
             ]
             self._record()
-        forms = ([(batch.layout, batch.tokens.shape) for batch in each] for each in (batches, self._batches))
-        if self._replay is None or next(forms) != next(forms):
+        pairs = list(zip(self._batches, batches, strict=True))
+        alike = all(held.layout == each.layout and held.tokens.shape == each.tokens.shape for held, each in pairs)
+        if self._replay is None or not alike:
             return False
-        for held, batch in zip(self._batches, batches, strict=True):
-            held.tokens.copy_(batch.tokens)
+        for held, each in pairs:
+            held.tokens.copy_(each.tokens)
         self.seeded()
         for training in self.trainings:
             training.set_learning_rate()
