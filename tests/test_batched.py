@@ -109,6 +109,25 @@ def test_one_that_has_solved_leaves_and_the_others_go_on(tmp_path: Path) -> None
     assert [value_of(run.rows) for run in found] == pytest.approx([value_of(run.rows) for run in alone], abs=0.05)
 
 
+def test_what_has_ended_is_measured_though_the_others_are_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [
+        tiny(task=EASY, **(SOLVING | {"until_solved": True, "precision": "float32"}), seed=seed) for seed in (0, 1)
+    ]
+
+    def measured() -> list[bool]:
+        return [(tmp_path / spec.digest / "rows.jsonl").exists() for spec in asked]
+
+    loop = batched.train_together
+    with monkeypatch.context() as patched:
+        patched.setattr(batched, "train_together", lambda going, _: loop(going, lambda: any(measured())))
+        with pytest.raises(InterruptedTrainingError):
+            train_batched(asked, tmp_path)
+    assert sorted(measured()) == [False, True]
+    assert all(run.rows for run in train_batched(asked, tmp_path))
+
+
 def interrupted(asked: list[Settings], root: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stops once so many steps are done."""
     steps = count(1)

@@ -21,18 +21,22 @@ Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu-tanh", "swiglu"]
 
 
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotary positions as in Llama: x [B, H, T, d], angles [B or 1, 1, T, d / 2]."""
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x.chunk(2, -1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotary positions as in Llama: x [..., B, H, T, d] by ``rotary_turns``."""
+    cos, sin = turns.to(x.dtype).unbind(0)
+    # Whole rows that lie side by side: half a row at a time, of a view with strides, takes twice as long on a CPU.
+    x = x.contiguous()
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
-def rotary_angles(positions: Tensor, size: int) -> Tensor:
-    """Positions [T] or [B, T] -> angles [1 or B, 1, T, size / 2] for heads of ``size`` dimensions."""
+def rotary_turns(positions: Tensor, size: int) -> Tensor:
+    """Positions [T] or [B, T] -> [2, 1 or B, 1, T, size] for heads of ``size`` dimensions: cosines, and sines with the
+    sign that each has in its half."""
     steps = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
     angles = positions[..., None].float() * ROTARY_BASE**-steps
-    return angles[:, None] if angles.dim() == 3 else angles[None, None]
+    angles = angles[:, None] if angles.dim() == 3 else angles[None, None]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack((torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)))
 
 
 def build_norm(kind: Norm, width: int) -> nn.Module:
@@ -69,9 +73,9 @@ class Block(nn.Module):
         self.mlp_in = Linear(width, 2 * hidden if mlp == "swiglu" else hidden, bias, INIT_STD, rng)
         self.mlp_out = Linear(hidden, width, bias, residual_std, rng)
 
-    def forward(self, x: Tensor, attend: Attend, angles: Tensor | None, keep: slice | None) -> Tensor:
+    def forward(self, x: Tensor, attend: Attend, turns: Tensor | None, keep: slice | None) -> Tensor:
         """[B, T, D] -> [B, T, D], or [B, K, D] where only the positions in ``keep`` are wanted."""
-        q, k, v = self.queries_keys_values(x, angles, keep)
+        q, k, v = self.queries_keys_values(x, turns, keep)
         if isinstance(attend, Tensor):
             visible = attend if keep is None else attend[:, keep]
             attended = attention(q, k, v, visible[:, None])
@@ -81,28 +85,25 @@ class Block(nn.Module):
             attended = causal_attention(q, k, v, 0 if keep is None else keep.indices(x.shape[1])[0])
         return self.finish(x if keep is None else x[:, keep], attended)
 
-    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, T, parts * D] -> ``parts`` tensors [B, H, T, d]."""
+    def _heads(self, x: Tensor, parts: int) -> Tensor:
+        """[B, T, parts * D] -> [parts, B, H, T, d]."""
         rows, length, columns = x.shape
         split = x.view(rows, length, parts, self.heads, columns // (parts * self.heads))
-        return split.permute(2, 0, 3, 1, 4).unbind(0)
+        return split.permute(2, 0, 3, 1, 4)
 
-    def queries_keys_values(
-        self, x: Tensor, angles: Tensor | None, keep: slice | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, H, T, d] each, turned by ``angles``; queries only for the positions in ``keep``."""
+    def queries_keys_values(self, x: Tensor, turns: Tensor | None, keep: slice | None) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, H, T, d] each, turned by ``turns``; queries only for the positions in ``keep``."""
         normed = self.attention_norm(x)
         if keep is None:
-            q, k, v = self._heads(self.attention_in(normed), 3)
-        else:
-            width = x.shape[-1]
-            weight, bias = self.attention_in.weight, self.attention_in.bias
-            kept = functional.linear(normed[:, keep], weight[:width], None if bias is None else bias[:width])
-            rest = functional.linear(normed, weight[width:], None if bias is None else bias[width:])
-            (q,), (k, v) = self._heads(kept, 1), self._heads(rest, 2)
-        if angles is not None:
-            q, k = rotate(q, angles if keep is None else angles[:, :, keep]), rotate(k, angles)
-        return q, k, v
+            both, values = self._heads(self.attention_in(normed), 3).split((2, 1))
+            q, k = both if turns is None else rotate(both, turns)
+            return q, k, values[0]
+        width = x.shape[-1]
+        weight, bias = self.attention_in.weight, self.attention_in.bias
+        kept = functional.linear(normed[:, keep], weight[:width], None if bias is None else bias[:width])
+        rest = functional.linear(normed, weight[width:], None if bias is None else bias[width:])
+        q, (k, v) = self._heads(kept, 1)[0], self._heads(rest, 2)
+        return (q, k, v) if turns is None else (rotate(q, turns[..., keep, :]), rotate(k, turns), v)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Adds what attention found ([B, H, T, d]) and the MLP to the residual stream x [B, T, D]."""
@@ -129,6 +130,6 @@ class TransformerLayer(Layer):
 
     def forward(self, z: Tensor, *, keep: slice | None = None) -> Tensor:
         places = torch.arange(z.shape[1], device=z.device)
-        angles = rotary_angles(places, z.shape[2] // self.block.heads) if self.rotary else None
-        out: Tensor = self.norm(self.block(z, "causal", angles, keep))
+        turns = rotary_turns(places, z.shape[2] // self.block.heads) if self.rotary else None
+        out: Tensor = self.norm(self.block(z, "causal", turns, keep))
         return out

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from foresee.backbones.attention import causal_attention, causal_probabilities
 from foresee.backbones.base import TableBackbone, backbones, draw_weights, matrix_weights
-from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_angles
+from foresee.backbones.block import Block, Mlp, Norm, TransformerLayer, build_norm, rotary_turns
 from foresee.backbones.capabilities import Attend
 from foresee.core.bounds import Bounds
 from foresee.core.errors import RequestError
@@ -115,10 +115,10 @@ class Transformer(TableBackbone):
     def with_trunk(
         self, x: Tensor, *, attend: Attend = "causal", positions: Tensor | None = None, keep: slice | None = None
     ) -> tuple[Tensor, Tensor]:
-        x, angles = self._place(x, positions)
+        x, turns = self._place(x, positions)
         for block in self.blocks[:-1]:
-            x = self.run_layer(block, x, attend, angles, None)
-        return x, self.final_norm(self.run_layer(self.blocks[-1], x, attend, angles, keep))
+            x = self.run_layer(block, x, attend, turns, None)
+        return x, self.final_norm(self.run_layer(self.blocks[-1], x, attend, turns, keep))
 
     def last_layer(self, generator: torch.Generator) -> TransformerLayer:
         norm = build_norm(self.norm, self.width)
@@ -128,16 +128,16 @@ class Transformer(TableBackbone):
         return list(self.blocks)
 
     def attention(self, x: Tensor) -> Tensor:
-        _, angles = self._place(x, None)
+        _, turns = self._place(x, None)
         found = []
         for block, states in zip(self.blocks, self.trace(x), strict=False):
             assert isinstance(block, Block)
-            q, k, _ = block.queries_keys_values(states, angles, None)
+            q, k, _ = block.queries_keys_values(states, turns, None)
             found.append(causal_probabilities(q, k))
         return torch.stack(found)
 
     def _place(self, x: Tensor, positions: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Adds learned positions to x [B, T, D], or gives rotary angles [B or 1, 1, T, d / 2]."""
+        """Adds learned positions to x [B, T, D], or gives what turns queries and keys at rotary ones."""
         end = first + x.shape[1]
         # Given positions may repeat, as where several rows are read as one: then their number is no measure.
         if end > self.context and positions is None:
@@ -153,20 +153,20 @@ class Transformer(TableBackbone):
         if self.positions == "none":
             return x, None
         places = torch.arange(first, end, device=x.device) if positions is None else positions
-        return x, rotary_angles(places, self.width // self.heads)
+        return x, rotary_turns(places, self.width // self.heads)
 
     # Decoding -------------------------------------------------------------------------------------------------------
 
     def start(self, x: Tensor, steps: int = 16) -> tuple[Tensor, DecodingState]:
         length = x.shape[1]
         capacity = min(self.context, length + steps)
-        x, angles = self._place(x, None)
+        x, turns = self._place(x, None)
         keys, values = [], []
         last = slice(length - 1, length)
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             keep = last if index == len(self.blocks) - 1 else None
-            q, k, v = block.queries_keys_values(x, angles, keep)
+            q, k, v = block.queries_keys_values(x, turns, keep)
             keys.append(_with_capacity(k, capacity))
             values.append(_with_capacity(v, capacity))
             attended = causal_attention(q, keys[-1], values[-1], 0 if keep is None else length - 1)
@@ -175,11 +175,11 @@ class Transformer(TableBackbone):
 
     def step(self, x: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
         length = state.length
-        x, angles = self._place(x[:, None], None, first=length)
+        x, turns = self._place(x[:, None], None, first=length)
         state.make_space(self.context)
         for block, keys, values in zip(self.blocks, state.keys, state.values, strict=True):
             assert isinstance(block, Block)
-            q, k, v = block.queries_keys_values(x, angles, None)
+            q, k, v = block.queries_keys_values(x, turns, None)
             keys[:, :, length : length + 1] = k
             values[:, :, length : length + 1] = v
             x = block.finish(x, causal_attention(q, keys, values, length))

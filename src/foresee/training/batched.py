@@ -72,32 +72,43 @@ def train_batched(specs: Sequence[Settings], root: str | Path = "runs") -> list[
             started.append(Started.in_folder(spec, parts, folder, World()))
         held.enter_context(use_threads(threads))
         with stop_signals() as stopping:
-            _train_level([each for each in started if not each.trained], stopping)
-        for each in started:
-            each.measure(Progress())
+            _train_level(started, stopping)
     return [load(folder) for folder in folders]
 
 
 def _train_level(started: Sequence[Started], stopping: Callable[[], bool]) -> None:
     """Trains runs to their end. Those whose last save was earlier than that of others catch up alone."""
-    going = [each for each in started if not each.training.position.solved]
+    going = [each for each in started if not _has_ended(each)]
     most = max((each.training.position.step for each in going), default=0)
     for each in going:
         train_steps(each.training, most, each.checkpoint, partial(each.evaluate, Progress()), stopping=stopping)
-    train_together([each for each in going if not each.training.position.solved], stopping)
     for each in started:
-        each.checkpoint.save_weights()
+        if _has_ended(each):
+            _finish(each)
+    train_together([each for each in going if not _has_ended(each)], stopping)
+
+
+def _has_ended(run: Started) -> bool:
+    position = run.training.position
+    return run.trained or position.solved or position.step == run.training.spec.steps
+
+
+def _finish(run: Started) -> None:
+    """At once, and not when the last of them has ended: the others may be interrupted, and their program lost."""
+    if not run.trained:
+        run.checkpoint.save_weights()
+    run.measure(Progress())
 
 
 def train_together(going: list[Started], stopping: Callable[[], bool] = lambda: False) -> None:
-    """The loop, for runs at the same step: until the last step, or until each finds its task solved. Raises
-    ``InterruptedTrainingError`` once all are saved where ``stopping`` says so."""
+    """The loop, for runs at the same step: until the last step, or until each finds its task solved; each is measured
+    when it ends. Raises ``InterruptedTrainingError`` once all are saved where ``stopping`` says so."""
     began = last = saved = time.perf_counter()
     first_step = going[0].training.position.step if going else 0
-    while going and going[0].training.position.step < going[0].training.spec.steps:
+    while going:
         trainings = [each.training for each in going]
         spec, position, stack = trainings[0].spec, trainings[0].position, Stack(trainings)
-        while position.step < spec.steps and not any(each.position.solved for each in trainings):
+        while not any(map(_has_ended, going)):
             stack.take_step()
             now = time.perf_counter()
             for each in trainings:
@@ -115,7 +126,11 @@ def train_together(going: list[Started], stopping: Callable[[], bool] = lambda: 
             if stop:
                 raise InterruptedTrainingError(f"stopped at step {position.step} of {spec.steps} and saved")
         stack.release()
-        going = [run for run in going if not run.training.position.solved]
+        for run in filter(_has_ended, going):
+            _finish(run)
+        measured = time.perf_counter() - last
+        began, last = began + measured, last + measured  # measuring is no time of those that go on
+        going = [run for run in going if not _has_ended(run)]
 
 
 class Stack:
