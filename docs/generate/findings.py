@@ -28,7 +28,7 @@ FOLDERS = (
     "mamba", "gpu",
 )  # fmt: skip
 """Below ``results``: the runs that the page stands on; of equals the first folder's."""
-STUDY = "objectives"
+STUDY, LARGER = "objectives", "graph-size"
 SEEDS = 3
 """The least number of finished runs that a curve of the figure stands on."""
 
@@ -97,19 +97,17 @@ def write_findings(root: Path = Path()) -> Path:
         raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
     study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
     lines = gather(runs)
+    sizes = {cell.graph: task_title(cell.runs[0].task) for cell in plan(LARGER, results=[root / "results"]).cells}
     best = choose_best([line for line in lines if line.graph == task_title(study.cells[0].task)])
+    larger = {name: choose_best([line for line in lines if line.graph == title]) for name, title in sizes.items()}
     twins = pair(runs, read_runs(root / "results", [OTHER_DEVICE]))
     again = {
-        line.label: [
-            twin.group.exact[1] >= SOLVED
-            for twin in twins
-            if (twin.label, twin.settings) == (line.label, line.settings)
-        ]
-        for line in best
+        key(line): [twin.group.exact[1] >= SOLVED for twin in twins if key(twin) == key(line)]
+        for line in sum(larger.values(), best)
     }
     page = render(
         "findings.md.j2", lines=lines, study=study, claims=[claim for claim in study.claims if claim.shown],
-        twins=twins, again=again, best=best, probability=probability,
+        twins=twins, again=again, best=best, larger=larger, key=key, probability=probability,
     )  # fmt: skip
     out = root / "docs" / "findings.md"
     files.write_text(out, page)
@@ -118,6 +116,11 @@ def write_findings(root: Path = Path()) -> Path:
         figure = charts.survival(frames.survival(groups)).properties(width=820, height=300)  # as wide as its legend
         files.write_text(out.with_suffix(".svg"), draw_svg(figure))
     return out
+
+
+def key(line: Line) -> tuple[str, str, str]:
+    """What tells a line of these pages from others."""
+    return line.graph, line.label, line.settings
 
 
 def is_drawn(line: Line) -> bool:
