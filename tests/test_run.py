@@ -136,6 +136,24 @@ def test_a_batch_is_of_64_problems_unless_it_is_given(
     assert spec.command == f"foresee train {task}{words}"
 
 
+@pytest.mark.parametrize(
+    ("task", "given", "lr", "steps", "words"),
+    [
+        ("path-star", {}, 2e-3, 600, ""), ("path-star:degree=5", {}, 1.5e-3, 1000, ""),
+        ("path-star:degree=5,goals=one", {}, 2e-3, 600, ""), ("path-star:length=10", {}, 2e-3, 600, ""),
+        ("path-star:degree=5", {"steps": 600, "lr": 2e-3}, 2e-3, 600, " --steps 600 --lr 0.002"),
+        ("path-star:degree=3", {"batch": 192, "data": "fresh"}, 1.5e-3, 1000, " --data fresh"),
+        ("path-star", {"steps": 1000, "lr": 1.5e-3}, 1.5e-3, 1000, " --steps 1000 --lr 0.0015"),
+    ],
+)  # fmt: skip
+def test_problems_of_three_rows_or_more_are_trained_longer_at_a_lower_rate_unless_those_are_given(
+    task: str, given: dict[str, Any], lr: float, steps: int, words: str
+) -> None:
+    spec = Settings.of(task, **given)
+    assert (spec.lr, spec.steps) == (lr, steps)
+    assert spec.command == f"foresee train {task}{words}"
+
+
 def test_every_setting_is_documented_and_automatic_choices_are_spelled_out() -> None:
     assert all(setting.description for setting in settable())
     assert {setting.name for setting in settable() if setting.default is None} == {"task"}

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 CONTROL = "reversed"  # the objective of the positive control
 FORMAT = 1
-PROBLEMS = 64  # a step, where they have several rows: of fewer graphs the look-ups are found much later (docs/log.md)
+# Defaults of a step where problems have several rows, and of a run where more than two: with others their look-ups come
+# late or not at all (docs/log.md).
+PROBLEMS, MANY_ROWS = 64, {"lr": 1.5e-3, "steps": 1000}
 AUTO: Any = "auto"  # what the machine decides, once settings are made
 LATER = ("backbone_digest", "accumulate", "recompute", "task_digest", "processes", "test_data", "test_data_digest",
          "parent", "parent_steps")  # fmt: skip
@@ -55,13 +57,11 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     objective: str = Field("next-token", description="What to train; see foresee list objectives.")
     backbone: str = Field("gpt-nano", description="A preset or spec.")
     plugins: str = Field("", description="A digest of the source of parts that are not this package's own.")
-    steps: Whole = Field(600, ge=1, description="Training steps.")
-    batch: Whole = Field(
-        128,
-        ge=1,
-        description="Examples a step; where problems have several rows, 64 problems by default.",
+    steps: Whole = Field(
+        600, ge=1, description="Training steps; 1000 by default where problems have three rows or more."
     )
-    lr: Real = Field(2e-3, gt=0, description="Learning rate after warm-up.")
+    batch: Whole = Field(128, ge=1, description="Examples a step; 64 problems by default where they have several rows.")
+    lr: Real = Field(2e-3, gt=0, description="Learning rate after warm-up; 1.5e-3 by default with three rows or more.")
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of weights, training examples and their order.")
     data: Annotated[str, BeforeValidator(canonical_data)] = Field(
         "fixed:200000", description="200000 (a fixed set of that size), fresh, or a file of examples."
@@ -96,21 +96,20 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         asked = _checked({"task": task, "objective": objective, "backbone": backbone, **settings})
         if not has_device(asked.device):
             raise RequestError(f"device={asked.device!r} must be {LIMITS['device']}")
-        return asked._derived({"task", "objective", "backbone", "data", "test_data"}, {})._whole_problems(settings)
+        return asked._derived({"task", "objective", "backbone", "data", "test_data"}, {})._suiting_problems(settings)
 
-    def _whole_problems(self, given: Collection[str]) -> Settings:
-        """With batch and examples, unless ``given``, in whole problems where those have several rows."""
+    def _suiting_problems(self, given: Collection[str]) -> Settings:
+        """With the defaults of problems that have several rows, unless ``given``: whole ones, and ``MANY_ROWS``."""
         from foresee.tasks.data import Data
 
-        if {"batch", "data"} <= set(given) or issubclass(self._parts()["task"].cls, Data):
+        if {"batch", "data", *MANY_ROWS} <= set(given) or issubclass(self._parts()["task"].cls, Data):
             return self  # no task is built in vain
         group = self.build_task().group
-        rounded: dict[str, Any] = {}
-        if "batch" not in given and group > 1:
-            rounded["batch"] = PROBLEMS * group
-        if "data" not in given and (count := self.data_examples) and count % group:
-            rounded["data"] = f"fixed:{-(-count // group) * group}"
-        return self.model_copy(update=rounded) if rounded else self
+        suiting: dict[str, Any] = {"batch": PROBLEMS * group} if group > 1 else {}
+        if (count := self.data_examples) and count % group:
+            suiting["data"] = f"fixed:{-(-count // group) * group}"
+        suiting |= MANY_ROWS if group > 2 else {}
+        return self.model_copy(update={name: value for name, value in suiting.items() if name not in given})
 
     @model_validator(mode="before")
     @classmethod
@@ -210,7 +209,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         usual = _checked({"task": self.task})
         try:
             specs = {kind: part.brief for kind, part in self._parts().items()}
-            usual = usual._derived({"backbone"}, {})._whole_problems(())  # the backbone is a preset by default
+            usual = usual._derived({"backbone"}, {})._suiting_problems(())  # the backbone is a preset by default
         except RequestError:  # a plug-in that is not loaded
             specs = {}
         words = [*start.split(), "train", specs.get("task", self.task)]
