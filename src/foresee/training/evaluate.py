@@ -67,7 +67,8 @@ class Results:
     def save(self, directory: Path) -> None:
         """Writes it into a run's folder, the rows last: a run that has them is finished."""
         files.write_json_lines(directory / "examples.jsonl", self.examples)
-        files.write_json(directory / "anatomy.json", {"examples": self.anatomies})
+        # On one line: with a number a line it would be thrice as long.
+        files.write_json_lines(directory / "anatomy.json", [{"examples": self.anatomies}])
         files.write_json_lines(directory / "rows.jsonl", rows_as_lines(self.rows))
 
 
