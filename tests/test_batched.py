@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from foresee.training import batched
 from foresee.training.batched import train_batched
 from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.records import value_of
-from foresee.training.run import Run
+from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 
 BATCHABLE = [name for name in objectives.names() if objectives.get(name).batchable or name == "teacherless"]
@@ -126,6 +127,19 @@ def test_what_has_ended_is_measured_though_the_others_are_interrupted(
             train_batched(asked, tmp_path)
     assert sorted(measured()) == [False, True]
     assert all(run.rows for run in train_batched(asked, tmp_path))
+
+
+def test_a_signal_while_the_last_is_measured_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = seeds(2)
+
+    @contextmanager
+    def signalled() -> Iterator[Callable[[], bool]]:
+        yield lambda: all((tmp_path / spec.digest / "rows.jsonl").exists() for spec in asked)
+
+    monkeypatch.setattr(batched, "stop_signals", signalled)
+    with pytest.raises(InterruptedTrainingError, match="the runs of this program are finished"):
+        train_batched(asked, tmp_path)
+    assert all(load(tmp_path / spec.digest).rows for spec in asked)
 
 
 def interrupted(asked: list[Settings], root: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:

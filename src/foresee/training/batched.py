@@ -73,6 +73,8 @@ def train_batched(specs: Sequence[Settings], root: str | Path = "runs") -> list[
         held.enter_context(use_threads(threads))
         with stop_signals() as stopping:
             _train_level(started, stopping)
+            if stopping():  # asked for while the last was measured, and meant for whatever comes after these
+                raise InterruptedTrainingError("stopped; the runs of this program are finished")
     return [load(folder) for folder in folders]
 
 
