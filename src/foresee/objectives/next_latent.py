@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class NextLatent(NextToken):
     """
 
     summary = "next-token, and states from which a small network can tell the next states (NextLat)"
-    batchable = False
+    batchable = True
     recordable = True
 
     def __init__(
@@ -199,14 +199,15 @@ class Teacher(nn.Module):
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Within, what is computed sends no gradient to the module's parameters; their inputs get theirs."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
+    held = [(part, name, value) for part in module.modules() for name, value in part._parameters.items()]
+    for part, name, value in held:
+        # Another tensor in its place, as torch.func puts those of other networks there: theirs would refuse a change.
+        part._parameters[name] = None if value is None else cast(nn.Parameter, value.detach())
     try:
         yield
     finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        for part, name, value in held:
+            part._parameters[name] = value
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
