@@ -95,7 +95,7 @@ class Block(nn.Module):
         """[B, H, T, d] each, turned by ``turns``; queries only for the positions in ``keep``."""
         normed = self.attention_norm(x)
         if keep is None:
-            both, values = self._heads(self.attention_in(normed), 3).split((2, 1))
+            both, values = self._heads(self.attention_in(normed), 3).split_with_sizes((2, 1))
             q, k = both if turns is None else rotate(both, turns)
             return q, k, values[0]
         width = x.shape[-1]
