@@ -78,6 +78,17 @@ def test_bfloat16_and_a_curriculum_go_along(asked: list[Settings], tolerance: fl
         require_alike(run, train(spec, tmp_path / "alone"), tolerance)
 
 
+def test_runs_of_one_program_may_have_optimizers_of_their_own(tmp_path: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {"lr": 3e-3, "clip": 0.0}, {"lr": 1e-3, "warmup": 0, "seed": 1}, {"schedule": "cosine", "beta2": 0.9},
+    ]  # fmt: skip
+    asked = [tiny(**{**SHORT, **change}) for change in changes]
+    for run, spec in zip(train_batched(asked, tmp_path / "together"), asked, strict=True):
+        alone = train(spec, tmp_path / "alone")
+        require_alike(run, alone)
+        assert [line["lr"] for line in run.metrics] == [line["lr"] for line in alone.metrics]
+
+
 def test_what_is_batchable_is_told_of_every_objective() -> None:
     made = {name: tiny(name).build_objective(tiny(name).build_task()).batchable for name in objectives.names()}
     assert [name for name, batchable in made.items() if batchable] == BATCHABLE
@@ -91,7 +102,7 @@ def test_what_is_batchable_is_told_of_every_objective() -> None:
         (lambda: seeds(2, "registers"), "registers.* draws random numbers"),
         (lambda: seeds(2, backbone="mamba:layers=1,width=16"), "backbone mamba.* computes what cannot be batched"),
         (lambda: seeds(2, accumulate=2), "each takes its batch in parts"),
-        (lambda: [tiny(**SHORT), tiny(**{**SHORT, "lr": 0.5})], "differ in their seed alone"),
+        (lambda: [tiny(**SHORT), tiny(**{**SHORT, "eval_every": 4})], "differ in no more than .*, lr, .*; train these"),
         (lambda: seeds(2, task="path-star:degree=2,length=3,nodes=8,sizes=mixed"), "their answers differ in length"),
     ],
 )
@@ -185,4 +196,4 @@ def test_the_engine_batches_what_it_can(tmp_path: Path, monkeypatch: pytest.Monk
     assert [run.spec for run in runs] == asked
     assert all(run.rows for run in runs)
     assert programs == [[0, 1, 2], [0, 1]]  # registers are refused there, and trained one by one
-    assert engine.plan([]) == "0 programs of all seeds, one after the other"
+    assert engine.plan([]) == "0 programs of 0 runs, one after the other"

@@ -76,7 +76,7 @@ class Machines:
     engine: Annotated[
         Literal["local", "batched", "ray", "slurm"],
         typer.Option(
-            help="local: beside each other on this machine; batched: all seeds of a run as one program; "
+            help="local: beside each other on this machine; batched: all seeds and learning rates as one program; "
             "ray or slurm: on that cluster."
         ),
     ] = "local"

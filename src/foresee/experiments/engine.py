@@ -134,21 +134,23 @@ class InProcess(Engine):
 
 
 class Batched(InProcess):
-    """Trains runs that differ in their seed alone as one program in this process, for a GPU that one small network
-    leaves idle; those that cannot be batched one after the other."""
+    """Trains runs that differ in seed and optimizer alone as one program in this process, for a GPU that one small
+    network leaves idle; those that cannot be batched one after the other."""
 
     def plan(self, jobs: Sequence[Job]) -> str:
-        self._seeds: dict[Settings, list[Settings]] = {}
+        from foresee.training.batched import program_of
+
+        self._programs: dict[str, list[Settings]] = {}
         for job in jobs:
-            self._seeds.setdefault(_without_seed(job.settings), []).append(job.settings)
-        many = len(self._seeds)
-        return f"{many} {'program' if many == 1 else 'programs'} of all seeds, one after the other"
+            self._programs.setdefault(program_of(job.settings), []).append(job.settings)
+        many = len(self._programs)
+        return f"{many} {'program' if many == 1 else 'programs'} of {len(jobs)} runs, one after the other"
 
     def start(self, job: Job, root: Path) -> Pending:
-        from foresee.training.batched import train_batched
+        from foresee.training.batched import program_of, train_batched
         from foresee.training.loop import InterruptedTrainingError
 
-        together = self._seeds.pop(_without_seed(job.settings), [])
+        together = self._programs.pop(program_of(job.settings), [])
         if len(together) > 1:
             try:
                 train_batched(together, root)
@@ -157,10 +159,6 @@ class Batched(InProcess):
             except ForeseeError:  # one by one it is known whose it is, and what was saved goes on
                 pass
         return super().start(job, root)
-
-
-def _without_seed(settings: Settings) -> Settings:
-    return settings.model_copy(update={"seed": 0})
 
 
 def make_engine(

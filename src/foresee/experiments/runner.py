@@ -46,8 +46,8 @@ class Training(TypedDict, total=False):
     """How many runs are trained: options of every function that does.
 
     ``engine`` is ``local`` (the default: beside each other on this machine, one process and thread a core), ``ray``,
-    ``slurm``, ``batched`` (all seeds as one program), ``in-process`` or an ``Engine``; ``jobs`` bounds how many runs an
-    engine of that name has in training.
+    ``slurm``, ``batched`` (all seeds and learning rates as one program), ``in-process`` or an ``Engine``; ``jobs``
+    bounds how many runs an engine of that name has in training.
     """
 
     engine: str | Engine

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, trained as one program: each weight of all of them is one tensor [K, ...].
+"""Runs that differ in seed and optimizer alone, trained as one program: each weight of them is one tensor [K, ...].
 
 A network as small as this field's leaves a GPU idle, since a step is many small kernels. Here loss and gradients of K
 runs are computed together (``torch.func.vmap``), so that a kernel does the work of K; what follows, clipping, AdamW,
@@ -40,6 +40,14 @@ from foresee.training.run import Run, load
 from foresee.training.settings import Settings
 from foresee.training.step import RecordedStep, Training, can_record
 
+OWN = ("seed", "lr", "warmup", "schedule", "weight_decay", "beta2", "clip")
+"""Settings in which runs of one program may differ, since each draws its own examples and takes AdamW's step itself."""
+
+
+def program_of(spec: Settings) -> str:
+    """What runs of one program have in common."""
+    return spec.model_dump_json(exclude=set(OWN))
+
 
 def refuse_batched(spec: Settings, objective: Objective) -> str:
     """Why runs of these settings cannot train as one program, as the end of a sentence; empty where they can."""
@@ -54,12 +62,12 @@ def refuse_batched(spec: Settings, objective: Objective) -> str:
 
 @fresh_torch_state()
 def train_batched(specs: Sequence[Settings], root: str | Path = "runs") -> list[Run]:
-    """Trains, measures and saves runs that differ in their seed alone, or continues them, as one program.
+    """Trains, measures and saves runs that differ in no other setting than ``OWN``, or continues them, as one program.
 
     Raises what ``train`` raises, and ``RequestError`` where they differ in more, or cannot be batched.
     """
-    if len({spec.model_copy(update={"seed": 0}) for spec in specs}) != 1:
-        raise RequestError("runs of one program differ in their seed alone; train these one by one")
+    if len(set(map(program_of, specs))) != 1:
+        raise RequestError(f"runs of one program differ in no more than {', '.join(OWN)}; train these one by one")
     folders = [Path(root) / spec.digest for spec in specs]
     asked = [pair for pair in zip(specs, folders, strict=True) if not (pair[1] / "rows.jsonl").exists()]
     with ExitStack() as held:
