@@ -77,7 +77,7 @@ def _recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recording that does the work anew each time that it is played, on the CPU."""
 
     def record(
-        work: Callable[[], object], rehearse: Callable[[], object], rng: torch.Generator
+        work: Callable[[], object], rehearse: Callable[[], object], streams: Sequence[torch.Generator]
     ) -> Callable[[], object]:
         rehearse()
         return work
@@ -125,8 +125,9 @@ def test_what_cannot_be_recorded_is_said_once_and_trained(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("_recording")
-def test_several_seeds_are_recorded_as_one_program(tmp_path: Path) -> None:
-    specs = [tiny(seed=seed, precision="float32", steps=6, eval_every=3, test=40) for seed in (0, 1)]
+@pytest.mark.parametrize("objective", ["next-token", "masked-diffusion", "insertion", "next-latent:teacher=reversed"])
+def test_several_seeds_are_recorded_as_one_program(objective: str, tmp_path: Path) -> None:
+    specs = [tiny(objective, seed=seed, precision="float32", steps=6, eval_every=3, test=40) for seed in (0, 1)]
     recorded: list[RecordedStep] = []
     stack = batched.Stack
 

@@ -55,7 +55,7 @@ class _UnfusedAttention(torch.autograd.Function):
 
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """A bool mask (True: may read) as what is added to scores: 0 or -inf."""
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -math.inf)
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, -math.inf)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
@@ -70,7 +70,7 @@ def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -
     """As ``attention``, by the unfused route whatever the device and length."""
     wide = torch.promote_types(q.dtype, torch.float32)
     mask = None if visible is None else additive(visible, wide)
-    if _are_batched():  # of which a backward pass of our own knows nothing
+    if are_batched():  # of which a backward pass of our own knows nothing
         scores = (q @ k.transpose(-1, -2)).to(wide) / math.sqrt(q.shape[-1])
         return torch.softmax(scores if mask is None else scores + mask, -1).to(q.dtype) @ v
     out: Tensor = _UnfusedAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]  # torch leaves apply without types
@@ -79,10 +79,10 @@ def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -
 
 def _is_short(q: Tensor, k: Tensor) -> bool:
     # The fused kernel of a GPU refuses a mask under ``vmap``.
-    return (q.device.type == "cpu" or _are_batched()) and k.shape[-2] <= LONGEST_UNFUSED
+    return (q.device.type == "cpu" or are_batched()) and k.shape[-2] <= LONGEST_UNFUSED
 
 
-def _are_batched() -> bool:
+def are_batched() -> bool:
     """Whether this is a call for several networks at once (``torch.func.vmap``)."""
     return bool(torch._C._are_functorch_transforms_active())
 

@@ -56,8 +56,7 @@ def draw_order(batch: Batch, rng: torch.Generator) -> Tensor:
     draws = torch.rand(len(batch), last - first, generator=rng, device=rng.device, dtype=torch.float64)
     keys = draws.to(columns.device) + batch.prompt_len[:, None]
     keys = torch.where(batch.in_answer()[:, first:last], keys, columns[:, first:last].double())
-    columns[:, first:last] = keys.argsort(1) + first
-    return columns
+    return torch.cat((columns[:, :first], keys.argsort(1) + first, columns[:, last:]), 1)
 
 
 @objectives.register("any-order", later=("table", "decode"))
@@ -73,6 +72,7 @@ class AnyOrder(Objective):
     """
 
     summary = "next-token in random orders, each input with the position to predict next (sigma-GPT)"
+    batchable = True
     recordable = True
     backbone_alone = False
     needs = frozenset({Cap.POSITIONS})
@@ -110,7 +110,7 @@ class AnyOrder(Objective):
         order = draw_order(batch, rng)
         reordered = dataclasses.replace(batch, tokens=batch.tokens.gather(1, order))
         out = answer_loss(self._logits(reordered, order), reordered, "any-order")
-        return LossOut(out.total, out.parts, torch.empty_like(out.per_token).scatter_(1, order, out.per_token))
+        return LossOut(out.total, out.parts, out.per_token.scatter(1, order, out.per_token))
 
     def _embed(self, tokens: Tensor, places: Tensor, following: Tensor) -> Tensor:
         """[..., D]: ``tokens`` that stand at ``places``, each with the place to predict next; both may broadcast."""

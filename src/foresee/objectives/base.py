@@ -90,8 +90,8 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
     are those of the vocabulary and names in braces are filled in. Empty where the model alone cannot."""
 
     batchable: bool = False
-    """Whether ``torch.func.vmap`` can compute the loss of several networks at once, which takes one that draws no
-    random numbers."""
+    """Whether ``torch.func.vmap`` can compute the loss of several networks at once: it reads no values of tensors, and
+    draws from ``rng`` alone, by functions that take it as ``generator``."""
 
     recordable: bool = False
     """Whether its loss is the same computation at every step, so that a GPU may record it once: it reads no values of

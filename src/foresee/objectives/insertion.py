@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import Backbone, Cap
+from foresee.backbones.attention import are_batched
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, Trace, draw_weights, objectives
@@ -41,14 +42,15 @@ from foresee.objectives.teacher_forcing import answer_mask, answer_mean, answer_
 def draw_dropped(batch: Batch, rng: torch.Generator) -> tuple[Tensor, int]:
     """Which of the answer columns are dropped [B, A], and a number of tokens that every row drops at least.
 
-    The number is known without asking a device: 0 where ``rng`` lies on one, and where rows differ in length.
+    The number is known without asking a device: 0 where ``rng`` lies on one, where rows differ in length, and where
+    several networks draw at once.
     """
     answered = answer_mask(batch)
     share = torch.rand(len(batch), 1, dtype=torch.float64, generator=rng, device=rng.device)
     order = torch.rand(answered.shape, generator=rng, device=rng.device).to(answered.device)
     number = (share.to(answered.device) * (batch.answer_len[:, None] + 1)).long()
     rank = order.masked_fill(~answered, 2.0).argsort(1).argsort(1)
-    known = batch.layout.uniform and share.device.type == "cpu"
+    known = batch.layout.uniform and share.device.type == "cpu" and not are_batched()
     least = int(share.min() * (batch.layout.width + 1)) if known else 0
     return rank < number, least
 
@@ -58,6 +60,7 @@ class Insertion(Objective):
     """Needs LOOKAHEAD and VISIBILITY to read a shortened answer in both directions, and POSITIONS to know its order."""
 
     summary = "drop random answer tokens, and predict which to insert after which of those left (ILM)"
+    batchable = True
     recordable = True
     needs = frozenset({Cap.LOOKAHEAD, Cap.VISIBILITY, Cap.POSITIONS})
     order = "parallel"

@@ -85,6 +85,7 @@ class MaskedDiffusion(Objective):
     """
 
     summary = "predict masked answer tokens with bidirectional attention; decode the surest first"
+    batchable = True
     recordable = True
     needs = frozenset({Cap.LOOKAHEAD, Cap.POSITIONS})
     symbols = (MASK,)

@@ -110,8 +110,9 @@ class NextLatent(NextToken):
             skipped = max(first - 1 - start - step, 0)  # positions that predict no answer token in any row
             with frozen(self.backbone):
                 guessed = functional.log_softmax(self.backbone.logits(rolled[:, skipped:]).float(), -1)
-            differ = functional.kl_div(guessed, expected[:, -guessed.shape[1] :], reduction="none", log_target=True)
-            divergences.append(mean_where(differ.sum(-1), predicts[:, skipped:]))
+            wanted = expected[:, -guessed.shape[1] :]
+            divergence = (wanted.exp() * (wanted - guessed)).sum(-1)  # kl_div has no rule for several networks at once
+            divergences.append(mean_where(divergence, predicts[:, skipped:]))
         means = {
             "latent": self._by_step(latents, batch) * (self.latent_weight / self.horizon),
             "kl": self._by_step(divergences, batch) * (self.kl_weight / self.horizon),

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones import Backbone
+from foresee.backbones.attention import are_batched, attention
 from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, Objective, draw_weights, objectives
@@ -60,6 +61,7 @@ class PlanTokens(Objective):
     """
 
     summary = "learned planning tokens after the prompt, trained to encode the whole answer (Semformer)"
+    batchable = True
     recordable = True
     backbone_alone = False
     undecayed = frozenset({"plan_table"})
@@ -181,7 +183,11 @@ class Autoencoder(nn.Module):
             x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, T, D] -> [B, H, T, d]
             for x in (queries.expand(len(read), -1, -1), keys, values)
         )
-        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None, :])
+        visible = visible[:, None, None, :]
+        if are_batched():  # several networks at once, of which the fused kernel of a GPU refuses a mask
+            found = attention(q, k, v, visible)
+        else:
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         found = functional.linear(found.transpose(1, 2).flatten(2), self.attention_out, self.attention_out_bias)
         return functional.linear(self.code_norm(self.query_table + found), self.to_code)
 

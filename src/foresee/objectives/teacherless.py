@@ -44,6 +44,7 @@ class Teacherless(Objective):
     """
 
     summary = "predict the whole answer in one pass from the prompt and dummy tokens"
+    batchable = True
     recordable = True
     symbols = (DUMMY,)
     order = "parallel"
@@ -62,7 +63,6 @@ answer = tokens[model(read).logits[:, -{length}:, tokens].argmax(-1)]"""
     ) -> None:
         super().__init__(backbone, vocab, generator)
         self.hybrid = hybrid
-        self.batchable = hybrid == 0
         self.dummy = vocab.token(DUMMY)
 
     @classmethod

@@ -15,14 +15,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.overrides import TorchFunctionMode
 
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.isolation import fresh_torch_state
+from foresee.core.seeds import torch_stream
 from foresee.objectives.base import LossOut, Objective
 from foresee.training.distributed import World
 from foresee.training.examples import batch_of
@@ -52,7 +55,7 @@ def program_of(spec: Settings) -> str:
 def refuse_batched(spec: Settings, objective: Objective) -> str:
     """Why runs of these settings cannot train as one program, as the end of a sentence; empty where they can."""
     if not objective.batchable:
-        return f"{spec.objective} draws random numbers, or computes what cannot be batched"
+        return f"{spec.objective} computes what cannot be batched"
     if not objective.backbone.batchable:
         return f"backbone {spec.backbone} computes what cannot be batched"
     if spec.accumulate > 1 or spec.processes > 1 or spec.recompute:
@@ -159,6 +162,7 @@ class Stack:
             for parameter, own in zip(parameters, weight.detach(), strict=True):
                 parameter.data = own
         self.recorded = RecordedStep(trainings, self.backward) if all(map(can_record, trainings)) else None
+        self._stream = torch.Generator("cpu" if self.recorded is None else trainings[0].spec.device)
 
     def take_step(self) -> None:
         """One update of each, on a batch of its own."""
@@ -166,13 +170,14 @@ class Stack:
         if self.recorded is not None and self.recorded.play(batches):
             return
         batches = [batch.to(self.trainings[0].spec.device) for batch in batches]
-        for training, batch, out in zip(self.trainings, batches, self.backward(batches), strict=True):
+        streams = list(map(_stream, self.trainings)) if self.recorded is None else self.recorded.seeded()
+        for training, batch, out in zip(self.trainings, batches, self.backward(batches, streams), strict=True):
             training.losses.add(batch, out)
             training.update()
 
-    def backward(self, batches: Sequence[Batch], rng: torch.Generator | None = None) -> list[LossOut]:
-        """Losses and gradients of a batch each, in place of those that are there. ``rng`` is not drawn from. Raises
-        ``RequestError`` where answers of one batch differ in length."""
+    def backward(self, batches: Sequence[Batch], streams: Sequence[torch.Generator]) -> list[LossOut]:
+        """Losses and gradients of a batch each, in place of those that are there, with what they draw from a stream
+        each. Raises ``RequestError`` where answers of one batch differ in length."""
         trainings, spec = self.trainings, self.trainings[0].spec
         like = batches[0]
         if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
@@ -181,8 +186,10 @@ class Stack:
             loss.objective.begin_step(*own_steps(spec, trainings[0].position.step))
         tokens = torch.stack([batch.tokens for batch in batches])
         try:
+            which = torch.arange(len(streams), device=tokens.device)
+            losses = vmap(partial(self._loss, like, streams), randomness="same")
             with autocast(spec):
-                total, parts, per_token = vmap(partial(self._loss, like))(self._weights, self._buffers, tokens)
+                total, parts, per_token = losses(self._weights, self._buffers, tokens, which)
         except RuntimeError as error:  # of a plug-in, or of an option that no test has tried
             if "vmap" not in str(error):
                 raise
@@ -205,11 +212,42 @@ class Stack:
                 parameter.data, parameter.grad = parameter.data.clone(), None
 
     def _loss(
-        self, like: Batch, weights: dict[str, Tensor], buffers: dict[str, Tensor], tokens: Tensor
+        self,
+        like: Batch,
+        streams: Sequence[torch.Generator],
+        weights: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        tokens: Tensor,
+        which: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Of one of the runs, as ``vmap`` sees it: ``tokens`` [B, T] in a batch like this one."""
-        out: LossOut = functional_call(self._losses[0], weights | buffers, (replace(like, tokens=tokens),))
+        """Of one of the runs, as ``vmap`` sees it, number ``which``: ``tokens`` [B, T] in a batch like this one."""
+        batch = replace(like, tokens=tokens)
+        with OwnDraws(self._stream, streams, which):
+            out: LossOut = functional_call(self._losses[0], weights | buffers, (batch, self._stream))
         return out.total, dict(out.parts), out.per_token
+
+
+def _stream(training: Training) -> torch.Generator:
+    spec, step = training.spec, training.position.step
+    return torch_stream("objective", spec.objective, spec.seed, step)
+
+
+class OwnDraws(TorchFunctionMode):
+    """Within, under ``vmap``, what would be drawn from ``stream`` is drawn for each network from its own of
+    ``streams``, as it would be alone; ``which`` is the number of a network, as ``vmap`` sees it."""
+
+    def __init__(self, stream: torch.Generator, streams: Sequence[torch.Generator], which: Tensor) -> None:
+        super().__init__()
+        self.stream, self.streams, self.which = stream, streams, which
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if given.get("generator") is not self.stream:
+            return func(*args, **given)
+        drawn = torch.stack([func(*args, **{**given, "generator": own}) for own in self.streams])
+        return drawn[self.which]
 
 
 class _Loss(nn.Module):
@@ -219,5 +257,5 @@ class _Loss(nn.Module):
         super().__init__()
         self.objective = objective
 
-    def forward(self, batch: Batch) -> LossOut:
-        return self.objective.loss(batch, torch.Generator())
+    def forward(self, batch: Batch, rng: torch.Generator) -> LossOut:
+        return self.objective.loss(batch, rng)

@@ -44,11 +44,11 @@ class Training:
         self.losses = Losses(self.task.answer_length, self.spec.device, self.model.world)
         self.recorded = RecordedStep([self], self._backward) if can_record(self) else None
 
-    def _backward(self, batches: Sequence[Batch], rng: torch.Generator) -> list[LossOut]:
+    def _backward(self, batches: Sequence[Batch], streams: Sequence[torch.Generator]) -> list[LossOut]:
         """Of one batch, whole: what ``RecordedStep`` asks for."""
         self.optimizer.zero_grad()
         with autocast(self.spec):
-            out = self.model.objective.loss(batches[0], rng)
+            out = self.model.objective.loss(batches[0], streams[0])
         out.total.backward()  # type: ignore[no-untyped-call]  # torch's
         return [out]
 
@@ -81,7 +81,7 @@ def take_step(training: Training) -> None:
         own_stream = () if model.world.world_size == 1 else ("rank", model.world.rank)
         _update_on(training, batch, torch_stream("objective", spec.objective, spec.seed, position.step, *own_stream))
     elif not training.recorded.play([batch]):
-        _update_on(training, batch, training.recorded.seeded())
+        _update_on(training, batch, training.recorded.seeded()[0])
 
 
 def _update_on(training: Training, batch: Batch, stream: torch.Generator) -> None:
@@ -115,16 +115,20 @@ def can_record(training: Training) -> bool:
     return spec.device == "cuda" and alone and objective.recordable and objective.backbone.recordable
 
 
-def record(work: Callable[[], object], rehearse: Callable[[], object], rng: torch.Generator) -> Callable[[], object]:
-    """``work`` on the current CUDA device as one launch, which is called to do it; its random numbers are of ``rng`` as
-    that stands when it is called. What it reads must stay where it is. ``rehearse`` is done first, ``work`` is not."""
+def record(
+    work: Callable[[], object], rehearse: Callable[[], object], streams: Sequence[torch.Generator]
+) -> Callable[[], object]:
+    """``work`` on the current CUDA device as one launch, which is called to do it; its random numbers are of the
+    streams as these stand when it is called. What it reads must stay where it is. ``rehearse`` is done first, ``work``
+    is not."""
     own, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]  # torch's
     own.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(own):
         for _ in range(REHEARSALS):
             rehearse()
     torch.cuda.current_stream().wait_stream(own)
-    graph.register_generator_state(rng)
+    for each in streams:
+        graph.register_generator_state(each)
     with torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
         work()
     return graph.replay
@@ -134,14 +138,17 @@ class RecordedStep:
     """A step of one training, or of several at the same step, that is recorded once it has been taken a few times."""
 
     def __init__(
-        self, trainings: Sequence[Training], backward: Callable[[Sequence[Batch], torch.Generator], Sequence[LossOut]]
+        self,
+        trainings: Sequence[Training],
+        backward: Callable[[Sequence[Batch], Sequence[torch.Generator]], Sequence[LossOut]],
     ) -> None:
-        """``backward`` computes a loss and its gradients for each, which take the place of those that are there."""
+        """``backward`` computes a loss and its gradients for each, from a batch and a stream each; the gradients take
+        the place of those that are there."""
         self.trainings, self.backward = trainings, backward
         self.ordinary = ORDINARY
         """How many steps are still taken as ever."""
         self._device = trainings[0].spec.device
-        self._stream = torch.Generator(self._device)
+        self._streams = [torch.Generator(self._device) for _ in trainings]
         self._batches: list[Batch] = []
         self._replay: Callable[[], object] | None = None
         # Numbers that a recording reads must lie on the device.
@@ -178,16 +185,18 @@ class RecordedStep:
             training.position.step += 1
         return True
 
-    def seeded(self) -> torch.Generator:
-        """The randomness of the objective, as it stands at the beginning of the step."""
-        spec, position = self.trainings[0].spec, self.trainings[0].position
-        return self._stream.manual_seed(torch_seed("objective", spec.objective, spec.seed, position.step))
+    def seeded(self) -> list[torch.Generator]:
+        """The randomness of each one's objective, as it stands at the beginning of the step."""
+        for stream, training in zip(self._streams, self.trainings, strict=True):
+            spec, step = training.spec, training.position.step
+            stream.manual_seed(torch_seed("objective", spec.objective, spec.seed, step))
+        return self._streams
 
     def _record(self) -> None:
         try:
             for group in self._groups():
                 group["capturable"] = True
-            self._replay = record(self._work, self._rehearse, self._stream)
+            self._replay = record(self._work, self._rehearse, self._streams)
         except RuntimeError as error:
             warnings.warn(
                 f"steps of {self.trainings[0].spec.objective} could not be recorded, and are taken one by one: {error}",
@@ -200,11 +209,11 @@ class RecordedStep:
             self._forget_gradients()
 
     def _rehearse(self) -> None:
-        self.backward(self._batches, self._stream)
+        self.backward(self._batches, self._streams)
         self._forget_gradients()  # so that a recording takes memory of its own for them
 
     def _work(self) -> None:
-        losses = self.backward(self._batches, self._stream)
+        losses = self.backward(self._batches, self._streams)
         for training, batch, out in zip(self.trainings, self._batches, losses, strict=True):
             training.losses.add(batch, out)
             training.apply_gradients()
