@@ -54,6 +54,7 @@ def require_alike(together: Run, alone: Run, tolerance: float = 1e-5) -> None:
     assert {path.name for path in together.dir.iterdir()} == {path.name for path in alone.dir.iterdir()}
 
 
+MIXED = "path-star:degree=2,length=4,nodes=8,sizes=mixed"
 QUICK = ("multi-token", "belief-state", "teacherless", "masked-diffusion")
 
 
@@ -69,6 +70,13 @@ def test_each_run_has_what_it_would_have_alone(objective: str, tmp_path: Path) -
         require_alike(run, alone)
         for name, value in weights(alone).items():
             torch.testing.assert_close(weights(run)[name], value, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("objective", ["next-token", "reversed", "multi-token", "teacherless", "next-latent"])
+def test_answers_of_several_lengths_go_along(objective: str, tmp_path: Path) -> None:
+    asked = seeds(3, objective, task=MIXED)
+    for run, spec in zip(train_batched(asked, tmp_path / "together"), asked, strict=True):
+        require_alike(run, train(spec, tmp_path / "alone"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +114,8 @@ def test_all_objectives_are_batchable_but_those_that_divide_their_rows_by_chance
         (lambda: seeds(2, backbone="mamba:layers=1,width=16"), "backbone mamba.* computes what cannot be batched"),
         (lambda: seeds(2, accumulate=2), "each takes its batch in parts"),
         (lambda: [tiny(**SHORT), tiny(**{**SHORT, "eval_every": 4})], "differ in no more than .*, lr, .*; train these"),
-        (lambda: seeds(2, task="path-star:degree=2,length=3,nodes=8,sizes=mixed"), "their answers differ in length"),
+        (lambda: seeds(2, "masked-diffusion", task=MIXED), "their answers differ in length, and what is drawn"),
+        (lambda: seeds(2, "belief-state", task=MIXED), "belief-state cannot be batched"),
     ],
 )
 def test_others_are_refused_in_a_sentence(asked: Callable[[], list[Settings]], says: str, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 NOTHING = -1
 """Stands where a row of a padded [B, A] tensor has no token; no token is negative."""
@@ -173,3 +174,18 @@ class Batch:
         facts = {name: value.to(device) for name, value in self.facts.items()}
         tokens, prompt, answer = (value.to(device) for value in (self.tokens, self.prompt_len, self.answer_len))
         return Batch(tokens, prompt, answer, self.layout, facts)
+
+
+def align(batches: Sequence[Batch]) -> list[Batch]:
+    """The same batches in one layout and as many columns, those of the widest. They must have as many rows."""
+    if all(batch.layout == batches[0].layout and batch.layout.uniform for batch in batches):
+        return list(batches)
+    layouts, columns = [batch.layout for batch in batches], max(batch.tokens.shape[1] for batch in batches)
+    layout = Layout(
+        min(each.first for each in layouts), max(each.last for each in layouts), False, layouts[0].group,
+        min(each.shared for each in layouts),
+    )  # fmt: skip
+    return [
+        replace(batch, tokens=functional.pad(batch.tokens, (0, columns - batch.tokens.shape[1])), layout=layout)
+        for batch in batches
+    ]

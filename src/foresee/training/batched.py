@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.overrides import TorchFunctionMode
 
-from foresee.core.batch import Batch
+from foresee.core.batch import Batch, align
 from foresee.core.errors import RequestError
 from foresee.core.isolation import fresh_torch_state
 from foresee.core.seeds import torch_stream
@@ -169,7 +169,7 @@ class Stack:
         batches = [batch_of(each.data, each.task, each.spec, each.position.step) for each in self.trainings]
         if self.recorded is not None and self.recorded.play(batches):
             return
-        batches = [batch.to(self.trainings[0].spec.device) for batch in batches]
+        batches = align([batch.to(self.trainings[0].spec.device) for batch in batches])
         streams = list(map(_stream, self.trainings)) if self.recorded is None else self.recorded.seeded()
         for training, batch, out in zip(self.trainings, batches, self.backward(batches, streams), strict=True):
             training.losses.add(batch, out)
@@ -177,19 +177,18 @@ class Stack:
 
     def backward(self, batches: Sequence[Batch], streams: Sequence[torch.Generator]) -> list[LossOut]:
         """Losses and gradients of a batch each, in place of those that are there, with what they draw from a stream
-        each. Raises ``RequestError`` where answers of one batch differ in length."""
-        trainings, spec = self.trainings, self.trainings[0].spec
-        like = batches[0]
-        if not like.layout.uniform or any(batch.layout != like.layout for batch in batches):
-            raise RequestError("these runs cannot train as one program: their answers differ in length")
+        each. The batches are of one layout (``align``)."""
+        trainings, spec, like = self.trainings, self.trainings[0].spec, batches[0]
         for loss in self._losses:
             loss.objective.begin_step(*own_steps(spec, trainings[0].position.step))
-        tokens = torch.stack([batch.tokens for batch in batches])
+        # Where rows are of one length, lengths are the same in all batches, and vmap need not follow them.
+        differing = ["tokens"] if like.layout.uniform else ["tokens", "prompt_len", "answer_len"]
+        given = {name: torch.stack([getattr(batch, name) for batch in batches]) for name in differing}
         try:
-            which = torch.arange(len(streams), device=tokens.device)
+            which = torch.arange(len(streams), device=like.tokens.device)
             losses = vmap(partial(self._loss, like, streams), randomness="same")
             with autocast(spec):
-                total, parts, per_token = losses(self._weights, self._buffers, tokens, which)
+                total, parts, per_token = losses(self._weights, self._buffers, given, which)
         except RuntimeError as error:  # of a plug-in, or of an option that no test has tried
             if "vmap" not in str(error):
                 raise
@@ -217,12 +216,13 @@ class Stack:
         streams: Sequence[torch.Generator],
         weights: dict[str, Tensor],
         buffers: dict[str, Tensor],
-        tokens: Tensor,
+        given: dict[str, Tensor],
         which: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Of one of the runs, as ``vmap`` sees it, number ``which``: ``tokens`` [B, T] in a batch like this one."""
-        batch = replace(like, tokens=tokens)
-        with OwnDraws(self._stream, streams, which):
+        """Of one of the runs, as ``vmap`` sees it, number ``which``: its batch is like this one but for what is
+        ``given``."""
+        batch = replace(like, **given)  # type: ignore[arg-type]  # fields that are tensors
+        with OwnDraws(self._stream, streams, which, like.layout.uniform):
             out: LossOut = functional_call(self._losses[0], weights | buffers, (batch, self._stream))
         return out.total, dict(out.parts), out.per_token
 
@@ -234,11 +234,12 @@ def _stream(training: Training) -> torch.Generator:
 
 class OwnDraws(TorchFunctionMode):
     """Within, under ``vmap``, what would be drawn from ``stream`` is drawn for each network from its own of
-    ``streams``, as it would be alone; ``which`` is the number of a network, as ``vmap`` sees it."""
+    ``streams``, as it would be alone; ``which`` is the number of a network, as ``vmap`` sees it. Raises
+    ``RequestError`` where answers are not ``alike`` in length, for then a network alone draws fewer numbers."""
 
-    def __init__(self, stream: torch.Generator, streams: Sequence[torch.Generator], which: Tensor) -> None:
+    def __init__(self, stream: torch.Generator, streams: Sequence[torch.Generator], which: Tensor, alike: bool) -> None:
         super().__init__()
-        self.stream, self.streams, self.which = stream, streams, which
+        self.stream, self.streams, self.which, self.alike = stream, streams, which, alike
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -246,6 +247,11 @@ class OwnDraws(TorchFunctionMode):
         given = kwargs or {}
         if given.get("generator") is not self.stream:
             return func(*args, **given)
+        if not self.alike:
+            raise RequestError(
+                "these runs cannot train as one program: their answers differ in length, and what is drawn depends on "
+                "that; train them one by one"
+            )
         drawn = torch.stack([func(*args, **{**given, "generator": own}) for own in self.streams])
         return drawn[self.which]
 
