@@ -25,7 +25,6 @@ from torch.overrides import TorchFunctionMode
 from foresee.core.batch import Batch, align
 from foresee.core.errors import RequestError
 from foresee.core.isolation import fresh_torch_state
-from foresee.core.seeds import torch_stream
 from foresee.objectives.base import LossOut, Objective
 from foresee.training.distributed import World
 from foresee.training.examples import batch_of
@@ -170,7 +169,7 @@ class Stack:
         if self.recorded is not None and self.recorded.play(batches):
             return
         batches = align([batch.to(self.trainings[0].spec.device) for batch in batches])
-        streams = list(map(_stream, self.trainings)) if self.recorded is None else self.recorded.seeded()
+        streams = [each.stream() for each in self.trainings] if self.recorded is None else self.recorded.seeded()
         for training, batch, out in zip(self.trainings, batches, self.backward(batches, streams), strict=True):
             training.losses.add(batch, out)
             training.update()
@@ -225,11 +224,6 @@ class Stack:
         with OwnDraws(self._stream, streams, which, like.layout.uniform):
             out: LossOut = functional_call(self._losses[0], weights | buffers, (batch, self._stream))
         return out.total, dict(out.parts), out.per_token
-
-
-def _stream(training: Training) -> torch.Generator:
-    spec, step = training.spec, training.position.step
-    return torch_stream("objective", spec.objective, spec.seed, step)
 
 
 class OwnDraws(TorchFunctionMode):

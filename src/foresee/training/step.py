@@ -52,6 +52,12 @@ class Training:
         out.total.backward()  # type: ignore[no-untyped-call]  # torch's
         return [out]
 
+    def stream(self) -> torch.Generator:
+        """The randomness of the objective, as it stands at the beginning of the step."""
+        spec, world = self.spec, self.model.world
+        own = () if world.world_size == 1 else ("rank", world.rank)
+        return torch_stream("objective", spec.objective, spec.seed, self.position.step, *own)
+
     def update(self) -> None:
         """Sets the learning rate, clips the gradients and takes AdamW's step."""
         self.set_learning_rate()
@@ -74,12 +80,11 @@ class Training:
 
 def take_step(training: Training) -> None:
     """One update on the batch of the step."""
-    spec, model, position = training.spec, training.model, training.position
-    model.objective.begin_step(*own_steps(spec, position.step))
-    batch = batch_of(training.data, training.task, spec, position.step)
+    spec, step = training.spec, training.position.step
+    training.model.objective.begin_step(*own_steps(spec, step))
+    batch = batch_of(training.data, training.task, spec, step)
     if training.recorded is None:
-        own_stream = () if model.world.world_size == 1 else ("rank", model.world.rank)
-        _update_on(training, batch, torch_stream("objective", spec.objective, spec.seed, position.step, *own_stream))
+        _update_on(training, batch, training.stream())
     elif not training.recorded.play([batch]):
         _update_on(training, batch, training.recorded.seeded()[0])
 
@@ -163,7 +168,8 @@ class RecordedStep:
     def play(self, batches: Sequence[Batch]) -> bool:
         """Takes the step on a batch for each, which may lie on the CPU. False where it must be taken as ever: the first
         ones, batches unlike the recorded ones in form, and all of them where recording failed (which is said once)."""
-        if self.ordinary or not all(batch.layout.uniform for batch in batches):
+        like = batches[0].layout
+        if self.ordinary or not like.uniform or any(batch.layout != like for batch in batches):
             self.ordinary = max(0, self.ordinary - 1)
             return False
         if not self._batches:
@@ -186,7 +192,7 @@ class RecordedStep:
         return True
 
     def seeded(self) -> list[torch.Generator]:
-        """The randomness of each one's objective, as it stands at the beginning of the step."""
+        """``Training.stream`` of each, on the device."""
         for stream, training in zip(self._streams, self.trainings, strict=True):
             spec, step = training.spec, training.position.step
             stream.manual_seed(torch_seed("objective", spec.objective, spec.seed, step))
