@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from task_checks import check_all, check_changed_answers, check_lines, check_sizes
+from tiny import tiny
 
 import foresee
 from foresee.core.batch import Batch
@@ -21,7 +22,9 @@ from foresee.core.seeds import stream, torch_stream
 from foresee.experiments.catalogue import all_registries
 from foresee.objectives import LossOut, Objective
 from foresee.tasks import Task
+from foresee.training.batched import train_batched
 from foresee.training.data import draw
+from foresee.training.loop import train
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PLUGINS = sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("plugins/*.py")])
@@ -90,6 +93,13 @@ def test_word_dropout_without_dropout_is_next_token_and_weighs_tokens_whose_pred
     weights = 1 + 2 * torch.nn.functional.pad(masked, (1, 0))[:, :-1]
     assert torch.equal(out.per_token, first.per_token)
     torch.testing.assert_close(out.total, (first.per_token * weights).sum() / batch.answer_len.sum())
+
+
+def test_word_dropout_trains_as_one_program_of_several_seeds_each_with_draws_of_its_own(tmp_path: Path) -> None:
+    asked = [tiny("word-dropout", seed=seed, steps=4, eval_every=2, test=40, precision="float32") for seed in (0, 1)]
+    for run, spec in zip(train_batched(asked, tmp_path / "together"), asked, strict=True):
+        alone = train(spec, tmp_path / "alone")
+        assert [line["loss"] for line in run.metrics] == pytest.approx([line["loss"] for line in alone.metrics], 1e-5)
 
 
 def test_an_example_task_can_be_trained_on_and_an_example_metric_measured(tmp_path: Path) -> None:
