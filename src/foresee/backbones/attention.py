@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from foresee.core.batch import are_batched
+
 LONGEST_UNFUSED = 512
 """Up to this many keys a CPU takes the unfused route. Measured forward and backward (benchmarks/attention.py): in
 bfloat16 it is 11 times as quick at 16 keys, 1.4 times here, and slower at 1,024, where the [T, T] probabilities cost
@@ -80,11 +82,6 @@ def unfused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -
 def _is_short(q: Tensor, k: Tensor) -> bool:
     # The fused kernel of a GPU refuses a mask under ``vmap``.
     return (q.device.type == "cpu" or are_batched()) and k.shape[-2] <= LONGEST_UNFUSED
-
-
-def are_batched() -> bool:
-    """Whether this is a call for several networks at once (``torch.func.vmap``)."""
-    return bool(torch._C._are_functorch_transforms_active())
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, first: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one batch type."""
+"""The one batch type, and several batches at once."""
 
 from __future__ import annotations
 
@@ -189,3 +189,8 @@ def align(batches: Sequence[Batch]) -> list[Batch]:
         replace(batch, tokens=functional.pad(batch.tokens, (0, columns - batch.tokens.shape[1])), layout=layout)
         for batch in batches
     ]
+
+
+def are_batched() -> bool:
+    """Whether this is a call for several networks at once, on a batch each (``torch.func.vmap``)."""
+    return bool(torch._C._are_functorch_transforms_active())

@@ -32,8 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foresee.backbones import Backbone, Cap
-from foresee.backbones.attention import are_batched
-from foresee.core.batch import Batch
+from foresee.core.batch import Batch, are_batched
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, Trace, draw_weights, objectives
 from foresee.objectives.teacher_forcing import answer_mask, answer_mean, answer_targets, token_losses

@@ -39,8 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foresee.backbones import Backbone
-from foresee.backbones.attention import are_batched, attention
-from foresee.core.batch import Batch
+from foresee.core.batch import Batch, are_batched
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, Objective, draw_weights, objectives
 from foresee.objectives.decoding import choose_at, decode
@@ -184,8 +183,9 @@ class Autoencoder(nn.Module):
             for x in (queries.expand(len(read), -1, -1), keys, values)
         )
         visible = visible[:, None, None, :]
-        if are_batched():  # several networks at once, of which the fused kernel of a GPU refuses a mask
-            found = attention(q, k, v, visible)
+        if are_batched():  # the fused kernel of a GPU refuses such a mask for several networks at once
+            scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+            found = scores.masked_fill(~visible, -math.inf).softmax(-1).to(q.dtype) @ v
         else:
             found = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         found = functional.linear(found.transpose(1, 2).flatten(2), self.attention_out, self.attention_out_bias)
