@@ -27,7 +27,7 @@ from foresee.experiments.scaffold import KINDS, write_plugin
 from foresee.training.bars import Bars
 from foresee.training.progress import Lines, Progress
 from foresee.training.run import Run, find_runs, load
-from foresee.training.run_table import SHOWN, runs_table, table_records
+from foresee.training.run_table import SHOWN, runs_table, table_records, telling_columns
 from foresee.training.settings import Settings
 from foresee.training.values import canonical_data
 
@@ -68,7 +68,8 @@ def rendered(width: int, show: Any) -> list[str]:
 def test_runs_fit(runs: list[Run], width: int) -> None:
     """Columns that have no room beside each other stand below each other."""
     records = table_records(runs_table(runs))
-    lines = rendered(width, lambda console: show_records(records, SHOWN, console))
+    assert telling_columns(records) == list(SHOWN)  # these runs differ in nothing else
+    lines = rendered(width, lambda console: show_records(records, telling_columns(records), console))
     assert lines[0].startswith("task: "), "what all agree on stands once, above the table"
     table = lines[lines.index(next(line for line in lines if "verdict" in line)) :]
     assert all(len(line) <= width and "…" not in line for line in table)
@@ -79,6 +80,21 @@ def test_runs_fit(runs: list[Run], width: int) -> None:
     assert {"run", "exact", "exact.low", "verdict"} <= _above(lines)
     assert all(any(run.spec.digest[:8] in line for line in lines) for run in runs)
     assert "clever-hans" in " ".join(lines)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_settings_in_which_like_runs_differ_are_shown(tmp_path: Path, width: int) -> None:
+    for lr, seed, warmup in ((0.0015, 0, 100), (0.00001, 0, 100), (0.0015, 1, 50)):
+        fabricate_run(tmp_path / "runs", lr=lr, seed=seed, warmup=warmup)
+    records = table_records(runs_table(find_runs(tmp_path / "runs")))
+    columns = telling_columns(records)
+    assert [name for name in columns if name not in SHOWN] == ["lr"], "the seed tells the third from the first"
+    lines = rendered(width, lambda console: show_records(records, columns, console))
+    assert all(any(lr in line.split() for line in lines) for lr in ("0.0015", "1e-05"))
+    records[-1]["warmup"] = 7
+    records[-1]["lr"] = 0.0015
+    records.append(records[-1] | {"warmup": 8})
+    assert telling_columns(records)[telling_columns(records).index("batch") + 1 :][:2] == ["lr", "warmup"]
 
 
 def _above(lines: list[str]) -> set[str]:

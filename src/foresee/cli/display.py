@@ -14,8 +14,8 @@ from foresee.experiments.compare import Comparison
 from foresee.metrics.verdict import Verdict, plain_words
 from foresee.objectives.base import objectives
 from foresee.training.run import Run
-from foresee.training.run_table import SHOWN, runs_table, table_records, without_common
-from foresee.training.settings import part_registries
+from foresee.training.run_table import runs_table, table_records, telling_columns, without_common
+from foresee.training.settings import Settings, part_registries
 from foresee.training.summary import TONES, describe_run, interval_of, list_measurements, table_of
 from foresee.training.witnesses import settling_commands
 
@@ -112,7 +112,8 @@ def show_plan(listed: Sequence[Mapping[str, str]], plan: str, console: Console) 
 
 def show_finished(runs: Sequence[Run], console: Console) -> None:
     """Prints finished runs, one a line."""
-    show_records(table_records(runs_table(runs)), SHOWN, console)
+    records = table_records(runs_table(runs))
+    show_records(records, telling_columns(records), console)
 
 
 COMMON = ("state", "task", "objective", "backbone", "seed", "steps", "batch")
@@ -178,12 +179,15 @@ def _letter(place: int) -> str:
 
 
 def _column(name: str, values: Sequence[Any]) -> list[str]:
-    """Cells for a terminal: rates to three places, specs by what tells them apart."""
+    """Cells for a terminal: measurements to three places, specs by what tells them apart."""
     if name in part_registries():
         short = [shorten(part_registries()[name], value) for value in values if value is not None]
         each = iter(short if len(set(short)) == 1 else without_common(short))
         return ["-" if value is None else next(each) for value in values]
-    return ["-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value) for value in values]
+    places = "g" if name in Settings.model_fields else ".3f"
+    return [
+        "-" if value is None else f"{value:{places}}" if isinstance(value, float) else str(value) for value in values
+    ]
 
 
 def show_data(summary: DataSummary, bad: int, console: Console) -> None:

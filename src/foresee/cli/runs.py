@@ -30,11 +30,12 @@ def command(
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
     from foresee.cli.display import show_records
-    from foresee.training.run_table import SHOWN, table_records, write_table
+    from foresee.training.run_table import table_records, telling_columns, write_table
 
     table = foresee.runs(*(roots or ()), where=where or (), sort=sort, descending=descending)
     records, known = table_records(table), list(table.columns)
-    wanted = known if columns == "all" else columns.split(",") if columns else [name for name in SHOWN if name in known]
+    usual = [name for name in telling_columns(records) if name in known]
+    wanted = known if columns == "all" else columns.split(",") if columns else usual
     for name in wanted:
         if records and name not in known:
             raise RequestError(f"--columns: no run has a column {name!r}; {nearest(name, known)}")

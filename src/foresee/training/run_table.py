@@ -18,7 +18,7 @@ from foresee.core.errors import RequestError, require_package
 from foresee.core.registry import nearest
 from foresee.core.spec import parse, resolve
 from foresee.training.run import DamagedRun, Run
-from foresee.training.settings import part_registries
+from foresee.training.settings import part_registries, settable
 
 if TYPE_CHECKING:
     import pandas
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Cell = str | int | float | bool
 
 SHOWN = ("run", "state", "task", "objective", "backbone", "seed", "steps", "batch", "exact", "follow", "verdict")
-"""The columns that a terminal shows unless others are asked for."""
+"""The columns that a terminal shows unless others are asked for, but for settings that tell runs apart."""
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne, ">=": operator.ge, "<=": operator.le, "=": operator.eq, ">": operator.gt, "<": operator.lt,
@@ -181,6 +181,22 @@ def write_table(table: pandas.DataFrame, path: Path, form: str | None = None) ->
 def _markdown(table: pandas.DataFrame) -> str:
     cells = [list(table.columns), ["---"] * len(table.columns), *table.astype(object).fillna("").values.tolist()]
     return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |\n" for row in cells)
+
+
+def telling_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``SHOWN``, and in front of the measurements those settings that runs differ in which else look the same."""
+    settings = [setting.name for setting in settable()]
+    telling = [name for name in SHOWN if name in settings]
+    further = []
+    for name in settings:
+        values: dict[tuple[Any, ...], set[Any]] = {}
+        for record in records:
+            values.setdefault(tuple(map(record.get, telling)), set()).add(record.get(name))
+        if any(len(each) > 1 for each in values.values()):
+            telling.append(name)
+            further.append(name)
+    place = SHOWN.index("exact")
+    return [*SHOWN[:place], *further, *SHOWN[place:]]
 
 
 def without_common(specs: Sequence[str]) -> list[str]:
