@@ -176,9 +176,15 @@ class Batch:
         return Batch(tokens, prompt, answer, self.layout, facts)
 
 
+def are_uniform(batches: Sequence[Batch]) -> bool:
+    """Whether prompts have one length in all rows of all batches, and answers too."""
+    layout = batches[0].layout
+    return layout.uniform and all(batch.layout == layout for batch in batches)
+
+
 def align(batches: Sequence[Batch]) -> list[Batch]:
     """The same batches in one layout and as many columns, those of the widest. They must have as many rows."""
-    if all(batch.layout == batches[0].layout and batch.layout.uniform for batch in batches):
+    if are_uniform(batches):
         return list(batches)
     layouts, columns = [batch.layout for batch in batches], max(batch.tokens.shape[1] for batch in batches)
     layout = Layout(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foresee.core.batch import Batch
+from foresee.core.batch import Batch, are_uniform
 from foresee.core.errors import ForeseeWarning, explain_lost_process
 from foresee.core.seeds import torch_seed, torch_stream
 from foresee.objectives.base import LossOut
@@ -168,8 +168,7 @@ class RecordedStep:
     def play(self, batches: Sequence[Batch]) -> bool:
         """Takes the step on a batch for each, which may lie on the CPU. False where it must be taken as ever: the first
         ones, batches unlike the recorded ones in form, and all of them where recording failed (which is said once)."""
-        like = batches[0].layout
-        if self.ordinary or not like.uniform or any(batch.layout != like for batch in batches):
+        if self.ordinary or not are_uniform(batches):
             self.ordinary = max(0, self.ordinary - 1)
             return False
         if not self._batches:
