@@ -372,6 +372,14 @@ def test_without_a_baseline_the_control_is_compared_with(made: Path, monkeypatch
     assert "largest p-value of 6 pairs" in every.evidence.name
 
 
+def test_what_is_missing_costs_what_finished_runs_of_its_row_took(made: Path) -> None:
+    asked = plan("made", runs=made, results=[])
+    assert asked.minutes_missing == 12 * 2.0 + 6 * 1.0
+    fill(made, skip=1)
+    asked = plan("made", runs=made, results=[])
+    assert asked.minutes_missing == pytest.approx(4 * 1.0), "every finished run took a minute for all of its steps"
+
+
 def test_what_is_not_finished_is_left_out(made: Path) -> None:
     assert {cell.agreement for cell in table(made).cells} == {"not run"}
     assert table(made).claims == ()
@@ -382,7 +390,6 @@ def test_what_is_not_finished_is_left_out(made: Path) -> None:
     asked = plan("made", runs=made, results=[])
     assert len(asked.missing) == 4
     assert {spec.seed for spec in asked.missing} == {2}
-    assert asked.minutes_missing == 8.0
 
 
 def test_a_run_that_was_stopped_counts_as_censored_and_in_nothing_else(made: Path) -> None:

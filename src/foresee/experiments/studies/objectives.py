@@ -222,12 +222,12 @@ class Defaults(Study):
     def cells(self, scale: Scale) -> list[Cell]:
         return [
             Cell(
-                graph=graph, label=name, row=row, published=self.nothing, minutes=0.8,
+                graph=graph, label=name, row=row, published=self.nothing, minutes=minutes,
                 runs=over_seeds(10, task, name, until_solved=True),
                 controls=over_seeds(10, task, CONTROL, until_solved=True),
             )
-            for graph, task in (
-                ("G(2, 5)", "path-star"), ("G(5, 5)", "path-star-wide"), ("G(2, 10)", "path-star-long"),
+            for graph, task, minutes in (
+                ("G(2, 5)", "path-star", 2.0), ("G(5, 5)", "path-star-wide", 14.0), ("G(2, 10)", "path-star-long", 4.0),
             )
             for name, row in ((CONTROL, "exact"), ("next-token", "follow"))
         ]  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any, get_args
 
 from typing_extensions import Unpack
@@ -96,13 +97,22 @@ class StudyPlan:
 
     @cached_property
     def minutes(self) -> dict[str, float | None]:
-        """What each run takes at most on the study's hardware, by digest; at paper scale nobody has measured that."""
+        """What each run takes at most on the study's hardware, by digest; at paper scale nobody has measured that.
+
+        All of its steps, at the median speed of the finished runs of its row, else what the study states of it.
+        """
         if self.scale == "paper":
             return dict.fromkeys(run.digest for run in self.runs)
-        found = {run.digest: cell.minutes for cell in self.cells for run in cell.runs}
-        for cell in self.cells:
-            for run in cell.control_runs:
-                found.setdefault(run.digest, cell.minutes if cell.control_minutes is None else cell.control_minutes)
+        stated = [(cell.runs, cell.minutes) for cell in self.cells]
+        stated += [
+            (cell.control_runs, cell.minutes if cell.control_minutes is None else cell.control_minutes)
+            for cell in self.cells
+        ]
+        found: dict[str, float | None] = {}
+        for runs, minutes in stated:
+            speeds = [run.seconds / run.steps for run in self.find(runs) if run.spec.device == "cpu"]
+            for run in runs:
+                found.setdefault(run.digest, run.steps * median(speeds) / 60 if speeds else minutes)
         return found
 
     def find_witnesses(self) -> list[Witness]:
