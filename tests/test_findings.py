@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from fabricated_runs import BACKBONE, fabricate_run
 
-from generate.findings import choose_best, gather, is_drawn, pair, read_runs
+from foresee.experiments.studies.run import plan
+from foresee.training.settings import Settings
+from generate.findings import is_drawn, rank_objectives
+from generate.lines import choose_best, gather, pair, read_runs
 
 DEEP = BACKBONE.replace("layers=4", "layers=8")
 
@@ -64,3 +67,30 @@ def test_a_rate_that_falls_over_other_steps_is_another_training(results: Path) -
     falling = [line for line in gather(read_runs(results, ["teacherless"])) if "cosine" in line.settings]
     assert sorted(line.settings.partition("cosine ")[2] for line in falling) == ["over 400", "over 600"]
     assert [len(line.group.runs) for line in falling] == [1, 1]
+
+
+def test_an_objective_stands_under_equal_settings_and_under_its_best(tmp_path: Path) -> None:
+    """Under equal settings none of two seeds solves, with eight layers both."""
+    study, sizes = plan("objectives", runs=tmp_path), plan("graph-size", runs=tmp_path)
+    cells = {(cell.graph, cell.label): cell.runs for cell in (*study.cells, *sizes.cells)}
+
+    def add(spec: Settings, behaviour: Any, **changed: Any) -> None:
+        fabricate_run(tmp_path, behaviour=behaviour, **spec.model_dump() | changed)
+
+    for spec in cells["G(2, 5)", "token-order"][:2]:
+        add(spec, "follows")
+        add(spec, "solves", backbone=DEEP)
+    add(cells["G(2, 5)", "next-token"][0], "follows")
+    add(cells["G(5, 5)", "next-token"][0], "follows")
+    ranked = rank_objectives(study, sizes, gather(read_runs(tmp_path.parent, [tmp_path.name])), {"token-order": 1.5})
+    (first, second) = ranked
+    assert (first.objective, first.cost, first.published) == ("token-order", 1.5, "")
+    assert first.equal is not None
+    assert (first.equal.share, first.best.share) == ("0 of 2 [0.00, 0.66]", "2 of 2 [0.34, 1.00]")
+    assert (first.equal.median_steps is None, first.best.median_steps is None) == (True, False)
+    assert first.larger == ((None, ""), (None, ""), (None, ""))
+    assert (second.equal, second.cost) == (second.best, None)
+    assert "[DIG]" in second.published
+    shares = [None if line is None else line.share for line, _ in second.larger]
+    assert shares == [None, "0 of 1 [0.00, 0.79]", None]
+    assert "[D]" in second.larger[1][1]

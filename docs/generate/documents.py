@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import foresee
@@ -22,7 +21,7 @@ from foresee.report import write_picture
 from foresee.report.groups import BRANCH_PLACE, short_backbone, task_title
 from foresee.training.records import value_of
 from foresee.training.run import Run
-from generate.findings import FOLDERS, STUDY, Line, choose_best, gather, read_runs
+from generate.lines import read_runs
 
 DOCUMENTS = ("README.md", "docs/choosing.md", "docs/checkpoints.md")
 UNSETTLED = r" \*"
@@ -68,19 +67,6 @@ def tabulate_demo(results: Path) -> str:
         rows = [f"{value_of(run.rows, name):.3f}" if name in run.rows else "" for name in ("exact", "branch", "follow")]
         lines.append([_name(run), _graph(run), f"{run.steps:,}", *rows, f"`{run.verdict.label}`"])
     return _write(["trained with", "graph", "steps", "`exact`", "`branch`", "`follow`", "verdict"], lines)
-
-
-def tabulate_repairs(results: Path) -> str:
-    """How many seeds of each objective solved each graph, under those of the tried settings and networks where the
-    share that solved is surest, and after how many steps; on G(2, 5) also under the settings that are equal for all."""
-    graphs = ("G(2, 3)", "G(2, 4)", "G(2, 5)", "G(3, 5)", "G(5, 5)", "G(2, 10)")
-    runs = [run for run in read_runs(results, FOLDERS) if "mamba" not in run.spec.backbone]
-    columns = [[run for run in runs if run.dir.parent.name == STUDY]]
-    columns += [[run for run in runs if _graph(run) == graph] for graph in graphs]
-    found = [{line.objective: line for line in choose_best(gather(column))} for column in columns]
-    names = sorted({name for each in found for name in each})
-    lines = [[f"`{name}`", *(_outcome(each.get(name)) for each in found)] for name in names]
-    return _write(["objective", "G(2, 5), equal settings", *graphs], lines)
 
 
 def tabulate_defaults(results: Path) -> str:
@@ -189,7 +175,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "pitfalls": tabulate_pitfalls,
     "pretrained": tabulate_pretrained,
     "tuning": tabulate_tuning,
-    "repairs": tabulate_repairs,
 }
 
 
@@ -201,14 +186,6 @@ def read_finished(results: Path, folders: Sequence[str]) -> list[Run]:
 def _range(values: Sequence[float], shown: str) -> str:
     ends = dict.fromkeys(shown.format(each) for each in (min(values), max(values))) if values else ()
     return " to ".join(ends)
-
-
-def _outcome(line: Line | None) -> str:
-    if line is None:
-        return ""
-    solved = f"{line.group.seeds_solved} of {len(line.group.runs)}"
-    solved += f", {median(line.solved_at):,.0f} steps" if line.solved_at else ""
-    return solved + (f"; {len(line.unfinished)} not finished" if line.unfinished else "")
 
 
 def _name(run: Run) -> str:

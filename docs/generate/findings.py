@@ -1,195 +1,119 @@
-"""docs/findings.md and its figure, from the committed rows: what repairs next-token training, and at what cost."""
+"""docs/findings.md with its figure, and docs/runs.md, from the committed rows: what repairs next-token training, in
+which share of seeds, and at what cost; and every run that this stands on."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from foresee.core import files
 from foresee.core.errors import RequestError
-from foresee.core.spec import brief
-from foresee.experiments.compare import ObjectiveRuns
-from foresee.experiments.studies.run import OTHER_DEVICE, plan, read
+from foresee.experiments.studies.base import TAGS
+from foresee.experiments.studies.run import OTHER_DEVICE, StudyPlan, plan, read
 from foresee.experiments.studies.show import probability
-from foresee.metrics.intervals import Row, rate
-from foresee.metrics.verdict import SOLVED
-from foresee.objectives.base import objectives
 from foresee.report import charts, frames
-from foresee.report.groups import Group, short_backbone, task_title
+from foresee.report.groups import Group, task_title
 from foresee.report.style import draw_svg
-from foresee.training.run import Run, find_runs
 from generate.drawing import render
+from generate.lines import FOLDERS, VARIED, Line, choose_best, gather, pair, read_runs, training_of
 
-FOLDERS = (
-    "objectives", "objective-search", "graph-size", "pitfalls", "first-token", "defaults", "demo", "teacherless",
-    "mamba", "gpu",
-)  # fmt: skip
-"""Below ``results``: the runs that the page stands on; of equals the first folder's."""
 STUDY, LARGER = "objectives", "graph-size"
+COST = "step-cost.json"
+"""In ``results``: what ``benchmarks/objectives.py --backbone gpt-nano --batch 128 --json`` printed."""
 SEEDS = 3
 """The least number of finished runs that a curve of the figure stands on."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One objective on one graph and network, over its seeds."""
+class Standing:
+    """A row of the page's table: one objective, under settings that are equal for all, under its best, and beyond.
 
-    graph: str
+    ``cost`` is that of a step beside next-token's; ``larger`` has, for each larger graph, the line under its best
+    settings there, None where nothing is finished, and what is published of it.
+    """
+
     objective: str
-    backbone: str
-    group: ObjectiveRuns
-    unfinished: tuple[Run, ...]
-
-    @property
-    def solved(self) -> Row:
-        """The share of its runs that solved, with its interval: an unfinished one had not."""
-        return rate(self.group.seeds_solved, len(self.begun))
-
-    @property
-    def settings(self) -> str:
-        """Batch and learning rate, and over how many steps it falls where it does."""
-        spec = self.begun[0].spec
-        return f"batch {spec.batch}, {spec.lr:g}{f', cosine over {spec.steps:,}' if spec.schedule == 'cosine' else ''}"
-
-    @property
-    def solved_at(self) -> list[int]:
-        """The steps at which its finished runs solved."""
-        return [step for step in self.group.steps_to_solve if step is not None]
-
-    @property
-    def steps(self) -> list[str]:
-        """Steps to solve by seed; those of a run that did not solve are marked as a bound."""
-        found = zip(self.group.steps_to_solve, self.group.runs, strict=True)
-        return [f"{step:,}" if step is not None else f"> {run.steps:,}" for step, run in found]
-
-    @property
-    def begun(self) -> tuple[Run, ...]:
-        """All of its runs."""
-        return (*self.group.runs, *self.unfinished)
-
-    @property
-    def label(self) -> str:
-        """The objective, and its network where that is not the default."""
-        network = self.backbone.removeprefix("transformer ").removesuffix(", positions=rotary")
-        return self.objective + (f" ({network})" if network != "gpt-nano" else "")
-
-    @property
-    def verdicts(self) -> str:
-        """Verdicts and how often each came; those that are not conclusive say so."""
-        counts = Counter(run.verdict.label for run in self.group.runs)
-        return ", ".join(f"{name} × {count}" if len(counts) > 1 else name for name, count in counts.items())
-
-    @property
-    def seconds_a_step(self) -> float | None:
-        """Seconds that a step took on a CPU, the median over seeds; None where none was trained on one."""
-        found = [run.seconds / run.steps for run in self.group.runs if run.spec.device == "cpu"]
-        return median(found) if found else None
+    published: str
+    equal: Line | None
+    best: Line
+    cost: float | None
+    larger: tuple[tuple[Line | None, str], ...]
 
 
 def write_findings(root: Path = Path()) -> Path:
-    """Writes ``docs/findings.md`` and ``docs/findings.svg`` below ``root``, the repository's folder. Raises
-    ``RequestError`` where it has no committed runs."""
-    runs = read_runs(root / "results", FOLDERS)
+    """Writes ``docs/findings.md``, ``docs/findings.svg`` and ``docs/runs.md`` below ``root``, the repository's folder.
+    Raises ``RequestError`` where it has no committed runs."""
+    results = root / "results"
+    runs = read_runs(results, FOLDERS)
     if not runs:
-        raise RequestError(f"{root / 'results'} holds no runs to report; run this in the root of the repository")
-    study = read(plan(STUDY, "laptop", root / "results" / STUDY, [root / "results"]))
-    lines = gather(runs)
-    sizes = {cell.graph: task_title(cell.runs[0].task) for cell in plan(LARGER, results=[root / "results"]).cells}
-    best = choose_best([line for line in lines if line.graph == task_title(study.cells[0].task)])
-    larger = {name: choose_best([line for line in lines if line.graph == title]) for name, title in sizes.items()}
-    twins = pair(runs, read_runs(root / "results", [OTHER_DEVICE]))
-    again = {
-        key(line): [twin.group.exact[1] >= SOLVED for twin in twins if key(twin) == key(line)]
-        for line in sum(larger.values(), best)
-    }
-    page = render(
-        "findings.md.j2", lines=lines, study=study, claims=[claim for claim in study.claims if claim.shown],
-        twins=twins, again=again, best=best, larger=larger, key=key, probability=probability,
-    )  # fmt: skip
+        raise RequestError(f"{results} holds no runs to report; run this in the root of the repository")
+    study = plan(STUDY, "laptop", results / STUDY, [results])
+    lines, twins = gather(runs), pair(runs, read_runs(results, [OTHER_DEVICE]))
+    sizes = plan(LARGER, results=[results])
+    standings = rank_objectives(study, sizes, lines, files.read_json(results / COST)["ratios"])
+    result = read(study)
+    result = read(study)
     out = root / "docs" / "findings.md"
+    page = render(
+        "findings.md.j2", study=result, standings=standings, larger=list(graphs_of(sizes)), probability=probability,
+        claims=[claim for claim in result.claims if claim.shown], twins=twins,
+        unlike=[twin for twin in twins if is_unlike(twin)],
+        tags={tag: meaning for tag, meaning in TAGS.items() if f"[{tag}]" in str(standings)},
+    )  # fmt: skip
     files.write_text(out, page)
-    if curves := [line for line in best if is_drawn(line)]:
+    files.write_text(out.with_name("runs.md"), render("runs.md.j2", lines=lines, twins=twins))
+    if curves := [each.best for each in standings if is_drawn(each.best)]:
         groups = [Group(f"line-{at}", line.label, line.begun) for at, line in enumerate(curves)]
         figure = charts.survival(frames.survival(groups)).properties(width=820, height=300)  # as wide as its legend
         files.write_text(out.with_suffix(".svg"), draw_svg(figure))
     return out
 
 
-def key(line: Line) -> tuple[str, str, str]:
-    """What tells a line of these pages from others."""
-    return line.graph, line.label, line.settings
+def graphs_of(study: StudyPlan) -> dict[str, str]:
+    """The graphs of a study, and what their lines are called."""
+    return {cell.graph: task_title(cell.runs[0].task) for cell in study.cells}
+
+
+def rank_objectives(
+    study: StudyPlan, sizes: StudyPlan, lines: Sequence[Line], costs: Mapping[str, float]
+) -> list[Standing]:
+    """A row for each objective that has a finished run on the study's graph, the surest first."""
+    (graph, title), *_ = graphs_of(study).items()
+    published = {(cell.graph, cell.label): cell.published for cell in (*study.cells, *sizes.cells)}
+    settings = training_of(study.cells[0].runs[0], *VARIED, "objective")
+    equal = {
+        line.objective: line
+        for line in lines
+        if line.group.runs and training_of(line.begun[0].spec, *VARIED, "objective") == settings
+    }
+    larger = {
+        name: {line.objective: line for line in choose_best([line for line in lines if line.graph == where])}
+        for name, where in graphs_of(sizes).items()
+    }
+
+    def cite(graph: str, objective: str) -> str:
+        known = published.get((graph, objective))
+        return f"{known.text} [{known.tag}]" if known is not None and known.tag != "unknown" else ""
+
+    return [
+        Standing(
+            best.objective,
+            cite(graph, best.objective),
+            equal.get(best.objective),
+            best,
+            costs.get(best.objective),
+            tuple((found.get(best.objective), cite(name, best.objective)) for name, found in larger.items()),
+        )
+        for best in choose_best([line for line in lines if line.graph == title])
+    ]
+
+
+def is_unlike(twin: Line) -> bool:
+    """Whether one of the two runs solved and the other did not."""
+    return 0 < twin.group.seeds_solved < len(twin.group.runs)
 
 
 def is_drawn(line: Line) -> bool:
     """Whether the figure has a curve of it: enough seeds of which one solved, or the objective that others repair."""
     return line.objective == "next-token" or (line.group.seeds_solved > 0 and len(line.group.runs) >= SEEDS)
-
-
-def choose_best(lines: Sequence[Line]) -> list[Line]:
-    """For each objective the line with the highest lower bound of the share of runs that solved, of those without any
-    the one that was trained longest; the surest first."""
-    chosen: dict[str, Line] = {}
-    for line in sorted(lines, key=_sureness):
-        if line.group.runs:
-            chosen[line.objective] = line
-    return sorted(chosen.values(), key=_sureness, reverse=True)
-
-
-def _sureness(line: Line) -> tuple[float, ...]:
-    if line.solved_at:
-        return line.solved["low"], len(line.group.runs), -median(line.solved_at)
-    return 0.0, sum(run.steps for run in line.group.runs), max(line.group.exact, default=0.0)
-
-
-def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
-    """The runs below those of these folders that are there, each training once: a run may lie in several, and of runs
-    that differ only in when they end or what they measure, one goes on where the other stops: the one with the largest
-    budget is taken, as by the studies."""
-    places = [results / name for name in folders if (results / name).is_dir()]
-    runs = [run for run in find_runs(*places) if isinstance(run, Run)]
-    longest: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (not run.rows, -run.spec.steps, -run.steps)):
-        longest.setdefault(_training(run), run)
-    return [run for run in runs if longest[_training(run)] is run]
-
-
-def pair(runs: Sequence[Run], others: Sequence[Run]) -> list[Line]:
-    """A line for each of the other device's runs, after its twin of the same settings and seed."""
-    known = {_training(run): run for run in runs if run.rows}
-    twins = [(known[_training(run)], run) for run in others if run.rows and _training(run) in known]
-    lines = [line for twin in twins for line in gather(list(twin))]
-    return sorted(lines, key=lambda line: (line.objective, line.group.runs[0].spec.seed))
-
-
-def _training(run: Run, *apart: str) -> str:
-    """The settings that decide the weights at any one step, on one kind of device, but for these."""
-    ends = {"eval_every", "test", "until_solved", *(("steps",) if run.spec.schedule == "constant" else ())}
-    return run.spec.model_dump_json(exclude=ends | {"device", *apart})
-
-
-def gather(runs: list[Run]) -> list[Line]:
-    """One line for each training but for its seed, smaller graphs and more solved seeds first. Where the learning rate
-    is constant runs of unlike steps stand together, since each ends where it solves."""
-    alike: dict[str, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: run.spec.seed):
-        alike.setdefault(_training(run, "seed", "precision"), []).append(run)
-    lines = []
-    for found in alike.values():
-        spec, finished = found[0].spec, tuple(run for run in found if run.rows)
-        lines.append(
-            Line(
-                task_title(spec.task),
-                brief(objectives, spec.objective),
-                short_backbone(spec.backbone),
-                ObjectiveRuns(spec.objective, finished),
-                tuple(run for run in found if not run.rows and run.metrics),
-            )
-        )
-    return sorted(lines, key=lambda line: (len(line.graph), line.graph, line.backbone, -_share(line), line.objective))
-
-
-def _share(line: Line) -> float:
-    return line.solved["value"] if line.group.runs else -1.0
