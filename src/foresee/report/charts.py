@@ -27,8 +27,8 @@ MOST_BANDS = 3
 _NAMES = {"objective", "seed", "kind", "cell", "head", "read", "symbol"}
 C = TypeVar("C", alt.Chart, alt.LayerChart)
 Marks = Mapping[str, Mark]
-_KEY = alt.Legend(title=None, orient="bottom", symbolType="stroke", columns=4)
-_ABOVE = alt.Legend(title=None, orient="top", symbolType="stroke", symbolOpacity=1)
+_KEY = alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolSize=900, columns=4)
+_ABOVE = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=900, symbolOpacity=1)
 _ACROSS = alt.Axis(tickCount=4, format=",.0f", grid=False)
 _FRONT = alt.param(name="front", value="")
 """The objective whose lines stand out; the page's script sets it."""
