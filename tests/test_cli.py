@@ -16,7 +16,7 @@ from tiny import EASY, QUICK, TASK, arguments, tiny
 
 from foresee.cli import main
 from foresee.cli.app import COMMANDS
-from foresee.cli.list import find_entries
+from foresee.cli.list import list_registered
 from foresee.core.isolation import keep_large_blocks
 from foresee.experiments.catalogue import all_registries
 from foresee.experiments.runner import run_all
@@ -116,7 +116,7 @@ def test_help_a_listing_and_a_study_wait_for_no_large_library() -> None:
     """Without PyTorch a listing says what is registered, which takes PyTorch to know; a study needs SciPy beside it."""
     ended = subprocess.run([sys.executable, "-c", LISTS], capture_output=True, text=True, check=True)
     assert ended.stderr.splitlines() == ["--help", *COMMANDS, "list", "list", "study scipy.optimize scipy.stats torch"]
-    listed, registered = json.loads(ended.stdout.splitlines()[-2]), find_entries()
+    listed, registered = json.loads(ended.stdout.splitlines()[-2]), list_registered()
     for kind, registry in all_registries().items():
         of_plugins = {name for name in registry.names() if not registry.get(name).__module__.startswith("foresee.")}
         assert listed[kind] == {name: each for name, each in registered[kind].items() if name not in of_plugins}

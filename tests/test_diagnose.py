@@ -296,7 +296,7 @@ def test_on_a_checkpoint_its_tokenizer_cuts_the_rows(tmp_path: Path, program: Pr
     checkpoint = save(tmp_path / "gpt2", "gpt2", std=0.1)
     write_tokenizer(checkpoint)
     rows = write_jsonl(tmp_path / "sums.jsonl", sums(120, most=40))
-    settings = (f"--backbone=hf:{checkpoint}", "--steps=2", "--seeds=1", "--batch=8", f"--out={tmp_path / 'out'}")
+    settings = (f"--backbone=hf:path={checkpoint}", "--steps=2", "--seeds=1", "--batch=8", f"--out={tmp_path / 'out'}")
     question = program.json("diagnose", str(rows), *settings)["question"]
     assert f"tokenizer=hf:{checkpoint}" in question["task"]
     assert question["lr"] == 1e-5

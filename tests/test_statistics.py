@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from foresee.metrics.intervals import rate, share_solved, wilson
+from foresee.metrics.intervals import rate, wilson
 from foresee.metrics.significance import Claim, Evidence, at_least, correct_claims, differ, equivalence, holm, sign_flip
 from foresee.metrics.survival import Times, kaplan_meier, log_rank, median, restricted_mean
 
@@ -33,7 +33,6 @@ def test_ends_are_where_the_score_test_just_rejects(case: tuple[int, int]) -> No
 def test_a_rate_is_a_row_and_impossible_counts_are_refused() -> None:
     row = rate(9940, 20_000)
     assert row == {"value": 0.497, "low": wilson(0.497, 20_000)[0], "high": wilson(0.497, 20_000)[1], "n": 20_000}
-    assert share_solved([True, False, True, True]) == rate(3, 4)
     for successes, n in [(0, 0), (-1, 5), (6, 5), (0, -1)]:
         with pytest.raises(ValueError, match="successes in"):
             rate(successes, n)

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
+from foresee.experiments.memory import estimate_memory
 from foresee.objectives.teacher_forcing import answer_loss
 from foresee.training.checkpoint import saved_weights
 from foresee.training.distributed import Model, World
@@ -85,6 +86,8 @@ def test_parts_keep_what_their_rows_share_and_neither_they_nor_processes_may_spl
     assert [(len(part), part.layout.group, part.layout.shared) for part in parts] == [(4, 2, built.shared_prefix)] * 3
     with pytest.raises(RequestError, match="in accumulate=2 parts would split groups of 2 rows"):
         train(tiny(task=PAIRED, batch=6, accumulate=2), tmp_path)
+    with pytest.raises(RequestError, match="batch=6 in accumulate=2 parts would split groups of 2 rows"):
+        estimate_memory(tiny(task=PAIRED, batch=6, accumulate=2))
     spec = tiny(task=PAIRED, batch=6, processes=2)
     with pytest.raises(RequestError, match="in accumulate=1 parts on processes=2 would split groups of 2 rows"):
         require_whole_parts(spec, built, training_data(spec, built))

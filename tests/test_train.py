@@ -108,7 +108,8 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     again = train(spec, tmp_path, told)
     assert told.mock_calls == [call.say(ANY), call.done(again), call.close()]
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.dir.iterdir()} == before
-    assert again.rows == first.rows
+    assert again == first == load(first.dir), "what is returned is all that the folder says"
+    assert again.layers == first.environment["layers"]
 
 
 def test_what_is_reported(tmp_path: Path) -> None:

@@ -42,9 +42,6 @@ RunName = Run | str | Path
 Runs = RunName | Sequence[RunName]
 """Runs, alone or in lists."""
 
-SCRATCH_RATE, CHECKPOINT_RATE = 2e-3, 1e-5
-"""Learning rates of a diagnosis."""
-
 
 def __getattr__(name: str) -> Any:
     """``plot``, which needs Altair and pandas, once it is asked for."""
@@ -216,18 +213,15 @@ def diagnose(
             print(f"[{used:.1f}{limit} minutes] {said}", file=sys.stderr, flush=True)
 
     say("reading the data")
-    checkpoint = None
-    if backbone is not None and backbone.startswith("hf:"):
-        checkpoint = backbone.removeprefix("hf:").split(",")[0]
+    chosen = None if backbone is None else resolve(backbones, backbone)
     built = diagnosing.read_task(
         str(data), prompt=prompt, answer=answer, template=template, tokenizer=tokenizer, skip_bad=skip_bad,
-        checkpoint=checkpoint,
+        checkpoint=chosen.options["path"] if chosen is not None and chosen.name == "hf" else None,
         test_file=None if test_file is None else str(test_file),
     )  # fmt: skip
     others = split_list(objectives) if isinstance(objectives, str) and objectives else list(objectives)
-    rate = (SCRATCH_RATE if checkpoint is None else CHECKPOINT_RATE) if lr is None else lr
     asked = diagnosing.DiagnosisSettings.of(
-        built, others=others, backbone=backbone, seeds=seeds, minutes=minutes, steps=steps, batch=batch, lr=rate
+        built, others=others, backbone=backbone, seeds=seeds, minutes=minutes, steps=steps, batch=batch, lr=lr
     )
     shown = show_progress(progress)
     found = diagnosing.diagnose(asked, built, Path(out), jobs=jobs, progress=shown, say=say, began=began)

@@ -55,4 +55,4 @@ def command(
         skip_bad=skip_bad, minutes=minutes, steps=steps, objectives=objectives, backbone=backbone, seeds=seeds,
         batch=batch, lr=lr, jobs=jobs, out=out,
     )  # fmt: skip
-    emit(found.json()) if as_json else show_diagnosis(found, found.page, output())
+    emit(found.json()) if as_json else show_diagnosis(found, output())

@@ -54,7 +54,7 @@ def listing() -> Listing:
     that is imported anyway, or there are plug-ins, they are what is registered (which a test holds together).
     """
     if "torch" in sys.modules or loaded_plugin_files() or entry_points(group=ENTRY_POINT_GROUP):
-        return find_entries()
+        return list_registered()
     source = _Source(ROOMS)
     return {kind: source.entries(kind) for kind in ROOMS if kind != "bases"}
 
@@ -123,7 +123,7 @@ class _Source:
         return write_value(eval(ast.unparse(value)))  # noqa: S307  # a default of this package: literals, and arithmetic on them
 
 
-def find_entries() -> Listing:
+def list_registered() -> Listing:
     """The same of what is registered."""
     from foresee.experiments.catalogue import all_registries
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib
 import json
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -264,7 +262,9 @@ def lock(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:
     if os.environ.get(NO_LOCKS):
         return
     try:
-        _lock(file, shared, wait)
+        import fcntl  # here: a system without it can still read runs
+
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except (OSError, ImportError) as error:
@@ -273,19 +273,3 @@ def lock(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:
             f"{file.name} cannot be locked, so a second process on the same files would not be noticed ({why}): its "
             "file system knows no locks; choose another place, or --no-lock where you see to it that there is only one"
         ) from None
-
-
-def _lock(file: IO[Any], shared: bool, wait: bool) -> None:
-    if sys.platform == "win32":
-        msvcrt = importlib.import_module("msvcrt")
-        while True:
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-                return
-            except PermissionError as error:  # how it says that another has it
-                if not wait:
-                    raise BlockingIOError(error.errno, error.strerror) from None
-                time.sleep(0.2)
-    import fcntl
-
-    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))

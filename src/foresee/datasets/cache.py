@@ -64,17 +64,12 @@ def load_or_build(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) 
             files.lock(lock, wait=True)
             if (meta := _load(folder)) is not None:
                 return folder, meta
-            beside = folder.with_name(f"{key}{files.TEMPORARY}")
-            for left in (folder, beside):  # cut off, or of a process that was killed
+            for left in (folder, *folder.parent.glob(f".{key}.*{files.TEMPORARY}")):  # cut off, or of a killed process
                 shutil.rmtree(left, ignore_errors=True)
-            beside.mkdir()
-            try:
+            with files.new_folder(folder) as beside:
                 meta = build(beside)
                 sizes = {path.name: path.stat().st_size for path in beside.iterdir()}
                 files.write_json(beside / "meta.json", meta | {"sizes": sizes})
-                beside.rename(folder)
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
     return folder, meta
 
 

@@ -167,7 +167,6 @@ def bench(
     objective: str = "next-token",
     batch: int = 256,
     device: str = "auto",
-    precision: str = "auto",
     rounds: int = 5,
     burst: float = 0.7,
 ) -> dict[str, Any]:
@@ -181,9 +180,7 @@ def bench(
     """
     group = Settings.of(task, objective, backbone).build_task().group
     drawn = max(1, DRAWN // group) * group
-    spec = Settings.of(
-        task, objective, backbone, batch=batch, data=f"fixed:{drawn}", device=device, precision=precision
-    )
+    spec = Settings.of(task, objective, backbone, batch=batch, data=f"fixed:{drawn}", device=device)
     training = TrainingStep(spec)
     first = training.batch()
     _, asked = max(first.uniform_parts(), key=lambda part: len(part[1]))

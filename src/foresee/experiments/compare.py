@@ -14,7 +14,7 @@ from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
 from foresee.core.plugins import loaded_plugin_options
 from foresee.core.spec import brief, resolve, shorten
-from foresee.experiments.runner import Training, run_all
+from foresee.experiments.runner import TrainingOptions, run_all
 from foresee.metrics.control import find_remedies
 from foresee.metrics.intervals import Row, rate
 from foresee.metrics.verdict import PLAIN, SOLVED
@@ -162,7 +162,7 @@ def steps_to_solve(run: Run) -> int | None:
 
 def steps_to_reach(run: Run, row: str, least: float) -> int | None:
     """The step of the first evaluation during training with ``row`` of at least ``least``."""
-    return next((line["step"] for line in run.metrics if line.get("eval", {}).get(row, 0) >= least), None)
+    return next((line["step"] for line in run.metrics if line["eval"].get(row, 0) >= least), None)
 
 
 def compare(
@@ -170,7 +170,7 @@ def compare(
     names: Sequence[str],
     seeds: int,
     root: str | Path = "runs",
-    **how: Unpack[Training],
+    **how: Unpack[TrainingOptions],
 ) -> Comparison:
     """Trains every objective under seeds 0 to ``seeds - 1``, the control first; gives them in the order of ``names``.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from foresee.experiments.runner import Training, run_all
+from foresee.experiments.runner import TrainingOptions, run_all
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
@@ -40,7 +40,7 @@ def demo_settings() -> list[Settings]:
     return [failure, failure.control(), repair, small, small.control(), cure]
 
 
-def demo(root: Path, **how: Unpack[Training]) -> list[Run]:
+def demo(root: Path, **how: Unpack[TrainingOptions]) -> list[Run]:
     """Trains what is not yet trained under ``root``, and gives its runs in the order of ``demo_settings``."""
     asked = demo_settings()
     # The longest go first, so that the others are done beside them.

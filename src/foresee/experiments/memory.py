@@ -13,7 +13,7 @@ from foresee.core.spec import resolve
 from foresee.objectives.base import objectives
 from foresee.tasks.base import Task
 from foresee.training.data import FreshData
-from foresee.training.examples import training_data
+from foresee.training.examples import require_whole_parts, training_data
 from foresee.training.settings import Settings
 
 
@@ -69,6 +69,7 @@ def estimate_memory(settings: Settings, checkpoints: dict[str, Size] | None = No
     # A file's lines are all read, since any may be wrong; generated examples need not all be drawn to be checked.
     generated = settings.data_examples
     data = training_data(settings, task) if generated is None else FreshData(task, settings.task, settings.seed)
+    require_whole_parts(settings, task, data)
     rows, columns = data.batch_at(0, settings.batch // settings.accumulate).tokens.shape
     # A matrix product of n inputs and m outputs has n * m parameters, and n is about the width. The backward pass needs
     # each output, and about three times as much of norms, activation functions and residuals.

@@ -42,7 +42,7 @@ class FailedRunsError(ForeseeError):
         super().__init__(f"{len(failed)} of {len(failed) + len(finished)} runs failed{others}: {named}")
 
 
-class Training(TypedDict, total=False):
+class TrainingOptions(TypedDict, total=False):
     """How many runs are trained: options of every function that does.
 
     ``engine`` is ``local`` (the default: beside each other on this machine, one process and thread a core), ``ray``,
@@ -55,7 +55,7 @@ class Training(TypedDict, total=False):
     progress: Progress | None
 
 
-def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpack[Training]) -> list[Run]:
+def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpack[TrainingOptions]) -> list[Run]:
     """Trains every run that is not finished under ``root``, and gives all of them in the order of ``settings``.
 
     Raises ``RequestError`` where one of the runs cannot be, before any is trained; ``FailedRunsError`` once all others
@@ -120,7 +120,7 @@ def unfinished(settings: Sequence[Settings], root: Path) -> list[Job]:
 
 
 @dataclass
-class _Training:
+class _RunInTraining:
     """A run in training, and how far its folder said that it was."""
 
     job: Job
@@ -147,7 +147,7 @@ class Runner:
     progress: Progress
     elsewhere: list[Job] = field(default_factory=list)
     """Runs that another process trains now."""
-    training: list[_Training] = field(default_factory=list)
+    training: list[_RunInTraining] = field(default_factory=list)
     losses: dict[str, int] = field(default_factory=dict)
     """How many workers of a run were lost in a row."""
     failed: dict[Settings, ForeseeError] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class Runner:
                 step = written[-1][0]["step"] if written else 0
                 self.progress.start(job.settings, step)
                 pending = self.engine.start(job, self.root)
-                self.training.append(_Training(job, folder, pending, step, _saved_at(folder)))
+                self.training.append(_RunInTraining(job, folder, pending, step, _saved_at(folder)))
         if not self.ready and not self.elsewhere:
             self.engine.release_idle()
 
@@ -204,7 +204,7 @@ class Runner:
                 error = each.pending.exception()
                 self._hear(each, None if error is None else self.engine.explain(error))
 
-    def _hear(self, ended: _Training, error: BaseException | None) -> None:
+    def _hear(self, ended: _RunInTraining, error: BaseException | None) -> None:
         job, settings = ended.job, ended.job.settings
         if error is None and not is_finished(settings, self.root):
             error = ForeseeError(f"{ended.folder} is empty: {self.root} must lie on storage that all machines share")

@@ -10,7 +10,6 @@ and with some groups all alike and others not at all, they are too narrow: as fe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import torch
@@ -107,11 +106,6 @@ def _paired(values: Tensor, problems: Tensor) -> tuple[Tensor, Tensor]:
 def share_by_position(flags: Tensor, mask: Tensor, problems: Tensor) -> list[Row]:
     """[B, A] bool, counted where ``mask`` [B, A] is true -> a rate for each position, of the rows that have it."""
     return [share(flags[rows, at], problems[rows]) for at, rows in enumerate(mask.unbind(1)) if rows.any()]
-
-
-def share_solved(solved: Sequence[bool]) -> Row:
-    """The share of seeds that solved. Outcomes over seeds are bimodal, so this stands in for a mean of accuracies."""
-    return rate(sum(solved), len(solved))
 
 
 def mean(values: Tensor, problems: Tensor) -> Row:

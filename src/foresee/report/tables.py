@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from foresee.core import files
-from foresee.core.errors import RequestError
 from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.studies.result import StudyResult
 from foresee.experiments.studies.show import probability
@@ -76,7 +75,7 @@ def costs_table(section: Section) -> pd.DataFrame:
     return pd.DataFrame([
         {
             "objective": group.label,
-            "parameters": _number(_parameters(group), ",d"),
+            "parameters": _number(next(filter(None, (run.parameters for run in group.runs)), None), ",d"),
             "examples/s": _speeds(group),
             "beside next-token": _number(section.relative_speed(group), ".2f"),
             "training time": _by_seed([show_duration(run.seconds) for run in group.runs if run.timing], ", "),
@@ -166,14 +165,6 @@ def write_table(table: pd.DataFrame, caption: str, commands: Sequence[str], endi
     """A table under its caption with the commands, as Markdown ("md") or LaTeX ("tex")."""
     context = {"table": table, "caption": caption, "commands": commands}
     return environment().get_template(f"table.{ending}.j2").render(context)
-
-
-def _parameters(group: Group) -> int | None:
-    """None where no run says; a page does not fail for a model's file that is damaged."""
-    try:
-        return next((found for run in group.runs if (found := run.parameters) is not None), None)
-    except RequestError:
-        return None
 
 
 def _solved(group: Group) -> str:

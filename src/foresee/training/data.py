@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.core import seeds
-from foresee.core.batch import Batch
+from foresee.core.batch import Batch, are_uniform
 from foresee.core.errors import RequestError
 from foresee.tasks.base import Task
 from foresee.tasks.data import Data
@@ -97,10 +97,9 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     prompt_len = torch.cat([batch.prompt_len for batch in batches])
     answer_len = torch.cat([batch.answer_len for batch in batches])
     facts = {name: torch.cat([batch.facts[name] for batch in batches]) for name in batches[0].facts}
-    layout = batches[0].layout
-    if layout.uniform and all(batch.layout == layout for batch in batches):
+    if are_uniform(batches):
         # What holds for every piece holds for the whole, without a look at the lengths (which may be on a device).
-        return Batch(tokens, prompt_len, answer_len, layout, facts)
+        return Batch(tokens, prompt_len, answer_len, batches[0].layout, facts)
     return Batch.of(tokens, prompt_len, answer_len, facts)
 
 

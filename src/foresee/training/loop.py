@@ -66,7 +66,7 @@ def train(spec: Settings, root: str | Path = "runs", progress: Progress | None =
 
     def read() -> list[Any]:
         run = load(directory)
-        return [run.rows, run.metrics, run.timing]
+        return [run.rows, run.metrics, run.timing, run.examples, run.anatomies, run.environment]
 
     with closing(shown):
         if world.broadcast((directory / "rows.jsonl").exists):

@@ -160,7 +160,7 @@ class LiveLines(Lines):
         self._drawn = time.perf_counter()
 
 
-class Cell(LiveLines):
+class NotebookLines(LiveLines):
     """Bars in the output of a notebook's cell, which is drawn anew in place."""
 
     def __init__(self) -> None:
@@ -206,7 +206,7 @@ class Cell(LiveLines):
 def on_standard_error() -> Progress:
     """The right kind for who looks."""
     if "ipykernel" in sys.modules:
-        return Cell()
+        return NotebookLines()
     if sys.stderr.isatty() and find_spec("rich") is not None:
         from rich.console import Console
 

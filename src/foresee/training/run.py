@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
-import safetensors
 import torch
 
 from foresee.core import files
@@ -34,6 +33,7 @@ from foresee.training import records
 from foresee.training.checkpoint import load_weights
 from foresee.training.records import Anatomy, Environment, Example, Report, Timing
 from foresee.training.settings import Settings
+from foresee.training.summary import describe_run, run_html
 from foresee.training.witnesses import (
     Witness,
     control_solved,
@@ -89,20 +89,10 @@ class Run:
         """The median over reports."""
         return median(line["examples_per_second"] for line in self.timing) if self.timing else None
 
-    @cached_property
+    @property
     def parameters(self) -> int | None:
-        """How many numbers are trained, as recorded when training began or by the shapes of the saved weights."""
-        if "parameters" in self.environment:
-            return self.environment["parameters"]
-        path = self.dir / "model.safetensors"
-        if not path.exists():
-            return None
-        try:
-            with safetensors.safe_open(path, framework="pt") as opened:
-                shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118  # it is no mapping
-                return sum(map(math.prod, shapes))
-        except (safetensors.SafetensorError, OSError) as error:
-            raise files.damaged(path, error) from None
+        """How many numbers are trained, as recorded when training began; runs of older versions do not say."""
+        return self.environment.get("parameters")
 
     @cached_property
     def task(self) -> Task:
@@ -227,14 +217,10 @@ class Run:
         return task.write_answer(written)
 
     def __repr__(self) -> str:
-        from foresee.training import summary
-
-        return summary.describe_run(self)
+        return describe_run(self)
 
     def _repr_html_(self) -> str:
-        from foresee.training import summary
-
-        return summary.run_html(self)
+        return run_html(self)
 
     def json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

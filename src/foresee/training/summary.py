@@ -10,12 +10,13 @@ from foresee.core.errors import RequestError
 from foresee.core.spec import shorten
 from foresee.metrics.base import Row, Rows
 from foresee.metrics.verdict import plain_words
-from foresee.training.run import Run
 from foresee.training.settings import Settings, part_registries
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
+
+    from foresee.training.run import Run
 
 TONES = {
     "solved": "green", "clever-hans": "red", "memorised": "red", "undecided": "magenta", "compounding": "yellow",
@@ -92,7 +93,7 @@ def table_of(
 
     lines = [tuple(Text(each) if isinstance(each, str) else each for each in row) for row in rows]
     names = list(headings)
-    bounds = [bounds_of([name, *(row[at].plain for row in lines)], name in whole) for at, name in enumerate(names)]
+    bounds = [find_widths([name, *(row[at].plain for row in lines)], name in whole) for at, name in enumerate(names)]
     widths = [longest for _, longest in bounds]
     gap = 2 if sum(widths) + 2 * len(widths) <= width else 1
     room = width - gap * (len(widths) - 1)
@@ -106,7 +107,7 @@ def table_of(
     return made
 
 
-def bounds_of(cells: Iterable[str], whole: bool) -> tuple[int, int]:
+def find_widths(cells: Iterable[str], whole: bool) -> tuple[int, int]:
     """The least width of a column that is broken at spaces, or where ``whole`` at none, and that of its longest
     line."""
     from rich.cells import cell_len

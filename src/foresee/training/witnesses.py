@@ -89,7 +89,7 @@ def settling_commands(spec: Settings, known: Circumstances) -> list[str]:
 
 def remedy(spec: Settings, remedies: Mapping[str, int]) -> Settings:
     """The run with what ``find_remedies`` says that it needs; layers where its backbone's spec names them."""
-    changes: dict[str, Any] = {name: value for name, value in remedies.items() if name == "steps"}
+    changes: dict[str, Any] = {"steps": remedies["steps"]} if "steps" in remedies else {}
     if "layers" in remedies:
         changes["backbone"] = re.sub(r"([:,]layers=)[0-9]+", rf"\g<1>{remedies['layers']}", spec.backbone)
     return spec.replace(**changes)

@@ -50,11 +50,6 @@ class TokenLosses:
         """[S, E, A]: what the shown tokens give away of each."""
         return self.hidden - self.shown
 
-    def mean(self, values: Tensor, picked: Tensor | None = None) -> Estimate | None:
-        """``ratio`` of ``values`` [S, E, A] over the tokens ``picked`` [E, A], all of them by default."""
-        chosen = (self.mask if picked is None else picked & self.mask).float()
-        return ratio((values * chosen).sum(2), chosen.sum(1), self.problems)
-
     def mean_of_whole(self, values: Tensor) -> Estimate | None:
         """``ratio`` of the sums of ``values`` [S, E, A] over whole responses."""
         return ratio(values.sum(2), torch.ones(len(self.mask)), self.problems)
@@ -66,10 +61,6 @@ class Flags:
 
     hard: Tensor
     decision: Tensor
-
-    def without_decisions(self) -> Flags:
-        """The same where no token is called a decision."""
-        return Flags(self.hard, torch.zeros_like(self.decision))
 
 
 def flag_tokens(losses: TokenLosses) -> Flags:
@@ -158,8 +149,12 @@ def tabulate(
         picked = (classes == place) & losses.mask
         if not picked.any():
             continue
-        means = {name: losses.mean(getattr(losses, name), picked) for name in ("shown", "hidden", "given")}
-        decisions = share((decision & picked).float().sum(2), picked.float().sum(1), losses.problems)
+        tokens = picked.float().sum(1)
+        means = {
+            name: ratio((getattr(losses, name) * picked).sum(2), tokens, losses.problems)
+            for name in ("shown", "hidden", "given")
+        }
+        decisions = share((decision & picked).float().sum(2), tokens, losses.problems)
         rows.append(
             {key: place if names is None else names[place], "tokens": int(picked.sum()),
              "examples": int(picked.any(1).sum()), **means, "decision": decisions}

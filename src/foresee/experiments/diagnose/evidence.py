@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import median_high
 from typing import Any
 
 import torch
@@ -128,6 +129,7 @@ def gather_evidence(
     solved = [step for run in control.runs if (step := steps_to_solve(run)) is not None]
     evidence = []
     for seed, (run, own) in enumerate(zip(forward.runs, forward.scores, strict=True)):
+        surest = min(own, best, key=lambda each: float(each.nll.mean()))
         gap = ratio((own.nll - best.nll)[None, testing], whole, problems)
         curve = losses_during(run, float(batch.answer_len.double().mean()))
         drop = ratio((own.right.float() - own.free.float()).sum(1)[None], losses.mask.sum(1), losses.problems)
@@ -140,7 +142,7 @@ def gather_evidence(
                 gap_low=gap.get("low", -math.inf), witness=witness, witness_exact=float(best.exact.double().mean()),
                 control_exact=max(float(each.exact.double().mean()) for each in control.scores),
                 control_steps=min(solved, default=None), baseline=float(baseline.mean()),
-                unexplained=float((min(own, best, key=_mean_nll).nll > (1 - EXPLAINED) * baseline).double().mean()),
+                unexplained=float((surest.nll > (1 - EXPLAINED) * baseline).double().mean()),
                 fall=measure_fall(curve, run.spec.steps),
                 overfit=max(0.0, curve[-1][1] - min(loss for _, loss in curve)) if curve else 0.0,
                 decision_loss=float((own.loss * flags.decision[seed]).double().sum(1)[testing].mean()),
@@ -151,10 +153,6 @@ def gather_evidence(
             )
         )  # fmt: skip
     return evidence
-
-
-def _mean_nll(scores: TokenScores) -> float:
-    return float(scores.nll.mean())
 
 
 def split_problems(problems: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,14 +220,14 @@ def compare_steps(forward: Family, control: Family) -> float | None:
     where they lie fewer than ``APART`` evaluations apart, which is as finely as either is known.
 
     The control alone: it differs from next-token in nothing but the order of the response."""
-    own, other = (_upper_median([steps_to_solve(run) for run in family.runs]) for family in (forward, control))
+    own, other = (median_high([_time_to_solve(run) for run in family.runs]) for family in (forward, control))
     apart = own - other >= APART * forward.runs[0].spec.eval_every if math.isfinite(own + other) else False
     return own / other if apart else None
 
 
-def _upper_median(steps: list[int | None]) -> float:
-    """``None`` is later than any step."""
-    return sorted(math.inf if step is None else step for step in steps)[len(steps) // 2]
+def _time_to_solve(run: Run) -> float:
+    step = steps_to_solve(run)
+    return math.inf if step is None else step
 
 
 def baseline_losses(train: Batch, test: Batch, symbols: int) -> Tensor:

@@ -29,6 +29,8 @@ WORDS_AT_MOST = 500
 """With tokenizer ``auto``, a file is cut into words where it holds no more different ones, and into characters
 otherwise: a small network learns nothing of a word that it rarely sees."""
 
+SCRATCH_RATE, CHECKPOINT_RATE = 2e-3, 1e-5
+"""The learning rates of new weights, and of a checkpoint's."""
 SMALL, SMALL_CONTEXT = "transformer:layers=3,width=128,heads=2,positions=rotary", 256
 """The default backbone, in which look-ups are found soonest; it is given a longer context where rows need one."""
 SPARE = 64
@@ -66,7 +68,7 @@ class DiagnosisSettings:
         minutes: float = 10.0,
         steps: int | None = None,
         batch: int = 128,
-        lr: float = 2e-3,
+        lr: float | None = None,
         first_seed: int = 0,
     ) -> DiagnosisSettings:
         """``others`` are trained beside next-token, reversed and teacherless, which always are. ``steps`` takes the
@@ -80,11 +82,14 @@ class DiagnosisSettings:
             needed = task.prompt_length + task.answer_length + SPARE
             context = f",context={-(-needed // 64) * 64}" if needed - SPARE + 8 > SMALL_CONTEXT else ""
             backbone = SMALL + context
-        text = describe(tasks, task)
+        task_spec = resolve(tasks, describe(tasks, task))
+        network = resolve(backbones, backbone)
+        if lr is None:
+            lr = CHECKPOINT_RATE if network.name == "hf" else SCRATCH_RATE
         names = [resolve(objectives, name).text for name in (FORWARD, CONTROL, HIDDEN, *others)]
         return DiagnosisSettings(
-            task=text, task_digest=resolve(tasks, text).cls.content_digest(resolve(tasks, text).options),
-            objectives=tuple(dict.fromkeys(names)), backbone=resolve(backbones, backbone).text,
+            task=task_spec.text, task_digest=task_spec.cls.content_digest(task_spec.options),
+            objectives=tuple(dict.fromkeys(names)), backbone=network.text,
             seeds=seeds, minutes=float(minutes), steps=steps, batch=batch, lr=float(lr), first_seed=first_seed,
         )  # fmt: skip
 

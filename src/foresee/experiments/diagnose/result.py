@@ -146,16 +146,15 @@ def summarise(families: Mapping[str, Family], decisions: Tensor, problems: Tenso
     return rows
 
 
-def choose_examples(
-    task: Task, batch: Batch, losses: TokenLosses, flags: Flags, n: int = EXAMPLES
-) -> list[ShownExample]:
-    """Examples with the most loss on decision tokens, at the most half of ``n``, then the first of the others."""
+def choose_examples(task: Task, batch: Batch, losses: TokenLosses, flags: Flags) -> list[ShownExample]:
+    """Examples with the most loss on decision tokens, at the most half of ``EXAMPLES``, then the first of the
+    others."""
     decision, hard = flags.decision.float().mean(0), flags.hard.float().mean(0)
     shown, hidden = losses.shown.mean(0), losses.hidden.mean(0)
     weight = (decision * shown).sum(1)
     ranked = torch.argsort(weight, descending=True, stable=True).tolist()
-    telling = [row for row in ranked if float(weight[row]) > 0][: n // 2]
-    chosen = telling + [row for row in range(len(batch)) if row not in telling][: n - len(telling)]
+    telling = [row for row in ranked if float(weight[row]) > 0][: EXAMPLES // 2]
+    chosen = telling + [row for row in range(len(batch)) if row not in telling][: EXAMPLES - len(telling)]
     pairs = list(batch.rows(torch.tensor(chosen, device=batch.tokens.device)).pairs())
     found = []
     for row, (prompt, answer) in zip(chosen, pairs, strict=True):
@@ -192,7 +191,7 @@ def find_gaps(text: str, symbols: list[str]) -> list[str]:
     return found
 
 
-def show_diagnosis(found: Diagnosis, page: Path, console: Console) -> None:
+def show_diagnosis(found: Diagnosis, console: Console) -> None:
     """Prints what each objective came to, the verdict, and where the page is."""
     rows = [
         (
@@ -214,5 +213,5 @@ def show_diagnosis(found: Diagnosis, page: Path, console: Console) -> None:
     places = ", ".join(str(each["position"] + 1) for each in found.decision_positions)
     lines += [f"decision positions: {places or 'none'}", f"verdict: {found.verdict.name}"]
     lines += [f"because: {found.verdict.because}", *found.verdict.remarks]
-    for line in (*lines, *(f"next: {each}" for each in found.verdict.advice), f"page: {page}"):
+    for line in (*lines, *(f"next: {each}" for each in found.verdict.advice), f"page: {found.page}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from foresee.core import files
@@ -114,7 +115,7 @@ def _measure(
     )
     verdict = judge(evidence, asked, plan)
     if not places and verdict.name != OPEN:  # a token that is hard by chance is no decision where nothing confirms it
-        flags = flags.without_decisions()
+        flags = decisions.Flags(flags.hard, torch.zeros_like(flags.decision))
     from_start, from_end = (decisions.number_places(losses.mask, from_end=each) for each in (False, True))
 
     def tabulate(classes: Tensor, key: str, names: Sequence[str] | None = None) -> list[Estimate]:

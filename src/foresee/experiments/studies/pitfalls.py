@@ -234,23 +234,16 @@ class PitfallsMamba(Pitfall):
     question = "Is the failure one of attention?"
 
     def cells(self, scale: Scale) -> list[Cell]:
-        return other_backbone(
-            scale, "next-token, Mamba", 31.0,
-            AT_PAPER_SCALE | {"seeds": 5, "backbone": "mamba:layers=12,width=384"},
-            {"seeds": 3, "backbone": "mamba-nano", "steps": 1600, "batch": 256, "lr": 1e-3, "eval_every": 100,
-             "test": 10_000, "until_solved": True},
-        )  # fmt: skip
-
-
-def other_backbone(
-    scale: Scale, label: str, minutes: float | None, paper: dict[str, Any], laptop: dict[str, Any]
-) -> list[Cell]:
-    """Next-token training with settings of a study's own: on every graph at paper scale, else on G(2, 5)."""
-    graphs, settings = (GRAPHS, paper) if scale == "paper" else ((G_2_5,), laptop)
-    return [
-        Cell(
-            graph=graph.name, label=label, runs=over_seeds(task=graph.task(), objective="next-token", **settings),
-            published=NEXT_TOKEN[graph.name], rule="interval", minutes=minutes,
-        )
-        for graph in graphs
-    ]  # fmt: skip
+        settings: dict[str, Any] = {
+            "seeds": 3, "backbone": "mamba-nano", "steps": 1600, "batch": 256, "lr": 1e-3, "eval_every": 100,
+            "test": 10_000, "until_solved": True,
+        }  # fmt: skip
+        if scale == "paper":
+            settings = AT_PAPER_SCALE | {"seeds": 5, "backbone": "mamba:layers=12,width=384"}
+        return [
+            Cell(
+                graph=graph.name, label="next-token, Mamba", published=NEXT_TOKEN[graph.name], rule="interval",
+                runs=over_seeds(task=graph.task(), objective="next-token", **settings), minutes=31.0,
+            )
+            for graph in (GRAPHS if scale == "paper" else (G_2_5,))
+        ]  # fmt: skip

@@ -10,14 +10,14 @@ made, so that it does not count in the correction. All claims of a study are cor
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from foresee.experiments.studies.base import Agreement
-from foresee.metrics.intervals import share_solved
+from foresee.metrics.intervals import rate
 from foresee.metrics.significance import (
     ALPHA,
     MOST_FLIPS,
@@ -107,7 +107,7 @@ class CellResult:
     @property
     def mean(self) -> float | None:
         """The mean over seeds. Outcomes can be bimodal: show the seeds beside it."""
-        return math.fsum(seed.value for seed in self.seeds) / len(self.seeds) if self.seeds else None
+        return fmean(seed.value for seed in self.seeds) if self.seeds else None
 
     @property
     def low(self) -> float | None:
@@ -145,7 +145,7 @@ class CellResult:
         """Plain data, with what follows from the seeds."""
         return asdict(self) | {
             "mean": self.mean, "low": self.low, "high": self.high,
-            "solved": share_solved([seed.solved for seed in self.seeds]) if self.seeds else None,
+            "solved": rate(sum(seed.solved for seed in self.seeds), len(self.seeds)) if self.seeds else None,
             "survival": asdict(self.survival) if self.survival else None,
             "median_steps": self.median_steps,
             "mean_steps": restricted_mean(self.survival) if self.survival else None,

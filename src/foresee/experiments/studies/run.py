@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from foresee.core.errors import RequestError
 from foresee.core.spec import Resolved, resolve
 from foresee.experiments.compare import steps_to_reach, steps_to_solve
-from foresee.experiments.runner import Training, run_all, unique
+from foresee.experiments.runner import TrainingOptions, run_all, unique
 from foresee.experiments.studies.base import RULES, Cell, Scale, Study, check_scale, judge_agreement, studies
 from foresee.experiments.studies.result import BegunSeed, CellResult, SeedResult, StudyResult, make_claims
 from foresee.metrics.control import list_doubts
@@ -195,7 +195,7 @@ def plan_every(
     return plans, refused
 
 
-def train_missing(plans: Sequence[StudyPlan], runs: str | Path = "runs", **how: Unpack[Training]) -> None:
+def train_missing(plans: Sequence[StudyPlan], runs: str | Path = "runs", **how: Unpack[TrainingOptions]) -> None:
     """Trains what is missing of studies under ``runs`` as one sweep, in the order of the plans."""
     if missing := unique([run for each in plans for run in each.missing]):
         run_all(missing, runs, **how)

@@ -12,12 +12,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from foresee.core.spec import shorten
 from foresee.experiments.runner import unique
 from foresee.experiments.studies.base import TAGS
 from foresee.experiments.studies.result import CellResult, SeedResult, StudyResult
 from foresee.experiments.studies.run import StudyPlan, describe_minutes, read
 from foresee.metrics.significance import Claim
-from foresee.training.summary import TONES, bounds_of, table_of
+from foresee.training.settings import part_registries
+from foresee.training.summary import TONES, find_widths, table_of
 
 CONSTANT = ("graph", "trained with", "row", "chance", "n")
 """What is said once, above the table, where all cells agree on it."""
@@ -86,15 +88,10 @@ def show_study(result: StudyResult, console: Console) -> None:
 
 def show_plan(asked: StudyPlan, console: Console) -> None:
     """Prints what would be trained and what that costs at most."""
-    from foresee.backbones.base import backbones
-    from foresee.core.spec import shorten
-    from foresee.objectives.base import objectives
-    from foresee.tasks.base import tasks
-
     rows = []
     for run in asked.missing:
         minutes = asked.minutes[run.digest]
-        parts = shorten(tasks, run.task), shorten(objectives, run.objective), shorten(backbones, run.backbone)
+        parts = [shorten(registry, getattr(run, kind)) for kind, registry in part_registries().items()]
         apart = [re.sub(r"(?<=[:,])", " ", part) for part in parts]  # so that a narrow table can break them
         rows.append((*apart, str(run.seed), str(run.steps), "unknown" if minutes is None else f"{minutes:.1f}"))
     if rows:
@@ -136,7 +133,7 @@ def _broken(found: re.Match[str]) -> str:
 
 
 def _fits(columns: dict[str, list[Any]], width: int) -> bool:
-    least = [bounds_of([name, *map(str, cells)], name in WHOLE)[0] for name, cells in columns.items()]
+    least = [find_widths([name, *map(str, cells)], name in WHOLE)[0] for name, cells in columns.items()]
     return sum(least) + len(least) - 1 <= width
 
 

@@ -14,7 +14,7 @@ export function showSlots(holder, explorer) {
 
 function slot(explorer, place) {
   const { problem, begun, origins } = explorer.trial;
-  const step = explorer.stepAt(place);
+  const step = explorer.place(place);
   const decided = step < begun.length;
   const branch = problem.branch === place;
   const classes = ["slot"];

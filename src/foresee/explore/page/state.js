@@ -56,10 +56,6 @@ export class Explorer {
     return this.backward ? this.trial.problem.length - 1 - step : step;
   }
 
-  stepAt(place) {
-    return this.place(place);
-  }
-
   // White space is made visible.
   symbol(token) {
     return this.run.symbols[token].replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥");
