@@ -1,10 +1,11 @@
 """What a training step of each objective costs, relative to next-token's.
 
-    python benchmarks/objectives.py [--backbone transformer:layers=6,width=384,heads=6 --batch 64]
+    python benchmarks/objectives.py [--backbone transformer:layers=6,width=384,heads=6 --batch 64 --goals one]
 
-Every objective with its default options trains on the same G(2,5) batches; they take turns, so that whatever else the
-machine does falls on all of them. A ratio is the median over rounds of the ratio within a round. Targets are those of
-the published costs (docs/objectives.md names the sources); where a cost is given as a range, its upper end.
+Every objective with its default options trains on the same G(2,5) batches, of one goal a graph or of all, whose rows
+share their prompt; they take turns, so that whatever else the machine does falls on all of them. A ratio is the median
+over rounds of the ratio within a round. Targets are those of the published costs (docs/objectives.md names the
+sources), of one goal a graph; where a cost is given as a range, its upper end.
 
 Our next-token computes the last layer at the positions that predict and nowhere else; an objective that needs that
 layer everywhere cannot leave it out. So ratios are also given beside a next-token that computes every position, as
@@ -29,7 +30,7 @@ from foresee.objectives.teacher_forcing import answer_loss
 from foresee.training.process import environment
 from foresee.training.settings import Settings
 
-TASK = "path-star:degree=2,length=5,nodes=50,goals=one"
+TASK = "path-star:degree=2,length=5,nodes=50,goals="
 BASELINE, EVERYWHERE = "next-token", "next-token-everywhere"
 MOST = {
     "multi-token": 1.6, "multi-token-sequential": 1.24, "joint-multi-token": 1.22, "registers": 1.16,
@@ -54,6 +55,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--backbone", default="transformer:layers=6,width=384,heads=6")
     options.add_argument("--batch", type=int, default=64)
+    options.add_argument("--goals", default="one", choices=("one", "all"))
     options.add_argument("--only", help="names of objectives, joined by commas; all by default")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--burst", type=float, default=0.5, help="seconds of training a turn")
@@ -61,6 +63,7 @@ def main() -> None:
     if arguments.quick:
         arguments.backbone, arguments.batch = "transformer:layers=2,width=32,heads=2", 8
         arguments.rounds, arguments.burst = 1, 0.0
+    task = TASK + arguments.goals
     keep_large_blocks()
     works: dict[str, Callable[[], object]] = {}
     parameters = {}
@@ -70,7 +73,7 @@ def main() -> None:
         names = [BASELINE, EVERYWHERE, *arguments.only.split(",")]
     for name in names:
         data = f"fixed:{256 if arguments.quick else 20_000}"
-        step = TrainingStep(Settings.of(TASK, name, arguments.backbone, batch=arguments.batch, device="cpu", data=data))
+        step = TrainingStep(Settings.of(task, name, arguments.backbone, batch=arguments.batch, device="cpu", data=data))
         works[name], parameters[name] = step, sum(each.numel() for each in step.objective.parameters())
     seconds = interleaved(works, "cpu", arguments.rounds, arguments.burst)
     ratios, everywhere = (
@@ -86,7 +89,7 @@ def main() -> None:
         for name, ratio in ratios.items()
     ]
     measured = {
-        "task": TASK, "backbone": arguments.backbone, "batch": arguments.batch, "seconds": seconds, "ratios": ratios,
+        "task": task, "backbone": arguments.backbone, "batch": arguments.batch, "seconds": seconds, "ratios": ratios,
         "ratios_everywhere": everywhere, "parameters": parameters, "threads": torch.get_num_threads(),
         "environment": environment(), "load": os.getloadavg(),
     }  # fmt: skip

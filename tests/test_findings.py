@@ -11,7 +11,7 @@ from fabricated_runs import BACKBONE, fabricate_run
 from foresee.experiments.studies.run import plan
 from foresee.training.settings import Settings
 from generate.findings import is_drawn, rank_objectives
-from generate.lines import choose_best, gather, pair, read_runs
+from generate.lines import choose_best, find_repeated, gather, read_runs
 
 DEEP = BACKBONE.replace("layers=4", "layers=8")
 
@@ -53,12 +53,18 @@ def test_seconds_are_those_of_a_cpu(results: Path) -> None:
     assert [line.seconds_a_step is None for _, line in sorted(lines.items())] == [False, True]
 
 
-def test_one_seed_on_two_devices_is_one_run_and_a_pair(results: Path) -> None:
-    both = read_runs(results, ["objectives", "other-device"])
-    assert len(both) == len(read_runs(results, ["objectives"]))
-    (twin,) = pair(read_runs(results, ["objectives"]), read_runs(results, ["other-device"]))
-    assert [run.spec.device for run in twin.group.runs] == ["cpu", "cuda"]
-    assert [step.startswith("> ") for step in twin.steps] == [False, True]
+def test_one_seed_that_went_two_ways_is_two_draws(results: Path) -> None:
+    alone, both = (read_runs(results, folders) for folders in (["objectives"], ["objectives", "other-device"]))
+    assert len(both) == len(alone) + 1
+    assert find_repeated(alone) == []
+    (twice,) = find_repeated(both)
+    assert [run.spec.device for run in twice.group.runs] == ["cpu", "cuda"]
+    assert (twice.share, [step.startswith("> ") for step in twice.steps]) == ("1 of 2 [0.09, 0.91]", [False, True])
+    shallow = [line for line in gather(both) if line.objective == "token-order" and "4×" in line.backbone]
+    assert [line.share for line in shallow] == ["3 of 4 [0.30, 0.95]"]
+    # What goes on where another stopped is no other draw, wherever it lies.
+    fabricate_run(results / "teacherless", "token-order:window=none,weight=1.0", "solves", seed=0, finished=False)
+    assert len(read_runs(results, ["teacherless", "objectives", "other-device"])) == len(both)
 
 
 def test_a_rate_that_falls_over_other_steps_is_another_training(results: Path) -> None:
@@ -89,6 +95,7 @@ def test_an_objective_stands_under_equal_settings_and_under_its_best(tmp_path: P
     assert (first.equal.share, first.best.share) == ("0 of 2 [0.00, 0.66]", "2 of 2 [0.34, 1.00]")
     assert (first.equal.median_steps is None, first.best.median_steps is None) == (True, False)
     assert first.larger == ((None, ""), (None, ""), (None, ""))
+    assert (first.searched, second.searched) == (True, False)
     assert (second.equal, second.cost) == (second.best, None)
     assert "[DIG]" in second.published
     shares = [None if line is None else line.share for line, _ in second.larger]

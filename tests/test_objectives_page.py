@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from fabricated_runs import Behaviour, fabricate_run
 
 from foresee.backbones import backbones
 from foresee.core.errors import RequestError
@@ -68,7 +65,6 @@ def test_writing_takes_old_drawings_away(tmp_path: Path) -> None:
     (drawings / "gone.svg").write_text("<svg/>", encoding="utf-8")
     objectives_page.write_pages(tmp_path)
     assert {path.name for path in drawings.iterdir()} == {"legend.svg", *(f"{name}.svg" for name in NAMES)}
-    assert "Not measured yet" in (tmp_path / "docs" / "objectives.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [*NAMES, "legend"])
@@ -116,51 +112,3 @@ def test_the_table_of_checkpoints_is_read(tmp_path: Path) -> None:
     (tmp_path / "checkpoints.md").write_text("nothing\n", encoding="utf-8")
     with pytest.raises(RequestError, match="has no table with the columns LOOKAHEAD, VISIBILITY, POSITIONS"):
         objectives_page.refused_checkpoints(NAMES, tmp_path / "checkpoints.md")
-
-
-# The measured table.
-
-
-def add_run(folder: Path, objective: str, behaviour: Behaviour, seed: int, **settings: Any) -> None:
-    backbone = "transformer:layers=1,width=32,heads=2,context=64,positions=learned,norm=layer,mlp=gelu,hidden=none"
-    fabricate_run(
-        folder, objective, behaviour, seed=seed, backbone=f"{backbone},bias=true,tied=true", steps=400, **settings
-    )
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """Made-up runs of three objectives, each under its right name."""
-    for seed in range(2):
-        add_run(tmp_path, "next-token", "follows", seed)
-        add_run(tmp_path, "reversed", "solves", seed)
-    add_run(tmp_path, "teacherless:hybrid=0.0", "babbles", 0, forced=False)
-    return tmp_path
-
-
-def test_the_table_says_what_the_runs_say(study: Path) -> None:
-    assert objectives_page.measure_study(study / "absent", NAMES) is None
-    add_run(study, "registers:max_offset=4,weight=0.5", "follows", 0, finished=False)
-    (study / "README.md").write_text("a note\n", encoding="utf-8")
-    order = ["next-token", "reversed", "teacherless", "multi-token", "registers"]
-    found: Any = objectives_page.measure_study(study, order)
-    following, reversed_, teacherless = found["rows"]
-    assert [row["name"] for row in found["rows"]] == ["next-token", "reversed", "teacherless"]
-    assert (following["solved"], following["steps"]) == (0, ["not within 400"] * 2)
-    assert (following["verdicts"], reversed_["verdicts"]) == ({"clever-hans (inconclusive)": 2}, {"solved": 2})
-    assert (reversed_["solved"], len(reversed_["seeds"])) == (2, 2)
-    assert all(step.isdecimal() for step in reversed_["steps"])
-    assert teacherless["parameters"] > 10_000
-    assert (found["seeds"], found["unfinished"], found["missing"]) == ([0, 1], 1, ["multi-token", "registers"])
-
-
-def test_runs_of_another_budget_and_damaged_ones_are_refused(study: Path) -> None:
-    (run, *_) = sorted(study.iterdir())
-    timing = (run / "timing.jsonl").read_text(encoding="utf-8")
-    (run / "timing.jsonl").write_text(json.dumps({"step": 1, "seconds": 2.0}) + "\n", encoding="utf-8")
-    with pytest.raises(RequestError, match=r"timing\.jsonl is damaged"):
-        objectives_page.measure_study(study, NAMES)
-    (run / "timing.jsonl").write_text(timing, encoding="utf-8")
-    add_run(study, "token-order:window=none,weight=1.0", "follows", 0, lr=0.01)
-    with pytest.raises(RequestError, match="differ in more than objective and seed"):
-        objectives_page.measure_study(study, NAMES)

@@ -21,7 +21,7 @@ from foresee.metrics.verdict import PLAIN, Verdict, at_chance, judge, plain_word
 from foresee.tasks.path_star import PathStar
 from foresee.training.run_table import runs_table
 from foresee.training.settings import Settings
-from foresee.training.witnesses import is_represented
+from foresee.training.witnesses import is_represented, solved_elsewhere
 
 TASK = PathStar(degree=2, length=5, nodes=50, goals="one")
 
@@ -225,6 +225,7 @@ SURE = Circumstances(
         ({"control_solved": False}, "has not solved"),
         ({"layers": 3}, "3 layers"),
         ({"losses": [(step, 2.0 - step / 1000) for step in range(100, 1001, 100)]}, "still falling"),
+        ({"solved_elsewhere": True}, "another draw"),
     ],
 )
 def test_each_doubt_is_said_with_what_would_settle_it(change: dict[str, object], word: str) -> None:
@@ -253,12 +254,28 @@ def test_what_writes_later_tokens_first_shows_nothing_of_depth() -> None:
     assert not is_represented(shallow, [(shallow, 0.9), (shallow.replace(backbone="gpt-nano"), 1.0)])
 
 
+def test_a_draw_that_solved_speaks_against_one_that_did_not() -> None:
+    failed = Settings.of("path-star", "token-order", steps=600, device="cpu")
+
+    def speaks(exact: float = 0.99, **changed: Any) -> bool:
+        return solved_elsewhere(failed, [(failed, 0.5), (failed.replace(**changed), exact)])
+
+    assert speaks(seed=1)
+    assert speaks(seed=1, steps=400, eval_every=100, until_solved=True)
+    assert speaks(device="cuda")
+    assert not speaks(seed=1, exact=0.94)
+    assert not any([speaks(seed=1, steps=700), speaks(seed=1, lr=1e-4), speaks(seed=1, objective="next-token")])
+    falling = failed.replace(schedule="cosine")
+    assert not solved_elsewhere(falling, [(falling.replace(seed=1, steps=400), 0.99)])
+    assert solved_elsewhere(falling, [(falling.replace(seed=1), 0.99)])
+
+
 def test_a_fall_is_more_than_noise_and_more_than_two_percent() -> None:
     assert find_fall(FLAT) is None
     assert find_fall([]) is None
-    # Too few reports to test a trend: a steep end counts, a slow one does not.
-    assert find_fall([(100, 2.0), (200, 1.0)]) == (2.0, 1.0)
-    assert find_fall([(100, 2.0), (200, 1.9)]) is None
+    # Too few reports to test a trend: the last two count, by the same measure.
+    assert find_fall([(100, 2.0), (200, 1.95)]) == (2.0, 1.95)
+    assert find_fall([(100, 2.0), (200, 1.97)]) is None
     assert find_fall([(100, 2.0)]) is None
     slow = [(step, 1.0 - step / 100_000) for step in range(100, 1001, 100)]
     assert find_fall(slow) is None

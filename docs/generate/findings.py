@@ -10,17 +10,18 @@ from pathlib import Path
 from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.experiments.studies.base import TAGS
-from foresee.experiments.studies.run import OTHER_DEVICE, StudyPlan, plan, read
+from foresee.experiments.studies.run import StudyPlan, plan, read
 from foresee.experiments.studies.show import probability
 from foresee.report import charts, frames
 from foresee.report.groups import Group, task_title
 from foresee.report.style import draw_svg
+from foresee.training.settings import CONTROL
 from generate.drawing import render
-from generate.lines import FOLDERS, VARIED, Line, choose_best, gather, pair, read_runs, training_of
+from generate.lines import FOLDERS, VARIED, Line, choose_best, find_repeated, gather, read_runs, training_of
 
 STUDY, LARGER = "objectives", "graph-size"
 COST = "step-cost.json"
-"""In ``results``: what ``benchmarks/objectives.py --backbone gpt-nano --batch 128 --json`` printed."""
+"""In ``results``: what ``benchmarks/objectives.py --backbone gpt-nano --batch 128 --goals all --json`` printed."""
 SEEDS = 3
 """The least number of finished runs that a curve of the figure stands on."""
 
@@ -29,14 +30,16 @@ SEEDS = 3
 class Standing:
     """A row of the page's table: one objective, under settings that are equal for all, under its best, and beyond.
 
-    ``cost`` is that of a step beside next-token's; ``larger`` has, for each larger graph, the line under its best
-    settings there, None where nothing is finished, and what is published of it.
+    ``searched`` says whether any other settings were tried; ``cost`` is that of a step beside next-token's; ``larger``
+    has, for each larger graph, the line under equal settings there, None where nothing is finished, and what is
+    published of it.
     """
 
     objective: str
     published: str
     equal: Line | None
     best: Line
+    searched: bool
     cost: float | None
     larger: tuple[tuple[Line | None, str], ...]
 
@@ -48,21 +51,24 @@ def write_findings(root: Path = Path()) -> Path:
     runs = read_runs(results, FOLDERS)
     if not runs:
         raise RequestError(f"{results} holds no runs to report; run this in the root of the repository")
-    study = plan(STUDY, "laptop", results / STUDY, [results])
-    lines, twins = gather(runs), pair(runs, read_runs(results, [OTHER_DEVICE]))
-    sizes = plan(LARGER, results=[results])
+    study, sizes = plan(STUDY, "laptop", results / STUDY, [results]), plan(LARGER, results=[results])
+    lines, repeated, result = gather(runs), find_repeated(runs), read(study)
     standings = rank_objectives(study, sizes, lines, files.read_json(results / COST)["ratios"])
-    result = read(study)
-    result = read(study)
+    graphs = {cell.graph: task_title(cell.runs[0].task) for cell in sizes.cells}
+    shown = [line for each in standings for line, _ in each.larger]
+    beside = {
+        name: [line for line in lines if line.graph == title and line.group.runs and line not in shown]
+        for name, title in graphs.items()
+    }
     out = root / "docs" / "findings.md"
     page = render(
-        "findings.md.j2", study=result, standings=standings, larger=list(graphs_of(sizes)), probability=probability,
-        claims=[claim for claim in result.claims if claim.shown], twins=twins,
-        unlike=[twin for twin in twins if is_unlike(twin)],
+        "findings.md.j2", study=result, standings=standings, larger=list(graphs), beside=beside,
+        claims=[claim for claim in result.claims if claim.shown], probability=probability, repeated=repeated,
+        unlike=[line for line in repeated if 0 < line.group.seeds_solved < len(line.group.runs)],
         tags={tag: meaning for tag, meaning in TAGS.items() if f"[{tag}]" in str(standings)},
     )  # fmt: skip
     files.write_text(out, page)
-    files.write_text(out.with_name("runs.md"), render("runs.md.j2", lines=lines, twins=twins))
+    files.write_text(out.with_name("runs.md"), render("runs.md.j2", lines=lines, repeated=repeated))
     if curves := [each.best for each in standings if is_drawn(each.best)]:
         groups = [Group(f"line-{at}", line.label, line.begun) for at, line in enumerate(curves)]
         figure = charts.survival(frames.survival(groups)).properties(width=820, height=300)  # as wide as its legend
@@ -70,48 +76,40 @@ def write_findings(root: Path = Path()) -> Path:
     return out
 
 
-def graphs_of(study: StudyPlan) -> dict[str, str]:
-    """The graphs of a study, and what their lines are called."""
-    return {cell.graph: task_title(cell.runs[0].task) for cell in study.cells}
-
-
 def rank_objectives(
     study: StudyPlan, sizes: StudyPlan, lines: Sequence[Line], costs: Mapping[str, float]
 ) -> list[Standing]:
     """A row for each objective that has a finished run on the study's graph, the surest first."""
-    (graph, title), *_ = graphs_of(study).items()
-    published = {(cell.graph, cell.label): cell.published for cell in (*study.cells, *sizes.cells)}
-    settings = training_of(study.cells[0].runs[0], *VARIED, "objective")
-    equal = {
-        line.objective: line
-        for line in lines
-        if line.group.runs and training_of(line.begun[0].spec, *VARIED, "objective") == settings
-    }
-    larger = {
-        name: {line.objective: line for line in choose_best([line for line in lines if line.graph == where])}
-        for name, where in graphs_of(sizes).items()
-    }
+    trained = {training_of(line.begun[0].spec, *VARIED): line for line in lines if line.group.runs}
+    cells = {(cell.graph, cell.label): cell for cell in (*study.cells, *sizes.cells)}
+    graph, first = study.cells[0].graph, study.cells[0].runs[0]
 
-    def cite(graph: str, objective: str) -> str:
-        known = published.get((graph, objective))
-        return f"{known.text} [{known.tag}]" if known is not None and known.tag != "unknown" else ""
+    def find(graph: str, objective: str) -> tuple[Line | None, str]:
+        """The line of a cell, or of the controls, and what is published there."""
+        if objective == CONTROL and (graph, objective) not in cells:
+            return trained.get(training_of(cells[graph, "next-token"].control_runs[0], *VARIED)), ""
+        cell = cells.get((graph, objective))
+        if cell is None:
+            return None, ""
+        known = f"{cell.published.text} [{cell.published.tag}]" if cell.published.tag != "unknown" else ""
+        return trained.get(training_of(cell.runs[0], *VARIED)), known
 
-    return [
-        Standing(
-            best.objective,
-            cite(graph, best.objective),
-            equal.get(best.objective),
-            best,
-            costs.get(best.objective),
-            tuple((found.get(best.objective), cite(name, best.objective)) for name, found in larger.items()),
+    standings = []
+    here = [line for line in lines if line.graph == task_title(first.task)]
+    for best in choose_best(here):
+        equal = first.replace(objective=best.group.objective)
+        standings.append(
+            Standing(
+                objective=best.objective,
+                published=find(graph, best.objective)[1],
+                equal=trained.get(training_of(equal, *VARIED)),
+                best=best,
+                searched=sum(line.objective == best.objective and bool(line.group.runs) for line in here) > 1,
+                cost=costs.get(best.objective),
+                larger=tuple(find(each, best.objective) for each in dict.fromkeys(cell.graph for cell in sizes.cells)),
+            )
         )
-        for best in choose_best([line for line in lines if line.graph == title])
-    ]
-
-
-def is_unlike(twin: Line) -> bool:
-    """Whether one of the two runs solved and the other did not."""
-    return 0 < twin.group.seeds_solved < len(twin.group.runs)
+    return standings
 
 
 def is_drawn(line: Line) -> bool:

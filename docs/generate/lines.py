@@ -10,6 +10,7 @@ from statistics import median
 
 from foresee.core.spec import brief
 from foresee.experiments.compare import ObjectiveRuns, steps_to_solve
+from foresee.experiments.studies.run import OTHER_DEVICE
 from foresee.metrics.intervals import Row, rate
 from foresee.metrics.survival import Times
 from foresee.metrics.survival import median as find_median
@@ -20,7 +21,7 @@ from foresee.training.settings import Settings
 
 FOLDERS = (
     "objectives", "objective-search", "graph-size", "pitfalls", "first-token", "defaults", "demo", "teacherless",
-    "mamba", "gpu", "structure",
+    "mamba", "gpu", "structure", OTHER_DEVICE,
 )  # fmt: skip
 """Below ``results``: the runs that the pages stand on; of equals the first folder's."""
 VARIED = ("seed", "precision")
@@ -29,7 +30,7 @@ VARIED = ("seed", "precision")
 
 @dataclass(frozen=True)
 class Line:
-    """One objective on one graph and network, over its seeds."""
+    """One objective on one graph and network, over its draws: its seeds, and those of them that ran on two machines."""
 
     graph: str
     objective: str
@@ -50,12 +51,12 @@ class Line:
 
     @property
     def share(self) -> str:
-        """How many seeds solved, with the interval of that share; without one where runs are not finished, since those
-        that solve finish early."""
-        solved = f"{self.group.seeds_solved} of {len(self.group.runs)}"
-        if self.unfinished:
-            return f"{solved}, {len(self.unfinished)} not finished"
-        return f"{solved} [{self.solved['low']:.2f}, {self.solved['high']:.2f}]"
+        """How many draws solved, with the interval of that share; so far, where some are not finished, without one: it
+        can only rise."""
+        solved = f"{self.group.seeds_solved} of {len(self.begun)}"
+        return (
+            f"{solved} so far" if self.unfinished else f"{solved} [{self.solved['low']:.2f}, {self.solved['high']:.2f}]"
+        )
 
     @property
     def solved_at(self) -> list[int]:
@@ -114,23 +115,36 @@ def _sureness(line: Line) -> tuple[float, ...]:
 
 
 def read_runs(results: Path, folders: Sequence[str]) -> list[Run]:
-    """The runs below those of these folders that are there, each training once: a run may lie in several, and of runs
-    that differ only in when they end or what they measure, one goes on where the other stops: the one with the largest
-    budget is taken, as by the studies."""
+    """The runs below those of these folders that are there, each draw once.
+
+    A run may lie in several, and of runs that differ only in when they end or what they measure, one may go on where
+    the other stops: where all that they watched is the same, the finished one with the largest budget is taken. The
+    same settings and seed that went another way, as they do on another machine, are another draw.
+    """
     places = [results / name for name in folders if (results / name).is_dir()]
     runs = [run for run in find_runs(*places) if isinstance(run, Run)]
-    longest: dict[str, Run] = {}
+    draws: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (not run.rows, -run.spec.steps, -run.steps)):
-        longest.setdefault(training_of(run.spec), run)
-    return [run for run in runs if longest[training_of(run.spec)] is run]
+        known = draws.setdefault(training_of(run.spec), [])
+        if not any(is_same_draw(run, other) for other in known):
+            known.append(run)
+    return [run for run in runs if any(run is draw for draw in draws[training_of(run.spec)])]
 
 
-def pair(runs: Sequence[Run], others: Sequence[Run]) -> list[Line]:
-    """A line for each of the other device's runs, after its twin of the same settings and seed."""
-    known = {training_of(run.spec): run for run in runs if run.rows}
-    twins = [(known[training_of(run.spec)], run) for run in others if run.rows and training_of(run.spec) in known]
-    lines = [line for twin in twins for line in gather(list(twin))]
-    return sorted(lines, key=lambda line: (line.objective, line.group.runs[0].spec.seed))
+def is_same_draw(one: Run, other: Run) -> bool:
+    """Whether ``exact`` of the watched examples is the same at every step at which both were evaluated."""
+    watched = {line["step"]: line["eval"]["exact"] for line in one.metrics}
+    return all(watched.get(line["step"], line["eval"]["exact"]) == line["eval"]["exact"] for line in other.metrics)
+
+
+def find_repeated(runs: Sequence[Run]) -> list[Line]:
+    """A line for each training, seed included, that was finished in more than one draw."""
+    draws: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.rows:
+            draws.setdefault(training_of(run.spec), []).append(run)
+    lines = [line for found in draws.values() if len(found) > 1 for line in gather(found)]
+    return sorted(lines, key=lambda line: (line.graph, line.objective, line.group.runs[0].spec.seed))
 
 
 def training_of(settings: Settings, *apart: str) -> str:

@@ -1,7 +1,7 @@
 """The page docs/objectives.md and its drawings, made of what the registered objectives say and do.
 
 ``make docs`` in the repository's root writes them. Words and drawings come from the docstrings of the objectives'
-modules and classes, refusals from the program, the measured table from the runs of the study ``objectives``.
+modules and classes, refusals from the program.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import re
 import sys
 import textwrap
 import typing
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 
 from foresee.backbones import Backbone, Cap, backbones
@@ -22,12 +20,9 @@ from foresee.core import files
 from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.core.seeds import torch_stream
-from foresee.core.spec import brief, options_of, options_text, resolve
+from foresee.core.spec import options_of, options_text, resolve
 from foresee.core.vocabulary import Vocabulary
-from foresee.experiments.compare import ObjectiveRuns
 from foresee.objectives.base import objectives
-from foresee.report.groups import describe_budget, task_title
-from foresee.training.run import Run, load
 from generate.drawing import draw, parse_drawing, render
 
 FAMILIES = (
@@ -36,7 +31,6 @@ FAMILIES = (
 )  # fmt: skip
 FIRST = ("next-token", "teacherless", "multi-token")
 LABELS = "Family|Source|Loss|Decoding|Dropped|Deviations|Drawing"
-STUDY = "objectives"
 SMALL = {"transformer": "layers=1,width=32,heads=2", "mamba": "layers=1,width=32",
          "mamba2": "layers=1,width=32,head_width=16"}  # fmt: skip
 """Capabilities and layers do not depend on size, so each backbone is asked at a size that is built in no time."""
@@ -71,7 +65,6 @@ def build_pages(root: Path) -> dict[Path, str]:
         backbones=list(built),
         refusals={name: refused for name in names if (refused := find_refusals(name, built))},
         checkpoints=refused_checkpoints(names, root / "docs" / "checkpoints.md"),
-        measured=measure_study(root / "results" / STUDY, names),
     )
     page = re.sub(r"^(?![|!<#`]).{121,}$", lambda line: wrap(line.group()), page, flags=re.MULTILINE)
     folder = root / "docs" / "objectives"
@@ -165,44 +158,3 @@ def refused_checkpoints(names: Sequence[str], page: Path) -> dict[str, list[str]
             if any(row[cap.name] != "yes" for cap in objectives.get(name).needs):
                 found[name] += re.findall(r"[\w-]+(?: \([^)]*\))?", row["family"])
     return {name: families for name, families in found.items() if families}
-
-
-def count_parameters(run: Run) -> int:
-    """How many numbers a run trained; its weights need not be there."""
-    return sum(parameter.numel() for parameter in run.spec.build_objective(run.task).parameters())
-
-
-def measure_study(folder: Path, order: Sequence[str]) -> dict[str, object] | None:
-    """The study's finished runs as a table, and what it was measured on; None where there are none.
-
-    Raises ``RequestError`` where a run is damaged or differs from the others in more than objective and seed.
-    """
-    begun = sorted(path.parent for path in folder.glob("*/spec.json"))
-    runs = [load(each) for each in begun if (each / "rows.jsonl").exists()]
-    if not runs:
-        return None
-    if len({run.spec.replace(objective="next-token", seed=0, plugins="", device="cpu") for run in runs}) > 1:
-        raise RequestError(f"{folder}: its runs differ in more than objective and seed, so one table cannot hold them")
-    runs.sort(key=lambda run: (order.index(run.spec.objective.partition(":")[0]), run.spec.objective, run.spec.seed))
-    groups = [ObjectiveRuns(name, tuple(of)) for name, of in groupby(runs, lambda run: run.spec.objective)]
-    return {
-        "spec": runs[0].spec,
-        "task": task_title(runs[0].spec.task),
-        "backbone": brief(backbones, runs[0].spec.backbone),
-        "budget": describe_budget(runs[0].spec),
-        "seeds": sorted({run.spec.seed for run in runs}),
-        "rows": [
-            {
-                "name": brief(objectives, each.objective),
-                "seeds": [f"{value:.3f}" for value in each.exact],
-                "solved": each.seeds_solved,
-                "steps": [f"not within {each.runs[0].spec.steps:,}" if step is None else f"{step:,}"
-                          for step in each.steps_to_solve],
-                "parameters": count_parameters(each.runs[0]),
-                "verdicts": Counter(run.verdict.label for run in each.runs),
-            }
-            for each in groups
-        ],
-        "missing": [name for name in order if not any(each.objective.partition(":")[0] == name for each in groups)],
-        "unfinished": len(begun) - len(runs),
-    }  # fmt: skip

@@ -9,7 +9,7 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 the one before it, and n2 must be found with the rest. Bachmann & Nagarajan 2024, arXiv 2403.06963; the loss is theirs,
 mean over i of -log p(r_i | prompt, $ ... $). Prints the loss, and the shares of answers and of decisions (n2) that are
 right on new graphs. Tokens near the goal come first, n2 last and late: in the library's runs 8 layers, a cosine
-schedule and 24,000 steps solved G(2, 5) under two seeds.
+schedule over 24,000 steps solved G(2, 5) under three seeds of five so far.
 """
 
 import argparse

@@ -38,9 +38,9 @@ def show_run(run: Run, console: Console) -> None:
     console.print(Text("verdict: ").append(verdict_of(verdict)))
     console.print(f"because: {verdict.because}", markup=False)
     console.print(plain_words(verdict), markup=False)
-    if verdict.inconclusive:
+    if verdict.inconclusive and (commands := settling_commands(run.spec, run.describe_circumstances())):
         console.print("to settle it:")
-        for each in settling_commands(run.spec, run.describe_circumstances()):
+        for each in commands:
             console.print(f"  {each}", markup=False, soft_wrap=True)
     console.print(f"run: {run.dir}", markup=False, soft_wrap=True)
 

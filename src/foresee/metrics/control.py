@@ -4,7 +4,8 @@ A failure says nothing about an objective while the budget may be too small, the
 over. So it is in doubt (a) until the positive control has solved: reversed training on the same task, backbone and
 settings; (b) while the backbone has fewer layers than the decision has hops and no objective that has to look ahead has
 solved the task on it, for reversed training needs two layers at any length and so does not certify depth; (c) while the
-loss was still falling.
+loss was still falling; (d) once the same settings have solved in another draw, under another seed or on another device.
+What is not in doubt is conclusive of this budget and no other: objectives leave their plateau late.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from dataclasses import dataclass
 
 LEAST_FALL = 0.02
 """Least share by which the loss must fall from the third to the last quarter of training to count as falling."""
-UNTESTED_FALL = 0.1
-"""The same from one report to the next, where there are too few to test."""
 NOISE = 0.025
 """How often a loss that does not fall may be called falling."""
 MORE = 2
@@ -39,6 +38,8 @@ class Circumstances:
     """Whether an objective that has to look ahead has solved this task on this backbone."""
     losses: Sequence[tuple[int, float]]
     """(step, mean training loss since the report before, of what was not learned in the end), ascending."""
+    solved_elsewhere: bool = False
+    """Whether the same settings solved under another seed or on another device."""
     blind: float | None = None
     """Where one decision is all that was not learned: what a blind guess costs there, in nats."""
 
@@ -61,6 +62,8 @@ def list_doubts(known: Circumstances) -> list[str]:
     # between them.
     if fall is not None and (known.blind is None or fall[1] < known.blind):
         doubts.append(f"the loss was still falling ({fall[0]:.3g} to {fall[1]:.3g} over the last half); use more steps")
+    if known.solved_elsewhere:
+        doubts.append("the same settings solved in another draw; run more seeds, and give the share that solves")
     return doubts
 
 
@@ -89,7 +92,7 @@ def describe_shallow(layers: int | None, hops: int | None) -> str | None:
 def find_fall(losses: Sequence[tuple[int, float]]) -> tuple[float, float] | None:
     """Mean loss of the third and of the last quarter of training where it fell: by 2 % or more from one to the other,
     and as a trend over both that is no noise (the slope's t test, one-sided at 2.5 %). Where a quarter holds fewer than
-    two reports there is no trend to test, and the last two reports count, from 10 % on. None where it did not fall."""
+    two reports there is no trend to test, and the last two reports count. None where it did not fall."""
     half = [(step, loss) for step, loss in losses if step > losses[-1][0] / 2]
     before = [loss for step, loss in half if step <= 3 * losses[-1][0] / 4]
     after = [loss for _, loss in half[len(before) :]]
@@ -97,7 +100,7 @@ def find_fall(losses: Sequence[tuple[int, float]]) -> tuple[float, float] | None
         if len(losses) < 2:
             return None
         (_, first), (_, last) = losses[-2:]
-        return (first, last) if last < (1 - UNTESTED_FALL) * first else None
+        return (first, last) if first - last >= LEAST_FALL * first else None
     first, last = statistics.fmean(before), statistics.fmean(after)
     if first - last < LEAST_FALL * first:
         return None

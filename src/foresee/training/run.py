@@ -41,6 +41,7 @@ from foresee.training.witnesses import (
     is_represented,
     looks_ahead,
     settling_commands,
+    solved_elsewhere,
 )
 
 
@@ -150,6 +151,7 @@ class Run:
             hops=self.hops,
             represented=is_represented(self.spec, witnesses),
             losses=self._losses_of(self._unlearned),
+            solved_elsewhere=solved_elsewhere(self.spec, witnesses),
             blind=math.log(1 / self.chance) if len(self._unlearned) == 1 and 0 < self.chance < 1 else None,
         )
         # Only where it has not solved is it named, and then with what else would settle the matter.

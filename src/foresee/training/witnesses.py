@@ -23,6 +23,9 @@ FREE = ("task", "objective", "plugins", "device", "steps", "test", "eval_every",
 """Settings in which a control may differ from the run it vouches for: the objective is its own, plug-in or not, and
 what learns on one device does on another."""
 
+DRAWN = {"seed", "device", "precision", "steps", "test", "eval_every", "until_solved"}
+"""Settings in which two draws of one training may differ; on other devices sums differ in their last bits."""
+
 Witness = tuple[Settings, float]
 """A finished run, and its ``exact``."""
 
@@ -38,6 +41,18 @@ def is_represented(spec: Settings, witnesses: Sequence[Witness]) -> bool:
     """Whether an objective that has to look ahead solved this task on this backbone."""
     same = [other for other, exact in witnesses if exact >= SOLVED and other.task == spec.task]
     return any(other.backbone == spec.backbone and looks_ahead(other) for other in same)
+
+
+def solved_elsewhere(spec: Settings, witnesses: Sequence[Witness]) -> bool:
+    """Whether the same training solved in another draw: under another seed or on another device, in no more steps."""
+    own, shorter = spec.model_dump(exclude=DRAWN), spec.schedule == "constant"
+    return any(
+        other.digest != spec.digest
+        and other.model_dump(exclude=DRAWN) == own
+        and (other.steps == spec.steps or (shorter and other.steps < spec.steps))
+        for other, exact in witnesses
+        if exact >= SOLVED
+    )
 
 
 def is_control_of(control: Settings, spec: Settings) -> bool:
@@ -81,9 +96,10 @@ def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness,
 
 def settling_commands(spec: Settings, known: Circumstances) -> list[str]:
     """Commands, one after the other, that would make a failure under these circumstances conclusive: of the positive
-    control, and of the run itself where both need more than they had."""
+    control, and of the run itself where both need more than they had; none where that is not what is missing."""
     settled = remedy(spec, remedies := find_remedies(known, spec.steps))
-    runs = dict.fromkeys([settled.control(), *([settled] if remedies else [])])
+    needed = [settled.control(), settled] if remedies else [] if known.control_solved else [settled.control()]
+    runs = dict.fromkeys(needed)
     return [each.command for each in runs]
 
 

@@ -190,21 +190,33 @@ class GraphSize(Study):
     }
     baseline = "next-token"
 
+    ahead = {  # noqa: RUF012
+        "joint-multi-token": "horizon={horizon}",
+        "multi-token": "heads={heads}",
+        "next-latent:teacher=reversed": "horizon={horizon}",
+    }
+    """Options that reach as far as the arm is long, as in the publication: what looks less far ahead cannot say at the
+    branch where the arm ends."""
+
     def cells(self, scale: Scale) -> list[Cell]:
         # Nine look-ups one after the other take more layers than the default has.
-        graphs: dict[str, tuple[str, dict[str, Any]]] = {
-            "G(3, 5)": ("degree=3,length=5", {}),
-            "G(5, 5)": ("degree=5,length=5", {}),
-            "G(2, 10)": ("degree=2,length=10", {"backbone": "gpt-nano:layers=10"}),
-        }
+        graphs: dict[tuple[int, int], dict[str, Any]] = {
+            (3, 5): {}, (5, 5): {}, (2, 10): {"backbone": "gpt-nano:layers=10"}
+        }  # fmt: skip
+
+        def lengthen(name: str, length: int) -> str:
+            options = self.ahead.get(name, "").format(horizon=length - 2, heads=length - 1)
+            return name + (options and ("," if ":" in name else ":") + options)
+
         return [
             Cell(
-                graph=graph, label=name, published=self.published.get((graph, name), NOT_KNOWN),
-                runs=over_seeds(3, f"path-star:{options},nodes=50", name,
+                graph=f"G({degree}, {length})", label=name,
+                published=self.published.get((f"G({degree}, {length})", name), NOT_KNOWN),
+                runs=over_seeds(3, f"path-star:degree={degree},length={length},nodes=50", lengthen(name, length),
                                 **AT_PAPER_SCALE if scale == "paper" else EQUAL | own),
                 minutes=2 * minutes_of(name),
             )
-            for graph, (options, own) in graphs.items()
+            for (degree, length), own in graphs.items()
             for name in ("next-token", *(name for name, changed in BEST.items() if changed == "equal settings"))
         ]  # fmt: skip
 
