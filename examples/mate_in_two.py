@@ -147,9 +147,6 @@ class MateInTwo(Task):
             board.pop()
         raise RequestError("mate-in-two: no move forces mate in two in the position of the prompt")
 
-    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-        return self.fault(prompt, answer) is None
-
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         board, moves = self._board_of(prompt), self.write_answer(answer).split(" ")
         try:

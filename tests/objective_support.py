@@ -22,7 +22,7 @@ SHAPES = [(3, 4), (6, 2), (4, 4), (3, 1), (6, 4), (4, 2)]
 
 OBJECTIVES = [
     *objectives.names(), "teacherless:hybrid=0.5", "next-latent:latents=answer",
-    "next-latent:teacher=reversed", "next-latent:teacher=teacherless,latents=answer", "masked-diffusion:weighting=mean",
+    "next-latent:teacher=reversed", "next-latent:teacher=teacherless,latents=answer", "masked-diffusion:weighting=elbo",
     "masked-diffusion:weighting=mgdm,steps=2", "token-masking:choose=span", "token-masking:replace=random",
     "future-insertion:place=random", "future-insertion:plan=true", "future-bag:reduction=sum",
     "ranking-future:negatives=prompt", "any-order:table=shared", "any-order:table=shared,decode=goal-first",

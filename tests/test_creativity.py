@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -111,20 +113,14 @@ def test_shares_of_nothing_are_absent(
     assert values(Creativity().measure(subject(TASK, Lister(TASK, lines), n, trained))) == expected
 
 
-def test_options_say_how_many_are_drawn_and_how() -> None:
-    lister = Lister(TASK, RIGHT)
-    rows = Creativity(generations=3, temperature=0.5).measure(subject(TASK, lister, 10, []))
-    assert cast(Any, rows["creativity"])["n"] == lister.asked == 3
-    assert lister.temperatures == {0.5}
-    for options in ({"generations": 0}, {"temperature": 0.0}, {"temperature": float("nan")}):
-        with pytest.raises(RequestError, match=f"creativity: {next(iter(options))}="):
-            Creativity(**cast(Any, options))
-
-
 def test_absent_where_it_has_no_meaning_and_greedy_with_seeds() -> None:
     assert Creativity().measure(subject(TASK, Lister(TASK, RIGHT, draws=False), 4, [])) == {}
     closed = PathStar(degree=2, length=3, nodes=10, goals="one")
     assert Creativity().measure(subject(closed, Lister(closed, ["0,1,2"]), 4, None)) == {}
+    graph = resolve(tasks, "triangle-discovery:nodes=40").build()  # its training lines are edges and triangles
+    lines = replace(subject(graph, Lister(TASK, RIGHT), 4, None), test=draw(graph, "triangles", "train", 64, 0))
+    assert not lines.test.layout.uniform
+    assert Creativity().measure(lines) == {}
     task = Conditioned(TASK, seed_length=2)
     lister = Lister(task, RIGHT)
     rows = Creativity().measure(subject(task, lister, 4, RIGHT[:1]))
@@ -300,3 +296,15 @@ def test_train_and_compare_work_with_seeds(tmp_path: Path) -> None:
     kept = ("backbone", "steps", "batch", "data", "test", "eval_every", "warmup")
     settings: dict[str, Any] = {name: getattr(spec, name) for name in kept}
     assert train(Conditioned(G23, seed_length=2, seed_symbols=4), runs=tmp_path, **settings).dir == run.dir
+
+
+def test_what_one_may_verify_otherwise_is_verified_so_with_seeds() -> None:
+    class Lenient(PathStar):
+        def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+            return len(answer) > 0
+
+    plain = Lenient(degree=2, length=3, nodes=10, goals="one")
+    task = Conditioned(plain, seed_length=3)
+    ((prompt, answer),) = task.sample(1, seeds.stream("lenient")).pairs()
+    assert task.verify(prompt, answer[::-1])
+    assert task.fault(prompt, answer[::-1]) is not None

@@ -30,7 +30,7 @@ from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss, answer_mask, answer_mean, answer_states, answer_targets
+from foresee.objectives.teacher_forcing import answer_loss, answer_mean, answer_states, answer_targets, target_mask
 
 
 @objectives.register("future-bag", later=("reduction",))
@@ -63,7 +63,7 @@ class FutureBag(NextToken):
     def loss(self, batch: Batch, rng: torch.Generator) -> LossOut:
         states = answer_states(self.backbone, batch.tokens, batch)
         out = answer_loss(self.backbone.logits(states), batch, "next-token")
-        bags = future_bags(answer_targets(batch), answer_mask(batch), len(self.vocab), self.horizon)
+        bags = future_bags(answer_targets(batch), target_mask(batch), len(self.vocab), self.horizon)
         scores = functional.linear(states, self.bag_head).float()
         by_symbol = functional.binary_cross_entropy_with_logits(scores, bags, reduction="none")
         losses = by_symbol.sum(-1) if self.reduction == "sum" else by_symbol.mean(-1)

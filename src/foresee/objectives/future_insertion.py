@@ -44,9 +44,9 @@ from foresee.objectives.next_token import NextToken
 from foresee.objectives.teacher_forcing import (
     answer_log_probs,
     answer_logits,
-    answer_mask,
     answer_targets,
     cross_entropy,
+    target_mask,
     token_losses,
 )
 
@@ -106,7 +106,7 @@ class FutureInsertion(NextToken):
         targets = batch.answer_len.sum()
         for index, part, future in self._draw_parts(batch, rng):
             if future is None:
-                losses = _losses(self.backbone, part) * answer_mask(part)
+                losses = _losses(self.backbone, part) * target_mask(part)
             else:
                 losses, copies = self._losses_with_future(part, future)
                 inserted, targets = inserted + copies, targets + _count_inserted(part, future)
@@ -160,7 +160,7 @@ class FutureInsertion(NextToken):
         columns = torch.arange(layout.first, spliced.tokens.shape[1], device=at.device)
         inside = columns - (batch.prompt_len + at)[:, None]  # 0 at ``<T>``
         predicted = (inside >= 1) & (inside <= copied[:, None] + 1) & (batch.answer_len > 0)[:, None]
-        return losses.gather(1, moved) * answer_mask(batch), (losses * predicted).sum()
+        return losses.gather(1, moved) * target_mask(batch), (losses * predicted).sum()
 
     def _splice(self, batch: Batch, at: Tensor, copies: Tensor, copied: Tensor) -> Batch:
         """The batch with ``<T>``, the first ``copied`` [B] tokens of ``copies`` [B, S] and ``</T>`` put before place

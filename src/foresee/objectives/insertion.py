@@ -35,7 +35,7 @@ from foresee.backbones import Backbone, Cap
 from foresee.core.batch import Batch, are_batched
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, Objective, Trace, draw_weights, objectives
-from foresee.objectives.teacher_forcing import answer_mask, answer_mean, answer_targets, token_losses
+from foresee.objectives.teacher_forcing import answer_mean, answer_targets, target_mask, token_losses
 
 
 def draw_dropped(batch: Batch, rng: torch.Generator) -> tuple[Tensor, int]:
@@ -44,7 +44,7 @@ def draw_dropped(batch: Batch, rng: torch.Generator) -> tuple[Tensor, int]:
     The number is known without asking a device: 0 where ``rng`` lies on one, where rows differ in length, and where
     several networks draw at once.
     """
-    answered = answer_mask(batch)
+    answered = target_mask(batch)
     share = torch.rand(len(batch), 1, dtype=torch.float64, generator=rng, device=rng.device)
     order = torch.rand(answered.shape, generator=rng, device=rng.device).to(answered.device)
     number = (share.to(answered.device) * (batch.answer_len[:, None] + 1)).long()

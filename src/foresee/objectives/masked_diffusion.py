@@ -38,7 +38,7 @@ from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, Objective, Trace, objectives
 from foresee.objectives.decoding import trace_passes
-from foresee.objectives.teacher_forcing import answer_mask, answer_mean, answer_targets, cross_entropy, token_losses
+from foresee.objectives.teacher_forcing import answer_mean, answer_targets, cross_entropy, target_mask, token_losses
 
 MASK = "<mask>"
 
@@ -54,7 +54,7 @@ Weighting = Literal["elbo", "mean", "mgdm"]
 def draw_mask(batch: Batch, weighting: Weighting, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Which of the answer columns are masked, [B, A] bool, and the weight [B, 1] of a row's masked tokens in a mean
     over all answer tokens of the batch."""
-    rows, in_answer = len(batch), answer_mask(batch)
+    rows, in_answer = len(batch), target_mask(batch)
     device = in_answer.device
     uniform = torch.rand(in_answer.shape, generator=rng, device=rng.device).to(device)
     if weighting == "elbo":

@@ -62,7 +62,6 @@ class NextLatent(NextToken):
     """
 
     summary = "next-token, and states from which a small network can tell the next states (NextLat)"
-    batchable = True
     recordable = True
 
     def __init__(

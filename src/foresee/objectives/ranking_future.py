@@ -34,7 +34,7 @@ from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import LossOut, objectives
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_logits, answer_mask, answer_mean, answer_targets, token_losses
+from foresee.objectives.teacher_forcing import answer_logits, answer_mean, answer_targets, target_mask, token_losses
 
 MARGIN = 1.0
 
@@ -66,7 +66,7 @@ class RankingFuture(NextToken):
         """Hinge losses, summed over pairs and averaged over answer tokens. ``per_token`` is a step's sum of both."""
         logits = answer_logits(self.backbone, batch.tokens, batch).float()
         negatives = prompt_symbols(batch, logits.shape[-1]) if self.negatives == "prompt" else None
-        future, others = ranking_losses(logits, answer_targets(batch), answer_mask(batch), negatives)
+        future, others = ranking_losses(logits, answer_targets(batch), target_mask(batch), negatives)
         parts = {"future": answer_mean(future, batch), "others": answer_mean(others, batch)}
         return LossOut(parts["future"] + parts["others"], parts, token_losses(future + others, batch))
 

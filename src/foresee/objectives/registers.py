@@ -49,7 +49,6 @@ class Registers(NextToken):
     """
 
     summary = "next-token, and registers between the tokens that predict further ahead (MuToR)"
-    batchable = True
     recordable = True
     needs = frozenset({Cap.VISIBILITY, Cap.POSITIONS})
     undecayed = frozenset({"register_table"})

@@ -29,7 +29,7 @@ def mirrored_columns(batch: Batch) -> Tensor:
     """[B, T]: the column that each column changes places with where every answer is turned round in its place."""
     columns = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
     start, end = batch.prompt_len[:, None], (batch.prompt_len + batch.answer_len)[:, None]
-    return torch.where((columns >= start) & (columns < end), start + end - 1 - columns, columns)
+    return torch.where(batch.in_answer(), start + end - 1 - columns, columns)
 
 
 def flip_answers(batch: Batch) -> Batch:

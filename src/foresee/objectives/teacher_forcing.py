@@ -70,7 +70,7 @@ def answer_targets(batch: Batch) -> Tensor:
     return batch.tokens[:, batch.layout.first : batch.layout.last]
 
 
-def answer_mask(batch: Batch) -> Tensor:
+def target_mask(batch: Batch) -> Tensor:
     """[B, A] bool: which of the answer columns hold answer tokens."""
     return batch.in_answer()[:, batch.layout.first : batch.layout.last]
 
@@ -111,7 +111,7 @@ def answer_loss(logits: Tensor, batch: Batch, part: str, *, weights: Tensor | No
     """
     losses = cross_entropy(logits, answer_targets(batch))
     if not batch.layout.uniform:
-        losses = losses * answer_mask(batch)
+        losses = losses * target_mask(batch)
     total = answer_mean(losses if weights is None else losses * weights, batch)
     return LossOut(total, {part: total}, token_losses(losses, batch))
 

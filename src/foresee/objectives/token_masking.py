@@ -45,7 +45,6 @@ class TokenMasking(NextToken):
     """
 
     summary = "teacher forcing with a random part of the answer masked in the input"
-    batchable = True
     recordable = True
     symbols = (MASK,)
 

@@ -32,7 +32,7 @@ from foresee.core.batch import Batch
 from foresee.core.vocabulary import Vocabulary
 from foresee.objectives.base import Bounds, LossOut, draw_weights, objectives
 from foresee.objectives.next_token import NextToken
-from foresee.objectives.teacher_forcing import answer_loss, answer_mask, answer_mean, answer_states, answer_targets
+from foresee.objectives.teacher_forcing import answer_loss, answer_mean, answer_states, answer_targets, target_mask
 
 
 @objectives.register("token-order")
@@ -64,7 +64,7 @@ class TokenOrder(NextToken):
         states = answer_states(self.backbone, batch.tokens, batch)
         out = answer_loss(self.backbone.logits(states), batch, "next-token")
         answers = answer_targets(batch)
-        targets = order_targets(answers, answer_mask(batch), len(self.vocab), self.window)
+        targets = order_targets(answers, target_mask(batch), len(self.vocab), self.window)
         scores = functional.linear(states, self.order_head).float()
         losses = functional.cross_entropy(scores.flatten(0, 1), targets.flatten(0, 1), reduction="none")
         return out.plus({"token-order": self.weight * answer_mean(losses.view_as(answers), batch)})

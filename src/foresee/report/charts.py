@@ -120,9 +120,11 @@ def supervision(rows: pd.DataFrame, *, branch: int | None = None, title: str = "
 
 def costs(rows: pd.DataFrame, *, marks: Marks | None = None, key: bool = True) -> alt.Chart:
     """Whole answers right against training time, a point a run. Columns: objective, seed, seconds, exact."""
+    colour = _objectives(rows, marks, key)[0]
+    if key:
+        colour = colour.legend(title=None, orient="bottom", columns=4, symbolType="circle")
     chart: alt.Chart = alt.Chart(rows).mark_circle(size=70, opacity=0.9).encode(
-        x=alt.X("seconds:Q", title="training time in seconds", axis=_ACROSS), y=_rate("exact"),
-        color=_objectives(rows, marks, key)[0].legend(symbolType="circle") if key else _objectives(rows, marks, key)[0],
+        x=alt.X("seconds:Q", title="training time in seconds", axis=_ACROSS), y=_rate("exact"), color=colour,
         tooltip=_tips("objective", "seed", "seconds", "exact"),
     )  # fmt: skip
     return _titled(chart, "Whole answer right, by training time")

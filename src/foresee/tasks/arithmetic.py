@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy
 import torch
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foresee.core.batch import Batch
+from foresee.core.bounds import Bounds
 from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints
 from foresee.core.vocabulary import Vocabulary
-from foresee.tasks.base import Task, fingerprint_set, require_option, tasks
+from foresee.tasks.base import Task, fingerprint_set, tasks
 from foresee.tasks.text import TextForm
 
 DigitOrder = Literal["plain", "reversed"]
@@ -35,11 +36,9 @@ class Arithmetic(Task):
     digits: int
     order: DigitOrder = "plain"
 
-    def declare_digits(self, most: int, answer_length: int, chance: float) -> None:
-        """``most`` is the greatest number of digits whose results fit. ``chance`` takes the whole result for one
-        decision."""
+    def declare_digits(self, answer_length: int, chance: float) -> None:
+        """``chance`` takes the whole result for one decision."""
         super().__post_init__()
-        require_option(self, "digits", 1, most)
         vocab, prompt_length = Vocabulary((*"0123456789", self.sign, "=")), 2 * self.digits + 2
         self.declare(vocab=vocab, chance=chance, prompt_length=prompt_length, answer_length=answer_length)
 
@@ -108,10 +107,10 @@ class Addition(Arithmetic):
     summary: ClassVar[str] = "the sum of two numbers, most or least significant digit first"
     sign: ClassVar[str] = "+"
 
-    digits: int = 3
+    digits: Annotated[int, Bounds(1, 17)] = 3
 
     def __post_init__(self) -> None:
-        self.declare_digits(17, self.digits + 1, float(1 / (2 * 10**self.digits - 1)))
+        self.declare_digits(self.digits + 1, float(1 / (2 * 10**self.digits - 1)))
 
     def results(self, a: Digits, b: Digits) -> Digits:
         return a + b
@@ -142,10 +141,10 @@ class Multiplication(Arithmetic):
     summary: ClassVar[str] = "the product of two numbers, most or least significant digit first"
     sign: ClassVar[str] = "*"
 
-    digits: int = 2
+    digits: Annotated[int, Bounds(1, 9)] = 2
 
     def __post_init__(self) -> None:
-        self.declare_digits(9, 2 * self.digits, float(10.0 ** (-2 * self.digits)))
+        self.declare_digits(2 * self.digits, float(10.0 ** (-2 * self.digits)))
 
     def results(self, a: Digits, b: Digits) -> Digits:
         return a * b

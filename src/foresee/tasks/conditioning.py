@@ -92,6 +92,9 @@ class Conditioned(Task):
     def answer_length_of(self, prompt: Sequence[int]) -> int:
         return self.inner.answer_length_of(self._asked(prompt))
 
+    def verify(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        return self.inner.verify(self._asked(prompt), answer)
+
     def fault(self, prompt: Sequence[int], answer: Sequence[int]) -> str | None:
         return self.inner.fault(self._asked(prompt), answer)
 

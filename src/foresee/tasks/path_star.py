@@ -124,18 +124,13 @@ class PathStar(Task):
     def shapes(self) -> dict[int, Shape]:
         """Every graph that may be drawn by its number of edges, the largest last."""
         if self.sizes == "fixed":
-            return {self.edges: self.shape}
+            return {self.shape.edges: self.shape}
         return {self.degree * (length - 1): Shape(self.degree, length) for length in range(2, self.length + 1)}
 
     @cached_property
     def form(self) -> PromptForm:
         """Where prompts hold what."""
         return PromptForm(self.query, self.nodes)
-
-    @property
-    def edges(self) -> int:
-        """Edges of the graph, or of the largest one: degree * (length - 1) where arms are plain."""
-        return self.shape.edges
 
     def sample(self, n: int, rng: numpy.random.Generator) -> Batch:
         graphs = -(-n // self.group)
@@ -200,7 +195,7 @@ class PathStar(Task):
     def lure(self, batch: Batch, rng: torch.Generator) -> Lure | None:
         if self.sizes != "fixed" or self.generalised != "none":
             return None
-        return draw_lures(batch, lambda tokens: self.form.edges_in(tokens, self.edges)[1], rng)
+        return draw_lures(batch, lambda tokens: self.form.edges_in(tokens, self.shape.edges)[1], rng)
 
     def _facts(self, arms: Tokens, goal_arm: NDArray[numpy.int64]) -> dict[str, Tensor]:
         facts = {"arms": torch.from_numpy(arms), "branch": torch.ones(len(arms), dtype=torch.int64)}

@@ -85,7 +85,7 @@ def check(task: PathStar, prompt: list[int]) -> None:
     shape = task.shapes.get(len(edges))
     if shape is None:
         named = f"degree={task.degree},length={task.length}" + f",splits={task.splits}" * bool(task.shape.splits)
-        right = str(task.edges)
+        right = str(task.shape.edges)
         if task.sizes == "mixed":
             named, right = f"{named},sizes=mixed", f"a multiple of {task.degree} up to {right}"
         raise RequestError(f"there are {len(edges)} edges, but {named} has {right}{_likeness(edges)}")

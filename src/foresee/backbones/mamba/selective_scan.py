@@ -30,6 +30,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from foresee.backbones.mamba.stack import Operands
+
 Route = Literal["sequential", "parallel"]
 
 CHUNK = 32
@@ -38,8 +40,6 @@ CHUNK = 32
 BLOCK_BYTES, DEVICE_BLOCK_BYTES = 6 << 20, 1 << 30
 """What the states of one block may take on a CPU, where the backward pass has three arrays of that size at work (small
 enough for the cache, large enough that a step is worth several threads), and elsewhere: a bound on memory alone."""
-
-Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def selective_scan(
