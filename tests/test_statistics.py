@@ -194,7 +194,8 @@ def test_the_published_curve() -> None:
     curve = kaplan_meier(TREATED)
     assert curve.at == (6, 7, 10, 13, 16, 22, 23)
     assert curve.share == pytest.approx((0.857, 0.807, 0.753, 0.690, 0.627, 0.538, 0.448), abs=5e-4)
-    assert curve.end == 35
+    assert curve.at_risk == (21, 17, 15, 12, 11, 7, 6)
+    assert (curve.end, curve.n) == (35, 21)
     # Peto's leukaemia data at week 6: log(-log) interval of 0.857 with Greenwood's variance.
     assert (curve.low[0], curve.high[0]) == pytest.approx((0.6197, 0.9516), abs=5e-4)
     assert median(PLACEBO) == 8
@@ -225,7 +226,7 @@ def test_nothing_that_did_not_solve_is_dropped() -> None:
     curve = kaplan_meier(times)
     assert curve.at == (400,)
     assert curve.share == pytest.approx((2 / 3,))
-    assert curve.end == 2000
+    assert (curve.n, curve.end) == (3, 2000)
     assert median(times) is None
     assert median(Times.of([400, None], [500, 2000])) == 400
     assert restricted_mean(curve) == pytest.approx(400 + 2 / 3 * 1600)

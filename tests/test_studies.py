@@ -307,10 +307,10 @@ def test_published_beside_measured(made: Path) -> None:
     assert [seed.solved_at for seed in second.seeds] == [10, 20, 10]
     assert [second.median_steps, second.json()["mean_steps"]] == pytest.approx([10, 40 / 3])
     assert first.survival is not None
-    assert (first.survival.at, first.survival.end) == ((), 30)
+    assert (first.survival.at, first.survival.end, first.survival.n) == ((), 30, 3)
     assert (first.median_steps, first.json()["mean_steps"]) == (None, 30)
     assert [control.value for control in first.controls] == [1.0] * 3
-    assert result.reproduce == "foresee study made --scale laptop --train"
+    assert result.reproduce == f"foresee study made --scale laptop --train --runs {made}"
     assert len(result.dirs) == 18
 
 

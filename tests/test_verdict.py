@@ -21,7 +21,7 @@ from foresee.metrics.verdict import PLAIN, Verdict, at_chance, judge, plain_word
 from foresee.tasks.path_star import PathStar
 from foresee.training.run_table import runs_table
 from foresee.training.settings import Settings
-from foresee.training.witnesses import is_represented, solved_elsewhere
+from foresee.training.witnesses import is_represented, remedy, settling_commands, solved_elsewhere
 
 TASK = PathStar(degree=2, length=5, nodes=50, goals="one")
 
@@ -252,6 +252,21 @@ def test_what_writes_later_tokens_first_shows_nothing_of_depth() -> None:
         "any-order:decode=confident", *(name for name in OBJECTIVES if name.startswith("masked-diffusion")),
     }  # fmt: skip
     assert not is_represented(shallow, [(shallow, 0.9), (shallow.replace(backbone="gpt-nano"), 1.0)])
+
+
+def test_what_settles_a_verdict_trains_where_the_run_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = Settings.of("path-star", "next-token", "gpt-nano:layers=2", device="cpu")
+    known = replace(SURE, control_solved=None, layers=2)
+    commands = settling_commands(spec, known, tmp_path / "mine")
+    assert len(commands) == 2
+    assert all(each.endswith(f" --runs {tmp_path / 'mine'}") and "layers=4" in each for each in commands)
+    assert not any("--runs" in each for each in settling_commands(spec, known, Path("runs")))
+    assert settling_commands(spec, SURE, Path("runs")) == []
+    longer = spec.replace(parent="0123456789abcdef", parent_steps=600, steps=700)
+    assert longer.command == "foresee train 0123456789abcdef --more-steps 100"
+    assert remedy(longer, {"steps": 1400}).parent == longer.parent
+    assert remedy(longer, {"layers": 4}).command.startswith("foresee train path-star ")
 
 
 def test_a_draw_that_solved_speaks_against_one_that_did_not() -> None:

@@ -38,7 +38,7 @@ def show_run(run: Run, console: Console) -> None:
     console.print(Text("verdict: ").append(verdict_of(verdict)))
     console.print(f"because: {verdict.because}", markup=False)
     console.print(plain_words(verdict), markup=False)
-    if verdict.inconclusive and (commands := settling_commands(run.spec, run.describe_circumstances())):
+    if verdict.inconclusive and (commands := settling_commands(run.spec, run.describe_circumstances(), run.dir.parent)):
         console.print("to settle it:")
         for each in commands:
             console.print(f"  {each}", markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from foresee.core.bounds import bounds_of
 from foresee.core.errors import RequestError
+from foresee.core.plugins import loaded_plugin_options
 from foresee.core.registry import Registry, nearest
 from foresee.core.seeds import stream
 from foresee.core.spec import options_of, options_text, parse, resolve, write_value
@@ -145,10 +146,11 @@ def _example(registry: Registry[Any], name: str, cls: type) -> str:
     """A command that names it; ``<...>`` stands for what only its user knows."""
     needed = [f"{key}={shown}" for key, shown in options_text(cls).items() if shown.startswith("<")]
     spec = name if registry.expand(name) or not needed else f"{name}:{','.join(needed)}"
-    return {
+    words = {
         "task": f"foresee generate {spec} -n 3",
         "objective": f"foresee compare {STAR} --objectives next-token,{spec}",
         "backbone": f"foresee train {STAR} --objective reversed --backbone {spec}",
         "metric": "foresee evaluate RUN",
         "study": f"foresee study {spec}",
     }[registry.kind]
+    return " ".join([words, *([] if cls.__module__.startswith("foresee.") else loaded_plugin_options())])

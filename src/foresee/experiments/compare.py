@@ -23,7 +23,7 @@ from foresee.tasks.base import tasks
 from foresee.training.records import value_of
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL, Settings
-from foresee.training.witnesses import remedy
+from foresee.training.witnesses import remedy, runs_option
 
 if TYPE_CHECKING:
     import pandas
@@ -116,6 +116,7 @@ class Comparison:
         words = shlex.split(asked.command)
         if not asked.plugins and any(run.spec.plugins for run in self.runs):
             words += loaded_plugin_options()
+        words += runs_option(self.runs[0].dir.parent)
         names = [brief(objectives, group.objective) for group in self.groups]
         names = [name for name in names if name != CONTROL] or names
         seeds = len(self.groups[0].runs)

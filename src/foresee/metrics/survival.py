@@ -49,14 +49,16 @@ class Times:
 @dataclass(frozen=True)
 class Curve:
     """A survival curve: ``share[i]`` of runs have not had the event at ``at[i]`` and until the next one; before the
-    first, all of them. ``low`` and ``high`` bound it pointwise (95 %). ``end`` is the longest time looked at: beyond it
-    the curve is unknown."""
+    first, all of them. ``low`` and ``high`` bound it pointwise (95 %); ``at_risk[i]`` runs were still looked at
+    just before ``at[i]``. ``end`` is the longest time looked at: beyond it the curve is unknown."""
 
     at: tuple[float, ...]
     share: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    at_risk: tuple[int, ...]
     end: float
+    n: int
 
 
 def kaplan_meier(data: Times) -> Curve:
@@ -70,7 +72,7 @@ def kaplan_meier(data: Times) -> Curve:
     uncensored = [time for time, came in zip(data.times, data.came, strict=True) if came]
     events = sorted(set(uncensored))
     if not events:
-        return Curve((), (), (), (), max(data.times))
+        return Curve((), (), (), (), (), max(data.times), len(data.times))
     right = [time for time, came in zip(data.times, data.came, strict=True) if not came]
     survival = ecdf(CensoredData(uncensored=uncensored, right=right)).sf
     with warnings.catch_warnings():
@@ -81,7 +83,8 @@ def kaplan_meier(data: Times) -> Curve:
     for i, share in enumerate(shares):
         if share <= 0.0:
             lows[i], highs[i] = 0.0, highs[i - 1] if i else 1.0
-    return Curve(tuple(events), tuple(shares), tuple(lows), tuple(highs), max(data.times))
+    at_risk = tuple(sum(each >= time for each in data.times) for time in events)
+    return Curve(tuple(events), tuple(shares), tuple(lows), tuple(highs), at_risk, max(data.times), len(data.times))
 
 
 def median(data: Times) -> float | None:

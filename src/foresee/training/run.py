@@ -155,7 +155,11 @@ class Run:
             blind=math.log(1 / self.chance) if len(self._unlearned) == 1 and 0 < self.chance < 1 else None,
         )
         # Only where it has not solved is it named, and then with what else would settle the matter.
-        return known if known.control_solved else replace(known, control=settling_commands(self.spec, known)[0])
+        return (
+            known
+            if known.control_solved
+            else replace(known, control=settling_commands(self.spec, known, self.dir.parent)[0])
+        )
 
     @cached_property
     def _unlearned(self) -> list[int]:

@@ -202,8 +202,10 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
         """The command line that makes this run again with this version, on this machine; what is at its default is left
         out."""
         start = f"torchrun --nproc-per-node {self.processes} -m foresee" if self.processes > 1 else "foresee"
+        plugins = loaded_plugin_options() if self.plugins else []
         if self.parent:
-            return f"{start} train {self.parent} --more-steps {self.steps - self.parent_steps}"
+            more = ["train", self.parent, "--more-steps", str(self.steps - self.parent_steps)]
+            return shlex.join([*start.split(), *more, *plugins])
         usual = _checked({"task": self.task})
         try:
             specs = {kind: part.brief for kind, part in self._parts().items()}
@@ -218,7 +220,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
             text = specs.get(name, str(value))
             plain = text.removeprefix("fixed:").removeprefix("file:") if name == "data" else text
             words += [option] if value is True else [option, plain]
-        return shlex.join([*words, *(loaded_plugin_options() if self.plugins else ())])
+        return shlex.join([*words, *plugins])
 
     def build_task(self, kept: Path | None = None) -> Task:
         """The task of this run; by what its folder kept (``Data.keep``) where that is there. Raises

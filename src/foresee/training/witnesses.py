@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,18 +95,25 @@ def find_witnesses(folder: Path, spec: Settings | None = None) -> tuple[Witness,
     return tuple(found)
 
 
-def settling_commands(spec: Settings, known: Circumstances) -> list[str]:
+def settling_commands(spec: Settings, known: Circumstances, runs: Path) -> list[str]:
     """Commands, one after the other, that would make a failure under these circumstances conclusive: of the positive
-    control, and of the run itself where both need more than they had; none where that is not what is missing."""
+    control, and of the run itself where both need more than they had; none where that is not what is missing. They
+    train into ``runs``, where the run lies."""
     settled = remedy(spec, remedies := find_remedies(known, spec.steps))
     needed = [settled.control(), settled] if remedies else [] if known.control_solved else [settled.control()]
-    runs = dict.fromkeys(needed)
-    return [each.command for each in runs]
+    return [shlex.join([*shlex.split(each.command), *runs_option(runs)]) for each in dict.fromkeys(needed)]
+
+
+def runs_option(runs: Path) -> list[str]:
+    """The words of a command line that look for runs there and train into it; none where it is the default."""
+    return [] if runs.resolve() == Path("runs").resolve() else ["--runs", str(runs)]
 
 
 def remedy(spec: Settings, remedies: Mapping[str, int]) -> Settings:
-    """The run with what ``find_remedies`` says that it needs; layers where its backbone's spec names them."""
+    """The run with what ``find_remedies`` says that it needs; layers where its backbone's spec names them, and then
+    trained from the start, whatever weights it went on from."""
     changes: dict[str, Any] = {"steps": remedies["steps"]} if "steps" in remedies else {}
     if "layers" in remedies:
+        changes |= {"parent": "", "parent_steps": 0}
         changes["backbone"] = re.sub(r"([:,]layers=)[0-9]+", rf"\g<1>{remedies['layers']}", spec.backbone)
     return spec.replace(**changes)

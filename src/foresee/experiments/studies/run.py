@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any, get_args
 from typing_extensions import Unpack
 
 from foresee.core.errors import RequestError
+from foresee.core.plugins import loaded_plugin_options
 from foresee.core.spec import Resolved, resolve
 from foresee.experiments.compare import steps_to_reach, steps_to_solve
 from foresee.experiments.runner import TrainingOptions, run_all, unique
@@ -23,7 +25,7 @@ from foresee.metrics.verdict import RELIABLE, SOLVED, judge
 from foresee.training.records import value_of
 from foresee.training.run import Run, read_run
 from foresee.training.settings import Settings
-from foresee.training.witnesses import Witness, find_witnesses
+from foresee.training.witnesses import Witness, find_witnesses, runs_option
 
 FIRST = ("defaults", "objectives", "objective-best", "pitfalls-reversed", "pitfalls-next-token", "first-token",
          "structure", "graph-size")  # fmt: skip
@@ -46,6 +48,8 @@ class StudyPlan:
     study: Study
     scale: Scale
     cells: list[Cell]
+    root: Path = Path("runs")
+    """The folder that its missing runs are trained into."""
     searched: list[Path] = field(default_factory=list)
     finished: dict[str, Run] = field(default_factory=dict)
     begun: dict[str, Run] = field(default_factory=dict)
@@ -173,7 +177,7 @@ def plan(
     """What ``foresee.study`` would do. Raises ``RequestError`` on an unknown study or scale."""
     resolved, wanted = resolve(studies, name), check_scale(scale)
     built = resolved.build()
-    made = StudyPlan(resolved, built, wanted, built.cells(wanted))
+    made = StudyPlan(resolved, built, wanted, built.cells(wanted), Path(runs))
     for folder in results or ():
         if not Path(folder).is_dir():
             raise RequestError(f"--results {folder}: no such folder; name one that holds finished runs")
@@ -206,6 +210,7 @@ def train_missing(plans: Sequence[StudyPlan], runs: str | Path = "runs", **how: 
 def read(asked: StudyPlan) -> StudyResult:
     """The table of what is finished."""
     name, built, smaller = asked.resolved.text, asked.study, asked.scale == "laptop"
+    plugins = [] if asked.resolved.cls.__module__.startswith("foresee.") else loaded_plugin_options()
     chances = {task: run.build_task().chance for task, run in {run.task: run for run in asked.runs}.items()}
     witnesses = asked.find_witnesses()
     cells = tuple(_read_cell(cell, asked, chances, witnesses) for cell in asked.cells)
@@ -216,7 +221,9 @@ def read(asked: StudyPlan) -> StudyResult:
         cost=asked.cost, hardware=built.hardware if smaller else "not run here", claims=claims,
         untested=untested, runs_wanted=len(asked.runs), runs_finished=len(finished),
         seconds=sum(run.seconds for run in finished if run.spec.device == "cpu"),
-        reproduce=f"foresee study {name} --scale {asked.scale} --train",
+        reproduce=shlex.join(
+            ["foresee", "study", name, "--scale", asked.scale, "--train", *runs_option(asked.root), *plugins]
+        ),
         searched=tuple(map(str, asked.searched)), minutes_missing=asked.minutes_missing,
         warnings=tuple(asked.warnings), look_ups=built.look_ups,
     )  # fmt: skip
