@@ -71,6 +71,11 @@ class Run:
     """Where the user's own rows that it was trained on lie now; where its task says where None."""
 
     @property
+    def digest(self) -> str:
+        """Its name, by which commands find it."""
+        return self.dir.name
+
+    @property
     def state(self) -> Literal["finished", "unfinished"]:
         """Whether the final measurements are there."""
         return "finished" if self.rows else "unfinished"
