@@ -168,6 +168,44 @@ def test_a_changed_plugin_is_loaded_again(workshop: Workshop, things: Registry[A
     assert plugin_digest([before]) != plugin_digest([things.get("knife")])
 
 
+@pytest.mark.parametrize("packaged", [False, True])
+def test_what_a_plugin_imports_is_imported_again_where_it_has_changed(
+    workshop: Workshop, things: Registry[Any], packaged: bool
+) -> None:
+    """Alone or together with the plug-in, also where a neighbour of a neighbour did, and for the second that has it."""
+    if packaged:
+        workshop.write("kitchen/__init__.py", "")
+    imported = "from . import {}" if packaged else "import {}"
+    idea = f"{imported.format('between')}\n{KNIFE.replace('...', 'edge = between.grind.EDGE')}"
+    fork = idea.replace("knife", "spork").replace("Knife", "Spork")
+    workshop.write("kitchen/between.py", imported.format("grind"))
+    seen: list[tuple[int, int, str]] = []
+    for edge, more in ((1, ""), (3, ""), (5, "# edited")):  # of one size, and within one second
+        workshop.write("kitchen/grind.py", f"EDGE = {edge}\n")
+        for path in (workshop.write("kitchen/knife.py", idea + more), workshop.write("kitchen/spork.py", fork)):
+            load_plugin_file(path)
+        knife, spork = things.get("knife"), things.get("spork")
+        seen.append((knife.edge, spork.edge, plugin_digest([knife])))
+    assert [each[:2] for each in seen] == [(1, 1), (3, 3), (5, 5)]
+    assert len({digest for *_, digest in seen}) == 3
+    load_plugin_file(workshop.path / "kitchen/knife.py")
+    assert things.get("knife") is knife
+
+
+def test_a_plugin_that_would_get_the_neighbour_of_another_is_refused(workshop: Workshop, things: Registry[Any]) -> None:
+    """It would be trained with other code than its digest says; nothing of it is registered."""
+    idea = f"from {{}} import EDGE\n{KNIFE.replace('...', 'edge = EDGE')}"
+    for helper, name in (("common_helper", "from-common"), ("folder.helper", "from-folder")):
+        file = f"{helper.replace('.', '/')}.py"
+        for place, edge in (("pa", 1), ("pb", 3)):
+            workshop.write(f"{place}/{file}", f"EDGE = {edge}\n")
+            workshop.write(f"{place}/{place}_{name}.py", idea.format(helper).replace('"knife"', f'"{name}"'))
+        load_plugin_file(workshop.path / f"pa/pa_{name}.py")
+        with refused(f"pb/{file}, but would get {workshop.path}/pa/{file} by that name; rename one"):
+            load_plugin_file(workshop.path / f"pb/pb_{name}.py")
+    assert things.names() == ["fork", "from-common", "from-folder", "spoon"]
+
+
 def test_what_a_program_imports_is_a_plugin_too(workshop: Workshop, things: Registry[Any]) -> None:
     """Other processes load the same files: a script, what it imports, and modules of a package."""
     workshop.write("tools/__init__.py", "")

@@ -9,7 +9,9 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +25,8 @@ PLUGIN = "foresee_plugin_"
 
 _sources: dict[type, dict[Path, str]] = {}
 """The files behind each class of a plug-in with their digests, as they were when it was registered."""
-_loaded: dict[str, str] = {}
-"""Digests of the files that ``load_plugin_file`` imported, by module."""
+_loaded: dict[str, dict[Path, str]] = {}
+"""By module that ``load_plugin_file`` imported, the files behind it with their digests; the latest comes last."""
 _loading: list[Path] = []
 """The files that are being imported."""
 
@@ -33,21 +35,26 @@ def load_plugin_file(path: Path) -> None:
     """Imports one Python file so that it registers what it defines; again where it has changed since.
 
     The file is code that the user chose to run; it can import what lies beside it, and one in a package is imported
-    as a part of that. Raises ``RequestError`` where it is missing, is not Python, or trains as it is imported.
+    as a part of that. What it imports of its own is imported again too where that has changed. Raises ``RequestError``
+    where it is missing, is not Python, trains as it is imported, or would be given another file of the same name in
+    place of one that it imports.
     """
     path = Path(path)
     if not path.is_file():
         raise RequestError(f"--plugin {path}: no such file; give the path of a Python file that registers something")
     if path.suffix != ".py":
         raise RequestError(f"--plugin {path}: not a Python file; its name must end in .py")
-    here, digest, words = path.resolve(), hash_file(path), [path.stem]
+    here, words = path.resolve(), [path.stem]
     root = here.parent
     while (root / "__init__.py").is_file():
         root, words = root.parent, [root.name, *words]
     name = ".".join(words) if len(words) > 1 else f"{PLUGIN}{path.stem}"
+    own = words[0] if len(words) > 1 else ""
+    with _explained(path):
+        digests = {file: hash_file(file) for file in _files_behind(here, root, own)}
     for known, module in _plugin_modules().items():
         held = Path(str(module.__file__))
-        if held.resolve() == here and _loaded.get(known, digest) == digest:
+        if held.resolve() == here and _loaded.get(known, digests) == digests:
             return
         if known == name and held.resolve() != here:
             raise RequestError(
@@ -55,25 +62,74 @@ def load_plugin_file(path: Path) -> None:
             )
     if str(root) not in sys.path:
         sys.path.append(str(root))
+    for file in digests.keys() - {here}:
+        if (found := _file_of_import(_module_name(file, root))) not in (None, file):
+            raise RequestError(f"--plugin {path}: it imports {file}, but would get {found} by that name; rename one")
+    _forget_changed(digests, root, own)
+    _loaded.pop(name, None)
+    _loaded[name] = digests  # also where it fails: what it imports stays imported
     _loading.append(path)
     try:
-        if len(words) > 1:
-            importlib.import_module(name.rpartition(".")[0])
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except BaseException as error:
+        with _explained(path):
+            if len(words) > 1:
+                importlib.import_module(name.rpartition(".")[0])
+            spec = importlib.util.spec_from_file_location(name, path)
+            assert spec is not None
+            assert spec.loader is not None
+            sys.modules[name] = module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+    except BaseException:
         sys.modules.pop(name, None)
-        if not isinstance(error, SyntaxError):
-            raise
-        at = Path(error.filename or path)
-        where = f"--plugin {path}" if at.resolve() == here else f"--plugin {path}: in {at}"
-        raise RequestError(f"{where}: line {error.lineno or 1}: {error.msg}") from error
+        raise
     finally:
         _loading.pop()
-    _loaded[name] = digest
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Says which line of a plug-in's file, or of one that it imports, is no Python."""
+    try:
+        yield
+    except SyntaxError as error:
+        at = Path(error.filename or path)
+        where = f"--plugin {path}" if at.resolve() == path.resolve() else f"--plugin {path}: in {at}"
+        raise RequestError(f"{where}: line {error.lineno or 1}: {error.msg}") from error
+
+
+def _module_name(file: Path, root: Path) -> str:
+    """What a file is imported as where ``root`` is on the path."""
+    return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _file_of_import(name: str) -> Path | None:
+    """The file that importing a module gives or would give here, found without importing it; None where none is."""
+    spec, places, words = None, None, name.split(".")
+    for end in range(1, len(words) + 1):
+        part = ".".join(words[:end])
+        spec = getattr(sys.modules.get(part), "__spec__", None) or PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+    return Path(spec.origin).resolve() if spec is not None and spec.origin else None
+
+
+def _forget_changed(digests: Mapping[Path, str], root: Path, own: str) -> None:
+    """Forgets those of the modules that a plug-in imports of its own that have changed since, or import one that has;
+    the classes of the others stay what they are to other plug-ins."""
+    before = {file: digest for each in _loaded.values() for file, digest in each.items()}
+    changed = {file for file, digest in digests.items() if before.get(file, digest) != digest}
+    for file in changed:  # Python takes bytecode for that of any text of the same size and second
+        with suppress(OSError):
+            Path(importlib.util.cache_from_source(str(file))).unlink()
+    for file in digests:
+        if changed.isdisjoint(_files_behind(file, root, own)):
+            continue
+        name = _module_name(file, root)
+        sys.modules.pop(name, None)
+        parent, _, child = name.rpartition(".")
+        if parent in sys.modules:  # where ``from . import child`` looks first
+            vars(sys.modules[parent]).pop(child, None)
+    importlib.invalidate_caches()
 
 
 def refuse_while_loading() -> None:
@@ -104,10 +160,12 @@ def loaded_plugin_options() -> list[str]:
 def note_source(cls: type) -> None:
     """Remembers the source of a class that is being registered: what runs is that, whatever the file becomes."""
     try:
-        source = Path(inspect.getsourcefile(cls) or "")
+        source = Path(inspect.getsourcefile(cls) or "").resolve()
     except (OSError, TypeError):  # typed into a session
         source = Path()
-    found = _files_behind(source.resolve(), sys.modules[cls.__module__].__package__ or "") if source.is_file() else ()
+    package = sys.modules[cls.__module__].__package__ or ""
+    root = source.parents[package.count(".") + 1 if package else 0] if source.is_file() else source
+    found = _files_behind(source, root, package.partition(".")[0]) if source.is_file() else ()
     _sources[cls] = {file: hash_file(file)[:16] for file in found}
 
 
@@ -128,10 +186,9 @@ def plugin_digest(classes: Sequence[type]) -> str:
     return hashlib.sha256("".join(sorted(files.values())).encode()).hexdigest()[:16] if files else ""
 
 
-def _files_behind(path: Path, package: str) -> set[Path]:
-    """A module's file and those that it imports, directly or not: of its own top-level package, or without one, of its
-    own folder."""
-    root, own = path.parents[package.count(".") + 1 if package else 0], package.partition(".")[0]
+def _files_behind(path: Path, root: Path, own: str) -> set[Path]:
+    """A module's file and those that it imports, directly or not: of its own top-level package, or without one, of the
+    folder ``root``, from which either is imported."""
     found, left = {path}, [path]
     while left:
         here = left.pop()
@@ -148,7 +205,7 @@ def _files_behind(path: Path, package: str) -> set[Path]:
 
 def _imported(path: Path, package: Sequence[str]) -> Iterator[str]:
     """Dotted names that a file of a package imports, packages around them included; some name no module."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
