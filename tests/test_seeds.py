@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy
 import pytest
 import torch
@@ -82,4 +85,26 @@ def test_the_global_stream_is_lent_and_given_back() -> None:
     assert not torch.equal(drawn("one"), drawn("other"))
     with pytest.raises(ValueError, match="tensor"):
         fail_within()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_global_stream_is_lent_to_one_thread_at_a_time() -> None:
+    entered, drawn = threading.Event(), dict[str, list[float]]()
+
+    def draw(key: str, seconds: float = 0) -> None:
+        with global_stream_from(torch_stream(key)):
+            entered.set()
+            time.sleep(seconds)
+            drawn[key] = torch.rand(3).tolist()
+
+    draw("one")
+    draw("two")
+    alone, before = dict(drawn), torch.get_rng_state()
+    entered.clear()
+    other = threading.Thread(target=draw, args=("one", 0.2))
+    other.start()
+    entered.wait(10)
+    draw("two", 0.4)
+    other.join()
+    assert drawn == alone
     assert torch.equal(torch.get_rng_state(), before)

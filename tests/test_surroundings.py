@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tiny import TASK, arguments, outcome, tiny
 
 from foresee.core import files
 from foresee.core.errors import ForeseeError, ForeseeWarning, RequestError
+from foresee.core.isolation import fresh_torch_state
 from foresee.training.distributed import init_process_group
 from foresee.training.loop import continue_run, train
 from foresee.training.process import recorded_threads, use_threads
@@ -58,6 +60,36 @@ def test_the_callers_settings_of_torch_change_nothing_and_stay(world: str, plain
     assert before == after
     assert outcome(found.dir) == outcome(plain.dir)
     assert written == load(plain.dir).generate(line)
+
+
+def test_trainings_in_two_threads_are_those_of_one_and_leave_the_callers_settings(tmp_path: Path) -> None:
+    specs = [tiny(steps=4, precision="float32", seed=seed) for seed in range(4)]
+    with default_dtype():
+        with ThreadPoolExecutor(2) as threads:
+            beside = [*threads.map(lambda spec: train(spec, tmp_path / "beside"), specs)]
+        assert torch.get_default_dtype() == torch.float64
+    for run in beside:
+        assert outcome(run.dir) == outcome(train(run.spec, tmp_path / "alone").dir)
+
+
+def test_what_is_the_whole_processs_is_put_back_when_the_last_thread_leaves() -> None:
+    """One enters, then another, and the first leaves first."""
+    entered, left, seen = threading.Barrier(2), threading.Event(), list[torch.dtype]()
+
+    def enter_second() -> None:
+        with fresh_torch_state():
+            entered.wait(10)
+            assert left.wait(10)
+            seen.append(torch.get_default_dtype())
+
+    other = threading.Thread(target=enter_second)
+    with default_dtype():
+        with fresh_torch_state():
+            other.start()
+            entered.wait(10)
+        left.set()
+        other.join()
+        assert (seen, torch.get_default_dtype()) == ([torch.float32], torch.float64)
 
 
 # Files

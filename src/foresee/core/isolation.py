@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from typing import Any
 
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+_lock = threading.Lock()
+_before: list[tuple[Any, str]] = []
+"""The settings that the first found, once for each that is within ``fresh_torch_state``, in whichever thread: they are
+the whole process's, and are put back when the last one leaves."""
 
 
 @contextmanager
@@ -18,12 +25,13 @@ def fresh_torch_state() -> Iterator[None]:
     afterwards all is as before. The caller's settings would else decide results that a run's digest does not name."""
     import torch  # here: whoever only starts other processes does without
 
-    before, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
     with ExitStack() as held:
-        held.callback(torch.set_default_dtype, before)
-        held.callback(torch.set_float32_matmul_precision, precision)
-        torch.set_default_dtype(torch.float32)
-        torch.set_float32_matmul_precision("highest")
+        with _lock:
+            found = (torch.get_default_dtype(), torch.get_float32_matmul_precision())
+            _before.append(_before[0] if _before else found)
+            held.callback(_leave)
+            torch.set_default_dtype(torch.float32)
+            torch.set_float32_matmul_precision("highest")
         held.enter_context(torch.inference_mode(False))
         held.enter_context(torch.enable_grad())
         if torch.get_default_device().type != "cpu":  # it slows every call down a little
@@ -32,6 +40,16 @@ def fresh_torch_state() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 held.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+def _leave() -> None:
+    import torch
+
+    with _lock:
+        dtype, precision = _before.pop()
+        if not _before:
+            torch.set_default_dtype(dtype)
+            torch.set_float32_matmul_precision(precision)
 
 
 @cache

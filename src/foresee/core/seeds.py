@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,9 @@ import numpy
 import torch
 
 Key = str | int
+
+_lent = threading.RLock()
+"""Held by the thread that the global stream is lent to."""
 
 
 def digest(*key: Key) -> bytes:
@@ -43,8 +47,8 @@ def torch_seed(*key: Key) -> int:
 @contextmanager
 def global_stream_from(generator: torch.Generator) -> Iterator[None]:
     """For other people's code that draws only from torch's global CPU stream: within, it draws what ``generator``
-    decides; afterwards the global stream stands where it stood."""
+    decides; afterwards the global stream stands where it stood. Other threads wait for their turn."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    with torch.random.fork_rng(devices=()):
+    with _lent, torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         yield
