@@ -15,16 +15,18 @@ from fabricated_runs import add_anatomy, add_position_loss, fabricate_run
 from program import Program
 from refusals import refused
 from rich.console import Console
+from tiny import BACKBONE, QUICK
 
 import foresee
 from foresee.cli.app import COMMANDS
 from foresee.cli.display import show_comparison, show_records
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.plugins import load_plugin_file
 from foresee.experiments.compare import Comparison, ObjectiveRuns
 from foresee.experiments.engine import Job, train_one
 from foresee.experiments.scaffold import KINDS, write_plugin
 from foresee.training.bars import Bars
+from foresee.training.loop import continue_run
 from foresee.training.progress import Lines, Progress
 from foresee.training.run import Run, find_runs, load
 from foresee.training.run_table import SHOWN, runs_table, table_records, telling_columns
@@ -217,6 +219,24 @@ def test_tables_and_pages_in_python(runs: list[Run], compared: Comparison, tmp_p
     assert {"published", "measured", "agreement"} <= set(result.table.columns)
 
 
+def test_an_empty_list_of_runs_is_not_all_of_them(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs[0].dir.parent.parent)
+    assert len(foresee.runs()) >= len(runs)
+    assert foresee.runs([]).empty
+    assert foresee.runs([], where="exact>=0.5", sort="exact").empty
+    page = tmp_path / "page.html"
+    for ask in (
+        lambda: foresee.report([], out=page),
+        lambda: foresee.plot.curves([]),
+        lambda: foresee.plot.anatomy([]),
+    ):
+        with refused("an empty list of runs was given; name some"):
+            ask()
+    assert not page.exists()
+
+
 def test_a_run_is_named_by_the_start_of_its_digest(runs: list[Run], tmp_path: Path, program: Program) -> None:
     run = next(run for run in runs if run.rows)
     start = run.spec.digest[:8]
@@ -291,11 +311,34 @@ def test_a_plugin_that_is_edited_meanwhile_trains_nothing_under_its_old_name(tmp
         train_one(job.order(tmp_path / "runs", 1))
 
 
+@pytest.mark.usefixtures("forget_plugins")
+def test_a_run_whose_plugin_was_edited_since_is_measured_with_a_warning(tmp_path: Path) -> None:
+    path = write_plugin("objective", "my-changed", tmp_path)
+    load_plugin_file(path)
+    run = foresee.train("path-star-mini", "my-changed", BACKBONE, runs=tmp_path / "runs", progress=False, **QUICK)
+    assert foresee.evaluate(run).rows["exact"] == run.rows["exact"]
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    load_plugin_file(path)
+    said = rf"{run.spec.digest} was trained with another version of MyChanged \(.*my_changed.py\); what is measured now"
+    with pytest.warns(ForeseeWarning, match=said):
+        foresee.evaluate(load(run.dir))
+    with pytest.warns(ForeseeWarning, match=said):
+        load(run.dir).generate(run.examples[0]["prompt"])
+    further = continue_run(run, 2)
+    assert further.spec.plugins != run.spec.plugins
+    assert further.objective.training is False, "without a warning: it is trained with what it is named by"
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         ("new objektive x", "unknown kind 'objektive': did you mean 'objective'"),
-        ("new task My_Task", "is no name for a plug-in"),
+        ("new task My_Task", "'My_Task' is no name for a task; write lower-case words joined by hyphens"),
+        (
+            "new objective torch",
+            "torch.py would hide the module torch from what lies beside it; choose another name",
+        ),
+        ("new metric json", "json.py would hide the module json"),
         ("new task path-star", "there already"),
         ("show pathstar", "did you mean 'path-star'"),
     ],

@@ -129,6 +129,15 @@ def test_a_name_is_given_once(things: Registry[Any]) -> None:
     assert things.names() == ["fork", "spoon"]
 
 
+@pytest.mark.parametrize("name", ["My_Idea: 1,2", "my idea", "Idea", "my_idea", "", "-idea", "1-idea", Path])
+def test_a_name_is_one_that_a_spec_can_hold(things: Registry[Any], name: Any) -> None:
+    """A class, where the decorator is written without brackets."""
+    with refused(" is no name for a thing; write lower-case words joined by hyphens, as my-idea"):
+        things.register(name)
+    with refused(" is no name for a thing; write"):
+        things.preset(name, "spoon")
+
+
 def test_an_unknown_name_brings_the_nearest(things: Registry[Any]) -> None:
     with refused("unknown thing 'spon': did you mean 'spoon' or 'teaspoon'? (--plugin"):
         things.get("spon")

@@ -243,7 +243,7 @@ def runs(
     from foresee.training.run import find_runs
     from foresee.training.run_table import filter_runs, runs_table, sort_runs
 
-    named = one_by_one(folders) or ["runs"]
+    named = one_by_one(folders or ["runs"])
     table = runs_table(find_runs(*(each.dir if isinstance(each, Run) else locate_run(each) for each in named)))
     table = filter_runs(table, [where] if isinstance(where, str) else where)
     return table if sort is None else sort_runs(table, sort, descending=descending)

@@ -186,6 +186,16 @@ def plugin_digest(classes: Sequence[type]) -> str:
     return hashlib.sha256("".join(sorted(files.values())).encode()).hexdigest()[:16] if files else ""
 
 
+def explain_edited(classes: Sequence[type], digest: str) -> str:
+    """Which of these classes are plug-ins, and of which files, where their ``plugin_digest`` is another; else empty."""
+    with suppress(RequestError):  # one stands in no file any more
+        if plugin_digest(classes) == digest:
+            return ""
+    own = [cls for cls in classes if not cls.__module__.startswith("foresee.")]
+    held = {cls.__qualname__: getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in own}
+    return " and ".join(f"{name} ({os.path.relpath(file)})" if file else name for name, file in held.items())
+
+
 def _files_behind(path: Path, root: Path, own: str) -> set[Path]:
     """A module's file and those that it imports, directly or not: of its own top-level package, or without one, of the
     folder ``root``, from which either is imported."""

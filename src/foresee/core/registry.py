@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -59,13 +60,14 @@ class Registry(Generic[T]):
     def register(
         self, name: str, *, later: Sequence[str] = (), renamed: Mapping[str, str] | None = None
     ) -> Callable[[type[T]], type[T]]:
-        """Class decorator that gives a class its name; raises ``RequestError`` when the name is taken, but by the same
-        class as it was before, as where a cell of a notebook runs again.
+        """Class decorator that gives a class its name; raises ``RequestError`` when it is none (``refuse_misnamed``) or
+        is taken, but by the same class as it was before, as where a cell of a notebook runs again.
 
         ``later`` names options that the class gained after runs of it existed: canonical specs leave them out at their
         defaults, so those runs keep their digests and their random streams. ``renamed`` gives the present names of
         options by the names that they had before, which are read still.
         """
+        self.refuse_misnamed(name)
 
         def add(cls: type[T]) -> type[T]:
             if not cls.__module__.startswith(f"{self._package}."):
@@ -101,8 +103,15 @@ class Registry(Generic[T]):
 
     def preset(self, name: str, spec: str) -> None:
         """Gives ``spec`` (a spec string of this kind) a short name."""
+        self.refuse_misnamed(name)
         self._claim(name, spec)
         self._presets[name] = spec
+
+    def refuse_misnamed(self, name: object) -> None:
+        """Raises ``RequestError`` where a name could not stand in a spec, or in a list of them, as what it is."""
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+            said = "write lower-case words joined by hyphens, as my-idea"
+            raise RequestError(f"{name!r} is no name for a {self.kind}; {said}")
 
     def _claim(self, name: str, claimant: str) -> None:
         held = self._presets.get(name) or self._classes.get(name)

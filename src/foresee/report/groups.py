@@ -23,6 +23,8 @@ from foresee.training.records import locate_run, one_by_one, value_of
 from foresee.training.run import Run
 from foresee.training.settings import Settings
 
+NOTHING = "an empty list of runs was given; name some, or give no list at all, for all of them below runs"
+"""What is said of an empty choice of runs."""
 BRANCH_PLACE = 1
 """Place of the branch token in a path-star's answer: the first token is a copy of the start."""
 

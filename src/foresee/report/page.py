@@ -17,7 +17,7 @@ from foresee.experiments.studies.result import CellResult, StudyResult
 from foresee.metrics import verdict
 from foresee.report import examples, frames
 from foresee.report import tables as every_table
-from foresee.report.groups import Group, Section, arrange, folders_of
+from foresee.report.groups import NOTHING, Group, Section, arrange, folders_of
 from foresee.report.picture import write_figures
 from foresee.report.rendering import listed, render_page
 from foresee.report.star import draw_star, nodes_of
@@ -44,6 +44,8 @@ def report(
     """
     if Path(out).suffix.lower().removeprefix(".") in KINDS:
         raise RequestError(f"{out}: a report is a page, whose name ends in .html; --figures FOLDER writes pictures")
+    if about and not one_by_one(about):
+        raise RequestError(NOTHING)
     about = tuple(one_by_one(about))
     studies = [each for each in about if isinstance(each, StudyResult)]
     named = folders_of(*(each for each in about if not isinstance(each, StudyResult)), runs=runs)

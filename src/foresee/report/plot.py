@@ -16,7 +16,7 @@ from foresee.core.errors import RequestError
 from foresee.core.registry import nearest
 from foresee.experiments.compare import Comparison
 from foresee.report import charts, frames
-from foresee.report.groups import Section, arrange, folders_of
+from foresee.report.groups import NOTHING, Section, arrange, folders_of
 from foresee.report.style import CONFIG
 from foresee.training.run import Run, find_runs
 
@@ -65,6 +65,8 @@ def anatomy(run: Source, example: int = 0, *, runs: str | Path = "runs") -> alt.
 
 def _sections(about: Sequence[Source], runs: str | Path) -> tuple[Section, ...]:
     folders = folders_of(*about, runs=runs) if about else [Path(runs)]
+    if not folders:
+        raise RequestError(NOTHING)
     found = [each for each in find_runs(*folders) if isinstance(each, Run)]
     if not found:
         raise RequestError(f"{', '.join(map(str, folders))}: no run that can be read; train one first")

@@ -93,7 +93,8 @@ def continue_run(run: Run, more: int, root: str | Path | None = None, progress: 
     """
     if more < 1:
         raise RequestError(f"{more} more steps were asked for; ask for at least 1")
-    before, digest, moved = run.steps, run.spec.digest, dict[str, str]()
+    # As said anew, so that it is named by its plug-ins as they are now.
+    before, digest, moved = run.steps, run.spec.digest, {"objective": run.spec.objective}
     if isinstance(run.task, Data):
         run.task.rows("train")  # refuses files that are gone
         moved["task"] = describe(tasks, run.task)

@@ -23,6 +23,8 @@ import torch
 from foresee.core import files
 from foresee.core.errors import ForeseeWarning, RequestError
 from foresee.core.isolation import fresh_torch_state
+from foresee.core.plugins import explain_edited
+from foresee.core.spec import resolve
 from foresee.metrics.base import Rows
 from foresee.metrics.control import Circumstances, list_doubts
 from foresee.metrics.verdict import RELIABLE, Verdict, judge
@@ -32,7 +34,7 @@ from foresee.tasks.data import Data
 from foresee.training import records
 from foresee.training.checkpoint import load_weights
 from foresee.training.records import Anatomy, Environment, Example, Report, Timing
-from foresee.training.settings import Settings
+from foresee.training.settings import Settings, part_registries
 from foresee.training.summary import describe_run, run_html
 from foresee.training.witnesses import (
     Witness,
@@ -121,11 +123,18 @@ class Run:
     @cached_property
     @fresh_torch_state()
     def objective(self) -> Objective:
-        """The trained objective, on the CPU, in evaluation mode."""
+        """The trained objective, on the CPU, in evaluation mode. Warns where a plug-in has changed since."""
+        self._warn_of_edited()
         objective = self.spec.build_objective(self.task)
         tensors, _ = files.read_tensors(self.dir / "model.safetensors")
         load_weights(objective, tensors, self.dir / "model.safetensors")
         return objective.eval()
+
+    def _warn_of_edited(self) -> None:
+        parts = [resolve(registry, getattr(self.spec, kind)) for kind, registry in part_registries().items()]
+        if edited := explain_edited([part.cls for part in parts], self.spec.plugins):
+            said = f"{self.dir} was trained with another version of {edited}"
+            warnings.warn(f"{said}; what is measured now is the new code's", ForeseeWarning, stacklevel=6)
 
     @cached_property
     def chance(self) -> float:

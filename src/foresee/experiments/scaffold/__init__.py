@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from foresee.core import files
@@ -20,14 +21,15 @@ def write_plugin(kind: str, name: str, folder: Path = Path()) -> Path:
     taken or is none, and a file that is there."""
     if kind not in KINDS:
         raise RequestError(f"unknown kind {kind!r}: {nearest(kind, list(KINDS))}")
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise RequestError(f"{name!r} is no name for a plug-in; write lower-case words joined by hyphens, as my-idea")
     registry: Registry[object] = (part_registries() | {"metric": metrics})[kind]
+    registry.refuse_misnamed(name)
     if name in {*registry.names(), *registry.presets()}:
         raise RequestError(f"the {kind} {name!r} is there already; choose another name")
     path = folder / f"{name.replace('-', '_')}.py"
     if path.exists():
         raise RequestError(f"{path} exists; choose another name or folder")
+    if path.stem in sys.stdlib_module_names or getattr(find_spec(path.stem), "origin", None):
+        raise RequestError(f"{path} would hide the module {path.stem} from what lies beside it; choose another name")
     text = resources.files(__name__).joinpath(f"{kind}.py.txt").read_text(encoding="utf-8")
     words = {"@NAME@": name, "@CLASS@": "".join(map(str.capitalize, name.split("-"))), "@FILE@": path.name}
     for mark, word in words.items():
