@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fabricated_runs import fabricate_run
 from program import Program
 from tiny import EASY, QUICK, TASK, arguments, tiny
 
@@ -212,7 +213,7 @@ def test_train(program: Program, tmp_path: Path) -> None:
         assert word in out
     lines = err.splitlines()
     assert lines[0].startswith("training next-token on path-star:")
-    assert lines[1].startswith("warning: the backbone has 1 layers and the decision takes 2")
+    assert lines[1].startswith("warning: the backbone has 1 layer and the decision takes 2")
     assert [line.split("  ")[0] for line in lines[2:4]] == [
         "next-token on path-star, seed 0: step 2/4", "next-token on path-star, seed 0: step 4/4",
     ]  # fmt: skip
@@ -401,7 +402,27 @@ def test_a_bad_line_is_named_by_file_and_number(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_file_in_place_of_a_folder_is_refused_before_anything_is_done(program: Program, tmp_path: Path) -> None:
+    (file := tmp_path / "file").write_text("")
+    for given in (["train", TASK, *arguments(file, *QUICKLY)], ["study", "pitfalls-mamba", "--runs", str(file)],
+                  ["demo", "-o", str(file)]):  # fmt: skip
+        assert f"'{file}' is a file" in program.refusal(*given)
+    for given in (["runs", "--csv", str(tmp_path)], ["report", "-o", str(tmp_path)]):
+        assert f"'{tmp_path}' is a directory" in program.refusal(*given)
+    assert "scale 'foo' must be one of laptop, paper" in program.refusal("report", "--scale", "foo")
+    assert "2^63" in program.refusal("train", TASK, "--steps", "1" + "0" * 20)
+    assert "greater than or equal to 0" in program.refusal("generate", TASK, "--seed", "-1")
+
+
+def test_a_table_for_a_paper_keeps_what_is_in_doubt(program: Program, tmp_path: Path) -> None:
+    fabricate_run(tmp_path / "runs", "next-token")
+    given = ["--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex")]
+    assert program("runs", str(tmp_path / "runs"), *given)[0] == 0
+    for name in ("t.md", "t.tex"):
+        assert "clever-hans (inconclusive)" in (tmp_path / name).read_text("utf-8")
+
+
 def test_what_failed_though_it_was_rightly_asked_for(program: Program, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    given = ["train", TASK, *arguments(tmp_path / "file", *QUICKLY)]
+    given = ["train", TASK, *arguments(tmp_path / "file" / "runs", *QUICKLY)]
     assert "could not be written: Not a directory" in program.refusal(*given, status=1)

@@ -245,7 +245,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     ),
     "every row": (
         "a.json", b'[{"prompt": "a", "output": "b"}]', {"skip_bad": True},
-        r"every row is bad; the first: there is no field 'answer'; .*; name the two fields, as in",
+        r"every row is bad; the first, line 1: there is no field 'answer'; .*; name the two fields, as in",
     ),
     "empty prompts": ("a.jsonl", lines([("", "a")]), {"boundary": "none"}, "the prompt holds nothing"),
     "unknown ending": ("a.xyz", b"x", {}, "the format is told by the end of the name"),
@@ -327,6 +327,9 @@ def test_several_files_patterns_and_paths_with_commas(tmp_path: Path) -> None:
     for missing in ("*.csv", "none.jsonl"):
         with pytest.raises(RequestError, match="no such file or folder"):
             Data(path=str(tmp_path / missing))
+    for joined in (f"{tmp_path / 'a.jsonl'}+", f"+{tmp_path / 'a.jsonl'}"):
+        with pytest.raises(RequestError, match="no name on one side of a "):  # not the folder one stands in
+            Data(path=joined)
 
 
 def test_shards_in_hub_layout_and_what_is_left_out_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

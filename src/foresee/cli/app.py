@@ -86,7 +86,15 @@ def main() -> None:
     prepare_streams()
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
-        sys.exit(status())
+        done = status()
+        ignore_stops()
+        sys.exit(done)
+
+
+def ignore_stops() -> None:
+    """Leaves what is over alone: a second Ctrl-C or SIGTERM would end in a traceback."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
 
 
 def prepare_streams() -> None:
@@ -113,6 +121,7 @@ def status() -> int:
     except ClickException as error:
         return failed(error.format_message().replace("Value error, ", ""), 2)
     except (KeyboardInterrupt, typer.Abort):
+        ignore_stops()
         return failed("stopped", 1)
     except BrokenPipeError:
         # The reader went away, as in `foresee generate ... | head`; Python would complain of it when it ends.

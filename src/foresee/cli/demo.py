@@ -10,7 +10,9 @@ from foresee.cli.options import Jobs, output
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="The folder for its runs and its page.")] = Path("foresee-demo"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", file_okay=False, help="The folder for its runs and its page.")
+    ] = Path("foresee-demo"),
     jobs: Jobs = None,
 ) -> None:
     """Shows the failure and its cures in a few minutes: next-token, reversed, belief-state and teacherless training."""

@@ -41,9 +41,9 @@ def command(
         float | None, typer.Option("--lr", help="Learning rate: 0.002, or 0.00001 on a checkpoint, by default.")
     ] = None,
     jobs: Jobs = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for the page, the rows and the runs.")] = Path(
-        "diagnosis"
-    ),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", file_okay=False, help="The folder for the page, the rows and the runs.")
+    ] = Path("diagnosis"),
     as_json: AsJson = False,
 ) -> None:
     """Says whether next-token training would cheat on a data set, where, and which objective learns the decisions."""

@@ -16,7 +16,7 @@ def command(
     task: TaskSpec,
     n: Annotated[int, typer.Option("-n", help="How many examples.")] = 1000,
     split: Annotated[Literal["train", "test"] | None, typer.Option(help="Which split; train by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Which stream of examples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Which stream of examples.")] = 0,
     form: Annotated[
         Literal["text", "jsonl", "lm-eval"],
         typer.Option("--format", help="text is the paper's form; lm-eval is a folder for that harness."),

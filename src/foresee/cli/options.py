@@ -14,7 +14,7 @@ import typer
 from foresee.core.files import NO_LOCKS
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
+Runs = Annotated[Path, typer.Option("--runs", file_okay=False, help="The folder that holds runs.")]
 Track = Annotated[
     str | None, typer.Option("--track", help="Mirror runs in tensorboard or wandb, beside their own files.")
 ]
@@ -53,7 +53,7 @@ BackboneOption = Annotated[
     str | None,
     typer.Option(help="A preset or spec; a small Transformer by default.", autocompletion=complete_specs("backbones")),
 ]
-Page = Annotated[Path | None, typer.Option("--report", help="Also write a page.")]
+Page = Annotated[Path | None, typer.Option("--report", dir_okay=False, help="Also write a page.")]
 DataMoved = Annotated[
     Path | None, typer.Option("--data", help="Where the run's own rows lie now, where they have moved.")
 ]

@@ -15,7 +15,7 @@ def command(
         list[str] | None,
         typer.Argument(metavar="[RUN ...]", help="Runs or folders of runs; by default all in --runs."),
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("-o", "--out", dir_okay=False, help="The page to write.")] = Path("report.html"),
     root: Runs = Path("runs"),
     title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
     study: Annotated[
@@ -27,6 +27,9 @@ def command(
     tables: Annotated[Path | None, typer.Option(help="Also write every table there, as Markdown and LaTeX.")] = None,
 ) -> None:
     """Writes one self-contained page about runs, finished or not, and studies."""
+    from foresee.experiments.studies.base import check_scale
+
+    check_scale(scale)
     about = [*(runs or ()), *(foresee.study(name, scale, runs=root) for name in study or ())]
 
     def warn(sentence: str) -> None:

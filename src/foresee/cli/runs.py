@@ -22,10 +22,14 @@ def command(
     sort: Annotated[str | None, typer.Option(help="The column to sort by.")] = None,
     descending: Annotated[bool, typer.Option("--descending", help="Largest first.")] = False,
     columns: Annotated[str | None, typer.Option(help="Columns to show, joined by commas; all: every one.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write every column as CSV.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Also write every column as Parquet.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Also write the columns shown as a Markdown table.")] = None,
-    latex: Annotated[Path | None, typer.Option(help="Also write the columns shown as a LaTeX table.")] = None,
+    csv: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write every column as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write every column as Parquet.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also write the columns shown as a Markdown table.")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also write the columns shown as a LaTeX table.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists, filters, sorts and exports runs, finished and unfinished."""
@@ -40,6 +44,9 @@ def command(
         if records and name not in known:
             raise RequestError(f"--columns: no run has a column {name!r}; {nearest(name, known)}")
     shown = table[[name for name in wanted if name in known]]
+    if {"verdict", "inconclusive"} <= {*known} and "verdict" in shown:
+        doubted = table["inconclusive"].map(lambda doubt: " (inconclusive)" if doubt is True else "")
+        shown = shown.assign(verdict=table["verdict"].astype(object) + doubted)
     for path, form, written in (
         (csv, "csv", table), (parquet, "parquet", table), (markdown, "md", shown), (latex, "tex", shown),
     ):  # fmt: skip

@@ -203,7 +203,10 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
         if files[part] and not in_file[part].any():
             first = next((row for row in bad if files[row.file] in files[part]), None)
             remedy = f"; {NAME_FIELDS}" if first is not None and first.kind == "missing field" else ""
-            what = "it holds no rows" if first is None else f"every row is bad; the first: {first.reason}{remedy}"
+            what = "it holds no rows"
+            if first is not None:
+                place = name_place(files, first.file, first.number).rpartition(", ")[2]
+                what = f"every row is bad; the first, {place}: {first.reason}{remedy}"
             raise RequestError(f"{files[part][0]}: {what}")
     append(folder, "order", numpy.argsort(map_array(folder, "prompts"), kind="stable"))
     append(folder, "counts", counts)

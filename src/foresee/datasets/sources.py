@@ -206,24 +206,24 @@ def find_files(path: str) -> tuple[list[Path], list[Path]]:
     """Finds the files behind a path (a file, several joined by ``+``, a pattern with ``*``, or a folder), and those of
     its test split where it is a folder with splits.
 
-    Of a folder with several splits the files are those of the split named train, or of the only one. Raises
-    ``RequestError`` where there are none, or their format is not known.
+    Of several splits the one named train is taken. Raises ``RequestError`` where there is no file, or of no known kind.
     """
     place = Path(path).expanduser()
     if not place.exists() and "+" in path:
+        if "" in path.split("+"):
+            raise RequestError(f"{path}: there is no name on one side of a +, which joins files")
         found = [find_files(part) for part in path.split("+")]
         return [file for train, _ in found for file in train], [file for _, test in found for file in test]
     if place.is_dir():
         splits = _find_splits(place)
-    elif (
-        matching := [place] if place.exists() else sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
-    ):
-        splits = {"train": matching}
     else:
-        raise RequestError(f"{path}: no such file or folder")
+        matching = [place] if place.exists() else sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
+        if not matching:
+            raise RequestError(f"{path}: no such file or folder")
+        splits = {"train": matching}
     if "train" not in splits and len(splits) > 1:
-        names, example = ", ".join(splits), next(iter(splits.values()))[0]
-        raise RequestError(f"{path} holds the splits {names} and none is named train; give one, as in {example}")
+        at = next(iter(splits.values()))[0]
+        raise RequestError(f"{path} holds the splits {', '.join(splits)} and none is named train; give one, as in {at}")
     train = splits.get("train") or next(iter(splits.values()))
     test = next((splits[name] for name in TESTS if name in splits), []) if "train" in splits else []
     for file in (*train, *test):

@@ -84,8 +84,8 @@ def describe_shallow(layers: int | None, hops: int | None) -> str | None:
     if layers is None or hops is None or layers >= hops:
         return None
     return (
-        f"the backbone has {layers} layers and the decision takes {hops} look-ups one after the other; nothing has "
-        f"shown that it can represent them; use layers={hops} or more"
+        f"the backbone has {layers} layer{'s' * (layers > 1)} and the decision takes {hops} look-ups one after the "
+        f"other; nothing has shown that it can represent them; use layers={hops} or more"
     )
 
 

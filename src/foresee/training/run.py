@@ -124,17 +124,14 @@ class Run:
     @fresh_torch_state()
     def objective(self) -> Objective:
         """The trained objective, on the CPU, in evaluation mode. Warns where a plug-in has changed since."""
-        self._warn_of_edited()
+        parts = [resolve(registry, getattr(self.spec, kind)).cls for kind, registry in part_registries().items()]
+        if edited := explain_edited(parts, self.spec.plugins):
+            said = f"{self.dir} was trained with another version of {edited}"
+            warnings.warn(f"{said}; what is measured now is the new code's", ForeseeWarning, stacklevel=5)
         objective = self.spec.build_objective(self.task)
         tensors, _ = files.read_tensors(self.dir / "model.safetensors")
         load_weights(objective, tensors, self.dir / "model.safetensors")
         return objective.eval()
-
-    def _warn_of_edited(self) -> None:
-        parts = [resolve(registry, getattr(self.spec, kind)) for kind, registry in part_registries().items()]
-        if edited := explain_edited([part.cls for part in parts], self.spec.plugins):
-            said = f"{self.dir} was trained with another version of {edited}"
-            warnings.warn(f"{said}; what is measured now is the new code's", ForeseeWarning, stacklevel=6)
 
     @cached_property
     def chance(self) -> float:

@@ -57,7 +57,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     objective: str = Field("next-token", description="What to train; see foresee list objectives.")
     backbone: str = Field("gpt-nano", description="A preset or spec.")
     plugins: str = Field("", description="A digest of the source of parts that are not this package's own.")
-    steps: Whole = Field(600, ge=1, description="Training steps; 1000 where problems have three rows or more.")
+    steps: Whole = Field(600, ge=1, lt=2**63, description="Training steps; 1000 where problems have 3 rows or more.")
     batch: Whole = Field(128, ge=1, description="Examples a step; 64 problems where they have several rows.")
     lr: Real = Field(2e-3, gt=0, description="Learning rate after warm-up; 1.5e-3 with three rows or more.")
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of weights, training examples and their order.")

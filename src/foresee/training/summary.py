@@ -49,7 +49,7 @@ def describe_parts(spec: Settings) -> str:
 def describe_run(run: Run) -> str:
     """What was run, and what came of it."""
     asked = f"{describe_parts(run.spec)}, seed {run.spec.seed}"
-    return f"{asked}: {run.steps:,} steps, {run.seconds:.0f} s\n{_outcome(run)}; {run.dir}"
+    return f"{asked}: {run.steps:,} step{'s' * (run.steps != 1)}, {run.seconds:.0f} s\n{_outcome(run)}; {run.dir}"
 
 
 def run_html(run: Run) -> str:

@@ -68,7 +68,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Real = Annotated[float, BeforeValidator(_real), Field(allow_inf_nan=False)]
 
 LIMITS = {
-    "seed": "a whole number from 0 to below 2^63",
+    "seed": "a whole number from 0 to below 2^63", "steps": "at least 1 and below 2^63",
     "lr": "above 0 and finite", "weight_decay": "at least 0 and finite", "clip": "at least 0 and finite",
     "beta2": "from 0 to below 1", "schedule": "constant or cosine", "precision": "auto, bf16 or float32",
     "device": "auto, cpu or, where PyTorch has it, cuda or mps",
