@@ -10,14 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+import torch
 from fabricated_runs import add_anatomy, add_position_loss, fabricate_run
 from program import Program
 from refusals import refused
 from rich.console import Console
+from support import VOCAB
 from tiny import BACKBONE, QUICK
 
 import foresee
+from foresee.backbones import Backbone
 from foresee.cli.app import COMMANDS
 from foresee.cli.display import show_comparison, show_records
 from foresee.core.errors import ForeseeWarning, RequestError
@@ -34,6 +38,13 @@ from foresee.training.settings import Settings
 from foresee.training.values import canonical_data
 
 WIDTHS = (80, 140)
+MINI = "path-star-mini"
+untyped: Any = foresee  # for what is wrong on purpose
+
+
+def body(vocab_size: Any = 13, **options: Any) -> Backbone:
+    """A network of one layer."""
+    return foresee.backbone("transformer:layers=1,width=16,heads=2", vocab_size=vocab_size, **options)
 
 
 @pytest.fixture
@@ -251,33 +262,64 @@ def test_a_run_is_named_by_the_start_of_its_digest(runs: list[Run], tmp_path: Pa
         load(start, tmp_path)
 
 
-def test_python_is_told_what_it_should_have_been_given(tmp_path: Path) -> None:
-    wrong: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], str]] = [
-        (foresee.train, ("path-star",), {"stpes": 3, "runs": tmp_path}, "no setting 'stpes': did you mean 'steps'"),
-        (foresee.compare, ("path-star", "next-token"), {"seed": 1, "runs": tmp_path}, "did you mean seeds"),
-        (foresee.compare, ("path-star-mini", "next-token"), {"seeds": [0, 1]}, "seeds=[0, 1] must be a whole number"),
-        (
-            foresee.compare,
-            ("path-star-mini", None),
-            {},
-            "objectives must be specs, as in",
-        ),
-        (
-            foresee.compare,
-            ("path-star-mini", "next-token"),
-            {"jobs": "2", "runs": tmp_path},
-            "jobs='2' must be a whole",
-        ),
-        (foresee.train, (Path("rows.jsonl"),), {}, "unknown task 'rows.jsonl'"),
-        (foresee.train, ("path-star", foresee.train), {}, "objective must be a spec, as on the command line, not a"),
-        (foresee.train, ("path-star",), {"track": True, "runs": tmp_path}, "unknown tracker True"),
-        (foresee.load, (None,), {}, "a run is named by its folder or its digest, not by a NoneType"),
-        (foresee.report, (3,), {}, "a run is named by its folder or its digest, not by a int"),
-        (foresee.study, ("defaults",), {"results": tmp_path / "nowhere"}, "nowhere: no such folder"),
-    ]
-    for call, given, named, said in wrong:
-        with refused(said):
-            call(*given, **named)
+WRONG: dict[str, Callable[[], object]] = {
+    "no setting 'stpes': did you mean 'steps'": lambda: untyped.train(MINI, stpes=3),
+    "unknown task 'rows.jsonl'": lambda: untyped.train(Path("rows.jsonl")),
+    "objective=<function> must be a text": lambda: untyped.train(MINI, foresee.train),
+    "track=True must be a text or None": lambda: untyped.train(MINI, track=True),
+    "unknown tracker 'x'": lambda: untyped.train(MINI, track="x"),
+    "runs=None must be a text or a path": lambda: untyped.train(MINI, runs=None),
+    "runs=3 must be a text or a path": lambda: untyped.load("0", 3),
+    "progress='no' must be true or false or a Progress": lambda: untyped.train(MINI, progress="no"),
+    "did you mean seeds": lambda: untyped.compare(MINI, "next-token", seed=1),
+    "seeds=[0, 1] must be a whole number": lambda: untyped.compare(MINI, "next-token", seeds=[0, 1]),
+    "seeds=-1 must be at least 0": lambda: untyped.compare(MINI, "next-token", seeds=-1),
+    "objectives=None must be a text or a list of such": lambda: untyped.compare(MINI, None),
+    "objectives=['reversed', 3] must be a text or a list of such": lambda: untyped.compare(MINI, ["reversed", 3]),
+    "jobs='2' must be a whole number or None": lambda: untyped.compare(MINI, "next-token", jobs="2"),
+    "engine=3 must be a text or an Engine": lambda: untyped.compare(MINI, "next-token", engine=3),
+    "spec=None must be a text": lambda: untyped.task(None),
+    "spec=<PathStar> must be a text": lambda: untyped.task(foresee.task(MINI)),
+    "spec=3 must be a text": lambda: untyped.backbone(3, vocab_size=4),
+    "vocab=14 must be a Vocabulary or None": lambda: untyped.backbone("gpt-nano", 14),
+    "vocab=['a', 'b'] must be a Vocabulary or None": lambda: untyped.backbone("gpt-nano", ["a", "b"]),
+    "vocab_size=-3 must be at least 1": lambda: untyped.backbone("gpt-nano", vocab_size=-3),
+    "vocab_size=0 must be at least 1": lambda: untyped.backbone("gpt-nano", vocab_size=0),
+    "backbone=<Vocabulary> must be a Backbone": lambda: untyped.objective("next-token", VOCAB, body()),
+    "the backbone scores 4 tokens, and the vocabulary has 13": lambda: untyped.objective("next-token", body(4), VOCAB),
+    "name=None must be a text": lambda: untyped.study(None),
+    "nowhere: no such folder": lambda: untyped.study("defaults", results="nowhere"),
+    "where=None must be a text or a list of such": lambda: untyped.runs(where=None),
+    "sort=['exact'] must be a text or None": lambda: untyped.runs(sort=["exact"]),
+    "name=None must be a text or a path": lambda: untyped.load(None),
+    "data=3 must be a text or a path or None": lambda: untyped.evaluate("0", 3),
+    "out=None must be a text or a path": lambda: untyped.export("0", None),
+    "path=None must be a text or a path": lambda: untyped.plugin(None),
+    "a run is named by its folder or its digest, not by a int": lambda: untyped.report(3),
+    "warn=3 must be a function or None": lambda: untyped.report(warn=3),
+    "measure=3 must be a text or None": lambda: untyped.plot.curves(measure=3),
+    "minutes='3' must be a number": lambda: untyped.diagnose(MINI, minutes="3"),
+    "objectives=3 must be a text or a list of such": lambda: untyped.diagnose(MINI, objectives=3),
+    "batch='x' must be a whole number": lambda: untyped.diagnose(MINI, batch="x"),
+    "backbone=3 must be a text or None": lambda: untyped.diagnose(MINI, backbone=3),
+    "how its rows are read stands in it": lambda: untyped.diagnose(foresee.task(MINI), prompt="question"),
+}
+"""Wrong requests, by what is said of them."""
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_python_is_told_what_it_should_have_been_given(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with refused(said):
+        WRONG[said]()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_numbers_are_read_as_those_of_settings_and_lists_in_any_form() -> None:
+    weights = [next(body(numpy.int64(13), seed=seed).parameters()) for seed in (1, 1.0, numpy.int64(1), 2)]
+    assert [torch.equal(weights[0], each) for each in weights] == [True, True, True, False]
     assert canonical_data(Path("a.txt")) == "file:a.txt"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +16,19 @@ from foresee.core.plugins import load_plugin_file
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import describe, resolve, split_list
 from foresee.core.vocabulary import Vocabulary
+from foresee.experiments.engine import Engine
 from foresee.objectives.base import Objective, objectives
 from foresee.tasks.base import Task, tasks
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
-from foresee.training.values import whole_number
+from foresee.training.values import checked, whole_number
 
 if TYPE_CHECKING:
     import pandas
 
     from foresee.experiments.compare import Comparison
     from foresee.experiments.diagnose import Diagnosis
-    from foresee.experiments.engine import Engine
     from foresee.experiments.studies.result import StudyResult
     from foresee.report import plot
 
@@ -52,16 +52,19 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'foresee.api' has no attribute {name!r}")
 
 
+@checked
 def plugin(path: str | Path) -> None:
     """Makes known what a Python file registers, as ``--plugin`` does. Raises ``RequestError`` where it cannot be."""
     load_plugin_file(Path(path))
 
 
+@checked
 def task(spec: str) -> Task:
     """The task of a spec string, e.g. ``path-star:degree=2,length=5,nodes=50``."""
     return resolve(tasks, spec).build()
 
 
+@checked
 @fresh_torch_state()
 def backbone(spec: str, vocab: Vocabulary | None = None, *, vocab_size: int | None = None, seed: int = 0) -> Backbone:
     """A backbone of a spec string or preset, e.g. ``transformer:layers=3,width=128,heads=4``, with fresh weights drawn
@@ -72,20 +75,25 @@ def backbone(spec: str, vocab: Vocabulary | None = None, *, vocab_size: int | No
     """
     if (vocab is None) == (vocab_size is None):
         raise RequestError("a backbone needs either vocab=..., e.g. task.vocab, or vocab_size=...")
-    vocab = vocab or Vocabulary(tuple(map(str, range(vocab_size or 0))))
+    if vocab is None:
+        vocab = Vocabulary(tuple(map(str, range(whole_number("vocab_size", vocab_size)))))
     resolved = resolve(backbones, spec)
     return resolved.build(vocab, torch_stream("weights", resolved.text, seed))
 
 
+@checked
 @fresh_torch_state()
 def objective(spec: str, backbone: Backbone, vocab: Vocabulary, *, seed: int = 0) -> Objective:
     """An objective of a spec string on a backbone. Its symbols must be in ``vocab``, and the backbone's vocabulary as
     large; raises ``RequestError`` otherwise or where the backbone lacks a capability."""
     resolved = resolve(objectives, spec)
+    if backbone.vocab_size != len(vocab):
+        raise RequestError(f"the backbone scores {backbone.vocab_size} tokens, and the vocabulary has {len(vocab)}")
     refuse_missing(resolved.cls.needs, resolved.text, backbone, type(backbone).__name__)
     return resolved.build(backbone, vocab, torch_stream("weights", resolved.text, seed))
 
 
+@checked
 def train(
     task: str | Task,
     objective: str = "next-token",
@@ -113,6 +121,7 @@ def train(
     return train_run(asked, runs, shown)
 
 
+@checked
 def compare(
     task: str | Task,
     objectives: str | Sequence[str],
@@ -129,15 +138,11 @@ def compare(
     """Trains objectives (a list, or specs joined by commas) on one task under seeds 0 to ``seeds - 1``, always with the
     positive control, reversed training.
 
-    ``settings`` as for ``train``; ``engine`` is local, ray, slurm or in-process, and ``jobs`` the most runs at a time.
+    ``settings`` as for ``train``; ``engine`` is local, batched, ray, slurm or in-process; ``jobs`` go on at a time.
     """
     from foresee.experiments.compare import compare as compare_runs
     from foresee.training.tracking import show_progress
 
-    if not isinstance(objectives, Iterable):  # a built objective, or none
-        raise RequestError(
-            f"objectives must be specs, as in ['next-token', 'reversed'], not a {type(objectives).__name__}"
-        )
     names = split_list(objectives) if isinstance(objectives, str) else list(objectives)
     seeds = whole_number("seeds", seeds, 0)
     if "seed" in settings:
@@ -147,6 +152,7 @@ def compare(
     return compare_runs(asked, names, seeds, runs, engine=engine, jobs=jobs, progress=shown)
 
 
+@checked
 def study(
     name: str,
     scale: str = "laptop",
@@ -174,31 +180,19 @@ def study(
     return read(asked)
 
 
+@checked
 def diagnose(
-    data: str | Path,
-    *,
-    prompt: str = "prompt",
-    answer: str = "answer",
-    template: str | None = None,
-    tokenizer: str = "auto",
-    test_file: str | Path | None = None,
-    skip_bad: bool = False,
-    minutes: float = 10.0,
-    steps: int | None = None,
-    objectives: str | Sequence[str] = (),
-    backbone: str | None = None,
-    seeds: int = 2,
-    batch: int = 128,
-    lr: float | None = None,
-    jobs: int | None = None,
-    out: str | Path = "diagnosis",
-    progress: bool = True,
-) -> Diagnosis:
+    data: str | Path | Task, *,
+    prompt: str = "prompt", answer: str = "answer", template: str | None = None, tokenizer: str = "auto",
+    test_file: str | Path | None = None, skip_bad: bool = False, minutes: float = 10.0, steps: int | None = None,
+    objectives: str | Sequence[str] = (), backbone: str | None = None, seeds: int = 2, batch: int = 128,
+    lr: float | None = None, jobs: int | None = None, out: str | Path = "diagnosis", progress: bool = True,
+) -> Diagnosis:  # fmt: skip
     """Says whether next-token training would cheat on a data set, where, and which objective learns the decisions.
 
-    ``data`` is a file of prompts and answers, or a task spec; ``prompt`` and ``answer`` are its fields, ``test_file`` a
-    file of rows to test on. ``objectives`` are trained beside next-token, reversed and teacherless. ``steps`` of every
-    run take the place of ``minutes``. Writes a page, rows and runs into ``out``, and continues what is there.
+    ``data`` is a file of prompts and answers, or a task or its spec; ``prompt`` and ``answer`` are a file's fields,
+    ``test_file`` has rows to test on. ``objectives`` are trained beside next-token, reversed and teacherless. ``steps``
+    of every run take the place of ``minutes``. Writes a page, rows and runs into ``out``, and continues what is there.
     """
     from foresee.experiments import diagnose as diagnosing
     from foresee.report.diagnosis import write_page
@@ -215,7 +209,7 @@ def diagnose(
     say("reading the data")
     chosen = None if backbone is None else resolve(backbones, backbone)
     built = diagnosing.read_task(
-        str(data), prompt=prompt, answer=answer, template=template, tokenizer=tokenizer, skip_bad=skip_bad,
+        _spell(data), prompt=prompt, answer=answer, template=template, tokenizer=tokenizer, skip_bad=skip_bad,
         checkpoint=chosen.options["path"] if chosen is not None and chosen.name == "hf" else None,
         test_file=None if test_file is None else str(test_file),
     )  # fmt: skip
@@ -229,6 +223,7 @@ def diagnose(
     return found
 
 
+@checked
 def runs(
     *folders: RunName | Sequence[RunName],
     where: str | Sequence[str] = (),
@@ -249,6 +244,7 @@ def runs(
     return table if sort is None else sort_runs(table, sort, descending=descending)
 
 
+@checked
 def evaluate(run: RunName, data: str | Path | None = None, *, save: bool = False, runs: str | Path = "runs") -> Run:
     """The run, measured again: on its own test examples, or on the file ``data``. ``save`` keeps rows of metrics that
     were added since it was trained."""
@@ -264,6 +260,7 @@ def evaluate(run: RunName, data: str | Path | None = None, *, save: bool = False
     return measured
 
 
+@checked
 def export(run: RunName, out: str | Path, *, runs: str | Path = "runs") -> Path:
     """Writes a finished run as a standard checkpoint folder that the transformers library loads; returns the folder."""
     from foresee.training.export import export as export_run
@@ -284,10 +281,10 @@ def report(
     return write(*about, out=out, runs=runs, title=title, figures=figures, tables=tables, warn=warn)
 
 
+def _spell(task: str | Path | Task) -> str:
+    return describe(tasks, task) if isinstance(task, Task) else str(task)
+
+
 def _settings(task: str | Task, objective: str, backbone: str | None, settings: dict[str, Any]) -> Settings:
-    chosen: dict[str, Any] = {"task": describe(tasks, task) if isinstance(task, Task) else task, "objective": objective}
-    chosen |= {} if backbone is None else {"backbone": backbone}
-    for name, given in chosen.items():
-        if not isinstance(given, str | Path):
-            raise RequestError(f"{name} must be a spec, as on the command line, not a {type(given).__name__}")
-    return Settings.of(**{name: str(given) for name, given in chosen.items()}, **settings)
+    chosen = {} if backbone is None else {"backbone": backbone}
+    return Settings.of(_spell(task), objective, **chosen, **settings)

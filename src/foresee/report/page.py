@@ -24,10 +24,12 @@ from foresee.report.star import draw_star, nodes_of
 from foresee.report.style import KINDS, assign_marks
 from foresee.training.records import one_by_one
 from foresee.training.run import DamagedRun, Run, find_runs
+from foresee.training.values import checked
 
 TITLE = "Does it look ahead?"
 
 
+@checked
 def report(
     *about: Any, out: str | Path = "report.html", runs: str | Path = "runs",
     title: str | None = None, figures: str | Path | None = None, tables: str | Path | None = None,

@@ -19,6 +19,7 @@ from foresee.report import charts, frames
 from foresee.report.groups import NOTHING, Section, arrange, folders_of
 from foresee.report.style import CONFIG
 from foresee.training.run import Run, find_runs
+from foresee.training.values import checked
 
 __all__ = ["anatomy", "curves", "positions", "supervision", "survival"]
 
@@ -26,6 +27,7 @@ One = Run | Comparison | str | Path
 Source = One | Sequence[One]
 
 
+@checked
 def curves(*about: Source, measure: str | None = None, runs: str | Path = "runs") -> alt.VConcatChart:
     """Learning curves, a line a seed: of ``measure`` (branch, forced or exact), or of each that there is."""
     if measure is not None and measure not in charts.MEASURES:
@@ -33,21 +35,25 @@ def curves(*about: Source, measure: str | None = None, runs: str | Path = "runs"
     return _stacked([learning_curves(each, measure=measure) for each in _sections(about, runs)], "evaluations")
 
 
+@checked
 def positions(*about: Source, runs: str | Path = "runs") -> alt.VConcatChart:
     """Forced and free-running accuracy by answer position, a chart an objective."""
     return _stacked([accuracy_by_position(each) for each in _sections(about, runs)], "finished runs")
 
 
+@checked
 def survival(*about: Source, runs: str | Path = "runs") -> alt.VConcatChart:
     """The share of seeds not yet solved against training steps (Kaplan-Meier)."""
     return _stacked([steps_to_solve(each) for each in _sections(about, runs)], "evaluations")
 
 
+@checked
 def supervision(*about: Source, runs: str | Path = "runs") -> alt.VConcatChart:
     """Which answer positions the training loss comes from, over steps, a chart an objective."""
     return _stacked([loss_by_position(each) for each in _sections(about, runs)], "losses by position")
 
 
+@checked
 def anatomy(run: Source, example: int = 0, *, runs: str | Path = "runs") -> alt.VConcatChart:
     """What a trained model did on one of its kept test examples: how likely each symbol was at each place, written
     freely and with the truth shown, and what the position that decides reads."""

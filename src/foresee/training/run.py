@@ -36,6 +36,7 @@ from foresee.training.checkpoint import load_weights
 from foresee.training.records import Anatomy, Environment, Example, Report, Timing
 from foresee.training.settings import Settings, part_registries
 from foresee.training.summary import describe_run, run_html
+from foresee.training.values import checked
 from foresee.training.witnesses import (
     Witness,
     control_solved,
@@ -266,6 +267,7 @@ def read_run(directory: str | Path) -> Run:
     )
 
 
+@checked
 def load(name: str | Path, runs: str | Path = "runs", data: str | Path | None = None) -> Run:
     """A finished run, named by its folder, or by its digest or the start of that anywhere below ``runs``; ``data`` says
     where the file lies now that it was trained on. Raises ``RequestError`` where there is none, or it is unfinished or
