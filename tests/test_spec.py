@@ -13,6 +13,7 @@ from refusals import refused
 
 from foresee.backbones import backbones
 from foresee.core.bounds import Bounds, bounds_of, find_fault
+from foresee.core.errors import ForeseeError
 from foresee.core.registry import Registry
 from foresee.core.seeds import torch_stream
 from foresee.core.spec import (
@@ -189,7 +190,7 @@ def test_a_wrong_spec_is_refused_in_one_sentence(spec: str, message: str) -> Non
 
 
 def test_a_wrong_option_of_a_class_or_before_a_path_is_said() -> None:
-    with pytest.raises(TypeError, match="cannot be set by a spec"):
+    with pytest.raises(ForeseeError, match="Tuple: option 'parts' cannot be set by a spec; annotate parts: float"):
         resolve(gadgets, "tuple:parts=1")
     with refused("task 'data' has no option 'test_fiel'"):
         resolve(tasks, "data:test_fiel=/tmp/nothing.jsonl,path=d.jsonl")

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from foresee.backbones.capabilities import Attend, Cap, measure_once
 from foresee.core.bounds import find_fault
 from foresee.core.errors import RequestError
+from foresee.core.plugins import explained
 from foresee.core.registry import Registry
 from foresee.core.seeds import global_stream_from
 from foresee.core.spec import resolve
@@ -45,10 +46,12 @@ class _Measured(ABCMeta):
             for each in given:
                 if isinstance(each, torch.Generator):
                     held.enter_context(global_stream_from(each.clone_state()))
-            made = super().__call__(*given, **options)
+            with explained(cls, f"constructing {cls.__name__}"):
+                made = super().__call__(*given, **options)
         made.options = options
         if "has" not in vars(made):  # a checkpoint measures itself, before its weights are changed in kind
-            made.has = measure_once((cls, *sorted(options.items())), made, made.width, made.longest)
+            with explained(cls, f"measuring {cls.__name__}"):
+                made.has = measure_once((cls, *sorted(options.items())), made, made.width, made.longest)
         return made
 
 
@@ -287,7 +290,7 @@ def refuse_missing(needs: frozenset[Cap], objective: str, backbone: Backbone, na
         )
 
 
-backbones: Registry[Backbone] = Registry("backbone", "foresee.backbones")
+backbones: Registry[Backbone] = Registry("backbone", "foresee.backbones", Backbone)
 
 
 def describe_backbone(spec: str) -> str:

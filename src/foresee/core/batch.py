@@ -52,19 +52,21 @@ class Batch:
     def of(
         tokens: Tensor, prompt_len: Tensor | int, answer_len: Tensor | int, facts: Mapping[str, Tensor] | None = None
     ) -> Batch:
-        """A batch from tokens [B, T], of any whole numbers, and lengths ([B], or one number for all rows). Raises
-        ``ValueError`` on what does not fit."""
+        """A batch from tokens [B, T] and lengths ([B], or one number for all rows), all of them any whole numbers.
+        Raises ``ValueError`` on what does not fit."""
         tokens, facts = torch.as_tensor(tokens), {name: torch.as_tensor(fact) for name, fact in (facts or {}).items()}
         if tokens.dim() != 2 or tokens.is_floating_point():
             raise ValueError(f"tokens are {tokens.dtype} {list(tokens.shape)}, and must be whole numbers [B, T]")
         tokens = tokens.long()
         rows, columns = tokens.shape
 
-        def lengths(value: Tensor | int) -> Tensor:
-            full = value if isinstance(value, Tensor) else torch.full((rows,), value, dtype=torch.int64)
-            return full.to(tokens.device)
+        def lengths(name: str, value: Tensor | int) -> Tensor:
+            given = torch.as_tensor(value, device=tokens.device)
+            if given.is_floating_point():
+                raise ValueError(f"{name} is {value}, and must be whole numbers")
+            return (given if given.dim() else given.expand(rows).clone()).long()
 
-        prompt, answer = lengths(prompt_len), lengths(answer_len)
+        prompt, answer = lengths("prompt_len", prompt_len), lengths("answer_len", answer_len)
         for name, value in {"prompt_len": prompt, "answer_len": answer, **facts}.items():
             if value.shape[:1] != (rows,):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}, but there are {rows} rows of tokens")

@@ -9,14 +9,16 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from foresee.core.errors import RequestError
+from foresee.core.errors import ForeseeError, RequestError
 from foresee.core.files import hash_file
 
 ENTRY_POINT_GROUP = "foresee.plugins"
@@ -29,6 +31,35 @@ _loaded: dict[str, dict[Path, str]] = {}
 """By module that ``load_plugin_file`` imported, the files behind it with their digests; the latest comes last."""
 _loading: list[Path] = []
 """The files that are being imported."""
+
+
+def is_own(part: type) -> bool:
+    """Whether a class is somebody's own, not this package's."""
+    return not part.__module__.startswith("foresee.")
+
+
+@contextmanager
+def explained(cls: type, what: str) -> Iterator[None]:
+    """Turns what Python raises while ``what``, of a class of somebody's own, is called into a ``RequestError`` of one
+    sentence, with the line of their file; in this package's own it would be a defect, which escapes."""
+    try:
+        yield
+    except (ForeseeError, Warning):
+        raise
+    except Exception as error:
+        if not is_own(cls):
+            raise
+        said = (str(error).strip().splitlines() or [""])[0]
+        frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
+                  if frame.f_globals.get("__name__") == cls.__module__]  # fmt: skip
+        where = f" (line {frames[-1][1]} of {Path(frames[-1][0]).name})" if frames else ""
+        raise RequestError(f"{what} raises {type(error).__name__}{said and f': {said}'}{where}") from error
+
+
+def attempt(part: Any, method: str, *given: Any, **named: Any) -> Any:
+    """Calls a method, which is ``explained``."""
+    with explained(type(part), f"{type(part).__name__}.{method}"):
+        return getattr(part, method)(*given, **named)
 
 
 def load_plugin_file(path: Path) -> None:
@@ -175,7 +206,7 @@ def plugin_digest(classes: Sequence[type]) -> str:
     run; empty where there are none. Raises ``RequestError`` where one stands in no file."""
     files: dict[Path, str] = {}
     for cls in classes:
-        if cls.__module__.startswith("foresee."):
+        if not is_own(cls):
             continue
         if not _sources[cls]:
             raise RequestError(

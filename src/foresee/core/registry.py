@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from foresee.core import plugins
 from foresee.core.errors import ForeseeError, RequestError
@@ -46,9 +46,11 @@ def nearest(name: str, known: list[str]) -> str:
 class Registry(Generic[T]):
     """Classes of one kind by name, and presets of that kind."""
 
-    def __init__(self, kind: str, package: str) -> None:
-        """``kind`` is the word used in messages; ``package`` is imported in full before the first look-up."""
+    def __init__(self, kind: str, package: str, base: type = object) -> None:
+        """``kind`` is the word used in messages; ``package`` is imported in full before the first look-up; every class
+        must be a subclass of ``base``."""
         self.kind = kind
+        self._base = base
         self._package = package
         self._classes: dict[str, type[T]] = {}
         self._presets: dict[str, str] = {}
@@ -60,8 +62,8 @@ class Registry(Generic[T]):
     def register(
         self, name: str, *, later: Sequence[str] = (), renamed: Mapping[str, str] | None = None
     ) -> Callable[[type[T]], type[T]]:
-        """Class decorator that gives a class its name; raises ``RequestError`` when it is none (``refuse_misnamed``) or
-        is taken, but by the same class as it was before, as where a cell of a notebook runs again.
+        """Class decorator that gives a class its name; raises ``RequestError`` where that or the class is none of this
+        kind, or the name is taken, but by the same class as it was before, as where a cell of a notebook runs again.
 
         ``later`` names options that the class gained after runs of it existed: canonical specs leave them out at their
         defaults, so those runs keep their digests and their random streams. ``renamed`` gives the present names of
@@ -70,6 +72,13 @@ class Registry(Generic[T]):
         self.refuse_misnamed(name)
 
         def add(cls: type[T]) -> type[T]:
+            given: Any = cls
+            if not (isinstance(given, type) and issubclass(given, self._base)):
+                given = getattr(cls, "__name__", repr(cls))
+                raise RequestError(
+                    f"{given} is registered as {self.kind} {name!r}, and must be a subclass of "
+                    f"{self._package}.{self._base.__name__}"
+                )
             if not cls.__module__.startswith(f"{self._package}."):
                 self.discover()  # so that a clash names the newcomer, not the built-in entry, as the one to rename
             self._claim(name, f"{cls.__module__}.{cls.__qualname__}")

@@ -13,6 +13,7 @@ import operator
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy
 import torch
@@ -42,6 +43,13 @@ def torch_stream(*key: Key, device: torch.device | str = "cpu") -> torch.Generat
 def torch_seed(*key: Key) -> int:
     """What ``torch_stream`` seeds its generator with: 63 bits, since ``manual_seed`` takes a signed 64-bit number."""
     return int.from_bytes(digest(*key)[:8], "little") >> 1
+
+
+def global_states() -> tuple[object, ...]:
+    """What the global streams of torch and of NumPy, which nothing here may touch, would give next."""
+    state: Any = numpy.random.get_state()  # noqa: NPY002  # only read
+    _, words, *more = state
+    return torch.default_generator.get_state().numpy().tobytes(), words.tobytes(), *more
 
 
 @contextmanager

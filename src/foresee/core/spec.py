@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from foresee.core.bounds import find_fault, plain_types
 from foresee.core.errors import RequestError
+from foresee.core.plugins import explained
 from foresee.core.registry import Registry, nearest
 
 T = TypeVar("T")
@@ -96,14 +97,29 @@ _OPTIONS: dict[type, MappingProxyType[str, inspect.Parameter]] = {}
 
 
 def options_of(cls: type) -> MappingProxyType[str, inspect.Parameter]:
-    """The options of a registered class: its keyword-only constructor parameters, annotations resolved to types."""
+    """The options of a registered class: its keyword-only constructor parameters, each of its annotation's type or else
+    its default's. Raises ``RequestError`` where a spec cannot set one, or a default is not of its type."""
     if cls in _OPTIONS:
         return _OPTIONS[cls]
-    hints, found = plain_types(cls), dict[str, inspect.Parameter]()
+    with explained(cls, f"reading the annotations of {cls.__name__}"):
+        hints, found = plain_types(cls), dict[str, inspect.Parameter]()
     for name, parameter in inspect.signature(cls.__init__).parameters.items():  # type: ignore[misc]  # only read
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            found[name] = parameter.replace(annotation=hints.get(name, str))
+            found[name] = parameter.replace(annotation=hints.get(name, type(parameter.default)))
+            if (fault := _fault_of(found[name])) is not None:
+                raise RequestError(f"{cls.__name__}: option {name!r} {fault}")
     return _OPTIONS.setdefault(cls, MappingProxyType(found))
+
+
+def _fault_of(option: inspect.Parameter) -> str | None:
+    default, required = option.default, option.default is inspect.Parameter.empty
+    try:
+        fits = read_value("" if required else write_value(default), option.annotation) == default
+    except TypeError:
+        return f"cannot be set by a spec; annotate {option.name}: float (or int, bool, str, Literal, these | None)"
+    except ValueError:
+        fits = False
+    return None if required or fits else f"is {default!r} by default, which {option.annotation} does not allow"
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,8 @@ class Resolved(Generic[T]):
             except TypeError as error:
                 given = ", ".join(type(each).__name__ for each in context)
                 raise RequestError(f"{self.name}: its constructor must take ({given}) by position: {error}") from None
-            built = self.cls(*context, **own)
+            with explained(self.cls, f"constructing {self.cls.__name__}"):
+                built = self.cls(*context, **own)
         around = {key: self.options[key] for key in shared}
         if self.wrapper is None or all(value == shared[key].default for key, value in around.items()):
             return built
@@ -278,7 +295,6 @@ def describe(registry: Registry[T], built: T) -> str:
     if wrapper is not None and type(built) is wrapper:
         options = {key: getattr(built, key) for key in options_of(wrapper)}
         inner = inner.inner
-    cls = type(inner)
-    name = registry.name_of(cls)
+    cls, name = type(inner), registry.name_of(type(inner))
     options = {key: getattr(inner, key) for key in options_of(cls)} | options
     return Resolved(name, cls, options, registry.later[name], wrapper).text

@@ -108,4 +108,4 @@ class Metric(ABC):
         """Rows by name; a row that has no meaning for this objective or task is absent, never zero."""
 
 
-metrics: Registry[Metric] = Registry("metric", "foresee.metrics")
+metrics: Registry[Metric] = Registry("metric", "foresee.metrics", Metric)

@@ -56,6 +56,8 @@ def measure_one(name: str, subject: Subject) -> Rows:
     if not isinstance(found, dict):
         raise RequestError(f"metric {name!r} must return rows by name, not a {type(found).__name__}")
     for row, measured in found.items():
+        if not isinstance(row, str):
+            raise RequestError(f"metric {name!r} names a row {row!r}; names are text")
         for each in measured if isinstance(measured, list) else [measured]:
             if not is_measurement(each):
                 raise RequestError(

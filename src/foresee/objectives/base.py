@@ -14,6 +14,7 @@ from foresee.backbones import Backbone, Cap
 from foresee.backbones.base import draw_weights as draw_weights
 from foresee.core.batch import Batch
 from foresee.core.bounds import Bounds as Bounds
+from foresee.core.errors import RequestError
 from foresee.core.registry import Registry
 from foresee.core.vocabulary import Vocabulary
 
@@ -102,6 +103,9 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        needs: Any = cls.needs
+        if not isinstance(needs, frozenset | set) or not all(isinstance(each, Cap) for each in needs):
+            raise RequestError(f"{cls.__name__}: needs must be a set of Cap members (Cap.LOOKAHEAD), not {needs!r}")
         cls.recordable = vars(cls).get("recordable", False)  # not inherited: it may compute otherwise
 
     def __init__(self, backbone: Backbone, vocab: Vocabulary, generator: torch.Generator | None = None) -> None:
@@ -152,4 +156,4 @@ answer = model.generate(**prompt, max_new_tokens={length}, do_sample=False{end})
         return None
 
 
-objectives: Registry[Objective] = Registry("objective", "foresee.objectives")
+objectives: Registry[Objective] = Registry("objective", "foresee.objectives", Objective)

@@ -255,7 +255,7 @@ class Task(ABC):
         return ""
 
 
-tasks: Registry[Task] = Registry("task", "foresee.tasks")
+tasks: Registry[Task] = Registry("task", "foresee.tasks", Task)
 
 Labels = Literal["numbers", "words"]
 """What a checkpoint reads where a label stands in the text: its number, or a word of the checkpoint's own tokenizer
