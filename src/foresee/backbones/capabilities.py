@@ -60,7 +60,8 @@ def measure(backbone: nn.Module, width: int, longest: int | None) -> frozenset[C
 
 
 def _measure(backbone: nn.Module, width: int, length: int) -> frozenset[Cap]:
-    rng, sample, changed = torch_stream("measure capabilities"), next(backbone.parameters()), length // 2
+    rng, changed = torch_stream("measure capabilities"), length // 2
+    sample, name = next(backbone.parameters(), torch.zeros(())), type(backbone).__name__
 
     def draw(*shape: int) -> Tensor:
         return (SCALE * torch.randn(*shape, generator=rng)).to(sample.device, sample.dtype)
@@ -76,14 +77,23 @@ def _measure(backbone: nn.Module, width: int, length: int) -> frozenset[Cap]:
 
     if not isinstance(final := backbone(x), Tensor) or final.shape != x.shape:
         given = list(final.shape) if isinstance(final, Tensor) else f"a {type(final).__name__}"
+        raise RequestError(f"{name}.forward must give a tensor [B, T, D] of one [B, T, D], not {given}")
+    # First what would make all that follows read wrongly.
+    if not final.isfinite().all():
+        raise RequestError(f"{name}.forward gives states that are not finite, of inputs of the size of embeddings")
+    if (backbone(x) - final).abs().max() > SMALLEST:
         raise RequestError(
-            f"{type(backbone).__name__}.forward must give a tensor [B, T, D] of one [B, T, D], not {given}"
+            f"{name}.forward gives other states of the same input when called again; it draws nothing in evaluation "
+            "mode (no dropout where self.training is false) and keeps nothing"
         )
+    beside = backbone(torch.cat((x, draw(1, length, width))))[:1]
+    if not torch.allclose(beside, final, rtol=EQUAL, atol=EQUAL):
+        raise RequestError(f"{name}.forward gives a row other states beside another row than alone; rows must not mix")
     causal = moved()
     if causal[:changed].any():
-        raise ForeseeError(f"{type(backbone).__name__} leaks: in causal mode a position reads what comes after it")
+        raise ForeseeError(f"{name} leaks: in causal mode a position reads what comes after it")
     if not causal[changed:].all():
-        raise ForeseeError(f"{type(backbone).__name__} in causal mode does not read every earlier position")
+        raise ForeseeError(f"{name} in causal mode does not read every earlier position")
 
     def sees_under_a_mask() -> bool:
         visible = torch.ones(1, length, length, dtype=torch.bool, device=x.device).tril()

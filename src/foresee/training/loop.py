@@ -141,7 +141,9 @@ def build_parts(spec: Settings, directory: Path) -> Parts:
     test = test_examples(spec, task, data)
     warn_of_rows(task, test)
     require_whole_parts(spec, task, data)
-    check_model(task, objective, test, spec.steps)
+    # Once more from the same streams; a checkpoint is large, and its weights are not drawn.
+    again = None if spec.backbone_digest else partial(spec.build_objective, task)
+    check_model(task, objective, test, spec.steps, again)
     return Parts(task, objective, data, test)
 
 
