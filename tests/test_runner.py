@@ -37,7 +37,7 @@ from foresee.backbones.hf import loading
 from foresee.core.errors import ForeseeError, RequestError
 from foresee.experiments.cluster import Slurm
 from foresee.experiments.engine import InProcess, Job, Pending, make_engine
-from foresee.experiments.memory import estimate_memory
+from foresee.experiments.machine import estimate_memory
 from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
 from foresee.experiments.runner import Runner, run_all, state, unfinished
 from foresee.training.loop import InterruptedTrainingError, train

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from foresee.core.batch import Batch
 from foresee.core.errors import RequestError
 from foresee.core.seeds import stream
-from foresee.experiments.memory import estimate_memory
+from foresee.experiments.machine import estimate_memory
 from foresee.objectives.teacher_forcing import answer_loss
 from foresee.training.checkpoint import saved_weights
 from foresee.training.distributed import Model, World

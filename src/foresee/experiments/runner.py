@@ -17,7 +17,7 @@ from typing_extensions import TypedDict, Unpack
 from foresee.core.errors import ForeseeError, InUseError, RequestError
 from foresee.core.plugins import refuse_while_loading
 from foresee.experiments.engine import Engine, Job, LostWorkerError, Pending, make_engine
-from foresee.experiments.memory import Size, estimate_memory
+from foresee.experiments.machine import Size, estimate_memory
 from foresee.training.loop import InterruptedTrainingError
 from foresee.training.process import in_use, stop_signals
 from foresee.training.progress import Progress, title

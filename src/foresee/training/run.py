@@ -153,9 +153,7 @@ class Run:
         """What is known beside its measurements: what ``witnesses`` (its own where None) did on its task, its depth and
         its losses."""
         if witnesses is None:
-            witnesses = self.witnesses
-        if witnesses is None:
-            witnesses = find_witnesses(self.dir.parent, self.spec)
+            witnesses = find_witnesses(self.dir.parent, self.spec) if self.witnesses is None else self.witnesses
         known = Circumstances(
             control_solved=control_solved(self.spec, witnesses),
             control=self.spec.control().command,
