@@ -1,12 +1,14 @@
 """``foresee compare``."""
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import foresee
-from foresee.cli.options import AsJson, Jobs, Page, Runs, TaskSpec, Track, complete_specs, emit, output
+from foresee.cli.options import AsJson, Machines, Page, Runs, TaskSpec, Track, complete_specs, emit, output
 
 
 def command(
@@ -16,8 +18,8 @@ def command(
     ],
     *,
     settings: Any,
+    machines: Machines,
     seed: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds each, from 0.")] = 3,
-    jobs: Jobs = None,
     runs: Runs = Path("runs"),
     track: Track = None,
     report: Page = None,
@@ -26,7 +28,11 @@ def command(
     """Trains objectives on one task over seeds, always with the positive control (reversed)."""
     from foresee.cli.display import show_comparison
 
-    compared = foresee.compare(task, objective, seeds=seed, runs=runs, jobs=jobs, track=track, **settings)
+    # Ray reports a lost worker on standard output, which is for results alone.
+    with redirect_stdout(sys.stderr):
+        compared = foresee.compare(
+            task, objective, seeds=seed, runs=runs, engine=machines.make_engine(), track=track, **settings
+        )
     if report is not None:
         foresee.report(compared, out=report)
     emit(compared.json()) if as_json else show_comparison(compared, output())
