@@ -14,6 +14,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -190,7 +191,7 @@ def bench(
     works["training"] = training
     works["cached"] = decoding(training, decode_greedily, asked)
     works["recomputed"] = decoding(training, recomputing, asked)
-    works["data"] = lambda: draw(training.task, spec.task, "train", drawn, 0)
+    works["data"] = draw_all = partial(draw, training.task, spec.task, "train", drawn, 0)
     seconds = interleaved(works, spec.device, rounds, burst)
 
     def rate(name: str, amount: float) -> dict[str, float]:
@@ -214,7 +215,7 @@ def bench(
         "matrix_rate": matrix_rate,
         "share": model_flops["value"] / matrix_rate,
         "decoding": {"cached": cached, "recomputed": recomputed, "ratio": cached["value"] / recomputed["value"]},
-        "data": rate("data", drawn),
+        "data": rate("data", len(draw_all())),  # a file may hold fewer
         "environment": environment(),
     }  # fmt: skip
 
