@@ -19,6 +19,7 @@ from foresee.core.spec import resolve
 from foresee.experiments.diagnose import decisions
 from foresee.experiments.diagnose.evidence import (
     SeedEvidence,
+    _compound,
     accuracies_during,
     baseline_losses,
     charge_for_length,
@@ -119,7 +120,7 @@ def test_what_is_written_freely_is_compared_token_by_token(ragged: tuple[Data, B
 def test_a_mean_has_the_textbook_interval_in_which_rows_of_one_problem_count_once() -> None:
     values, ones, problems = torch.tensor([[1.0, 2.0, 4.0, 9.0]]), torch.ones(4), torch.arange(4)
     once: Any = ratio(values, ones, problems)
-    half = Z95 * float(values[0].double().std()) / 2
+    half = 3.182446 * float(values[0].double().std()) / 2  # Student's t, three degrees of freedom
     assert (once["value"], once["low"], once["high"], once["n"]) == pytest.approx((4.0, 4.0 - half, 4.0 + half, 4))
     thrice: Any = ratio(values.repeat(1, 3), ones.repeat(3), problems.repeat(3))
     assert (thrice["n"], thrice["problems"], thrice["low"]) == (12, 4, pytest.approx(once["low"]))
@@ -133,8 +134,8 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     apart: Any = ratio(torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.ones(2), torch.arange(2))
     assert (same["seeds"], apart["seeds"]) == ([2.0, 2.0], [1.0, 3.0])
     assert apart["value"] == same["value"] == 2.0
-    variance = ((same["high"] - 2) / Z95) ** 2 + 2.0 / 2  # sample variance of 1 and 3, over two seeds
-    assert apart["high"] == pytest.approx(2 + Z95 * math.sqrt(variance))
+    between = Z95**2 * 2.0 / 2  # sample variance of 1 and 3, over two seeds
+    assert apart["high"] == pytest.approx(2 + math.sqrt((same["high"] - 2) ** 2 + between))
 
 
 def test_all_right_is_no_surer_than_so_few_rows_allow() -> None:
@@ -183,7 +184,7 @@ def test_the_witness_is_not_judged_by_the_rows_that_it_was_picked_by() -> None:
         losses = decisions.TokenLosses(*(torch.zeros(1, rows, 1),) * 2, torch.ones(rows, 1, dtype=torch.bool), problems)
         batch = Batch.of(torch.zeros(rows, 2, dtype=torch.int64), 1, 1)
         flags = decisions.Flags(*(torch.zeros(1, rows, 1, dtype=torch.bool),) * 2)
-        found.append(gather_evidence(families, batch, losses, flags, [], torch.ones(rows), 0.1)[0].gap)
+        found.append(gather_evidence(families, batch, losses, flags, [], torch.ones(rows), 0.1, 1.0)[0].gap)
         naive.append(float(nlls[0].mean() - nlls[1:].mean(1).min()))
     error = (2 / (rows / 2)) ** 0.5 / 60**0.5
     assert abs(sum(found) / 60) < 3 * error
@@ -324,8 +325,8 @@ def test_a_prompt_is_shown_as_it_is_in_the_file_and_a_seed_before_it(tmp_path: P
 # The verdict on fabricated evidence: every rule, and what misses it by a hair.
 
 SOLVED: dict[str, Any] = {
-    "exact": 0.99, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed", "witness_exact": 0.99,
-    "control_exact": 0.99, "control_steps": 30, "baseline": 10.0, "unexplained": 0.0,
+    "exact": 0.99, "exact_low": 0.96, "nll": 0.05, "gap": 0.01, "gap_low": 0.005, "witness": "reversed",
+    "witness_exact": 0.99, "control_exact": 0.99, "control_steps": 30, "baseline": 10.0, "unexplained": 0.0,
     "fall": 0.0, "overfit": 0.0, "decision_loss": 0.0,
     "decision_positions": 0, "decision_rise": math.inf,
     "drop": 0.001, "drop_low": 0.0, "least_forced": 0.99, "compounded": 0.97,
@@ -396,6 +397,13 @@ def judged(*seeds: dict[str, Any], minutes: float | None = 10.0, backbone: str =
         # Right as often as the most frequent answer is.
         (NOISE, {"exact": 0.98, "chance": 0.94, "baseline": 0.1}, NONE_NEEDED),
         (NOISE, {"exact": 0.98, "chance": 0.97, "baseline": 0.1}, TOO_SMALL),
+        # More often, but not surely.
+        (NOISE, {"exact": 0.98, "exact_low": 0.93, "chance": 0.94, "baseline": 0.1}, TOO_SMALL),
+        # Another order pays less, but not surely, or by no more than next-token learned by heart: no agreement.
+        (NOISE, {"gap": 1.0, "gap_low": 0.09}, TOO_SMALL),
+        (NOISE, {"gap": 1.0, "gap_low": 0.9, "overfit": 0.85}, TOO_SMALL),
+        (CHAIN, {"gap": 0.2, "gap_low": -0.4}, TOO_SMALL),
+        (NOISE, {"gap": 0.14, "gap_low": -0.4}, NONE_NEEDED),
         # Explained in the mean, but a part of the responses is not explained at all.
         (NOISE, {"unexplained": 0.24}, NONE_NEEDED),
         (NOISE, {"unexplained": 0.25}, TOO_SMALL),
@@ -486,3 +494,22 @@ def test_accuracy_at_decisions_is_read_from_evaluations_that_have_it() -> None:
     run = cast(Run, SimpleNamespace(metrics=lines))
     assert dict(accuracies_during(run, [1, 2])) == pytest.approx({10: 0.3, 30: 0.7})
     assert accuracies_during(run, []) == []
+
+
+def test_a_response_given_to_a_prompt_anywhere_is_right_to_all_of_its_rows(tmp_path: Path) -> None:
+    """Always answering "yes" is right where each prompt has that among its responses, however rare it is."""
+    rows = [(f"p{prompt}", response) for prompt in range(40) for response in ("yes", f"a{prompt}", f"b{prompt}")]
+    assert data_files.data(data_files.write_jsonl(tmp_path / "several.jsonl", rows), tokenizer="words").chance == 1.0
+    once = [("p", "yes"), ("q", "no"), ("q", "no"), ("r", "no")]
+    assert data_files.data(data_files.write_jsonl(tmp_path / "once.jsonl", once), tokenizer="words").chance == 0.75
+
+
+def test_positions_of_few_rows_count_for_the_least_accuracy() -> None:
+    """Of 29 rows one ends after two tokens; at a position that it lacks only a third are right."""
+    mask = torch.ones(29, 10, dtype=torch.bool)
+    mask[0, 2:] = False
+    right = mask.clone()
+    right[::3, 6], right[1::3, 6] = False, False
+    scores = TokenScores("forced", torch.zeros(29, 10), right, right, right.all(1))
+    least, _ = _compound(scores, mask)
+    assert least < 0.4

@@ -50,10 +50,17 @@ class DataSet:
         tokenizer = choose_tokenizer(request, train) if coding is None else coding.tokenizer
         limits = (request.max_prompt, request.max_answer)
         read = [digest_of(files) for files in (train, test) if files]
+
+        def build(place: Path) -> dict[str, Any]:
+            built = _build(place, request, tokenizer, self.files, len(train))
+            if read != [digest_of(files) for files in (train, test) if files]:
+                raise RequestError(f"{self.files[0]}: a file changed while it was read; ask again")
+            return built
+
         folder, meta = load_or_build(
             "rows",
-            key_of("rows", 2, read, request.fields, tokenizer.key, request.boundary, request.ending, limits),
-            lambda place: _build(place, request, tokenizer, self.files, len(train)),
+            key_of("rows", 3, read, request.fields, tokenizer.key, request.boundary, request.ending, limits),
+            build,
         )
         self.bad = [BadRow(*row) for row in meta["bad"]]
         """The first of the bad rows, which are not among the rows."""
@@ -211,12 +218,22 @@ def _build(folder: Path, request: Request, tokenizer: Tokenizer, files: list[Pat
     append(folder, "order", numpy.argsort(map_array(folder, "prompts"), kind="stable"))
     append(folder, "counts", counts)
     train_rows = int(in_file[:train].sum())
-    responses, shares = numpy.unique(map_array(folder, "responses")[:train_rows], return_counts=True)
-    shares[numpy.isin(responses, numpy.concatenate(never_right))] = 0
+    prompts, responses = (map_array(folder, name)[:train_rows] for name in ("prompts", "responses"))
+    shares = _right_rows(prompts, responses, numpy.concatenate(never_right))
     return {
         "bad": bad, "bad_counts": dict(bad_counts), "longest": longest.tolist(), "train_rows": train_rows,
         "file_ends": numpy.cumsum(in_file).tolist(), "majority": int(shares.max()) / train_rows,
     }  # fmt: skip
+
+
+def _right_rows(prompts: Array, responses: Array, never_right: Array) -> Array:
+    """To how many of the rows each different response is right: those whose prompt it is given to anywhere."""
+    pairs = numpy.unique(numpy.stack([prompts, responses], 1), axis=0)
+    every, rows = numpy.unique(prompts, return_counts=True)
+    known, number = numpy.unique(pairs[:, 1], return_inverse=True)
+    right = numpy.bincount(number, rows[numpy.searchsorted(every, pairs[:, 0])], len(known))
+    right[numpy.isin(known, never_right)] = 0
+    return right
 
 
 def _find_faults(request: Request, tokenizer: Tokenizer, flat: Array, lengths: Rows) -> dict[int, tuple[str, str]]:

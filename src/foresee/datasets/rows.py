@@ -77,12 +77,15 @@ def read_lines(path: Path) -> Iterator[bytes]:
 def read_json(path: Path) -> Iterator[tuple[int, Record]]:
     """Reads an object a line, a list of objects, or objects over several lines, one after the other. A row's number is
     the line where it begins; lines of white space alone are passed over, but counted. Raises as ``read_lines``."""
-    lines = enumerate(read_lines(path), 1)
+    lines, first = enumerate(read_lines(path), 1), True
     for number, line in lines:
-        if (number == 1 and line.strip()[:1] == b"[") or line.strip() == b"{":
+        if line.isspace():
+            continue
+        if (first and line.lstrip()[:1] == b"[") or line.strip() == b"{":
             yield from _read_values(number, line + b"".join(more for _, more in lines))
-        elif not line.isspace():
+        else:
             yield number, _read_object(line)
+        first = False
 
 
 def _read_values(first: int, raw: bytes) -> Iterator[tuple[int, Record]]:

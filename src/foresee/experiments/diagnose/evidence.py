@@ -17,6 +17,7 @@ from foresee.experiments.compare import steps_to_solve
 from foresee.experiments.diagnose.decisions import Flags, TokenLosses
 from foresee.experiments.diagnose.measure import Family, TokenScores, ratio
 from foresee.experiments.diagnose.plan import FORWARD
+from foresee.metrics.intervals import share
 from foresee.objectives.base import objectives
 from foresee.training.run import Run
 from foresee.training.settings import CONTROL
@@ -36,29 +37,31 @@ Course = list[tuple[int, float]]
 class SeedEvidence:
     """Of one seed. Losses are nats a response, summed over its tokens, on held-out examples.
 
-    ``exact``: share of responses that next-token gets right on its own.
+    ``exact``: share of responses that next-token gets right on its own; ``exact_low``, the low end of its interval.
     ``witness``: of the other trained models, whatever their objective and seed, the one that pays least for one half of
     the held-out problems. Only the other half then says how much that is: a model that is picked for its numbers is
     not judged by them. On that half alone: ``nll``, next-token's loss with the truth shown; ``gap``, ``nll`` minus the
     witness's, and ``gap_low``, the low end of its 95 % interval over problems (paired), -infinite with fewer than two
-    of them; ``decision_loss``, the part of ``nll`` on decision tokens. Every model is a normalised one of whole
+    of them; ``baseline``, the loss of knowing only how often each token stands at each position; ``decision_loss``, the
+    part of ``nll`` on decision tokens. Every model is a normalised one of whole
     responses, so what the witness saves is there to be learned. ``witness_exact`` is on all examples.
     ``control_exact``: ``reversed``, the best seed; ``control_steps``: the fewest steps in which one solved, None where
-    none did. ``baseline``: the loss of knowing only how often each token stands at each position. ``unexplained``: the
-    share of responses for which the better of next-token and witness saves less than half of that.
+    none did. ``unexplained``: the share of responses for which the better of next-token and witness saves less than
+    half of the baseline's loss.
     ``fall``, ``overfit``: by how much ``nll`` on the watched examples fell over the second half of training (infinite
     where training was too short to say), and ended above its least value.
     ``decision_rise``: the share of what forced accuracy at decision positions lacked at the middle of training that it
     gained by the end, on the watched examples; infinite where there are no such positions, or training was too short.
     ``drop``, ``drop_low``: forced minus free-running accuracy, mean over tokens, and the low end of its interval.
-    ``least_forced``: the least forced accuracy of any position that at least 30 examples have. ``compounded``: mean
-    over responses of the product of forced accuracies at their positions, ``exact`` if errors at different positions
-    were independent and each spoiled the response.
+    ``least_forced``: the least forced accuracy of any position that 30 examples have, or a quarter of fewer.
+    ``compounded``: mean over responses of the product of forced accuracies at their positions, ``exact`` if errors at
+    different positions were independent and each spoiled the response.
     ``rows``, ``problems``: held-out examples, and different problems among them. ``cost``: steps until next-token first
     solved over those of the control (``compare_steps``); None where it cannot be told. ``chance``: the task's.
     """
 
     exact: float
+    exact_low: float
     nll: float
     gap: float
     gap_low: float
@@ -115,9 +118,10 @@ def gather_evidence(
     places: Sequence[int],
     baseline: Tensor,
     chance: float,
+    watched_length: float,
 ) -> list[SeedEvidence]:
     """The evidence of each next-token seed. ``places`` are the decision positions, counted from 0; ``baseline`` [E] is
-    ``baseline_losses``, and ``chance`` the task's."""
+    ``baseline_losses``, ``chance`` the task's, and ``watched_length`` the mean length of the watched responses."""
     forward, control = families[FORWARD], families[CONTROL]
     choosing, testing = split_problems(losses.problems)
     problems, whole = losses.problems[testing], torch.ones(int(testing.sum()))
@@ -131,17 +135,18 @@ def gather_evidence(
     for seed, (run, own) in enumerate(zip(forward.runs, forward.scores, strict=True)):
         surest = min(own, best, key=lambda each: float(each.nll.mean()))
         gap = ratio((own.nll - best.nll)[None, testing], whole, problems)
-        curve = losses_during(run, float(batch.answer_len.double().mean()))
+        curve = losses_during(run, watched_length)
         drop = ratio((own.right.float() - own.free.float()).sum(1)[None], losses.mask.sum(1), losses.problems)
+        right = share(own.exact, losses.problems)
         assert drop is not None
         assert gap is not None
         least, compounded = _compound(own, losses.mask)
         evidence.append(
             SeedEvidence(
-                exact=float(own.exact.double().mean()), nll=float(own.nll[testing].mean()), gap=gap["value"],
+                exact=right["value"], exact_low=right["low"], nll=float(own.nll[testing].mean()), gap=gap["value"],
                 gap_low=gap.get("low", -math.inf), witness=witness, witness_exact=float(best.exact.double().mean()),
                 control_exact=max(float(each.exact.double().mean()) for each in control.scores),
-                control_steps=min(solved, default=None), baseline=float(baseline.mean()),
+                control_steps=min(solved, default=None), baseline=float(baseline[testing].mean()),
                 unexplained=float((surest.nll > (1 - EXPLAINED) * baseline).double().mean()),
                 fall=measure_fall(curve, run.spec.steps),
                 overfit=max(0.0, curve[-1][1] - min(loss for _, loss in curve)) if curve else 0.0,
@@ -210,7 +215,7 @@ def _compound(own: TokenScores, mask: Tensor) -> tuple[float, float]:
     """The least forced accuracy of a position, and the mean over responses of their product."""
     counts = mask.sum(0)
     accuracy = (own.right & mask).sum(0) / counts.clamp(min=1)
-    seen = accuracy[counts >= min(SEEN, len(mask))]
+    seen = accuracy[counts >= min(SEEN, max(1, len(mask) // 4))]
     product = torch.where(mask, accuracy, torch.ones(())).double().prod(1)
     return float(seen.min()), float(product.mean())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from foresee.core import files
@@ -139,8 +140,8 @@ def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Estimate | None:
     ``number_problems``. A mean over tokens has a token's loss summed over each example, and how many there are: neither
     tokens of one example nor examples of one problem are independent, so the problem is the unit. The variance adds
     two: that of problems, of values averaged over seeds (the ratio linearised), and that of seeds, where there are
-    several. Both are normal approximations; with a few seeds the second is rough, so ``seeds`` lists each one's value.
-    One problem has no interval.
+    several. The first is as wide as Student's t says, the second by the normal approximation; with a few seeds that is
+    rough, so ``seeds`` lists each one's value. One problem has no interval.
     """
     counts, sums = counts.double().expand(sums.shape), sums.double()
     total = float(counts.sum())
@@ -154,9 +155,10 @@ def ratio(sums: Tensor, counts: Tensor, problems: Tensor) -> Estimate | None:
     if len(numbers) > 1:
         off = torch.bincount(cluster, weights=(sums - value * counts).mean(0)[used])
         spread = float((off**2).sum()) * len(off) / (len(off) - 1) / (total / len(sums)) ** 2
+        half = float(stdtrit(len(off) - 1, 0.975)) ** 2 * spread
         if len(each) > 1:
-            spread += float(torch.tensor(each, dtype=torch.float64).var()) / len(each)
-        half = Z95 * math.sqrt(spread)
+            half += Z95**2 * float(torch.tensor(each, dtype=torch.float64).var()) / len(each)
+        half = math.sqrt(half)
         row |= {"low": value - half, "high": value + half}
     return row
 

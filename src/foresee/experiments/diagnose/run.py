@@ -100,7 +100,8 @@ def _measure(
 ) -> Diagnosis:
     # The examples of the runs' final measurements, the same for every seed and objective.
     data = training_data(runs[0].spec, task)
-    batch = watched_and_measured(test_examples(runs[0].spec, task, data), runs[0].spec, task)[1].trimmed()
+    watched, batch = watched_and_measured(test_examples(runs[0].spec, task, data), runs[0].spec, task)
+    batch = batch.trimmed()
     names = {resolve(objectives, name).text: name for name in (FORWARD, HIDDEN)}
     measured = measure_families(runs, batch, folder / "measured")
     families = charge_for_length({names.get(name, name): family for name, family in measured.items()})
@@ -111,8 +112,9 @@ def _measure(
     train_rows = draw(task, asked.task, "train", BASELINE_ROWS, 0)
     baseline = baseline_losses(train_rows, batch, len(task.vocab))
     evidence = gather_evidence(
-        families, batch, losses, flags, [place["position"] for place in places], baseline, task.chance
-    )
+        families, batch, losses, flags, [place["position"] for place in places], baseline, task.chance,
+        float(watched.answer_len.double().mean()),
+    )  # fmt: skip
     verdict = judge(evidence, asked, plan)
     if not places and verdict.name != OPEN:  # a token that is hard by chance is no decision where nothing confirms it
         flags = decisions.Flags(flags.hard, torch.zeros_like(flags.decision))

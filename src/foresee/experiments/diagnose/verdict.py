@@ -51,8 +51,8 @@ DROP = 0.05
 """Least loss of accuracy, forced to free-running, by the low end, that counts as errors that spread."""
 RELIABLE = 0.8
 """Least forced accuracy at every position for errors to be called small ones that add up."""
-DIFFERENT = 0.5
-"""Share of held-out rows that must be problems of their own for nothing to be said of it."""
+FEW, DIFFERENT = 30, 0.5
+"""Held-out problems, and the share of rows that are problems of their own, below which that is said."""
 SETTLED_BY = 2.5
 """Times the control's steps to solve that a verdict takes: twice, and a quarter more for next-token to settle."""
 PRODUCT = 0.1
@@ -112,23 +112,24 @@ def estimate_budget(control_steps: int | None, asked: DiagnosisSettings, plan: D
 def apply_rules(e: SeedEvidence) -> tuple[str, str]:
     """The first rule that holds gives the name.
 
-    1. ``exact`` >= 0.95, and no one answer is right so often: *learned, at a cost in samples* where ``cost`` >= 1.5,
-       else *no lookahead needed*.
+    1. ``exact`` >= 0.95, and surely (low end) more than any one answer gets: *learned, at a cost in samples* where
+       ``cost`` >= 1.5, else *no lookahead needed*.
     2. *Not learned yet* where the best model saves less than half of the baseline's loss.
     3. The gap to the witness, on the half of the held-out problems that it was not picked by, less what next-token
        lost by overfitting, has a low end of at least 0.1 nats. Then *not learned yet* where next-token's loss still
        fell by at least a fifth of the gap over the second half of training, unless there are decision positions and
        its accuracy at them gained less than a tenth of what it lacked; *open to the cheat* where at least half of the
        gap's size sits on decision tokens; else *not learned yet*.
-    4. No model does better. *Not learned yet* where in a quarter of the responses the best saves less than half of that
-       loss, or where next-token's still falls (by 5 % and 0.1 nats over the second half).
+    4. No model surely does better. *Not learned yet* where in a quarter of the responses the best saves less than half
+       of that loss, where next-token's still falls (by 5 % and 0.1 nats over the second half), or where the witness
+       pays less by as much, though not surely.
     5. *Compounding errors* where free-running loses at least 0.05 of accuracy to forced (low end), every position is at
        least 0.8 right when forced, and ``exact`` is within 0.1 of the product.
     6. *No lookahead needed* where another order comes as low as next-token (within 5 % and 0.1 nats), or where nothing
        is a decision position.
     7. *Not learned yet*: a decision is left that next-token guesses, and no other order has come as far.
     """
-    if e.exact >= SOLVED > e.chance:
+    if e.exact >= SOLVED and e.exact_low > e.chance:
         solved = f"next-token gets {e.exact:.3f} >= {SOLVED} of held-out responses right on its own"
         if e.cost is not None and e.cost >= COSTLY_FROM:
             return COSTLY, f"{solved}, but took {e.cost:.1f} times the steps of the control, reversed"
@@ -169,7 +170,13 @@ def _without_a_gap(e: SeedEvidence) -> tuple[str, str]:
             "tokens)"
         )
     if e.fall >= max(GAP, FALLING * e.nll):
-        return TOO_SMALL, f"no other model does better, but next-token is still learning: {_fell(e)}"
+        return TOO_SMALL, f"no other model surely does better, but next-token is still learning: {_fell(e)}"
+    alike = max(GAP, FALLING * e.nll)
+    if e.gap > alike:
+        return TOO_SMALL, (
+            f"{_named(e.witness)} pays {e.nll - e.gap:.2f} nats a response where next-token pays {e.nll:.2f}, but not "
+            f"surely: at least {e.gap_low:.2f} less, of which next-token lost {e.overfit:.2f} by learning rows by heart"
+        )
     if e.drop_low >= DROP and e.least_forced >= RELIABLE and abs(e.exact - e.compounded) <= PRODUCT:
         return COMPOUNDING, (
             f"every position is at least {e.least_forced:.2f} right with the truth shown, free-running loses "
@@ -177,8 +184,7 @@ def _without_a_gap(e: SeedEvidence) -> tuple[str, str]:
             f"{e.compounded:.3f}; no other order pays less (next-token {e.nll:.2f} nats a response, "
             f"{_named(e.witness)} {e.nll - e.gap:.2f})"
         )
-    agrees = -e.gap <= max(GAP, FALLING * e.nll)
-    if agrees or e.decision_positions == 0:
+    if -e.gap <= alike or e.decision_positions == 0:
         other = f"{_named(e.witness)}, the best other, pays {e.nll - e.gap:.2f}"
         return NONE_NEEDED, (
             f"what next-token still pays, {e.nll:.2f} nats a response, no other order saves ({other}), and it has "
@@ -211,7 +217,9 @@ def _named(objective: str) -> str:
 def list_remarks(name: str, e: SeedEvidence) -> tuple[str, ...]:
     """What else a reader must know."""
     remarks = []
-    if name == NONE_NEEDED and e.exact < SOLVED:
+    if e.problems < FEW:
+        remarks.append(f"This rests on few held-out rows, of {e.problems} different problems.")
+    if name == NONE_NEEDED and e.exact < SOLVED and abs(e.gap) <= max(GAP, FALLING * e.nll):
         remarks.append(
             f"The {e.nll:.2f} nats that are left cost every order alike: noise, a free choice, or something that none "
             "of these models can learn within any such budget. These three look the same from here."
