@@ -16,6 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 import tiny_checkpoints
+import torch
 from refusals import refused
 from scripted_worker import (
     BABBLES,
@@ -39,12 +40,14 @@ from foresee.experiments.cluster import Slurm
 from foresee.experiments.engine import InProcess, Job, Pending, make_engine
 from foresee.experiments.machine import estimate_memory
 from foresee.experiments.pool import SAVING_SECONDS, WorkerPool
-from foresee.experiments.runner import Runner, run_all, state, unfinished
+from foresee.experiments.runner import FailedRunsError, Runner, run_all, state, unfinished
+from foresee.training import batched, loop
 from foresee.training.loop import InterruptedTrainingError, train
 from foresee.training.process import in_use, locked
 from foresee.training.progress import Progress
 from foresee.training.records import Report, Timing
 from foresee.training.settings import Settings
+from foresee.training.step import Training
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -393,3 +396,40 @@ def test_a_checkpoint_is_loaded_once_for_all_that_is_trained_on_it(
         unfinished([*asked, tiny("next-token", "path-star:degree=2,length=40,nodes=90,goals=one", backbone)], tmp_path)
     with pytest.raises(RequestError, match="heads"):
         unfinished([*asked, tiny("multi-token:heads=0", backbone=backbone)], tmp_path)
+
+
+def test_what_cannot_be_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RequestError, match="processes=2 is for torchrun"):
+        unfinished([tiny(), tiny(processes=2)], tmp_path)
+    damaged, other = tiny(**QUICK), tiny(seed=1, **QUICK)
+    run_all([damaged], tmp_path, engine="in-process")
+    (tmp_path / damaged.digest / "rows.jsonl").write_text("no row")
+    monkeypatch.setattr(loop, "train_steps", None)  # whatever would train now fails
+    with pytest.raises(RequestError, match="is damaged"):
+        run_all([other, damaged], tmp_path, engine="in-process")
+
+
+@pytest.mark.parametrize("engine", ["in-process", "batched"])
+def test_memory_that_runs_out_in_one_run_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    whole = loop.train_steps
+
+    def fail(training: Training, *rest: Any) -> Any:
+        if training.spec.seed == 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(training, *rest)
+
+    monkeypatch.setattr(loop, "train_steps", fail)
+    monkeypatch.setattr(batched, "train_batched", Mock(side_effect=torch.OutOfMemoryError("out of memory")))
+    with pytest.raises(FailedRunsError) as raised:
+        run_all([tiny(**QUICK), tiny(seed=1, **QUICK)], tmp_path, engine=engine)
+    assert [run.spec.seed for run in raised.value.finished] == [1]
+    assert [settings.seed for settings in raised.value.failed] == [0]
+
+
+def test_an_evaluation_counts_in_the_memory_that_a_run_needs() -> None:
+    """It reads up to 1,024 rows at once, however few a step reads."""
+    task, backbone = "path-star:degree=8,length=6,nodes=50,goals=one", "transformer:layers=2,width=64,heads=8"
+    small, smaller = (estimate_memory(tiny("next-token", task, backbone, batch=64, accumulate=n)) for n in (8, 16))
+    assert small == smaller > GIB

@@ -15,12 +15,13 @@ from unittest.mock import ANY, call, create_autospec
 import numpy
 import pytest
 import torch
+from data_files import write_jsonl
 from tiny import CANONICAL, TASK, outcome, shared, tiny
 from torch import Tensor
 
+from foresee.core import files
 from foresee.core.batch import Batch
 from foresee.core.errors import ForeseeError, ForeseeWarning, RequestError
-from foresee.core.vocabulary import Vocabulary
 from foresee.metrics.measure import measure_quickly
 from foresee.objectives.base import LossOut
 from foresee.objectives.next_token import NextToken
@@ -38,6 +39,7 @@ from foresee.training.examples import (
     watched_and_measured,
 )
 from foresee.training.loop import train
+from foresee.training.process import in_use, locked
 from foresee.training.progress import Progress
 from foresee.training.run import Run, load
 from foresee.training.settings import Settings
@@ -404,10 +406,9 @@ def test_no_facts_travel_to_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_a_large_vocabulary_is_evaluated_a_few_rows_at_a_time() -> None:
-    task, objective = tiny().build_task(), tiny().build_objective(tiny().build_task())
-    assert rows_at_a_time(task, objective) == 1024
-    objective.vocab = Vocabulary(tuple(map(str, range(100_000))))
-    rows, bytes_a_row = rows_at_a_time(task, objective), task.answer_length * 100_000 * 4
+    task = tiny().build_task()
+    assert rows_at_a_time(task, len(task.vocab)) == 1024
+    rows, bytes_a_row = rows_at_a_time(task, 100_000), task.answer_length * 100_000 * 4
     assert rows * bytes_a_row <= SCORE_BYTES < (rows + 1) * bytes_a_row
 
 
@@ -440,3 +441,42 @@ def test_rows_of_the_train_split_are_not_measured_without_a_word(tmp_path: Path)
     with pytest.warns(ForeseeWarning, match=r"^40 of 40 rows of .*shown\.txt are of the train split"):
         evaluate(run, write(tmp_path / "shown.txt", n=40))
     evaluate(run, write(tmp_path / "unseen.txt", n=40, split="test"))
+
+
+def test_one_test_problem_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    """Of a group of two rows, all of which would be watched and none measured."""
+    with pytest.raises(RequestError, match="one test problem, but a run takes at least 2"):
+        train(tiny(task="path-star:degree=2,length=2,nodes=4", batch=4), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_on_a_file_does_not_go_on_with_another_content(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [(f"p{row}", f"a{row % 3}") for row in range(60)])
+    spec = tiny(task=f"data:path={path},tokenizer=words", batch=4)
+    kept = spec.build_task().keep()  # type: ignore[attr-defined]  # of a user's own rows
+    write_jsonl(path, [(f"p{row}", f"a{row % 2}") for row in range(60)])
+    with pytest.raises(RequestError, match="are not those that this run was asked with"):
+        train(spec, tmp_path / "runs")
+    files.write_json(tmp_path / "runs" / spec.digest / "coding.json", kept)
+    with pytest.raises(RequestError, match="are not those that this run was asked with"):
+        train(spec, tmp_path / "runs")
+
+
+def test_a_look_at_a_lock_does_not_keep_a_run_from_starting(tmp_path: Path) -> None:
+    looking = threading.Event()
+
+    def look() -> None:
+        while not looking.is_set():
+            in_use(tmp_path)
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for each in threads:
+        each.start()
+    try:
+        for _ in range(50):
+            with locked(tmp_path):
+                pass
+    finally:
+        looking.set()
+        for each in threads:
+            each.join()

@@ -126,7 +126,7 @@ class InProcess(Engine):
             train(job.settings, root)
         except InterruptedTrainingError:  # by a signal to this process, which is meant for all of its runs
             raise
-        except ForeseeError as error:
+        except Exception as error:  # noqa: BLE001  # one run that fails keeps no other from being trained
             ended.set_exception(error)
         else:
             ended.set_result(None)
@@ -156,7 +156,7 @@ class Batched(InProcess):
                 train_batched(together, root)
             except InterruptedTrainingError:
                 raise
-            except ForeseeError:  # one by one it is known whose it is, and what was saved goes on
+            except (ForeseeError, RuntimeError):  # one by one it is known whose it is, and what was saved goes on
                 pass
         return super().start(job, root)
 

@@ -4,22 +4,19 @@ run will need, before it begins."""
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch.nn import Module
+if TYPE_CHECKING:  # a worker, which asks for its cores, starts without PyTorch
+    from torch.nn import Module
 
-from foresee.backbones.base import backbones
-from foresee.backbones.capabilities import Cap
-from foresee.core.seeds import torch_stream
-from foresee.core.spec import resolve
-from foresee.objectives.base import objectives
-from foresee.tasks.base import Task
-from foresee.training.data import FreshData
-from foresee.training.examples import require_whole_parts, training_data
-from foresee.training.settings import Settings
+    from foresee.backbones.capabilities import Cap
+    from foresee.tasks.base import Task
+    from foresee.training.settings import Settings
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -116,6 +113,11 @@ def count_parameters(settings: Settings, task: Task, checkpoints: dict[str, Size
     A checkpoint, which takes seconds to load, is loaded once: further objectives are built on a narrow network of its
     depth that can do as much, and what they add is reckoned in proportion.
     """
+    from foresee.backbones.base import backbones
+    from foresee.core.seeds import torch_stream
+    from foresee.core.spec import resolve
+    from foresee.objectives.base import objectives
+
     size = checkpoints.get(settings.backbone)
     if size is None:
         objective = settings.build_objective(task)
@@ -145,6 +147,10 @@ def estimate_memory(settings: Settings, checkpoints: dict[str, Size] | None = No
     """Bytes that a run needs at its peak, measurements included; errs on the large side. Builds the run's task, model
     and first batch, and raises ``RequestError`` where they cannot be built; ``checkpoints`` are those that were loaded
     before, by their specs."""
+    from foresee.training.data import FreshData
+    from foresee.training.evaluate import rows_at_a_time
+    from foresee.training.examples import WATCHED, require_whole_parts, training_data
+
     task = settings.build_task()
     held, trained, width = count_parameters(settings, task, {} if checkpoints is None else checkpoints)
     # A file's lines are all read, since any may be wrong; generated examples need not all be drawn to be checked.
@@ -156,8 +162,14 @@ def estimate_memory(settings: Settings, checkpoints: dict[str, Size] | None = No
     # each output, and about three times as much of norms, activation functions and residuals.
     activations = 16 * rows * columns * held / width
     layers = max(1.0, held / (12 * width * width))  # of a Transformer of this width
-    activations += 12 * rows * columns * columns * layers * max(1, width // 64)  # attention scores, weights, gradients
+    named = re.search(r"[:,]heads=([0-9]+)", settings.backbone)
+    heads = int(named[1]) if named else max(1, width // 64)
+    activations += 12 * rows * columns * columns * layers * heads  # attention scores, weights, gradients
+    # An evaluation reads many rows at once, whatever the batch: the scores of one layer's attention, and the logits.
+    read = min(rows_at_a_time(task, len(task.vocab)), max(settings.test, WATCHED))
+    measuring = 12 * read * (task.prompt_length + task.answer_length) ** 2 * heads
+    measuring += 12 * read * task.answer_length * len(task.vocab)
     stored = 2 * 8 * columns * ((generated or 0) + settings.test)
     # A process with PyTorch; and each trained parameter with its gradient, two moments, and as much for a checkpoint.
     held_bytes = (350 << 20) + 32 * trained + 4 * (held - trained)
-    return int(held_bytes + activations * (0.4 if settings.recompute else 1.0) + stored)
+    return int(held_bytes + max(activations * (0.4 if settings.recompute else 1.0), measuring) + stored)

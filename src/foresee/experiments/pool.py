@@ -20,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -33,6 +33,17 @@ SPARED = 0.1
 SAVING_SECONDS = 60
 """How long a worker that is asked to stop may take to save before it kills itself."""
 SAVE, NOW = b"save", b"now"
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """A process that is started within never hears Ctrl-C, which is the leading process's to answer."""
+    resource_tracker.ensure_running()  # starting it would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(eq=False)
@@ -100,7 +111,7 @@ class WorkerPool(Engine):
         context = get_context("spawn")
         theirs, ours = context.Pipe(duplex=False)
         executor = ProcessPoolExecutor(1, context, _begin_worker, (theirs, gpu, ignored_warnings()))
-        with _no_main_module(), theirs:
+        with _no_main_module(), theirs, _no_interrupt():
             run = executor.submit(_work, self.work, order)
         self._workers.append(_Worker(executor, ours, kind, run))
         return run

@@ -66,6 +66,9 @@ def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpa
     engine = make_engine(engine, jobs=how.get("jobs")) if isinstance(engine, str) else engine
     wanted = unique(settings)
     left = unfinished(wanted, root)
+    for each in wanted:
+        if is_finished(each, root):
+            load(root / each.digest)  # a damaged one is refused before anything is trained
     failed: dict[Settings, ForeseeError] = {}
     with closing(progress):
         if left:
@@ -107,6 +110,8 @@ def unfinished(settings: Sequence[Settings], root: Path) -> list[Job]:
     for each in settings:
         if is_finished(each, root):
             continue
+        if each.processes > 1:
+            raise RequestError(f"{title(each)}: processes={each.processes} is for torchrun: {each.command}")
         # What decides whether a run can be built, and its size; not its seed, learning rate and the like.
         kind = (each.task, each.objective, each.backbone, each.backbone_digest, each.data, each.data_digest,
                 each.batch, each.accumulate, each.recompute, each.test)  # fmt: skip

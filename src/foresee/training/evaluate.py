@@ -72,9 +72,9 @@ class Results:
         files.write_json_lines(directory / "rows.jsonl", rows_as_lines(self.rows))
 
 
-def rows_at_a_time(task: Task, objective: Objective) -> int:
+def rows_at_a_time(task: Task, symbols: int) -> int:
     """How many rows are evaluated at a time: 1,024, or as many as keep their scores within ``SCORE_BYTES``."""
-    return max(1, min(1024, SCORE_BYTES // (4 * task.answer_length * len(objective.vocab))))
+    return max(1, min(1024, SCORE_BYTES // (4 * task.answer_length * symbols)))
 
 
 def evaluate_watched(
@@ -93,7 +93,7 @@ def evaluate_watched(
                 f"try a lower learning rate than {spec.lr}"
             )
         )
-    chunk = rows_at_a_time(training.task, model.objective)
+    chunk = rows_at_a_time(training.task, len(model.objective.vocab))
     with autocast(spec):
         seen = model.evaluate(lambda: measure_quickly(training.task, model.objective, watched, chunk))
     model.objective.train()
@@ -120,7 +120,7 @@ def measure_trained(
     spec: Settings, task: Task, objective: Objective, data: TrainingData, test: Batch, steps: int
 ) -> Results:
     """Every measurement of an objective that was trained for ``steps`` steps."""
-    chunk = rows_at_a_time(task, objective)
+    chunk = rows_at_a_time(task, len(objective.vocab))
     subject = Subject(
         task=task,
         objective=objective.eval(),
@@ -192,7 +192,7 @@ def evaluate(run: Run, data: Path | None = None) -> Rows:
             test.to(spec.device),
             train=None,
             stream=partial(torch_stream, "metrics", run.spec.digest),
-            chunk=rows_at_a_time(task, run.objective),
+            chunk=rows_at_a_time(task, len(run.objective.vocab)),
             trained=trained,
         )
         return measure_all(subject)

@@ -135,8 +135,8 @@ def test_examples(spec: Settings, task: Task, data: TrainingData) -> Batch:
     """
     if spec.data_file is None:
         test = draw_problems(task, spec.task, WATCHED + max(spec.test, task.group), 0)
-        if len(test) < 2:
-            why = "holds one test row, but a run takes at least 2; give more rows or a test file"
+        if len(test) < 2 * task.group:
+            why = "has one test problem, but a run takes at least 2; give more rows, a larger task or a test file"
             raise RequestError(f"{spec.task} {why}")
         return test
     assert isinstance(data, FixedData)

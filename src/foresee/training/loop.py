@@ -136,6 +136,8 @@ def build_parts(spec: Settings, directory: Path) -> Parts:
     """Everything that the settings may be refused for, before anything is written. ``directory`` is the run's, which
     may hold what the run that it continues has kept."""
     task = spec.build_task(directory / CODING)
+    if isinstance(task, Data) and task.digest() != spec.task_digest:
+        raise RequestError(f"the files behind task {spec.task} are not those that this run was asked with")
     check_task(task)
     objective, data = spec.build_objective(task), training_data(spec, task)
     test = test_examples(spec, task, data)

@@ -8,12 +8,13 @@ import os
 import platform
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -58,12 +59,21 @@ def locked(directory: Path) -> Iterator[None]:
         lock = (directory / "lock").open("w")
     with lock as handle:
         try:
-            files.lock(handle)
+            _take(handle)
         except BlockingIOError:
             raise InUseError(
                 f"{directory} is being run by another process; wait for it, or use another --runs folder"
             ) from None
         yield
+
+
+def _take(handle: IO[str]) -> None:
+    """Takes the lock of a run; who only looks whether it is in use (``in_use``) holds it for an instant."""
+    for _ in range(10):
+        with suppress(BlockingIOError):
+            return files.lock(handle)
+        time.sleep(0.01)
+    return files.lock(handle)
 
 
 def in_use(directory: Path) -> bool:
