@@ -18,8 +18,8 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def adamw(model: nn.Module, spec: Settings) -> torch.optim.AdamW:
-    """AdamW on everything that is not frozen, whose weight decay acts on weights of matrix products alone: not on
-    biases, norms, tables that are looked up by row, or Mamba's decay rates (``matrix_weights``)."""
+    """AdamW on everything that is not frozen, whose weight decay acts on weights of matrix products and Mamba's
+    filters: not on biases, norms, tables that are looked up by row, or Mamba's decay rates (``matrix_weights``)."""
     weights = {id(weight) for weight in matrix_weights(model)}
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
