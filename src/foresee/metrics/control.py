@@ -5,7 +5,7 @@ over. So it is in doubt (a) until the positive control has solved: reversed trai
 settings; (b) while the backbone has fewer layers than the decision has hops and no objective that has to look ahead has
 solved the task on it, for reversed training needs two layers at any length and so does not certify depth; (c) while the
 loss was still falling; (d) once the same settings have solved in another draw, under another seed or on another device.
-What is not in doubt is conclusive of this budget and no other: objectives leave their plateau late.
+What is not in doubt is conclusive for this budget and no other: objectives leave their plateau late.
 """
 
 from __future__ import annotations
