@@ -15,7 +15,7 @@ TOGETHER := -n auto --maxprocesses 8 --dist worksteal
 .PHONY: help demo test lint quick slow bench evidence docs clean
 
 help:
-	@echo "make demo   train three objectives, then explain the result on one page (six and a half minutes on two cores)"
+	@echo "make demo   train four objectives, then explain the result on one page (six and a half minutes on two cores)"
 	@echo "make test   linter, formatter, type checker and the quick tests"
 	@echo "make lint   the same without the tests"
 	@echo "make quick  the quick tests alone"

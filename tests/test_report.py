@@ -106,7 +106,7 @@ def test_the_page_says_what_happened(demo: tuple[list[Path], Path]) -> None:
     assert tuple(page.sections) == SECTIONS
     assert page.tags.count("h1") == 1
     text = page.text
-    assert "On path-star G(2, 5), 50 node labels: reversed solved it; next-token did not. A solver" in text
+    assert "On path-star G(2, 5), 50 node labels, goals=one: reversed solved it; next-token did not. A solver" in text
     for group in (group for section in arrange([read_run(path) for path in runs]) for group in section.groups):
         verdict = group.verdict(group.runs[0])
         assert verdict is not None
@@ -276,7 +276,7 @@ def test_backbones_are_named_shortly_where_a_task_has_several(tmp_path: Path) ->
         *(fabricate_run(tmp_path, backbone=each) for each in (long, BACKBONE, "not-loaded:size=3")), out=tmp_path
     )
     for said in ("next-token on transformer 8×128, 4 heads", "next-token on not-loaded:size=3",
-                 "G(2, 5), 50 node labels · transformer 4×128, 4 heads", "next-token (0 of 3 runs)"):  # fmt: skip
+                 "50 node labels, goals=one · transformer 4×128, 4 heads", "next-token (0 of 3 runs)"):  # fmt: skip
         assert said in text
 
 

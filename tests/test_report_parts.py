@@ -315,6 +315,8 @@ def test_tables_for_papers_are_escaped() -> None:
         assert line in drawn
     for spec, title in (
         ("path-star:degree=2,length=3,nodes=10,goals=all", "path-star G(2, 3), 10 node labels"),
+        ("path-star:degree=2,length=3,nodes=10,goals=one,order=arm-wise",
+         "path-star G(2, 3), 10 node labels, goals=one, order=arm-wise"),
         ("sorting:length=8,symbols=30", "sorting"), ("of-a-plug-in:size=3", "of-a-plug-in:size=3"),
         ("data:path=notes.jsonl,prompt=question,answer=answer", "data:path=notes.jsonl,prompt=question"),
     ):  # fmt: skip

@@ -19,7 +19,7 @@ from foresee.training.settings import CONTROL
 from generate.drawing import render
 from generate.lines import FOLDERS, VARIED, Line, choose_best, find_repeated, gather, read_runs, training_of
 
-STUDY, LARGER = "objectives", "graph-size"
+STUDY, LARGER, STRUCTURE = "objectives", "graph-size", "structure"
 COST = "step-cost.json"
 """In ``results``: what ``benchmarks/objectives.py --backbone gpt-nano --batch 128 --goals all --json`` printed."""
 SEEDS = 3
@@ -60,9 +60,10 @@ def write_findings(root: Path = Path()) -> Path:
         name: [line for line in lines if line.graph == title and line.group.runs and line not in shown]
         for name, title in graphs.items()
     }
+    structure = find_cells(plan(STRUCTURE, results=[results]), lines)
     out = root / "docs" / "findings.md"
     page = render(
-        "findings.md.j2", study=result, standings=standings, larger=list(graphs), beside=beside,
+        "findings.md.j2", study=result, standings=standings, larger=list(graphs), beside=beside, structure=structure,
         claims=[claim for claim in result.claims if claim.shown], probability=probability, repeated=repeated,
         unlike=[line for line in repeated if 0 < line.group.seeds_solved < len(line.group.runs)],
         tags={tag: meaning for tag, meaning in TAGS.items() if f"[{tag}]" in str(standings)},
@@ -74,6 +75,18 @@ def write_findings(root: Path = Path()) -> Path:
         figure = charts.survival(frames.survival(groups)).properties(width=820, height=300)  # as wide as its legend
         files.write_text(out.with_suffix(".svg"), draw_svg(figure))
     return out
+
+
+def find_cells(study: StudyPlan, lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """By graph, the lines of a study's cells and of their controls that have a finished run."""
+    trained = {training_of(line.begun[0].spec, *VARIED): line for line in lines if line.group.runs}
+    found: dict[str, list[Line]] = {}
+    for cell in study.cells:
+        for settings in (cell.control_runs[0], cell.runs[0]):
+            line, known = trained.get(training_of(settings, *VARIED)), found.setdefault(cell.graph, [])
+            if line is not None and line not in known:
+                known.append(line)
+    return {graph: each for graph, each in found.items() if each}
 
 
 def rank_objectives(

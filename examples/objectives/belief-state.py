@@ -8,8 +8,8 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 `start,n2,n3,n4,goal`. One encoder reads a prefix, the other a suffix from its end. For each pair with a gap between
 them a head predicts the gap's first and last token. The token before the goal is a look-up, as in reversed training,
 and teaches the states that choose n2. Hu et al. 2024, arXiv 2410.23506. Prints the loss, and the shares of answers and
-of decisions (n2) that are right on new graphs. It solved G(2, 5) at steps 900 to 1,000 in three of three runs of the
-library.
+of decisions (n2) that are right on new graphs. With 4 heads the library solved G(2, 5) in ten runs of eleven, at 1,000
+to 3,600.
 """
 
 import argparse

@@ -8,7 +8,7 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 `start,n2,n3,n4,goal`. From the start, which must predict n2, the bag is the rest of the arm. The next token itself is
 left out, as it is next-token's own. Mahajan et al. 2025, arXiv 2510.14751: future-summary prediction with a bag of
 words made by hand. Prints the loss, and the shares of answers and of decisions (n2) that are right on new graphs. n2
-was at 1/2 after 2,000 steps in the library's runs; the paper trains 500 epochs.
+was at 1/2 after 6,000 steps in the library's runs; the paper trains 500 epochs.
 """
 
 import argparse

@@ -8,7 +8,7 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 `start,n2,n3,n4,goal`. In those rows a span of the answer stands before it, between <T> and </T>, and is predicted like
 the rest: a later part must be known before n2 is chosen. Thankaraj et al. 2025, arXiv 2504.11336. Decoding inserts
 nothing. Prints the loss, and the shares of answers and of decisions (n2) that are right on new graphs. n2 was at 1/2
-after 2,000 steps in the library's runs; the paper fine-tunes pretrained models.
+after 6,000 steps in the library's runs; the paper fine-tunes pretrained models.
 """
 
 import argparse

@@ -7,8 +7,8 @@
 Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|.../start,goal=`; answer: the path to it,
 `start,n2,n3,n4,goal`. A small attention ("fetch") sees one state and the tokens revealed after it, never the prompt. So
 the state must hold whatever any continuation needs: a belief. Ahn, Lamb & Langford 2025, arXiv 2503.21801, as NextLat's
-code has it. Prints the loss, and the shares of answers and of decisions (n2) that are right on new graphs. n2 was at
-0.83 by step 2,400 in the library's run.
+code has it. Prints the loss, and the shares of answers and of decisions (n2) that are right on new graphs. With 2
+heads the library's run solved at 4,700, with 4 ten of ten did, at 1,200 to 5,100.
 """
 
 import argparse

@@ -9,7 +9,7 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 them, so n2 is also learned where nothing can be copied. Gloeckle et al. 2024, arXiv 2404.19737: head j gives p(x_t+j |
 x_1 ... x_t), head 1 is next-token's; the paper sums plainly, here the further heads count together as much as the
 first, so that look-ups are not delayed. Prints the loss, and the shares of answers and of decisions (n2) that are right
-on new graphs. Look-ups come first; n2 was at 1/2 still after 10,800 steps in the library's run.
+on new graphs. Look-ups come first; with 4 attention heads the library solved four seeds of ten.
 """
 
 import argparse

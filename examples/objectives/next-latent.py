@@ -8,7 +8,7 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 `start,n2,n3,n4,goal`. The small network reads a state and the true next token and must give the *next state*, HORIZON
 steps on from its own guesses, so that later states follow from it. Teoh et al. 2025, arXiv 2511.05963: next-token's
 loss + smooth L1 of states + KL of their heads. Prints the loss, and the shares of answers and of decisions (n2) that
-are right on new graphs. n2 was at 1/2 after 2,000 steps in the library's run; the paper trains 20,000.
+are right on new graphs. with 2 heads one library run of three solved, at 4,200; the paper trains 20,000.
 """
 
 import argparse

@@ -9,7 +9,7 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 and predicts the token `offset` places on, from the position before its target. An offset of 1 would be next-token's
 look-up again, so 2 is the least: Gerontopoulos, Gidaris & Komodakis 2025, arXiv 2505.10518, star graphs in appendix
 A.3. Prints the loss, and the shares of answers and of decisions (n2) that are right on new graphs. n2 was at 1/2 after
-2,000 steps in the library's runs from scratch; the paper fine-tunes GPT-2 large.
+6,000 steps in the library's runs from scratch; the paper fine-tunes GPT-2 large.
 """
 
 import argparse

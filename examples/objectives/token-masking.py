@@ -8,7 +8,7 @@ Prompt: the shuffled edges of a star of arms and the end of one arm, `u,v|u,v|..
 `start,n2,n3,n4,goal`. Every token is predicted all the same. Where the one before it is masked no single edge tells the
 next, so several must be followed at once: Frydenlund 2025, arXiv 2503.10542, after a secondary source (each answer
 token masked at the row's own rate, drawn from U(0, 1)). Prints the loss, and the shares of answers and of decisions
-(n2) that are right on new graphs. n2 was at 1/2 after 2,000 steps in the library's runs; the source trains on a hundred
+(n2) that are right on new graphs. n2 was at 1/2 after 6,000 steps in the library's runs; the source trains on a hundred
 million graphs.
 """
 

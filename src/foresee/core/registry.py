@@ -120,7 +120,8 @@ class Registry(Generic[T]):
         """Raises ``RequestError`` where a name could not stand in a spec, or in a list of them, as what it is."""
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
             said = "write lower-case words joined by hyphens, as my-idea"
-            raise RequestError(f"{name!r} is no name for a {self.kind}; {said}")
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise RequestError(f"{name!r} is no name for {article} {self.kind}; {said}")
 
     def _claim(self, name: str, claimant: str) -> None:
         held = self._presets.get(name) or self._classes.get(name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from foresee.backbones.base import backbones
 from foresee.core.errors import RequestError
-from foresee.core.spec import parse, resolve, shorten
+from foresee.core.spec import options_text, parse, resolve, shorten
 from foresee.experiments.compare import Comparison, steps_to_solve
 from foresee.metrics.survival import Times
 from foresee.metrics.verdict import SOLVED, Verdict, plain_words
@@ -206,16 +206,18 @@ def describe_budget(spec: Settings) -> str:
 
 
 def task_title(task: str) -> str:
-    """A task as a reader would say it: the paper's ``G(d, l)`` and how many labels for a path-star, else its spec with
-    what is not at its default."""
+    """A task as a reader would say it: the paper's ``G(d, l)``, how many labels, and what is not at its default for a
+    path-star, else its spec."""
     try:
         name, options = parse(task)
     except RequestError:
         return task
     if name != "path-star" or not {"degree", "length"} <= options.keys():
         return shorten(tasks, task)
-    labels = f", {options['nodes']} node labels" if "nodes" in options else ""
-    return f"path-star G({options['degree']}, {options['length']}){labels}"
+    said, usual = options.copy(), options_text(tasks.get(name))
+    title = f"path-star G({said.pop('degree')}, {said.pop('length')})"
+    labels = [f"{said.pop('nodes')} node labels"] if "nodes" in said else []
+    return ", ".join([title, *labels, *(f"{key}={value}" for key, value in said.items() if value != usual.get(key))])
 
 
 def short_backbone(backbone: str) -> str:

@@ -69,7 +69,7 @@ class Settings(BaseModel, frozen=True, strict=True, extra="forbid"):
     eval_every: Whole = Field(50, ge=1, description="Steps between evaluations.")
     warmup: Whole = Field(100, ge=0, description="Steps of linear warm-up.")
     schedule: Literal["constant", "cosine"] = Field("constant", description="constant or cosine (to a tenth).")
-    weight_decay: Real = Field(0.01, ge=0, description="On weights of matrix products alone.")
+    weight_decay: Real = Field(0.01, ge=0, description="On matrix products' weights and Mamba's filters.")
     beta2: Real = Field(0.999, ge=0, lt=1, description="AdamW's second decay rate.")
     clip: Real = Field(1.0, ge=0, description="Largest gradient norm; 0 for none.")
     precision: Literal["bf16", "float32"] = Field(AUTO, description="auto, bf16 or float32.")
