@@ -17,7 +17,17 @@ from foresee.report.groups import Group, task_title
 from foresee.report.style import draw_svg
 from foresee.training.settings import CONTROL
 from generate.drawing import render
-from generate.lines import FOLDERS, VARIED, Line, choose_best, find_repeated, gather, read_runs, training_of
+from generate.lines import (
+    FOLDERS,
+    VARIED,
+    Line,
+    by_training,
+    choose_best,
+    find_repeated,
+    gather,
+    read_runs,
+    training_of,
+)
 
 STUDY, LARGER, STRUCTURE = "objectives", "graph-size", "structure"
 COST = "step-cost.json"
@@ -79,7 +89,7 @@ def write_findings(root: Path = Path()) -> Path:
 
 def find_cells(study: StudyPlan, lines: Sequence[Line]) -> dict[str, list[Line]]:
     """By graph, the lines of a study's cells and of their controls that have a finished run."""
-    trained = {training_of(line.begun[0].spec, *VARIED): line for line in lines if line.group.runs}
+    trained = by_training(lines)
     found: dict[str, list[Line]] = {}
     for cell in study.cells:
         for settings in (cell.control_runs[0], cell.runs[0]):
@@ -93,7 +103,7 @@ def rank_objectives(
     study: StudyPlan, sizes: StudyPlan, lines: Sequence[Line], costs: Mapping[str, float]
 ) -> list[Standing]:
     """A row for each objective that has a finished run on the study's graph, the surest first."""
-    trained = {training_of(line.begun[0].spec, *VARIED): line for line in lines if line.group.runs}
+    trained = by_training(lines)
     cells = {(cell.graph, cell.label): cell for cell in (*study.cells, *sizes.cells)}
     graph, first = study.cells[0].graph, study.cells[0].runs[0]
 

@@ -153,6 +153,11 @@ def training_of(settings: Settings, *apart: str) -> str:
     return settings.model_dump_json(exclude=ends | {"device", *apart})
 
 
+def by_training(lines: Sequence[Line]) -> dict[str, Line]:
+    """Those with a finished run, by what its settings are but for ``VARIED``."""
+    return {training_of(line.begun[0].spec, *VARIED): line for line in lines if line.group.runs}
+
+
 def gather(runs: list[Run]) -> list[Line]:
     """One line for each training but for its seed, smaller graphs and more solved seeds first. Where the learning rate
     is constant runs of unlike steps stand together, since each ends where it solves."""

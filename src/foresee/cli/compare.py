@@ -1,14 +1,23 @@
 """``foresee compare``."""
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import foresee
-from foresee.cli.options import AsJson, Machines, Page, Runs, TaskSpec, Track, complete_specs, emit, output
+from foresee.cli.options import (
+    AsJson,
+    Machines,
+    Page,
+    Runs,
+    TaskSpec,
+    Track,
+    complete_specs,
+    emit,
+    output,
+    redirect_workers,
+)
 
 
 def command(
@@ -28,8 +37,7 @@ def command(
     """Trains objectives on one task over seeds, always with the positive control (reversed)."""
     from foresee.cli.display import show_comparison
 
-    # Ray reports a lost worker on standard output, which is for results alone.
-    with redirect_stdout(sys.stderr):
+    with redirect_workers():
         compared = foresee.compare(
             task, objective, seeds=seed, runs=runs, engine=machines.make_engine(), track=track, **settings
         )

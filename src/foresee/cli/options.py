@@ -4,7 +4,9 @@ import functools
 import inspect
 import json
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -96,6 +98,12 @@ class Machines:
         return make_engine(
             self.engine, jobs=self.jobs, threads=self.threads, address=self.address, slurm=self.slurm or ()
         )
+
+
+def redirect_workers() -> AbstractContextManager[Any]:
+    """Within it what is printed goes to standard error: Ray reports a lost worker on standard output, which is for
+    results alone."""
+    return redirect_stdout(sys.stderr)
 
 
 def _load_plugins(paths: list[Path]) -> list[Path]:

@@ -1,14 +1,12 @@
 """``foresee study``."""
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import foresee
-from foresee.cli.options import AsJson, Machines, Page, Runs, Track, complete_specs, emit, output
+from foresee.cli.options import AsJson, Machines, Page, Runs, Track, complete_specs, emit, output, redirect_workers
 from foresee.core.errors import RequestError
 
 EVERY = "all"
@@ -47,8 +45,7 @@ def command(
         raise RequestError(f"{'study all' if every else '--dry-run'} writes no page; name one study with --report")
     plans, refused = plan_every(scale, runs, results) if every else ([plan(name, scale, runs, results)], [])
     if train and not dry_run:
-        # Ray reports a lost worker on standard output, which is for results alone.
-        with redirect_stdout(sys.stderr):
+        with redirect_workers():
             train_missing(plans, runs, engine=engine, progress=show_progress(True, track, runs))
     if every:
         emit({"studies": [read(each).json() for each in plans]}) if as_json else show_every(plans, output())

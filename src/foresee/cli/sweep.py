@@ -1,13 +1,11 @@
 """``foresee sweep``."""
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from foresee.cli.options import AsJson, Machines, Runs, Track, emit, output
+from foresee.cli.options import AsJson, Machines, Runs, Track, emit, output, redirect_workers
 
 
 def command(
@@ -32,8 +30,7 @@ def command(
         emit({"runs": listed, "plan": plan}) if as_json else show_plan(listed, plan, output())
         return
     try:
-        # Ray reports a lost worker on standard output, which is for results alone.
-        with redirect_stdout(sys.stderr):
+        with redirect_workers():
             finished = run_all(asked, runs, engine=engine, progress=show_progress(True, track, runs))
     except FailedRunsError as error:
         if as_json:

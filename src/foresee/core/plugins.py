@@ -81,7 +81,7 @@ def load_plugin_file(path: Path) -> None:
         root, words = root.parent, [root.name, *words]
     name = ".".join(words) if len(words) > 1 else f"{PLUGIN}{path.stem}"
     own = words[0] if len(words) > 1 else ""
-    with _explained(path):
+    with _syntax_explained(path):
         digests = {file: hash_file(file) for file in _files_behind(here, root, own)}
     for known, module in _plugin_modules().items():
         held = Path(str(module.__file__))
@@ -101,7 +101,7 @@ def load_plugin_file(path: Path) -> None:
     _loaded[name] = digests  # also where it fails: what it imports stays imported
     _loading.append(path)
     try:
-        with _explained(path):
+        with _syntax_explained(path):
             if len(words) > 1:
                 importlib.import_module(name.rpartition(".")[0])
             spec = importlib.util.spec_from_file_location(name, path)
@@ -117,7 +117,7 @@ def load_plugin_file(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _syntax_explained(path: Path) -> Iterator[None]:
     """Says which line of a plug-in's file, or of one that it imports, is no Python."""
     try:
         yield
@@ -222,7 +222,7 @@ def explain_edited(classes: Sequence[type], digest: str) -> str:
     with suppress(RequestError):  # one stands in no file any more
         if plugin_digest(classes) == digest:
             return ""
-    own = [cls for cls in classes if not cls.__module__.startswith("foresee.")]
+    own = filter(is_own, classes)
     held = {cls.__qualname__: getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in own}
     return " and ".join(f"{name} ({os.path.relpath(file)})" if file else name for name, file in held.items())
 

@@ -22,9 +22,9 @@ from foresee.core.errors import RequestError
 from foresee.core.fingerprints import Fingerprints, fingerprint_ragged, one_in_eight
 from foresee.datasets.cache import Array, Rows, append, key_of, load_or_build, map_array
 from foresee.datasets.coding import Coding
-from foresee.datasets.request import Request
+from foresee.datasets.request import Request, digest_each
 from foresee.datasets.rows import NAME_FIELDS
-from foresee.datasets.sources import BadRow, digest_of, name_place, read_rows, refuse
+from foresee.datasets.sources import BadRow, name_place, read_rows, refuse
 from foresee.datasets.tokenizers import Tokenizer, choose_tokenizer
 
 AT_ONCE = 1024
@@ -49,11 +49,11 @@ class DataSet:
         self.files = [*train, *test]
         tokenizer = choose_tokenizer(request, train) if coding is None else coding.tokenizer
         limits = (request.max_prompt, request.max_answer)
-        read = [digest_of(files) for files in (train, test) if files]
+        read = digest_each(train, test)
 
         def build(place: Path) -> dict[str, Any]:
             built = _build(place, request, tokenizer, self.files, len(train))
-            if read != [digest_of(files) for files in (train, test) if files]:
+            if read != digest_each(train, test):
                 raise RequestError(f"{self.files[0]}: a file changed while it was read; ask again")
             return built
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +77,12 @@ class Request:
 
     def digest(self) -> str:
         """16 hexadecimal characters of everything that is read: data files and a checkpoint's tokenizer."""
-        read = [digest_of(files) for files in self.files() if files]
+        read = digest_each(*self.files())
         if self.checkpoint:
             read.append(tokenizer_digest(checkpoint_folder(self.checkpoint)))
         return key_of("request", *read)[:16]
+
+
+def digest_each(*parts: Sequence[Path]) -> list[str]:
+    """``digest_of`` of the training files, and of the test files where there are any."""
+    return [digest_of(files) for files in parts if files]

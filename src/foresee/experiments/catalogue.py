@@ -13,7 +13,7 @@ from typing import Any
 
 from foresee.core.bounds import bounds_of
 from foresee.core.errors import RequestError
-from foresee.core.plugins import loaded_plugin_options
+from foresee.core.plugins import is_own, loaded_plugin_options
 from foresee.core.registry import Registry, nearest
 from foresee.core.seeds import stream
 from foresee.core.spec import options_of, options_text, parse, resolve, write_value
@@ -153,4 +153,4 @@ def _example(registry: Registry[Any], name: str, cls: type) -> str:
         "metric": "foresee evaluate RUN",
         "study": f"foresee study {spec}",
     }[registry.kind]
-    return " ".join([words, *([] if cls.__module__.startswith("foresee.") else loaded_plugin_options())])
+    return " ".join([words, *(loaded_plugin_options() if is_own(cls) else [])])

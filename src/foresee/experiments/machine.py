@@ -4,7 +4,6 @@ run will need, before it begins."""
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,6 +146,8 @@ def estimate_memory(settings: Settings, checkpoints: dict[str, Size] | None = No
     """Bytes that a run needs at its peak, measurements included; errs on the large side. Builds the run's task, model
     and first batch, and raises ``RequestError`` where they cannot be built; ``checkpoints`` are those that were loaded
     before, by their specs."""
+    from foresee.backbones.base import backbones
+    from foresee.core.spec import resolve
     from foresee.training.data import FreshData
     from foresee.training.evaluate import rows_at_a_time
     from foresee.training.examples import WATCHED, require_whole_parts, training_data
@@ -162,8 +163,7 @@ def estimate_memory(settings: Settings, checkpoints: dict[str, Size] | None = No
     # each output, and about three times as much of norms, activation functions and residuals.
     activations = 16 * rows * columns * held / width
     layers = max(1.0, held / (12 * width * width))  # of a Transformer of this width
-    named = re.search(r"[:,]heads=([0-9]+)", settings.backbone)
-    heads = int(named[1]) if named else max(1, width // 64)
+    heads = resolve(backbones, settings.backbone).options.get("heads") or max(1, width // 64)
     activations += 12 * rows * columns * columns * layers * heads  # attention scores, weights, gradients
     # An evaluation reads many rows at once, whatever the batch: the scores of one layer's attention, and the logits.
     read = min(rows_at_a_time(task, len(task.vocab)), max(settings.test, WATCHED))

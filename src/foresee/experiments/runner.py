@@ -66,15 +66,14 @@ def run_all(settings: Sequence[Settings], root: str | Path = "runs", **how: Unpa
     engine = make_engine(engine, jobs=how.get("jobs")) if isinstance(engine, str) else engine
     wanted = unique(settings)
     left = unfinished(wanted, root)
-    for each in wanted:
-        if is_finished(each, root):
-            load(root / each.digest)  # a damaged one is refused before anything is trained
+    # A damaged one is refused before anything is trained.
+    finished = {each: load(root / each.digest) for each in wanted if is_finished(each, root)}
     failed: dict[Settings, ForeseeError] = {}
     with closing(progress):
         if left:
             progress.plan(engine.plan(left), len(wanted), len(wanted) - len(left))
             failed = Runner(left, root, engine, progress).run()
-        runs = {each.digest: load(root / each.digest) for each in wanted if each not in failed}
+        runs = {each.digest: finished.get(each) or load(root / each.digest) for each in wanted if each not in failed}
         for run in runs.values():
             progress.done(run)
     if failed:

@@ -214,10 +214,9 @@ def task_title(task: str) -> str:
         return task
     if name != "path-star" or not {"degree", "length"} <= options.keys():
         return shorten(tasks, task)
-    said, usual = options.copy(), options_text(tasks.get(name))
-    title = f"path-star G({said.pop('degree')}, {said.pop('length')})"
-    labels = [f"{said.pop('nodes')} node labels"] if "nodes" in said else []
-    return ", ".join([title, *labels, *(f"{key}={value}" for key, value in said.items() if value != usual.get(key))])
+    title, usual = f"path-star G({options.pop('degree')}, {options.pop('length')})", options_text(tasks.get(name))
+    labels = [f"{options.pop('nodes')} node labels"] if "nodes" in options else []
+    return ", ".join([title, *labels, *(f"{key}={value}" for key, value in options.items() if value != usual.get(key))])
 
 
 def short_backbone(backbone: str) -> str:

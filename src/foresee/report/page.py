@@ -46,11 +46,11 @@ def report(
     """
     if Path(out).suffix.lower().removeprefix(".") in KINDS:
         raise RequestError(f"{out}: a report is a page, whose name ends in .html; --figures FOLDER writes pictures")
-    if about and not one_by_one(about):
+    given = one_by_one(about)
+    if about and not given:
         raise RequestError(NOTHING)
-    about = tuple(one_by_one(about))
-    studies = [each for each in about if isinstance(each, StudyResult)]
-    named = folders_of(*(each for each in about if not isinstance(each, StudyResult)), runs=runs)
+    studies = [each for each in given if isinstance(each, StudyResult)]
+    named = folders_of(*(each for each in given if not isinstance(each, StudyResult)), runs=runs)
     directories = [*named, *(Path(each) for study in studies for each in study.dirs)] if about else [Path(runs)]
     found = find_runs(*dict.fromkeys(path.resolve() for path in directories))
     if not found and not studies:

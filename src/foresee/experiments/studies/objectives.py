@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from foresee.core.plugins import is_own
 from foresee.experiments.studies.base import (
     Cell,
     Published,
@@ -78,7 +79,7 @@ def minutes_of(objective: str) -> float:
 def built_in() -> list[str]:
     """Every objective of the package, the cheapest and most telling first: they are trained in this order. Other
     people's objectives are theirs to study."""
-    own = [name for name in objectives.names() if objectives.get(name).__module__.startswith("foresee.")]
+    own = [name for name in objectives.names() if not is_own(objectives.get(name))]
     return sorted(own, key=lambda name: (name not in (CONTROL, "next-token"), name not in SOLVERS, name))
 
 

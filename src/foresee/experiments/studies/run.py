@@ -13,7 +13,7 @@ from typing import Any, get_args
 from typing_extensions import Unpack
 
 from foresee.core.errors import RequestError
-from foresee.core.plugins import loaded_plugin_options
+from foresee.core.plugins import is_own, loaded_plugin_options
 from foresee.core.spec import Resolved, resolve
 from foresee.experiments.compare import steps_to_reach, steps_to_solve
 from foresee.experiments.runner import TrainingOptions, run_all, unique
@@ -210,7 +210,7 @@ def train_missing(plans: Sequence[StudyPlan], runs: str | Path = "runs", **how: 
 def read(asked: StudyPlan) -> StudyResult:
     """The table of what is finished."""
     name, built, smaller = asked.resolved.text, asked.study, asked.scale == "laptop"
-    plugins = [] if asked.resolved.cls.__module__.startswith("foresee.") else loaded_plugin_options()
+    plugins = loaded_plugin_options() if is_own(asked.resolved.cls) else []
     chances = {task: run.build_task().chance for task, run in {run.task: run for run in asked.runs}.items()}
     witnesses = asked.find_witnesses()
     cells = tuple(_read_cell(cell, asked, chances, witnesses) for cell in asked.cells)
